@@ -1,0 +1,62 @@
+"""What a training script may catch.
+
+    ShimError                     could not ..., with a hint
+    |-- CannotStore               a value in the state has no safe form on disk
+    |-- CannotSave                the disk refused: full, read-only, gone, failing
+    |-- CannotRestore             a checkpoint exists but does not fit this script
+    |   `-- Damaged               a checkpoint does not keep its manifest's word
+    |-- FolderInUse               another process writes checkpoints to this folder
+    `-- NotSupported              asked for something this version cannot do
+
+Only `attach()` raises these into a script. Later ones (a save that fails in
+the middle of a run) are reported to the daemon and the log, and training goes
+on: a supervisor must never be the reason that a run dies.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CannotRestore",
+    "CannotSave",
+    "CannotStore",
+    "Damaged",
+    "FolderInUse",
+    "NotSupported",
+    "ShimError",
+]
+
+
+class ShimError(Exception):
+    """`str(e)` says what could not be done, `e.hint` what to do about it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class CannotStore(ShimError):
+    """A value in the state tree cannot be stored; `path` names it, as in `optimizer.state.3.hook`."""
+
+    def __init__(self, path: str, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"{path}: cannot store {reason}", hint=hint)
+        self.path = path
+
+
+class CannotSave(ShimError):
+    """The file system refused a checkpoint; the older ones are untouched."""
+
+
+class CannotRestore(ShimError):
+    """A checkpoint verifies but does not fit: other names, shapes or parts than the script handed over."""
+
+
+class Damaged(CannotRestore):
+    """A checkpoint's files differ from its manifest."""
+
+
+class FolderInUse(ShimError):
+    """Another living process writes checkpoints to the same folder."""
+
+
+class NotSupported(ShimError):
+    """A request that this version of the shim cannot carry out."""
