@@ -1,0 +1,65 @@
+"""What the core can ask of the world, as data. Adapters carry it out after the journal has it.
+
+Every effect is safe to carry out twice: after a crash the engine cannot know
+whether the last ones were.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from supervisor.core.job import Job
+from supervisor.core.states import Depth
+
+__all__ = ["AskCheckpoint", "AskPause", "AskResume", "AskStop", "Effect", "Launch", "Signal"]
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """Start the command of this incarnation."""
+
+    job: Job
+
+
+class AskPause(msgspec.Struct, frozen=True):
+    """Tell the shim to checkpoint at its next batch boundary and yield."""
+
+    name: str
+    request: str
+    depth: Depth
+    deadline_s: float
+    #: A shim without a daemon goes on by itself only where a rule paused it.
+    by_rule: bool
+
+
+class AskResume(msgspec.Struct, frozen=True):
+    """Tell the shim to go on."""
+
+    name: str
+    request: str
+
+
+class AskStop(msgspec.Struct, frozen=True):
+    """Tell the shim to checkpoint at its next batch boundary and end the process."""
+
+    name: str
+    request: str
+
+
+class AskCheckpoint(msgspec.Struct, frozen=True):
+    """Tell the shim to checkpoint at its next batch boundary and go on."""
+
+    name: str
+    request: str
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """Send a signal to every process of the job."""
+
+    name: str
+    incarnation: int
+    signal: Literal["TERM", "KILL"]
+
+
+Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal

@@ -1,0 +1,192 @@
+"""What can happen to a job: past facts and requests from outside, as data.
+
+The journal keeps every event that changed a job, so applying them again gives
+the same jobs. Numbers that came from the configuration travel inside the event
+for the same reason.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from supervisor.core.job import Asker, Exit, JobSpec, Pid
+from supervisor.core.states import Depth
+
+__all__ = [
+    "Admitted",
+    "Attached",
+    "CheckpointAsked",
+    "Checkpointed",
+    "Event",
+    "JobEvent",
+    "PauseAsked",
+    "PauseFailed",
+    "ProcessEnded",
+    "ProcessStarted",
+    "RestartAsked",
+    "ResumeAsked",
+    "Resumed",
+    "SpecChanged",
+    "StopAsked",
+    "Submitted",
+    "TimerFired",
+    "Yielded",
+]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
+    """Base of all; the tag is the class name in kebab case and is what the journal stores."""
+
+
+class Submitted(Event, tag="submitted"):
+    """A person or a drop-in file wants a new job."""
+
+    spec: JobSpec
+
+
+class Admitted(Event, tag="admitted"):
+    """A queued job may start now."""
+
+    start_grace_s: float
+
+
+class ProcessStarted(Event, tag="process-started"):
+    """The keeper started the command."""
+
+    incarnation: int
+    process: Pid
+
+
+class ProcessEnded(Event, tag="process-ended"):
+    """The command ended, or could not be started."""
+
+    incarnation: int
+    exit: Exit
+    #: The shim left word that its checkpoint was durable before it ended.
+    yielded: bool = False
+
+
+class Attached(Event, tag="attached"):
+    """A shim said hello, for the first time or again after a lost connection."""
+
+    incarnation: int
+    depths: tuple[Depth, ...]
+    #: The pause request that it is holding for, or "" while it trains.
+    holding: str = ""
+    holding_depth: Depth | None = None
+
+
+class PauseAsked(Event, tag="pause-asked"):
+    """Somebody wants the job to yield."""
+
+    request: str
+    by: Asker
+    depth: Depth
+    deadline_s: float
+    reason: str = ""
+    #: Resume by itself after that long.
+    for_s: float | None = None
+
+
+class ResumeAsked(Event, tag="resume-asked"):
+    """Somebody wants the job to go on."""
+
+    request: str
+    by: Asker
+    #: For a job that has to be launched again.
+    start_grace_s: float
+
+
+class StopAsked(Event, tag="stop-asked"):
+    """Somebody wants the job to end: after a checkpoint, or (`kill`) at once."""
+
+    request: str
+    by: Asker
+    how: Literal["checkpoint", "kill"]
+    stop_grace_s: float
+    kill_grace_s: float
+
+
+class RestartAsked(Event, tag="restart-asked"):
+    """Somebody wants the command launched anew, from its newest checkpoint."""
+
+    request: str
+    by: Asker
+    stop_grace_s: float
+    kill_grace_s: float
+
+
+class CheckpointAsked(Event, tag="checkpoint-asked"):
+    """Somebody wants a checkpoint, and training to go on."""
+
+    request: str
+    by: Asker
+
+
+class Checkpointed(Event, tag="checkpointed"):
+    """A shim reports a durable checkpoint."""
+
+    step: int
+    epoch: int
+    path: str
+    digest: str
+
+
+class Yielded(Event, tag="yielded"):
+    """A shim reached the boundary: its checkpoint is durable, and it holds or is about to exit."""
+
+    request: str
+    depth: Depth
+    step: int
+    epoch: int
+    path: str
+    digest: str
+
+
+class PauseFailed(Event, tag="pause-failed"):
+    """A shim could not write its checkpoint, so it gave nothing back and trains on."""
+
+    request: str
+    why: str
+
+
+class Resumed(Event, tag="resumed"):
+    """A held shim trains again."""
+
+    request: str
+
+
+class SpecChanged(Event, tag="spec-changed"):
+    """The drop-in file of the job was edited; the next launch uses it."""
+
+    spec: JobSpec
+
+
+class TimerFired(Event, tag="timer-fired"):
+    """A moment written in the job has come."""
+
+    timer: Literal["start-grace", "deadline", "wake", "insist", "restart"]
+    #: For timers that launch a command.
+    start_grace_s: float = 0.0
+
+
+JobEvent = (
+    Submitted
+    | Admitted
+    | ProcessStarted
+    | ProcessEnded
+    | Attached
+    | PauseAsked
+    | ResumeAsked
+    | StopAsked
+    | RestartAsked
+    | CheckpointAsked
+    | Checkpointed
+    | Yielded
+    | PauseFailed
+    | Resumed
+    | SpecChanged
+    | TimerFired
+)

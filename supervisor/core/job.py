@@ -1,0 +1,128 @@
+"""What the daemon remembers of a job. Records only; apply.py says how they change.
+
+These structs are what the journal stores, so a field is never renamed or
+removed without a migration; a new field needs a default.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from supervisor.core.states import FINAL, Depth, State
+
+__all__ = ["Asker", "CheckpointRef", "Exit", "Job", "JobSpec", "Pid"]
+
+
+class Pid(msgspec.Struct, frozen=True):
+    """A process that cannot be mistaken for a later one with the same number."""
+
+    pid: int
+    #: Field 22 of /proc/PID/stat: clock ticks between boot and the start of the process.
+    start_ticks: int
+    boot_id: str
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a process ended: one of the three is set."""
+
+    code: int | None = None
+    signal: int | None = None
+    #: It could not be started, or nobody was left to see its status, in words.
+    error: str = ""
+
+    def __str__(self) -> str:
+        if self.error:
+            return self.error
+        return f"killed by signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who wants it: a person (by user name) or a rule (by its name)."""
+
+    kind: Literal["person", "rule"]
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.kind == "person" else f"rule {self.name}"
+
+
+class CheckpointRef(msgspec.Struct, frozen=True):
+    """A checkpoint that a shim reported durable."""
+
+    step: int
+    epoch: int
+    path: str
+    digest: str
+    at: float
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to run and how to treat it."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    #: The whole environment of the command. Values are never logged or shown.
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    #: Folder of this job's checkpoints.
+    checkpoints: str = ""
+    restart: Literal["never", "on-failure"] = "never"
+    max_restarts: int = 3
+    restart_delay_s: float = 10.0
+    #: The drop-in file that asked for this job, or "" for `supervisorctl run`.
+    source: str = ""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One training command under supervision. Times are seconds of the daemon's steady clock."""
+
+    name: str
+    spec: JobSpec
+    created_at: float
+    state: State = State.QUEUED
+    #: When the present state began.
+    since: float = 0.0
+
+    #: How many times the command was launched. 0: never yet.
+    incarnation: int = 0
+    #: True from the decision to launch until the end of the process is known.
+    alive: bool = False
+    process: Pid | None = None
+    started_at: float | None = None
+    #: Depths that the connected shim can do; empty while none has connected: not pausable.
+    depths: tuple[Depth, ...] = ()
+
+    #: Depth asked for while pausing, reached when paused.
+    depth: Depth | None = None
+    asked_by: Asker | None = None
+    #: Why it was asked, for people.
+    reason: str = ""
+    #: The request that the shim is to answer.
+    request: str = ""
+    #: The shim said that its checkpoint is durable and its process is about to end.
+    yielded: bool = False
+    #: A pause not reached by then is late.
+    deadline_at: float | None = None
+    late: bool = False
+    #: A pause that ends by itself ends then.
+    wake_at: float | None = None
+
+    #: A start without a shim counts as running from then on.
+    start_grace_at: float | None = None
+    #: A stop that has not worked by then becomes more forceful.
+    insist_at: float | None = None
+    kill_grace_s: float = 10.0
+    restart_after_stop: bool = False
+    restart_at: float | None = None
+    num_failures: int = 0
+
+    checkpoint: CheckpointRef | None = None
+    exit: Exit | None = None
+    #: The last thing that did not work, for people.
+    problem: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """No process, and nothing planned."""
+        return self.state in FINAL and self.restart_at is None

@@ -1,0 +1,173 @@
+"""What the engine needs of the world, and no more.
+
+Each port has a real adapter and a fake; tests/contract holds what both must do.
+Nothing behind a port may block the engine's loop: slow work reports back later
+through `fileno()` and a drain call.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from supervisor.core.events import JobEvent
+from supervisor.core.job import Exit, Job, Pid
+from trainer_shim import protocol
+
+__all__ = [
+    "Batch",
+    "Clock",
+    "Ended",
+    "Journal",
+    "JournalRow",
+    "LaunchSpec",
+    "Launcher",
+    "Shims",
+    "Started",
+]
+
+
+class Clock(Protocol):
+    """Two clocks: one to reckon with, one to show."""
+
+    def now(self) -> float:
+        """Return seconds that only go forward, also across daemon restarts within one boot."""
+        ...
+
+    def wall(self) -> float:
+        """Return Unix time, for people."""
+        ...
+
+
+class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One incarnation of a job, ready to start."""
+
+    job: str
+    incarnation: int
+    argv: tuple[str, ...]
+    cwd: str
+    env: dict[str, str]
+    #: The folder of this incarnation: who runs it, how it ended.
+    run_dir: Path
+    #: Output is appended here.
+    log: Path
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The command runs as this process."""
+
+    job: str
+    incarnation: int
+    process: Pid
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The command is over, or never came to be."""
+
+    job: str
+    incarnation: int
+    exit: Exit
+
+
+class Launcher(Protocol):
+    """Starts processes that outlive the daemon, and finds them again."""
+
+    def launch(self, spec: LaunchSpec) -> None:
+        """Start an incarnation once, however often this is called; news arrive by `drain()`."""
+        ...
+
+    def adopt(self, job: str, incarnation: int, run_dir: Path) -> bool:
+        """Take up an incarnation after a restart; False when nothing of it was ever started."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `drain()` has something."""
+        ...
+
+    def drain(self) -> list[Started | Ended]:
+        """Return what happened since the last call; never blocks."""
+        ...
+
+    def is_alive(self, process: Pid) -> bool:
+        """Say whether this very process still runs."""
+        ...
+
+    def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
+        """Signal the command, or all processes it started; no error when it is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go; the jobs go on."""
+        ...
+
+
+class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with the job as it is afterwards; what one line of the journal holds."""
+
+    job: str
+    #: Steady clock, the `now` that the event was applied with.
+    at: float
+    #: Unix time, for people.
+    wall: float
+    event: JobEvent
+    #: None: the job was removed.
+    after: Job | None
+    #: Counted by the journal; 0 until it is stored.
+    seq: int = 0
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows that are stored together or not at all."""
+
+    number: int
+    rows: tuple[JournalRow, ...]
+
+
+class Journal(Protocol):
+    """Remembers jobs across crashes. A batch counts only once `committed()` has reached its number."""
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs as last stored."""
+        ...
+
+    def append(self, batch: Batch) -> None:
+        """Take a batch to be stored; returns at once. Batches are stored in order."""
+        ...
+
+    def committed(self) -> int:
+        """Return the number of the last batch that is safe on disk."""
+        ...
+
+    def last_seq(self) -> int:
+        """Return the sequence number of the newest stored row."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable after `committed()` or `problem()` changed."""
+        ...
+
+    def acknowledge(self) -> None:
+        """Make `fileno()` unreadable until the next change."""
+        ...
+
+    def problem(self) -> str:
+        """Return why nothing can be stored at present, or ""."""
+        ...
+
+    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[JournalRow]:
+        """Return stored rows, oldest first: the first `limit` after that number."""
+        ...
+
+    def close(self) -> None:
+        """Store what was taken, then let go."""
+        ...
+
+
+class Shims(Protocol):
+    """The connected shims."""
+
+    def send(self, job: str, message: protocol.ToShim) -> bool:
+        """Hand a message to every rank of a job; False when none is connected."""
+        ...
