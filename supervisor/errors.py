@@ -76,7 +76,8 @@ class NameTaken(Refused):
     def __init__(self, name: str, state: str) -> None:
         super().__init__(
             f"cannot start a second job `{name}`: the name is taken by a {state} job",
-            hint=f"choose another --name, `supervisorctl restart {name}`, or `supervisorctl remove {name}` when it is over",
+            hint=f"choose another --name, or `supervisorctl restart {name}`; "
+            f"`supervisorctl remove {name}` frees the name of a job that is over",
         )
 
 

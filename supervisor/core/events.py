@@ -25,6 +25,7 @@ __all__ = [
     "PauseFailed",
     "ProcessEnded",
     "ProcessStarted",
+    "Removed",
     "RestartAsked",
     "ResumeAsked",
     "Resumed",
@@ -40,26 +41,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_d
     """Base of all; the tag is the class name in kebab case and is what the journal stores."""
 
 
-class Submitted(Event, tag="submitted"):
+class Submitted(Event, tag="submitted", frozen=True, kw_only=True):
     """A person or a drop-in file wants a new job."""
 
     spec: JobSpec
 
 
-class Admitted(Event, tag="admitted"):
+class Admitted(Event, tag="admitted", frozen=True, kw_only=True):
     """A queued job may start now."""
 
     start_grace_s: float
 
 
-class ProcessStarted(Event, tag="process-started"):
+class ProcessStarted(Event, tag="process-started", frozen=True, kw_only=True):
     """The keeper started the command."""
 
     incarnation: int
     process: Pid
 
 
-class ProcessEnded(Event, tag="process-ended"):
+class ProcessEnded(Event, tag="process-ended", frozen=True, kw_only=True):
     """The command ended, or could not be started."""
 
     incarnation: int
@@ -68,7 +69,7 @@ class ProcessEnded(Event, tag="process-ended"):
     yielded: bool = False
 
 
-class Attached(Event, tag="attached"):
+class Attached(Event, tag="attached", frozen=True, kw_only=True):
     """A shim said hello, for the first time or again after a lost connection."""
 
     incarnation: int
@@ -78,7 +79,7 @@ class Attached(Event, tag="attached"):
     holding_depth: Depth | None = None
 
 
-class PauseAsked(Event, tag="pause-asked"):
+class PauseAsked(Event, tag="pause-asked", frozen=True, kw_only=True):
     """Somebody wants the job to yield."""
 
     request: str
@@ -90,7 +91,7 @@ class PauseAsked(Event, tag="pause-asked"):
     for_s: float | None = None
 
 
-class ResumeAsked(Event, tag="resume-asked"):
+class ResumeAsked(Event, tag="resume-asked", frozen=True, kw_only=True):
     """Somebody wants the job to go on."""
 
     request: str
@@ -99,7 +100,7 @@ class ResumeAsked(Event, tag="resume-asked"):
     start_grace_s: float
 
 
-class StopAsked(Event, tag="stop-asked"):
+class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
     """Somebody wants the job to end: after a checkpoint, or (`kill`) at once."""
 
     request: str
@@ -109,7 +110,7 @@ class StopAsked(Event, tag="stop-asked"):
     kill_grace_s: float
 
 
-class RestartAsked(Event, tag="restart-asked"):
+class RestartAsked(Event, tag="restart-asked", frozen=True, kw_only=True):
     """Somebody wants the command launched anew, from its newest checkpoint."""
 
     request: str
@@ -118,14 +119,14 @@ class RestartAsked(Event, tag="restart-asked"):
     kill_grace_s: float
 
 
-class CheckpointAsked(Event, tag="checkpoint-asked"):
+class CheckpointAsked(Event, tag="checkpoint-asked", frozen=True, kw_only=True):
     """Somebody wants a checkpoint, and training to go on."""
 
     request: str
     by: Asker
 
 
-class Checkpointed(Event, tag="checkpointed"):
+class Checkpointed(Event, tag="checkpointed", frozen=True, kw_only=True):
     """A shim reports a durable checkpoint."""
 
     step: int
@@ -134,7 +135,7 @@ class Checkpointed(Event, tag="checkpointed"):
     digest: str
 
 
-class Yielded(Event, tag="yielded"):
+class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
     """A shim reached the boundary: its checkpoint is durable, and it holds or is about to exit."""
 
     request: str
@@ -145,26 +146,32 @@ class Yielded(Event, tag="yielded"):
     digest: str
 
 
-class PauseFailed(Event, tag="pause-failed"):
+class PauseFailed(Event, tag="pause-failed", frozen=True, kw_only=True):
     """A shim could not write its checkpoint, so it gave nothing back and trains on."""
 
     request: str
     why: str
 
 
-class Resumed(Event, tag="resumed"):
+class Resumed(Event, tag="resumed", frozen=True, kw_only=True):
     """A held shim trains again."""
 
     request: str
 
 
-class SpecChanged(Event, tag="spec-changed"):
+class Removed(Event, tag="removed", frozen=True, kw_only=True):
+    """A person is done with the job; its record goes, its checkpoints stay."""
+
+    by: Asker
+
+
+class SpecChanged(Event, tag="spec-changed", frozen=True, kw_only=True):
     """The drop-in file of the job was edited; the next launch uses it."""
 
     spec: JobSpec
 
 
-class TimerFired(Event, tag="timer-fired"):
+class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):
     """A moment written in the job has come."""
 
     timer: Literal["start-grace", "deadline", "wake", "insist", "restart"]
@@ -187,6 +194,7 @@ JobEvent = (
     | Yielded
     | PauseFailed
     | Resumed
+    | Removed
     | SpecChanged
     | TimerFired
 )

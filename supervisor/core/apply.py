@@ -1,0 +1,442 @@
+"""What an event does to a job: the one function through which every job changes.
+
+Covers: the new job record and the effects to carry out, for every event in
+every state. States come from the table alone (`_move`).
+Does not cover: when events are raised (engine.py), how effects are carried out
+(the adapters), which job is chosen by a rule.
+
+A request from a person that cannot be met raises `Refused`. A fact from the
+world never raises: one that comes too late, or twice, changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Effect, Launch, Signal
+from supervisor.core.events import (
+    Admitted,
+    Attached,
+    CheckpointAsked,
+    Checkpointed,
+    JobEvent,
+    PauseAsked,
+    PauseFailed,
+    ProcessEnded,
+    ProcessStarted,
+    RestartAsked,
+    ResumeAsked,
+    Resumed,
+    SpecChanged,
+    StopAsked,
+    Submitted,
+    TimerFired,
+    Yielded,
+)
+from supervisor.core.job import CheckpointRef, Exit, Job
+from supervisor.core.states import FINAL, Depth, Kind, State, accepts, next_state
+from supervisor.errors import Refused
+
+__all__ = ["EXIT_YIELDED", "Outcome", "apply", "create", "due", "next_due"]
+
+#: The exit code of a shim that checkpointed and ended because it was asked to (EX_TEMPFAIL).
+EXIT_YIELDED = 75
+
+Outcome = tuple[Job, tuple[Effect, ...]]
+
+_ORDER = tuple(Depth)
+
+
+def create(name: str, event: Submitted, now: float) -> Job:
+    """Return the new, queued job."""
+    return Job(name=name, spec=event.spec, created_at=now, since=now)
+
+
+def apply(job: Job, event: JobEvent, now: float) -> Outcome:
+    """Return the job as it is after the event, and what is to be done. Pure; see the module's text."""
+    return _HANDLERS[type(event)](job, event, now)
+
+
+def next_due(job: Job) -> float | None:
+    """Return when the job's next timer fires."""
+    moments = [at for _, at in _timers(job)]
+    return min(moments, default=None)
+
+
+def due(job: Job, now: float, *, start_grace_s: float) -> TimerFired | None:
+    """Return the timer that is due, if any; the earliest first."""
+    ready = sorted((at, name) for name, at in _timers(job) if at <= now)
+    return TimerFired(timer=ready[0][1], start_grace_s=start_grace_s) if ready else None
+
+
+def _timers(job: Job) -> list[tuple[Any, float]]:
+    deadline = None if job.late else job.deadline_at
+    named = (
+        ("start-grace", job.start_grace_at),
+        ("deadline", deadline),
+        ("wake", job.wake_at),
+        ("insist", job.insist_at),
+        ("restart", job.restart_at),
+    )
+    return [(name, at) for name, at in named if at is not None]
+
+
+def _move(job: Job, kind: Kind, now: float, **changes: Any) -> Job:
+    """Change state by the table, and nothing but by the table."""
+    state = next_state(job.name, job.state, kind)
+    since = job.since if state is job.state else now
+    return replace(job, state=state, since=since, **changes)
+
+
+_NO_PAUSE: dict[str, Any] = {
+    "depth": None,
+    "asked_by": None,
+    "reason": "",
+    "yielded": False,
+    "deadline_at": None,
+    "late": False,
+    "wake_at": None,
+}
+
+
+def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: Any) -> Outcome:
+    """Begin the next incarnation."""
+    launched = _move(
+        job,
+        kind,
+        now,
+        **_NO_PAUSE,
+        incarnation=job.incarnation + 1,
+        alive=True,
+        process=None,
+        depths=(),
+        started_at=now,
+        start_grace_at=now + start_grace_s,
+        exit=None,
+        restart_at=None,
+        **changes,
+    )
+    return launched, (Launch(launched),)
+
+
+def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
+    if not accepts(job.state, Kind.LAUNCH):
+        return job, ()
+    return _launch(job, Kind.LAUNCH, now, event.start_grace_s)
+
+
+def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
+    if not job.alive or event.incarnation != job.incarnation:
+        return job, ()
+    return replace(job, process=event.process), ()
+
+
+def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
+    if not job.alive or event.incarnation != job.incarnation:
+        return job, ()
+    yielded = job.yielded or event.yielded or event.exit.code == EXIT_YIELDED
+    never_ran = job.process is None and not job.depths and bool(event.exit.error)
+    ended = replace(
+        job,
+        alive=False,
+        process=None,
+        depths=(),
+        start_grace_at=None,
+        insist_at=None,
+        exit=event.exit,
+        yielded=yielded,
+    )
+    if job.state is State.PAUSED:
+        lost = (
+            ""
+            if yielded
+            else f"the held process ended ({event.exit}); resume starts it again from its checkpoint"
+        )
+        return _move(ended, Kind.ENDED_YIELDED, now, depth=Depth.EXIT, problem=lost), ()
+    if job.state is State.PAUSING and yielded:
+        return _move(ended, Kind.ENDED_YIELDED, now, depth=Depth.EXIT, deadline_at=None, late=False), ()
+    if job.state is State.RESUMING and yielded and not never_ran:
+        grace_s = (job.start_grace_at or now) - (job.started_at or now)
+        return _launch(ended, Kind.ENDED_YIELDED, now, max(grace_s, 0.0))
+    return _over(ended, event.exit, now)
+
+
+def _over(job: Job, exit_: Exit, now: float) -> Outcome:
+    """The process ended for good: completed, failed or stopped, with what was planned after it."""
+    ok = exit_.code == 0
+    was_stopping = job.state is State.STOPPING
+    over = _move(job, Kind.ENDED_OK if ok else Kind.ENDED_BAD, now, **_NO_PAUSE)
+    if was_stopping:
+        if job.restart_after_stop:
+            over = _move(over, Kind.RESTART, now, restart_after_stop=False, num_failures=0, problem="")
+        return over, ()
+    if ok:
+        return replace(over, problem="", num_failures=0), ()
+    over = replace(over, problem=str(exit_))
+    spec = job.spec
+    if spec.restart == "on-failure" and job.num_failures < spec.max_restarts:
+        wait_s = spec.restart_delay_s * 2**job.num_failures
+        over = replace(over, restart_at=now + wait_s, num_failures=job.num_failures + 1)
+    return over, ()
+
+
+def _attached(job: Job, event: Attached, now: float) -> Outcome:
+    """Bring a shim that (re)connects in line with what the journal wants of it."""
+    if not job.alive or event.incarnation != job.incarnation:
+        return job, ()
+    job = replace(job, depths=event.depths, start_grace_at=None)
+    match job.state:
+        case State.STARTING | State.RESUMING if not event.holding:
+            return _move(job, Kind.READY, now, **_NO_PAUSE, problem=""), ()
+        case State.RESUMING | State.RUNNING if event.holding:
+            return job, (AskResume(job.name, job.request),)
+        case State.PAUSING:
+            return job, (_ask_pause(job, now),)
+        case State.PAUSED if not event.holding:
+            return _paused_but_running(job, now)
+        case State.STOPPING:
+            return job, (AskStop(job.name, job.request),)
+        case _:
+            return job, ()
+
+
+def _paused_but_running(job: Job, now: float) -> Outcome:
+    """A held shim went on while the daemon was away. A rule's pause is over; a person's is asked again."""
+    if job.asked_by is not None and job.asked_by.kind == "rule":
+        return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
+    again = _move(job, Kind.PAUSE, now)
+    return again, (_ask_pause(again, now),)
+
+
+def _ask_pause(job: Job, now: float) -> AskPause:
+    left_s = max(0.0, job.deadline_at - now) if job.deadline_at is not None else 0.0
+    by_rule = job.asked_by is not None and job.asked_by.kind == "rule"
+    return AskPause(job.name, job.request, job.depth or Depth.HOLD, left_s, by_rule)
+
+
+def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
+    asked: dict[str, Any] = {
+        "asked_by": event.by,
+        "reason": event.reason,
+        "wake_at": None if event.for_s is None else now + event.for_s,
+        "problem": "",
+    }
+    if _is_persons(job) and event.by.kind == "rule":
+        # A rule may make a person's pause deeper, but never takes it over.
+        asked = {}
+    if job.state is State.PAUSED and (
+        not job.alive or _ORDER.index(event.depth) <= _ORDER.index(job.depth or Depth.HOLD)
+    ):
+        return replace(job, **asked), ()
+    if job.state is State.QUEUED:
+        return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
+    next_state(job.name, job.state, Kind.PAUSE)
+    _check_pausable(job, event.depth)
+    asked |= {
+        "request": event.request,
+        "depth": event.depth,
+        "deadline_at": now + event.deadline_s,
+        "late": False,
+        "yielded": False,
+    }
+    pausing = _move(job, Kind.PAUSE, now, **asked)
+    return pausing, (_ask_pause(pausing, now),)
+
+
+def _is_persons(job: Job) -> bool:
+    return (
+        job.state in (State.PAUSING, State.PAUSED)
+        and job.asked_by is not None
+        and job.asked_by.kind == "person"
+    )
+
+
+def _check_pausable(job: Job, depth: Depth) -> None:
+    """Refuse what the shim cannot do. While a job starts its shim may still be on its way."""
+    starting = job.start_grace_at is not None
+    if not job.depths and not starting:
+        raise Refused(
+            f"cannot pause job `{job.name}`: no training shim has connected, so it is not pausable",
+            hint="add `trainer_shim.attach(...)` and `shim.batches(...)` to the script (see README); "
+            f"`supervisorctl stop {job.name}` ends it without a checkpoint",
+        )
+    if job.depths and depth not in job.depths:
+        able = ", ".join(job.depths)
+        raise Refused(
+            f"cannot pause job `{job.name}` at depth {depth}: its shim can do {able}",
+            hint=f"`supervisorctl pause {job.name} --depth {job.depths[-1]}`",
+        )
+
+
+def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
+    if _is_persons(job) and event.by.kind == "rule":
+        raise Refused(
+            f"cannot resume job `{job.name}` by {event.by}: {job.asked_by} paused it",
+            hint=f"a person may: `supervisorctl resume {job.name}`",
+        )
+    return _resume(job, event.request, event.start_grace_s, now)
+
+
+def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome:
+    next_state(job.name, job.state, Kind.RESUME)
+    if not job.alive:
+        return _launch(job, Kind.RESUME, now, start_grace_s, request=request, problem="")
+    keep_yielded = _NO_PAUSE | {"yielded": job.yielded}
+    resuming = _move(job, Kind.RESUME, now, **keep_yielded, request=request, problem="")
+    return resuming, (AskResume(job.name, request),)
+
+
+def _stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
+    return _stop(job, event.request, event.how == "kill", (event.stop_grace_s, event.kill_grace_s), now)
+
+
+def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now: float) -> Outcome:  # noqa: FBT001
+    stop_grace_s, kill_grace_s = graces_s
+    if not job.alive and not job.is_over:
+        return _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE, restart_at=None), ()
+    next_state(job.name, job.state, Kind.STOP)
+    ask_shim = bool(job.depths) and not kill
+    stopping = _move(
+        job,
+        Kind.STOP,
+        now,
+        **_NO_PAUSE | {"yielded": job.yielded},
+        request=request,
+        restart_after_stop=False,
+        kill_grace_s=kill_grace_s,
+        insist_at=now + (stop_grace_s if ask_shim else kill_grace_s),
+    )
+    if ask_shim:
+        return stopping, (AskStop(job.name, request),)
+    return stopping, (Signal(job.name, job.incarnation, "KILL" if kill else "TERM"),)
+
+
+def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
+    if job.alive:
+        graces_s = (event.stop_grace_s, event.kill_grace_s)
+        stopping, effects = _stop(job, event.request, False, graces_s, now)
+        return replace(stopping, restart_after_stop=True), effects
+    if job.state not in FINAL:
+        job = _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE)
+    return _move(job, Kind.RESTART, now, num_failures=0, restart_at=None, problem="", exit=None), ()
+
+
+def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
+    if job.state is State.RUNNING and job.depths:
+        return job, (AskCheckpoint(job.name, event.request),)
+    if job.state is State.RUNNING:
+        raise Refused(
+            f"cannot checkpoint job `{job.name}`: no training shim has connected",
+            hint="add `trainer_shim.attach(...)` and `shim.batches(...)` to the script (see README)",
+        )
+    raise Refused(
+        f"cannot checkpoint job `{job.name}`: it is {job.state}",
+        hint="only a running job writes a checkpoint; a paused one has written its own",
+    )
+
+
+def _checkpointed(job: Job, event: Checkpointed, now: float) -> Outcome:
+    return _with_checkpoint(job, event, now), ()
+
+
+def _with_checkpoint(job: Job, event: Checkpointed | Yielded, now: float) -> Job:
+    if job.checkpoint is not None and job.checkpoint.digest == event.digest:
+        return job
+    ref = CheckpointRef(step=event.step, epoch=event.epoch, path=event.path, digest=event.digest, at=now)
+    return replace(job, checkpoint=ref)
+
+
+def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
+    job = _with_checkpoint(job, event, now)
+    if not job.alive:
+        return job, ()
+    if event.depth is Depth.EXIT:
+        # Paused only when the process is gone: memory that is still taken is not given back.
+        return replace(job, yielded=True), ()
+    if job.state is not State.PAUSING or event.request != job.request:
+        return job, ()
+    return _move(job, Kind.YIELDED, now, depth=event.depth, deadline_at=None, late=False), ()
+
+
+def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
+    if event.request != job.request or not accepts(job.state, Kind.NOT_PAUSED):
+        return job, ()
+    verb = "stop" if job.state is State.STOPPING else "pause"
+    back = _move(
+        job,
+        Kind.NOT_PAUSED,
+        now,
+        **_NO_PAUSE,
+        insist_at=None,
+        restart_after_stop=False,
+        problem=f"cannot {verb}: {event.why}",
+    )
+    return back, ()
+
+
+def _resumed(job: Job, event: Resumed, now: float) -> Outcome:
+    if job.state is State.RESUMING and event.request == job.request:
+        return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
+    if job.state is State.PAUSED and job.alive:
+        return _paused_but_running(job, now)
+    return job, ()
+
+
+def _spec_changed(job: Job, event: SpecChanged, _now: float) -> Outcome:
+    return replace(job, spec=event.spec), ()
+
+
+def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
+    match event.timer:
+        case "start-grace":
+            job = replace(job, start_grace_at=None)
+            return (_move(job, Kind.READY, now) if accepts(job.state, Kind.READY) else job), ()
+        case "deadline":
+            return replace(job, late=True), ()
+        case "wake":
+            return _wake(job, event, now)
+        case "insist":
+            return _insist(job, now)
+        case "restart":
+            job = replace(job, restart_at=None)
+            return (_move(job, Kind.RESTART, now) if accepts(job.state, Kind.RESTART) else job), ()
+
+
+def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
+    """End a pause that was asked for a certain time; its asker asked for the end as well."""
+    job = replace(job, wake_at=None)
+    if not accepts(job.state, Kind.RESUME):
+        return job, ()
+    return _resume(job, f"{job.request}-wake", event.start_grace_s, now)
+
+
+def _insist(job: Job, now: float) -> Outcome:
+    """First ask (done), then SIGTERM, then SIGKILL until it is gone."""
+    if job.state is not State.STOPPING:
+        return replace(job, insist_at=None), ()
+    # `yielded` or no shim: SIGTERM was sent before, or the process hangs on its way out.
+    first = bool(job.depths) and not job.yielded
+    pushed = replace(job, insist_at=now + job.kill_grace_s, depths=())
+    return pushed, (Signal(job.name, job.incarnation, "TERM" if first else "KILL"),)
+
+
+_HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {
+    Admitted: _admitted,
+    ProcessStarted: _process_started,
+    ProcessEnded: _process_ended,
+    Attached: _attached,
+    PauseAsked: _pause_asked,
+    ResumeAsked: _resume_asked,
+    StopAsked: _stop_asked,
+    RestartAsked: _restart_asked,
+    CheckpointAsked: _checkpoint_asked,
+    Checkpointed: _checkpointed,
+    Yielded: _yielded,
+    PauseFailed: _pause_failed,
+    Resumed: _resumed,
+    SpecChanged: _spec_changed,
+    TimerFired: _timer_fired,
+}

@@ -1,0 +1,514 @@
+"""The wire between daemon, shims and command line: message structs, version, codec, limits.
+
+Covers: what may be said, how it is encoded, what is refused and why.
+Does not cover: sockets (link.py, server/router.py, client.py) and who may say what.
+
+A frame is one byte, the protocol version, then one struct as a MessagePack map
+with its tag under "type". A compatible change is a new message or a new field
+with a default: unknown fields are ignored, an unknown message is answered with
+`Refused`. Anything else raises the version. Nothing is ever unpickled.
+
+This is the one module that the daemon and the shim share; it imports msgspec only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "VERSION",
+    "Accepted",
+    "CannotYield",
+    "Checkpoint",
+    "CheckpointRequest",
+    "Checkpointed",
+    "Event",
+    "EventsReply",
+    "EventsRequest",
+    "FromShim",
+    "Heartbeat",
+    "Hello",
+    "JobRow",
+    "JobRows",
+    "KillRequest",
+    "Message",
+    "Pause",
+    "PauseRequest",
+    "ProtocolError",
+    "Refused",
+    "ReloadRequest",
+    "RemoveRequest",
+    "Request",
+    "RestartRequest",
+    "Resume",
+    "ResumeRequest",
+    "Resumed",
+    "RunRequest",
+    "Saving",
+    "ShowReply",
+    "ShowRequest",
+    "StatusRequest",
+    "Stop",
+    "StopRequest",
+    "ToShim",
+    "Unknown",
+    "VersionReply",
+    "VersionRequest",
+    "WatchRequest",
+    "Welcome",
+    "Yielded",
+    "decode",
+    "encode",
+]
+
+VERSION: Final = 1
+
+#: Larger frames are neither sent nor taken: a message is a note, not a transport for data.
+MAX_FRAME_BYTES: Final = 64 * 1024
+
+Count = Annotated[int, Meta(ge=0, lt=2**63)]
+Seconds = Annotated[float, Meta(ge=0)]
+JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+RequestId = Annotated[str, Meta(max_length=64)]
+Words = Annotated[str, Meta(max_length=4096)]
+DepthName = Annotated[str, Meta(pattern=r"^(hold|offload|exit)\Z")]
+#: What a script reports beside its loop, e.g. {"loss": 0.31}.
+Metrics = Annotated[dict[Annotated[str, Meta(max_length=64)], float], Meta(max_length=64)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """Base of everything on the wire."""
+
+
+# --- from a shim ---------------------------------------------------------------------------
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the loop is. A step is one batch boundary: one optimizer step."""
+
+    step: Count = 0
+    epoch: Count = 0
+    #: None where the script does not say how much there is to do.
+    num_steps: Count | None = None
+    num_epochs: Count | None = None
+
+
+class Hello(Message, tag="hello", frozen=True, kw_only=True):
+    """First message on every connection, so it tells all that the daemon may have missed."""
+
+    job: JobName
+    incarnation: Count
+    rank: Annotated[int, Meta(ge=0, lt=2**20)] = 0
+    world_size: Annotated[int, Meta(ge=1, lt=2**20)] = 1
+    depths: tuple[DepthName, ...] = ()
+    position: Position = Position()
+    #: The pause request it holds for, and how deep; "" while it trains.
+    holding: RequestId = ""
+    holding_depth: DepthName | None = None
+    #: The newest durable checkpoint, if there is one.
+    checkpoint: Checkpointed | None = None
+    shim_version: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
+    """Every 2 s from the link thread, so it also comes while the loop is stuck."""
+
+    position: Position
+    #: Seconds since the loop last passed a boundary, or since attach().
+    boundary_age_s: Seconds
+    #: Steps per second over the last seconds; None until it is known.
+    steps_per_s: Seconds | None = None
+    metrics: Metrics = {}
+
+
+class Saving(Message, tag="saving", frozen=True, kw_only=True):
+    """The loop is at its boundary and writes a checkpoint for this request."""
+
+    request: RequestId
+    step: Count
+
+
+class Checkpointed(Message, tag="checkpointed", frozen=True, kw_only=True):
+    """A checkpoint is durable."""
+
+    step: Count
+    epoch: Count
+    path: Words
+    digest: Annotated[str, Meta(max_length=200)]
+    size_bytes: Count = 0
+    took_s: Seconds = 0.0
+    #: The request that asked for it; "" for one that the script's own schedule made.
+    request: RequestId = ""
+
+
+class Yielded(Message, tag="yielded", frozen=True, kw_only=True):
+    """The pause is reached: the checkpoint is durable, the loop holds or the process is about to end."""
+
+    request: RequestId
+    depth: DepthName
+    checkpoint: Checkpointed
+    bytes_freed: Count = 0
+
+
+class CannotYield(Message, tag="cannot-yield", frozen=True, kw_only=True):
+    """The checkpoint could not be written: nothing was given back, training goes on."""
+
+    request: RequestId
+    why: Words
+
+
+class Resumed(Message, tag="resumed", frozen=True, kw_only=True):
+    """The loop runs again after a hold."""
+
+    request: RequestId
+    step: Count
+
+
+# --- to a shim -----------------------------------------------------------------------------
+
+
+class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
+    """The answer to Hello."""
+
+    heartbeat_s: Seconds = 2.0
+    #: Without a daemon for that long, a loop that a rule paused goes on by itself.
+    orphan_resume_s: Seconds = 300.0
+
+
+class Pause(Message, tag="pause", frozen=True, kw_only=True):
+    """Checkpoint at the next batch boundary, then give back what `depth` says."""
+
+    request: RequestId
+    depth: DepthName
+    deadline_s: Seconds = 0.0
+    by_rule: bool = False
+
+
+class Resume(Message, tag="resume", frozen=True, kw_only=True):
+    """Go on; also calls off a pause that is not reached yet."""
+
+    request: RequestId
+
+
+class Stop(Message, tag="stop", frozen=True, kw_only=True):
+    """Checkpoint at the next batch boundary, then end the process for good."""
+
+    request: RequestId
+
+
+class Checkpoint(Message, tag="checkpoint", frozen=True, kw_only=True):
+    """Checkpoint at the next batch boundary and go on."""
+
+    request: RequestId
+
+
+class Unknown(Message, tag="unknown", frozen=True, kw_only=True):
+    """The daemon does not know this connection: say Hello again."""
+
+
+# --- from the command line -----------------------------------------------------------------
+
+Jobs = Annotated[tuple[JobName, ...], Meta(max_length=1000)]
+
+
+class Request(Message, frozen=True, kw_only=True):
+    """Base of the requests; every answer carries the same `id`."""
+
+    id: RequestId
+
+
+class JobsRequest(Request, frozen=True, kw_only=True):
+    """Base of the requests about several jobs. No names and `all`: every job that it can apply to."""
+
+    jobs: Jobs = ()
+    all: bool = False
+
+
+class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
+    """Start a command as a new job. Without a name it gets the next free `job-N`."""
+
+    argv: Annotated[tuple[str, ...], Meta(min_length=1)]
+    cwd: str
+    env: dict[str, str]
+    name: JobName | None = None
+    checkpoints: str = ""
+    restart: Annotated[str, Meta(pattern=r"^(never|on-failure)\Z")] = "never"
+
+
+class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):
+    """Rows of the jobs named, or of all."""
+
+
+class ShowRequest(Request, tag="show-request", frozen=True, kw_only=True):
+    """Everything about one job."""
+
+    job: JobName
+
+
+class WatchRequest(JobsRequest, tag="watch-request", frozen=True, kw_only=True):
+    """As status, and again whenever one of them changes, until this is silent for 10 s: repeat it."""
+
+
+class PauseRequest(JobsRequest, tag="pause-request", frozen=True, kw_only=True):
+    """Checkpoint jobs at their next boundary, then hold them or end their process."""
+
+    depth: DepthName = "hold"
+    for_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | None = None
+    reason: Annotated[str, Meta(max_length=500)] = ""
+
+
+class ResumeRequest(JobsRequest, tag="resume-request", frozen=True, kw_only=True):
+    """Let paused jobs go on."""
+
+
+class StopRequest(JobsRequest, tag="stop-request", frozen=True, kw_only=True):
+    """End jobs after a checkpoint."""
+
+
+class KillRequest(JobsRequest, tag="kill-request", frozen=True, kw_only=True):
+    """End jobs at once."""
+
+
+class RestartRequest(JobsRequest, tag="restart-request", frozen=True, kw_only=True):
+    """Launch the commands anew from their newest checkpoints."""
+
+
+class CheckpointRequest(JobsRequest, tag="checkpoint-request", frozen=True, kw_only=True):
+    """Checkpoint jobs at their next boundary and go on."""
+
+
+class RemoveRequest(JobsRequest, tag="remove-request", frozen=True, kw_only=True):
+    """Forget jobs that are over; their checkpoints stay."""
+
+
+class EventsRequest(Request, tag="events-request", frozen=True, kw_only=True):
+    """Stored events after that number, oldest first; -1: the newest `limit`."""
+
+    after_seq: Annotated[int, Meta(ge=-1, lt=2**63)] = -1
+    job: JobName | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class ReloadRequest(Request, tag="reload-request", frozen=True, kw_only=True):
+    """Read the configuration and the drop-in files now."""
+
+
+class VersionRequest(Request, tag="version-request", frozen=True, kw_only=True):
+    """Who answers, and since when."""
+
+
+# --- to the command line -------------------------------------------------------------------
+
+
+class Reply(Message, frozen=True, kw_only=True):
+    """Base of the answers."""
+
+    id: RequestId = ""
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of `supervisorctl status`. Durations are seconds at the time of the answer."""
+
+    name: str
+    state: str
+    since_s: float
+    depth: str | None = None
+    #: False: no shim has connected. None: not known yet, or not running.
+    pausable: bool | None = None
+    #: The request that a paused or pausing job answers to.
+    request: str = ""
+    #: What happens inside the state, e.g. "waiting for a batch boundary" or "saving".
+    stage: str = ""
+    step: int | None = None
+    num_steps: int | None = None
+    epoch: int | None = None
+    num_epochs: int | None = None
+    steps_per_s: float | None = None
+    eta_s: float | None = None
+    boundary_age_s: float | None = None
+    heartbeat_age_s: float | None = None
+    cpu_pct: float | None = None
+    rss_bytes: int | None = None
+    metrics: dict[str, float] = {}
+    checkpoint_step: int | None = None
+    checkpoint_age_s: float | None = None
+    asked_by: str = ""
+    reason: str = ""
+    #: A timed pause ends in that many seconds.
+    wake_in_s: float | None = None
+    #: A failed job is started again in that many seconds.
+    restart_in_s: float | None = None
+    #: The pause did not reach a boundary before its deadline.
+    late: bool = False
+    #: The last thing that did not work.
+    problem: str = ""
+    pid: int | None = None
+    incarnation: int = 0
+    exit_code: int | None = None
+    exit_signal: int | None = None
+    log: str = ""
+
+
+class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):
+    """Some of the rows; `more` says that another message with the rest follows."""
+
+    rows: tuple[JobRow, ...] = ()
+    more: bool = False
+    #: What the daemon itself has to complain about: a bad configuration file, a full disk.
+    alerts: tuple[str, ...] = ()
+
+
+class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
+    """One job: its row and what does not fit in a row. Of the environment only names are told."""
+
+    row: JobRow
+    argv: tuple[str, ...]
+    cwd: str
+    env_names: tuple[str, ...] = ()
+    restart: str = "never"
+    source: str = ""
+    checkpoints: str = ""
+    checkpoint_path: str = ""
+    checkpoint_digest: str = ""
+    created_wall: float = 0.0
+    depths: tuple[str, ...] = ()
+
+
+class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):
+    """The request about this job is stored and under way; `state` is the job's state now."""
+
+    job: str
+    state: str
+    detail: str = ""
+    #: False: answers about other jobs of the same request follow.
+    last: bool = True
+
+
+class Refused(Reply, tag="refused", frozen=True, kw_only=True):
+    """The request, or its part about one job, was not done. `exit_code` is for the command line."""
+
+    error: str
+    hint: str = ""
+    job: str = ""
+    exit_code: int = 1
+    last: bool = True
+
+
+class Event(Reply, tag="event", frozen=True, kw_only=True):
+    """Something that changed a job; published as it happens, and part of EventsReply."""
+
+    seq: int
+    wall: float
+    job: str
+    kind: str
+    state: str
+    detail: str = ""
+
+
+class EventsReply(Reply, tag="events-reply", frozen=True, kw_only=True):
+    """Stored events, oldest first; `more` as in JobRows."""
+
+    events: tuple[Event, ...] = ()
+    more: bool = False
+
+
+class VersionReply(Reply, tag="version-reply", frozen=True, kw_only=True):
+    """What the daemon is."""
+
+    version: str
+    pid: int
+    home: str = ""
+    config: str = ""
+    started_wall: float = 0.0
+    num_jobs: int = 0
+    #: Frames that were dropped since the start: malformed, oversized, from nobody.
+    num_dropped: int = 0
+    alerts: tuple[str, ...] = ()
+
+
+FromShim = Hello | Heartbeat | Saving | Checkpointed | Yielded | CannotYield | Resumed
+ToShim = Welcome | Pause | Resume | Stop | Checkpoint | Unknown | Refused
+_FromCtl = (
+    RunRequest
+    | StatusRequest
+    | ShowRequest
+    | WatchRequest
+    | PauseRequest
+    | ResumeRequest
+    | StopRequest
+    | KillRequest
+    | RestartRequest
+    | CheckpointRequest
+    | RemoveRequest
+    | EventsRequest
+    | ReloadRequest
+    | VersionRequest
+)
+_ToCtl = JobRows | ShowReply | Accepted | Refused | Event | EventsReply | VersionReply
+_Any = FromShim | Welcome | Pause | Resume | Stop | Checkpoint | Unknown | _FromCtl | _ToCtl
+
+
+class ProtocolError(Exception):
+    """A frame that cannot be understood; `kind` is `oversized`, `version`, `unknown` or `malformed`."""
+
+    def __init__(self, kind: str, message: str, *, request: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        #: The id of the request, where it could be read.
+        self.request = request
+
+
+class _Header(msgspec.Struct):
+    type: str
+    id: RequestId = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_Any)
+_header = msgspec.msgpack.Decoder(_Header)
+_PREFIX = bytes([VERSION])
+
+
+def encode(message: Message) -> bytes:
+    """Return the frame of a message; raises ProtocolError when it is over the limit."""
+    frame = _PREFIX + _encoder.encode(message)
+    if len(frame) > MAX_FRAME_BYTES:
+        size = f"{len(frame):,} bytes, the limit is {MAX_FRAME_BYTES:,}"
+        raise ProtocolError("oversized", f"a {type(message).__name__} of {size}")
+    return frame
+
+
+def decode(frame: bytes) -> Any:
+    """Return the message of a frame; raises ProtocolError, and nothing else, for every other input."""
+    if len(frame) > MAX_FRAME_BYTES:
+        raise ProtocolError("oversized", f"a frame of {len(frame):,} bytes, the limit is {MAX_FRAME_BYTES:,}")
+    if not frame:
+        raise ProtocolError("malformed", "an empty frame")
+    if frame[0] != VERSION:
+        raise ProtocolError("version", f"protocol version {frame[0]}, this side speaks {VERSION}")
+    body = memoryview(frame)[1:]
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _reason(body, error) from None
+
+
+_TAGS: Final = frozenset(
+    str(struct.__struct_config__.tag)
+    for struct in (*_Any.__args__,)  # type: ignore[attr-defined]
+)
+
+
+def _reason(body: memoryview, error: Exception) -> ProtocolError:
+    """Tell an unknown message, which gets an answer, from bytes that mean nothing."""
+    try:
+        header = _header.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ProtocolError("malformed", f"not a message: {error}")
+    if header.type not in _TAGS:
+        return ProtocolError("unknown", f"unknown message `{header.type[:64]}`", request=header.id)
+    return ProtocolError("malformed", f"a bad `{header.type}`: {error}", request=header.id)
