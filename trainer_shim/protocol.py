@@ -70,7 +70,7 @@ VERSION: Final = 1
 #: Larger frames are neither sent nor taken: a message is a note, not a transport for data.
 MAX_FRAME_BYTES: Final = 64 * 1024
 
-Count = Annotated[int, Meta(ge=0, lt=2**63)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Meta(ge=0)]
 JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 RequestId = Annotated[str, Meta(max_length=64)]
@@ -288,7 +288,7 @@ class RemoveRequest(JobsRequest, tag="remove-request", frozen=True, kw_only=True
 class EventsRequest(Request, tag="events-request", frozen=True, kw_only=True):
     """Stored events after that number, oldest first; -1: the newest `limit`."""
 
-    after_seq: Annotated[int, Meta(ge=-1, lt=2**63)] = -1
+    after_seq: Annotated[int, Meta(ge=-1, le=2**63 - 1)] = -1
     job: JobName | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
@@ -497,10 +497,7 @@ def decode(frame: bytes) -> Any:
         raise _reason(body, error) from None
 
 
-_TAGS: Final = frozenset(
-    str(struct.__struct_config__.tag)
-    for struct in (*_Any.__args__,)  # type: ignore[attr-defined]
-)
+_TAGS: Final = frozenset(str(struct.__struct_config__.tag) for struct in (*_Any.__args__,))
 
 
 def _reason(body: memoryview, error: Exception) -> ProtocolError:
