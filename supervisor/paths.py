@@ -1,0 +1,104 @@
+"""Where everything lies on disk: the one owner of every path.
+
+--home DIR or $TRAINING_SUPERVISOR_HOME: everything below one folder
+root:    /etc, /var/lib and /run/training-supervisor
+others:  the XDG folders of the user, each with training-supervisor/
+
+config/  config.toml  jobs.d/*.toml          written by people
+state/   journal.sqlite  jobs/NAME/log  jobs/NAME/run-N/     written by the daemon
+run/     control.sock  events.sock  daemon.lock              gone after a reboot
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.errors import UsageError
+
+__all__ = ["Paths"]
+
+_NAME = "training-supervisor"
+
+#: sockaddr_un.sun_path holds 108 bytes with the closing zero (unix(7)).
+_SOCKET_PATH_MAX = 107
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The three folders, and everything in them by name."""
+
+    config_dir: Path
+    state_dir: Path
+    run_dir: Path
+    #: The folder given by --home or the environment; None for the system's or user's own places.
+    home: Path | None = None
+
+    @classmethod
+    def find(cls, home: str | None = None) -> Paths:
+        """Return the places for this user, or below `home`."""
+        chosen = home or os.environ.get("TRAINING_SUPERVISOR_HOME")
+        if chosen:
+            base = Path(chosen).expanduser().absolute()
+            return cls(base / "config", base / "state", base / "run", base)
+        if os.geteuid() == 0:
+            return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME))
+        user_home = Path.home()
+        run = os.environ.get("XDG_RUNTIME_DIR")
+        return cls(
+            Path(os.environ.get("XDG_CONFIG_HOME") or user_home / ".config", _NAME),
+            Path(os.environ.get("XDG_STATE_HOME") or user_home / ".local/state", _NAME),
+            Path(run, _NAME) if run else Path(f"/tmp/{_NAME}-{os.geteuid()}"),  # noqa: S108  # checked by make_folders
+        )
+
+    @property
+    def config_file(self) -> Path:
+        """Settings of the daemon."""
+        return self.config_dir / "config.toml"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """Drop-in job files."""
+        return self.config_dir / "jobs.d"
+
+    @property
+    def journal(self) -> Path:
+        """The SQLite database."""
+        return self.state_dir / "journal.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running daemon."""
+        return self.run_dir / "daemon.lock"
+
+    @property
+    def control_endpoint(self) -> str:
+        """ZeroMQ address of the ROUTER socket."""
+        return self._endpoint("control.sock")
+
+    @property
+    def events_endpoint(self) -> str:
+        """ZeroMQ address of the PUB socket."""
+        return self._endpoint("events.sock")
+
+    def job_dir(self, job: str) -> Path:
+        """All that the daemon keeps of a job."""
+        return self.state_dir / "jobs" / job
+
+    def log(self, job: str) -> Path:
+        """Return the file with the output of all incarnations of a job."""
+        return self.job_dir(job) / "log"
+
+    def incarnation_dir(self, job: str, incarnation: int) -> Path:
+        """Return the folder of one start of the command."""
+        return self.job_dir(job) / f"run-{incarnation}"
+
+    def _endpoint(self, name: str) -> str:
+        path = self.run_dir / name
+        if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+            raise UsageError(
+                f"cannot use the socket `{path}`: its path is longer than {_SOCKET_PATH_MAX} bytes",
+                hint="choose a shorter --home",
+            )
+        return f"ipc://{path}"
