@@ -26,6 +26,7 @@ __all__ = [
     "Launcher",
     "Shims",
     "Started",
+    "StoredEvent",
 ]
 
 
@@ -104,8 +105,10 @@ class Launcher(Protocol):
 
 
 class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An event with the job as it is afterwards; what one line of the journal holds."""
+    """An event with the job as it is afterwards: one line to store."""
 
+    #: Counts up by one from row to row, over all batches.
+    seq: int
     job: str
     #: Steady clock, the `now` that the event was applied with.
     at: float
@@ -114,8 +117,18 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
     event: JobEvent
     #: None: the job was removed.
     after: Job | None
-    #: Counted by the journal; 0 until it is stored.
-    seq: int = 0
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One line read back."""
+
+    seq: int
+    at: float
+    wall: float
+    job: str
+    event: JobEvent
+    #: The job's state afterwards, or "removed".
+    state: str
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -123,6 +136,8 @@ class Batch(msgspec.Struct, frozen=True):
 
     number: int
     rows: tuple[JournalRow, ...]
+    #: Small things to remember beside the jobs.
+    facts: dict[str, str] = {}
 
 
 class Journal(Protocol):
@@ -130,6 +145,10 @@ class Journal(Protocol):
 
     def jobs(self) -> list[Job]:
         """Return all jobs as last stored."""
+        ...
+
+    def facts(self) -> dict[str, str]:
+        """Return the small things that were stored with batches."""
         ...
 
     def append(self, batch: Batch) -> None:
@@ -156,8 +175,8 @@ class Journal(Protocol):
         """Return why nothing can be stored at present, or ""."""
         ...
 
-    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[JournalRow]:
-        """Return stored rows, oldest first: the first `limit` after that number."""
+    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
+        """Return events after that number, oldest first; with -1 the newest `limit`."""
         ...
 
     def close(self) -> None:

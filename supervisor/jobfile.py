@@ -1,0 +1,70 @@
+"""A drop-in file `jobs.d/NAME.toml` to a JobSpec, or a ConfigError that names file and key."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from supervisor.config import read_toml
+from supervisor.core.job import JobSpec
+from supervisor.errors import ConfigError
+
+__all__ = ["NAME", "JobFile", "read_job_file"]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What such a file may say."""
+
+    #: A list of words, or one string that is split as a shell would.
+    command: str | Annotated[list[str], Meta(min_length=1)]
+    #: Working directory, absolute.
+    cwd: str
+    #: Added to the daemon's own environment.
+    env: dict[str, str] = {}
+    #: Folder of the checkpoints; default: checkpoints/NAME below cwd.
+    checkpoints: str = ""
+    restart: Literal["never", "on-failure"] = "never"
+    max_restarts: Annotated[int, Meta(ge=0, le=1000)] = 3
+    restart_delay_s: Annotated[float, Meta(ge=0, le=86400)] = 10.0
+
+
+def read_job_file(path: Path, base_env: Mapping[str, str]) -> JobSpec:
+    """Return what to run; the job's name is the file's name without `.toml`."""
+    if not NAME.fullmatch(path.stem):
+        raise ConfigError(
+            f"cannot use `{path}`: `{path.stem}` is not a job name",
+            hint="letters, digits, dot, dash and underscore; at most 64, the first a letter or digit",
+        )
+    file = read_toml(path, JobFile)
+    try:
+        argv = shlex.split(file.command) if isinstance(file.command, str) else file.command
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot use `{path}`: command: {error}", hint="write it as a list of words"
+        ) from error
+    if not argv:
+        raise ConfigError(
+            f"cannot use `{path}`: command: it is empty", hint='command = ["python", "train.py"]'
+        )
+    if not Path(file.cwd).is_absolute():
+        raise ConfigError(
+            f"cannot use `{path}`: cwd: `{file.cwd}` is not absolute", hint="write the whole path"
+        )
+    return JobSpec(
+        argv=tuple(argv),
+        cwd=file.cwd,
+        env={**base_env, **file.env},
+        checkpoints=file.checkpoints,
+        restart=file.restart,
+        max_restarts=file.max_restarts,
+        restart_delay_s=file.restart_delay_s,
+        source=str(path),
+    )

@@ -1,0 +1,1 @@
+"""The journal: SQLite with what happened to every job."""

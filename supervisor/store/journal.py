@@ -1,0 +1,205 @@
+"""The journal on SQLite: events appended and jobs updated in one transaction.
+
+Covers: durable, ordered, all-or-nothing batches, written by a thread of their
+own so that the engine's loop never waits for a disk; reading back.
+Does not cover: what the events mean. Whoever appends must wait for
+`committed()` before acting on a batch.
+
+WAL with synchronous=FULL: a commit that was reported survives a power cut
+(https://www.sqlite.org/pragma.html#pragma_synchronous). A disk that is full or
+fails is not an end: the same batches are tried again until they are stored,
+and `problem()` says why it takes so long.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from supervisor.core.events import JobEvent
+from supervisor.core.job import Job
+from supervisor.errors import SupervisorError
+from supervisor.ports import Batch, JournalRow, StoredEvent
+from supervisor.store.migrate import migrate
+
+__all__ = ["SqliteJournal"]
+
+_RETRY_S = 1.0
+
+#: Events of jobs that were removed are kept that long.
+_KEEP_REMOVED_S = 30 * 86400.0
+
+_INSERT_EVENT = "INSERT INTO events (seq, at, wall, job, event, state) VALUES (?, ?, ?, ?, ?, ?)"
+_UPSERT_JOB = (
+    "INSERT INTO jobs (name, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
+)
+_DELETE_JOB = "DELETE FROM jobs WHERE name = ?"
+_UPSERT_FACT = (
+    "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+)
+_SELECT = (
+    "SELECT seq, at, wall, job, event, state FROM events"
+    " WHERE seq > :after AND (:job IS NULL OR job = :job) ORDER BY seq"
+)
+_OLDEST = _SELECT + " LIMIT :limit"
+_NEWEST = _SELECT + " DESC LIMIT :limit"
+_PRUNE = "DELETE FROM events WHERE wall < ? AND job NOT IN (SELECT name FROM jobs)"
+
+
+class SqliteJournal:
+    """See ports.Journal. One process at a time: the daemon's lock file sees to that."""
+
+    def __init__(self, path: Path, *, wall: float) -> None:
+        self._path = path
+        try:
+            # The record holds environments, so the file is the owner's alone.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            self._reader = _connect(path)
+            migrate(self._reader, str(path))
+            self._reader.execute(_PRUNE, (wall - _KEEP_REMOVED_S,))
+            self._reader.commit()
+        except (OSError, sqlite3.Error) as error:
+            raise SupervisorError(
+                f"cannot open the journal `{path}`: {error}",
+                hint="check the disk and the permissions; to begin anew, move the file away",
+            ) from error
+        self._event_decoder = msgspec.json.Decoder(JobEvent)
+        self._job_decoder = msgspec.json.Decoder(Job)
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._committed = 0
+        self._problem = ""
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write_forever, name="journal", daemon=True)
+        self._thread.start()
+
+    def jobs(self) -> list[Job]:
+        """Return all jobs as last stored, oldest name first."""
+        rows = self._reader.execute("SELECT record FROM jobs ORDER BY name").fetchall()
+        return [self._job_decoder.decode(record) for (record,) in rows]
+
+    def facts(self) -> dict[str, str]:
+        """Return the small things that were stored with batches."""
+        return dict(self._reader.execute("SELECT name, value FROM facts").fetchall())
+
+    def last_seq(self) -> int:
+        """Return the number of the newest stored event, 0 if there is none."""
+        (seq,) = self._reader.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+        return int(seq)
+
+    def append(self, batch: Batch) -> None:
+        """Hand a batch to the writer; returns at once."""
+        self._inbox.put(batch)
+
+    def committed(self) -> int:
+        """Return the number of the last batch that is safe on disk."""
+        return self._committed
+
+    def problem(self) -> str:
+        """Return why nothing can be stored at present, or ""."""
+        return self._problem
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable after a change."""
+        return self._wake_fd
+
+    def acknowledge(self) -> None:
+        """Make `fileno()` unreadable until the next change."""
+        try:
+            os.eventfd_read(self._wake_fd)
+        except BlockingIOError:
+            return
+
+    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
+        """Return events after that number, oldest first; with -1 the newest `limit`."""
+        newest = after_seq < 0
+        values = {"after": max(after_seq, 0), "job": job, "limit": limit}
+        rows = self._reader.execute(_NEWEST if newest else _OLDEST, values).fetchall()
+        stored = [
+            StoredEvent(
+                seq=seq, at=at, wall=wall, job=name, event=self._event_decoder.decode(text), state=state
+            )
+            for seq, at, wall, name, text, state in rows
+        ]
+        return stored[::-1] if newest else stored
+
+    def close(self) -> None:
+        """Store what was taken, once more if need be, then let go."""
+        self._closing.set()
+        self._inbox.put(None)
+        self._thread.join()
+        self._reader.close()
+        os.close(self._wake_fd)
+
+    def _write_forever(self) -> None:
+        db = _connect(self._path)
+        try:
+            while (batches := self._take()) is not None:
+                if batches:
+                    self._store(db, batches)
+        finally:
+            db.close()
+
+    def _take(self) -> list[Batch] | None:
+        """Wait for batches and take all there are, so that one flush serves many; None: it is over."""
+        first = self._inbox.get()
+        if first is None:
+            return None
+        batches = [first]
+        while True:
+            try:
+                batch = self._inbox.get_nowait()
+            except queue.Empty:
+                return batches
+            if batch is None:
+                self._inbox.put(None)
+                return batches
+            batches.append(batch)
+
+    def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+        while True:
+            try:
+                with db:
+                    db.execute("BEGIN IMMEDIATE")
+                    for batch in batches:
+                        _write(db, batch)
+            except sqlite3.Error as error:
+                self._tell(f"cannot write the journal `{self._path}`: {error}")
+                if self._closing.wait(_RETRY_S):
+                    return
+            else:
+                self._committed = batches[-1].number
+                self._tell("")
+                return
+
+    def _tell(self, problem: str) -> None:
+        self._problem = problem
+        os.eventfd_write(self._wake_fd, 1)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _write(db: sqlite3.Connection, batch: Batch) -> None:
+    db.executemany(_INSERT_EVENT, [_event_values(row) for row in batch.rows])
+    for row in batch.rows:
+        if row.after is None:
+            db.execute(_DELETE_JOB, (row.job,))
+        else:
+            db.execute(_UPSERT_JOB, (row.job, msgspec.json.encode(row.after).decode()))
+    db.executemany(_UPSERT_FACT, list(batch.facts.items()))
+
+
+def _event_values(row: JournalRow) -> tuple[int, float, float, str, str, str]:
+    state = "removed" if row.after is None else str(row.after.state)
+    return row.seq, row.at, row.wall, row.job, msgspec.json.encode(row.event).decode(), state
