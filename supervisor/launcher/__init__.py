@@ -1,0 +1,5 @@
+"""Starts commands that outlive the daemon, finds them again, and learns how they ended. Linux only."""
+
+from supervisor.launcher.spawn import KeeperLauncher
+
+__all__ = ["KeeperLauncher"]

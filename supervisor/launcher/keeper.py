@@ -1,0 +1,277 @@
+"""The small parent of one command: outlives the daemon and writes down how the command ended.
+
+Covers: one run of one incarnation, whatever is killed meanwhile.
+Does not cover: pausing, restarting, limits. It takes no orders at all: a job is
+stopped through its command, so all signals that can be blocked are.
+
+Imports the standard library only and little of it, because one of these lives
+beside every job. It is run as a script and must never import our package. All
+it needs comes through descriptor 0, so the environment of the command is
+neither on a disk nor in a command line; descriptor 1 gets a byte once the
+command is on record, and is of no use after a restart of the daemon.
+
+How the promises are kept:
+
+- Once only. The claim is an open-file-description lock. The child inherits it
+  and loses it by `exec`, after it has put itself on record. So a claim that
+  nobody holds, beside no record, proves that no command was ever started.
+- No status is lost. The command stays a zombie until its status is on disk. If
+  the keeper is killed before that, a foster parent can still read it.
+"""
+
+# pathlib would be the largest part of this process.
+# ruff: noqa: PTH104, PTH108, PTH110, PTH112, PTH113, PTH118, PTH123, PTH208
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import time
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SIG_BLOCK, _SIG_SETMASK, _SIG_DFL = 0, 2, 0
+#: Signals are numbered 1 to 64; the C library's signal set has room for 1024.
+_MAX_SIGNAL = 64
+_SIGSET_BYTES = 128
+
+#: A full disk is asked again after this long, then after twice as long, up to the second.
+_FIRST_WAIT_S = 0.1
+_LAST_WAIT_S = 5.0
+
+
+class _CannotStartError(Exception):
+    """Why the command cannot be started; goes into `exit.json`."""
+
+
+class _Spec:
+    """The order: run folder, log, working directory, arguments, environment."""
+
+    def __init__(self, text: bytes) -> None:
+        self.run_dir, self.log, self.cwd, count, *rest = text.split(b"\0")[:-1]
+        self.argv = rest[: int(count)]
+        self.env = dict(entry.split(b"=", 1) for entry in rest[int(count) :])
+
+
+def _shown(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
+
+
+def _quoted(text: str) -> str:
+    """Return a JSON string; the json module would add an eighth to this process."""
+    return '"' + "".join(f"\\u{ord(c):04x}" if c < " " or c in '"\\' else c for c in text) + '"'
+
+
+def _no_input() -> None:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(fd, 0)
+    os.close(fd)
+
+
+def _read_all(fd: int) -> bytes:
+    parts = []
+    while part := os.read(fd, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _detach() -> None:
+    """Leave the daemon's folder, descriptors and signals behind; only 0, 1 and 2 stay."""
+    os.chdir("/")
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # The descriptor of the listing itself.
+    libc = ctypes.CDLL(None)
+    libc.sigprocmask(_SIG_BLOCK, b"\xff" * _SIGSET_BYTES, None)
+    # Processes that detach from the command stay findable below the keeper.
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _restore_signals() -> None:
+    """Give the command the signal handling it would have in a shell."""
+    libc = ctypes.CDLL(None)
+    for number in range(1, _MAX_SIGNAL + 1):
+        libc.signal(number, _SIG_DFL)
+    libc.sigprocmask(_SIG_SETMASK, b"\0" * _SIGSET_BYTES, None)
+
+
+def _identity() -> bytes:
+    with open("/proc/self/stat", "rb") as file:
+        text = file.read()
+    start_ticks = int(text[text.rindex(b")") + 1 :].split()[19])
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        boot_id = file.read().strip()
+    return b'{"pid":%d,"start_ticks":%d,"boot_id":"%s"}' % (os.getpid(), start_ticks, boot_id)
+
+
+def _claim(spec: _Spec) -> bool:
+    """Take the right to run this incarnation; it is held until this process and its child let go."""
+    fd = os.open(spec.run_dir + b"/claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    for name in (b"/process.json", b"/exit.json"):
+        if os.path.lexists(spec.run_dir + name):
+            return False
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, _identity(), 0)
+    return True
+
+
+def _store(run_dir: bytes, name: bytes, text: bytes) -> None:
+    """Make the file appear whole and safe from a power cut, or not at all."""
+    staging = run_dir + b"/.%s.%d" % (name, os.getpid())
+    fd = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        while text:
+            text = text[os.write(fd, text) :]
+        os.fsync(fd)
+    except OSError:
+        os.unlink(staging)
+        raise
+    finally:
+        os.close(fd)
+    os.rename(staging, run_dir + b"/" + name)
+    folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _store_exit(run_dir: bytes, text: bytes) -> bool:
+    """Write down how it ended, however long the disk refuses; False when the folder was removed."""
+    wait_s = _FIRST_WAIT_S
+    while True:
+        try:
+            _store(run_dir, b"exit.json", text)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LAST_WAIT_S)
+        else:
+            return True
+
+
+def _check_cwd(cwd: bytes) -> None:
+    try:
+        os.chdir(cwd)
+    except FileNotFoundError:
+        raise _CannotStartError(f"working directory `{_shown(cwd)}` is gone") from None
+    except OSError as error:
+        raise _CannotStartError(f"working directory `{_shown(cwd)}`: {error.strerror}") from None
+    finally:
+        os.chdir("/")
+
+
+def _open_log(path: bytes) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+    except OSError as error:
+        raise _CannotStartError(f"cannot write log `{_shown(path)}`: {error.strerror}") from None
+
+
+def _find_command(spec: _Spec) -> bytes:
+    """Return the file to run, looked up as a shell in the job's folder with the job's PATH would."""
+    if not spec.argv or not spec.argv[0]:
+        raise _CannotStartError("the command is empty")
+    name = spec.argv[0]
+    folders = [b""] if b"/" in name else spec.env.get(b"PATH", os.fsencode(os.defpath)).split(b":")
+    found = [path for f in folders if os.path.exists(path := os.path.join(spec.cwd, f, name))]
+    for path in found:
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return path
+    if not found:
+        raise _CannotStartError(f"no such command `{_shown(name)}`")
+    problem = "is a folder" if os.path.isdir(found[0]) else "is not executable"
+    raise _CannotStartError(f"`{_shown(found[0])}` {problem}")
+
+
+def _exit_text(message: str) -> bytes:
+    return b'{"error":%s}' % _quoted(f"cannot start: {message}").encode()
+
+
+def _become_command(spec: _Spec, path: bytes, log: int) -> None:
+    """Put this child on record, then turn it into the command; returns only when that failed."""
+    try:
+        os.setsid()
+        _store(spec.run_dir, b"process.json", _identity())
+        _notify()
+        os.chdir(spec.cwd)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        _restore_signals()
+        os.execve(path, spec.argv, spec.env)  # noqa: S606  This is what the program is for.
+    except OSError as error:
+        _store_exit(spec.run_dir, _exit_text(f"`{_shown(path)}`: {error.strerror}"))
+
+
+def _notify() -> None:
+    """Tell the daemon that started us, if it still lives; another one looks at the files."""
+    try:
+        os.write(1, b".")
+    except OSError:
+        return
+
+
+def _start(spec: _Spec) -> int:
+    _check_cwd(spec.cwd)
+    path = _find_command(spec)
+    log = _open_log(spec.log)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_command(spec, path, log)
+        finally:
+            os._exit(127)
+    os.close(log)
+    return pid
+
+
+def _wait(command: int) -> bytes:
+    """Return how the command ended and leave it a zombie; other orphans are let go."""
+    while True:
+        info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        if info is None:
+            continue
+        if info.si_pid != command:
+            os.waitpid(info.si_pid, 0)
+            continue
+        kind = b"code" if info.si_code == os.CLD_EXITED else b"signal"
+        return b'{"%s":%d}' % (kind, info.si_status)
+
+
+def main() -> None:
+    """Run the incarnation that descriptor 0 describes, unless another keeper has or had it."""
+    _detach()
+    spec = _Spec(_read_all(0))
+    _no_input()
+    if not _claim(spec):
+        return
+    try:
+        command = _start(spec)
+    except _CannotStartError as error:
+        _store_exit(spec.run_dir, _exit_text(str(error)))
+        return
+    except OSError as error:
+        _store_exit(spec.run_dir, _exit_text(str(error.strerror)))
+        return
+    # The daemon learns the end of this process by other means; an open pipe would only cost it.
+    os.dup2(0, 1)
+    text = _wait(command)
+    # A child that failed to become the command has already said so.
+    if os.path.lexists(spec.run_dir + b"/exit.json") or _store_exit(spec.run_dir, text):
+        os.waitpid(command, 0)
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)

@@ -1,0 +1,332 @@
+"""The launcher: one keeper per incarnation, found again after a restart.
+
+Covers: starting keepers, taking up what an earlier daemon started, telling
+starts and ends. Linux only: pidfds, OFD locks, /proc.
+Does not cover: what a keeper does (keeper.py), who belongs to a tree (stop.py).
+
+Every wake-up, whatever it came from, leads to one question: what do the claim,
+the files and the processes say now? `_look` answers it, so a news that comes
+twice, late or in another order makes no difference.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.core.job import Exit, Pid
+from supervisor.launcher import linux, records, stop
+from supervisor.launcher.identity import boot_id, has_ended, identify, is_alive, open_process
+from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
+from supervisor.ports import Ended, LaunchSpec, Started
+
+__all__ = ["KeeperLauncher"]
+
+_KEEPER = Path(__file__).with_name("keeper.py")
+#: A keeper that is killed before it could start the command is replaced this often.
+_MAX_KEEPERS = 3
+#: Somebody else's keeper has no pipe to us: until its command is on record we look this often.
+_LOOK_EVERY_MS = 20
+
+
+@dataclass(eq=False)
+class _Run:
+    """One incarnation that is not known to have ended."""
+
+    job: str
+    incarnation: int
+    run_dir: Path
+    #: Kept while the command may have to be started again; holds the environment.
+    spec: LaunchSpec | None = None
+    num_keepers: int = 0
+    keeper: Pid | None = None
+    process: Pid | None = None
+    #: Readable when the keeper has written the record of the process, or is gone.
+    notice_fd: int | None = None
+    keeper_fd: int | None = None
+    process_fd: int | None = None
+    #: Nothing will wake us: look again after a while.
+    is_unsettled: bool = False
+    #: Signals that came before the process was known.
+    early_signals: list[tuple[int, bool]] = field(default_factory=list)
+
+
+class KeeperLauncher:
+    """Starts each command below a keeper, which outlives the daemon.
+
+    Used by one thread. Makes the calling process a child subreaper, so that a
+    command whose keeper is killed comes here and its status is not lost.
+    """
+
+    def __init__(self, python: str = sys.executable) -> None:
+        linux.adopt_orphans()
+        self._python = python
+        self._runs: dict[tuple[str, int], _Run] = {}
+        self._news: list[Started | Ended] = []
+        #: Who was left of an ended command, as far as we saw it end.
+        self._leftovers: dict[tuple[str, int], set[Pid]] = {}
+        self._sessions: set[int] = set()
+        self._epoll = select.epoll()
+        self._watched: dict[int, _Run | None] = {}
+        #: Keepers whose word is read already and who have a moment to live.
+        self._leaving: set[int] = set()
+        self._timer = linux.open_timer()
+        self._is_timer_on = False
+        self._has_news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        for fd in (self._timer, self._has_news):
+            self._watch(fd, None)
+
+    def launch(self, spec: LaunchSpec) -> None:
+        """Start an incarnation once, however often this is called; news arrive by `drain()`."""
+        key = spec.job, spec.incarnation
+        run = self._runs.setdefault(key, _Run(*key, spec.run_dir))
+        if run.process is None:
+            run.spec = spec
+        self._look(run)
+        self._settle()
+
+    def adopt(self, job: str, incarnation: int, run_dir: Path) -> bool:
+        """Take up an incarnation after a restart; False when nothing of it was ever started.
+
+        False is no promise that nothing is under way: a keeper that has not yet
+        got to its claim cannot be seen. It and the next one agree between them.
+        """
+        key = job, incarnation
+        if key not in self._runs:
+            # In this order: the claim is let go only after the record is there.
+            if not records.is_claimed(run_dir) and not records.has_record(run_dir):
+                return False
+            self._runs[key] = _Run(job, incarnation, run_dir)
+            self._look(self._runs[key])
+            self._settle()
+        return True
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `drain()` has something."""
+        return self._epoll.fileno()
+
+    def drain(self) -> list[Started | Ended]:
+        """Return what happened since the last call; never blocks."""
+        ready = [fd for fd, _ in self._epoll.poll(0)]
+        awake = dict.fromkeys(self._watched[fd] for fd in ready)
+        for fd in self._leaving.intersection(ready):
+            reap(fd)
+            self._leaving.remove(fd)
+            self._drop(fd)
+        for fd in (self._timer, self._has_news):
+            with suppress(BlockingIOError):
+                os.read(fd, 8)
+        if None in awake:
+            awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled)
+        for run in awake:
+            if run is not None:
+                self._look(run)
+        # A command is left to `_look`, which wants its status.
+        commands = {run.process.pid for run in self._runs.values() if run.process is not None}
+        reap_orphans(self._sessions, spare=commands)
+        news, self._news = self._news, []
+        self._settle()
+        return news
+
+    def is_alive(self, process: Pid) -> bool:
+        """Say whether this very process still runs."""
+        return is_alive(process)
+
+    def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
+        """Signal the command, or all processes it started; no error when it is gone.
+
+        A signal for a command that is about to start is delivered at its start.
+        After the end of a command `whole_tree` still reaches what it left behind.
+        """
+        key = job, incarnation
+        run = self._runs.get(key)
+        if run is None:
+            if whole_tree:
+                stop.send_to_tree(self._leftovers.get(key, ()), number)
+        elif run.process is None:
+            run.early_signals.append((number, whole_tree))
+        elif whole_tree:
+            roots = [root for root in (run.process, run.keeper) if root is not None]
+            stop.send_to_tree(roots, number, spare=run.keeper)
+        else:
+            stop.send(run.process, number)
+
+    def close(self) -> None:
+        """Let go; the jobs go on."""
+        for fd in list(self._watched):
+            self._drop(fd)
+        for run in self._runs.values():
+            if run.process_fd is not None:
+                os.close(run.process_fd)
+        self._runs.clear()
+        self._epoll.close()
+
+    def _look(self, run: _Run) -> None:
+        """Find out where an incarnation stands, and do what follows."""
+        self._check_keeper(run)
+        # Asked before the files are read: what they say after the claim is free is final.
+        is_kept = run.keeper_fd is not None or records.is_claimed(run.run_dir)
+        self._learn_process(run)
+        end = records.read_exit(run.run_dir)
+        if end is not None:
+            self._end(run, end)
+        elif is_kept:
+            if run.keeper_fd is None:
+                self._find_keeper(run)
+            run.is_unsettled = run.keeper_fd is None or (run.process is None and run.notice_fd is None)
+        elif run.process is not None or records.has_record(run.run_dir):
+            self._follow_orphan(run)
+        elif run.spec is not None and run.num_keepers < _MAX_KEEPERS:
+            self._spawn(run, run.spec)
+        else:
+            reason = "its keeper ended before it could start the command"
+            self._end(run, Exit(error=f"cannot start: {reason}; see `{run.run_dir}`"))
+
+    def _check_keeper(self, run: _Run) -> None:
+        if run.notice_fd is not None:
+            with suppress(BlockingIOError):
+                os.read(run.notice_fd, 1)
+                self._drop(run.notice_fd)
+                run.notice_fd = None
+        if run.keeper_fd is not None and has_ended(run.keeper_fd):
+            reap(run.keeper_fd)
+            self._drop(run.keeper_fd)
+            run.keeper_fd = run.keeper = None
+
+    def _learn_process(self, run: _Run) -> None:
+        if run.process is not None:
+            return
+        run.process = records.read_process(run.run_dir)
+        if run.process is None:
+            return
+        run.spec = None
+        run.process_fd = open_process(run.process)
+        self._sessions.add(run.process.pid)
+        self._news.append(Started(run.job, run.incarnation, run.process))
+        for number, whole_tree in run.early_signals:
+            self.signal(run.job, run.incarnation, number, whole_tree=whole_tree)
+
+    def _find_keeper(self, run: _Run) -> None:
+        keeper = records.read_keeper(run.run_dir)
+        fd = None if keeper is None else open_process(keeper)
+        if fd is not None:
+            run.keeper, run.keeper_fd = keeper, fd
+            self._watch(fd, run)
+
+    def _follow_orphan(self, run: _Run) -> None:
+        """Stand in for a keeper that was killed: wait for the command, and reap it if it came to us."""
+        run.is_unsettled = False
+        if run.process_fd is None:
+            self._end(run, _unknown(run.process))
+        elif not has_ended(run.process_fd):
+            self._watch(run.process_fd, run)
+        else:
+            end = reap(run.process_fd)
+            # A process that is traced shows its end to the tracer first.
+            run.is_unsettled = end is None
+            if end is not None:
+                self._end(run, _unknown(run.process) if end is NOT_OURS else end)
+
+    def _spawn(self, run: _Run, spec: LaunchSpec) -> None:
+        run.num_keepers += 1
+        run.is_unsettled = False
+        try:
+            spec.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            pid, run.notice_fd = _spawn_keeper(self._python, spec)
+            self._watch(run.notice_fd, run)
+            # A child of ours: it keeps its number until we reap it.
+            run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
+            self._watch(run.keeper_fd, run)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._end(run, Exit(error=f"cannot start: no keeper for `{spec.run_dir}`: {reason}"))
+
+    def _end(self, run: _Run, end: Exit) -> None:
+        key = run.job, run.incarnation
+        del self._runs[key]
+        self._news.append(Ended(run.job, run.incarnation, end))
+        # Only while we are sure that the number of the session was not given out again.
+        if run.process is not None and (run.process_fd is not None or run.num_keepers):
+            left = stop.leftovers(run.process, stop.read_table(), boot_id())
+            if left:
+                self._leftovers[key] = left
+        for fd in (run.notice_fd, run.process_fd):
+            if fd is not None:
+                self._drop(fd)
+        if run.keeper_fd is not None:
+            self._watched[run.keeper_fd] = None
+            self._leaving.add(run.keeper_fd)
+
+    def _settle(self) -> None:
+        """Make `fileno()` readable when there are news, now or after the next look around."""
+        if self._news:
+            os.eventfd_write(self._has_news, 1)
+        is_waiting = any(run.is_unsettled for run in self._runs.values())
+        # Not set anew each time: frequent calls would put the moment off for ever.
+        if is_waiting != self._is_timer_on:
+            self._is_timer_on = is_waiting
+            linux.set_timer(self._timer, _LOOK_EVERY_MS if is_waiting else 0)
+
+    def _watch(self, fd: int, run: _Run | None) -> None:
+        if fd not in self._watched:
+            self._epoll.register(fd, select.EPOLLIN)
+        self._watched[fd] = run
+
+    def _drop(self, fd: int) -> None:
+        if self._watched.pop(fd, self) is not self:
+            self._epoll.unregister(fd)
+        os.close(fd)
+
+
+def _unknown(process: Pid | None) -> Exit:
+    if process is not None and process.boot_id != boot_id():
+        return Exit(error="exit status unknown: the machine was restarted")
+    return Exit(error="exit status unknown: the keeper of the command was killed")
+
+
+def _spawn_keeper(python: str, spec: LaunchSpec) -> tuple[int, int]:
+    """Start a keeper; returns its pid and the end of its pipe."""
+    label = f"{spec.job}.{spec.incarnation}"
+    order = os.memfd_create("order", os.MFD_CLOEXEC)
+    try:
+        _write_order(order, spec)
+        notice, keepers_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            pid = os.posix_spawn(
+                python,
+                [python, "-I", "-S", str(_KEEPER), label],
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, order, 0),
+                    (os.POSIX_SPAWN_DUP2, keepers_end, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0),
+                ],
+                setsid=True,
+                # Blocked from the first instruction on; the command gets them back.
+                setsigmask=signal.valid_signals(),
+            )
+        except OSError:
+            os.close(notice)
+            raise
+        finally:
+            os.close(keepers_end)
+    finally:
+        os.close(order)
+    return pid, notice
+
+
+def _write_order(fd: int, spec: LaunchSpec) -> None:
+    """Hand over what to run in a file without a name, which no other user can open."""
+    words = [str(spec.run_dir), str(spec.log), spec.cwd, str(len(spec.argv)), *spec.argv]
+    words += [f"{name}={value}" for name, value in spec.env.items()]
+    if any("\0" in word for word in words):
+        raise ValueError("a word of the command or its environment holds a zero byte")
+    text = b"".join(os.fsencode(word) + b"\0" for word in words)
+    while text:
+        text = text[os.write(fd, text) :]
+    os.lseek(fd, 0, os.SEEK_SET)
