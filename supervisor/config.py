@@ -56,13 +56,11 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 300.0
     stop_grace_s: Annotated[
         _Seconds,
-        Meta(
-            description="Time for `stop` to reach a boundary and write its checkpoint before SIGTERM. Seconds."
-        ),
+        Meta(description="Time for `stop` to reach a boundary and checkpoint before SIGTERM. Seconds."),
     ] = 300.0
     kill_grace_s: Annotated[
-        _Seconds,
-        Meta(description="Time between SIGTERM and SIGKILL, and between two SIGKILLs. Seconds."),
+        float,
+        Meta(ge=1, le=86400, description="Time between SIGTERM and SIGKILL, and between two SIGKILLs. Seconds."),
     ] = 15.0
 
 

@@ -1,0 +1,315 @@
+"""World -> event -> core -> journal -> effects -> world: the one way through the house.
+
+Covers: applying events to jobs, staging them for the journal, carrying out
+effects once they are stored, timers, taking up jobs after a restart.
+Does not cover: sockets, files, processes (the adapters); what follows what
+(core/); choosing which job yields.
+
+Jobs in memory run ahead of the journal by the batch that is being written.
+Whatever the world sees of it (effects, answers, published events) waits until
+that batch is safe. So a crash at any point forgets only what nobody was told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import structlog
+from msgspec.structs import replace
+
+from supervisor.config import Config
+from supervisor.core import apply as core
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Effect, Launch, Signal
+from supervisor.core.events import (
+    Admitted,
+    JobEvent,
+    ProcessEnded,
+    ProcessStarted,
+    Removed,
+    Submitted,
+    Yielded,
+)
+from supervisor.core.job import Asker, Exit, Job, JobSpec
+from supervisor.core.states import State
+from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
+from supervisor.paths import Paths
+from supervisor.ports import Batch, Clock, Ended, Journal, JournalRow, Launcher, LaunchSpec, Shims, Started
+
+__all__ = ["Engine", "World"]
+
+_SIGNALS = MappingProxyType({"TERM": 15, "KILL": 9})
+
+
+@dataclass(frozen=True)
+class World:
+    """The adapters that the engine works with."""
+
+    clock: Clock
+    journal: Journal
+    launcher: Launcher
+    shims: Shims
+    #: What the shim of an incarnation left in writing before its process ended, if anything.
+    receipt: Callable[[str, int], Yielded | None]
+
+
+class Engine:
+    """All jobs, and the only thing that changes them. Used from one thread, the loop's.
+
+    Call `stage()` after every round of events and `settle()` when the journal
+    says that something was stored; both return at once.
+    """
+
+    def __init__(self, world: World, paths: Paths, *, on_stored: Callable[[JournalRow], None]) -> None:
+        self.config = Config()
+        self._clock = world.clock
+        self._journal = world.journal
+        self._launcher = world.launcher
+        self._shims = world.shims
+        self._receipt = world.receipt
+        self._paths = paths
+        self._on_stored = on_stored
+        self._log = structlog.get_logger("engine")
+        self._jobs: dict[str, Job] = {}
+        self._rows: list[JournalRow] = []
+        self._after: list[Callable[[], None]] = []
+        self._facts: dict[str, str] = {}
+        self._waiting: deque[tuple[Batch, list[Callable[[], None]]]] = deque()
+        self._num_batches = 0
+        self._next_seq = world.journal.last_seq() + 1
+        self._next_number = int(world.journal.facts().get("next_job_number", "1"))
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        """All jobs by name, as they are now."""
+        return MappingProxyType(self._jobs)
+
+    # --- what the world tells ---------------------------------------------------------------
+
+    def submit(self, name: str | None, spec: JobSpec) -> Job:
+        """Make a job; without a name it gets the next number, which is never used twice."""
+        if name is None:
+            name = self._next_name()
+        elif name in self._jobs:
+            raise NameTaken(name, self._jobs[name].state)
+        if not spec.checkpoints:
+            spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", name))  # noqa: PTH118  # pure
+        event = Submitted(spec=spec)
+        now = self._clock.now()
+        job = core.create(name, event, now)
+        self._record(job, event, now)
+        return job
+
+    def ask(self, name: str, event: JobEvent) -> Job:
+        """Apply a request of a person or rule; raises what it is refused with, and then changes nothing."""
+        return self._apply(self.job(name), event)
+
+    def observe(self, name: str, event: JobEvent) -> None:
+        """Apply a fact of the world; one about a job that is no more means nothing."""
+        if name in self._jobs:
+            self._apply(self._jobs[name], event)
+
+    def remove(self, name: str, by: Asker) -> None:
+        """Forget a job that is over."""
+        job = self.job(name)
+        if not job.is_over:
+            raise Refused(
+                f"cannot remove job `{name}`: it is {job.state}",
+                hint=f"`supervisorctl stop {name}` ends it first",
+            )
+        now, wall = self._clock.now(), self._clock.wall()
+        self._rows.append(
+            JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
+        )
+        del self._jobs[name]
+
+    def job(self, name: str) -> Job:
+        """Return one job; raises UnknownJob."""
+        if name not in self._jobs:
+            raise UnknownJob(name, nearest=_nearest(name, self._jobs))
+        return self._jobs[name]
+
+    def find(self, name: str) -> Job | None:
+        """Return one job, or None."""
+        return self._jobs.get(name)
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call it once everything that happened so far is stored."""
+        if self._rows or self._waiting:
+            self._after.append(call)
+        else:
+            call()
+
+    def take_launcher_news(self) -> None:
+        """Apply what the launcher noticed."""
+        for news in self._launcher.drain():
+            if isinstance(news, Started):
+                self.observe(news.job, ProcessStarted(incarnation=news.incarnation, process=news.process))
+            else:
+                self._ended(news)
+
+    # --- the loop's turn --------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Return when the next timer of any job fires, in steady seconds."""
+        moments = (core.next_due(job) for job in self._jobs.values())
+        return min((at for at in moments if at is not None), default=None)
+
+    def stage(self) -> None:
+        """Fire due timers, start what may start, and hand all changes to the journal as one batch."""
+        self._fire_timers()
+        self._admit()
+        if not (self._rows or self._after or self._facts):
+            return
+        self._num_batches += 1
+        batch = Batch(self._num_batches, tuple(self._rows), self._facts)
+        self._waiting.append((batch, self._after))
+        self._rows, self._after, self._facts = [], [], {}
+        self._journal.append(batch)
+
+    def settle(self) -> None:
+        """Carry out what waited for batches that are stored by now."""
+        committed = self._journal.committed()
+        while self._waiting and self._waiting[0][0].number <= committed:
+            batch, calls = self._waiting.popleft()
+            for row in batch.rows:
+                self._on_stored(row)
+            for call in calls:
+                call()
+
+    def remember(self, facts: Mapping[str, str]) -> None:
+        """Store small things with the next batch."""
+        self._facts |= facts
+
+    # --- after a restart ----------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Take up all jobs as the journal has them; nothing is started twice, nothing is lost."""
+        self._jobs = {job.name: job for job in sorted(self._journal.jobs(), key=lambda job: job.created_at)}
+        for job in list(self._jobs.values()):
+            if job.alive:
+                self._take_up(job)
+
+    def _take_up(self, job: Job) -> None:
+        run_dir = self._paths.incarnation_dir(job.name, job.incarnation)
+        if self._launcher.adopt(job.name, job.incarnation, run_dir):
+            return
+        if job.process is None and job.state in (State.STARTING, State.RESUMING):
+            # Journaled, but the daemon died before it launched: now is the time.
+            self._carry_out(Launch(job))
+            return
+        never = job.process is None
+        error = "never started" if never else "exit status unknown: its run folder is gone"
+        # A job that was to pause or stop before it ever ran has nothing to lose.
+        self.observe(
+            job.name,
+            ProcessEnded(incarnation=job.incarnation, exit=Exit(error=error), yielded=never),
+        )
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _apply(self, job: Job, event: JobEvent) -> Job:
+        now = self._clock.now()
+        after, effects = core.apply(job, event, now)
+        if after != job:
+            self._record(after, event, now)
+        for effect in effects:
+            self._after.append(lambda effect=effect: self._carry_out(effect))  # type: ignore[misc]
+        return after
+
+    def _record(self, job: Job, event: JobEvent, now: float) -> None:
+        before = self._jobs.get(job.name)
+        self._jobs[job.name] = job
+        row = JournalRow(
+            seq=self._take_seq(), job=job.name, at=now, wall=self._clock.wall(), event=event, after=job
+        )
+        self._rows.append(row)
+        self._log.info(
+            type(event).__name__,
+            job=job.name,
+            seq=row.seq,
+            old=before.state.value if before else None,
+            new=job.state.value,
+            **({"problem": job.problem} if job.problem else {}),
+        )
+
+    def _take_seq(self) -> int:
+        self._next_seq += 1
+        return self._next_seq - 1
+
+    def _next_name(self) -> str:
+        name = f"job-{self._next_number}"
+        while name in self._jobs:
+            self._next_number += 1
+            name = f"job-{self._next_number}"
+        self._next_number += 1
+        self._facts["next_job_number"] = str(self._next_number)
+        return name
+
+    def _fire_timers(self) -> None:
+        now = self._clock.now()
+        for name in list(self._jobs):
+            # Each timer clears or moves its own moment, so this ends.
+            while event := core.due(self._jobs[name], now, start_grace_s=self.config.jobs.start_grace_s):
+                self._apply(self._jobs[name], event)
+
+    def _admit(self) -> None:
+        """Every queued job may start; limits come with the policy."""
+        event = Admitted(start_grace_s=self.config.jobs.start_grace_s)
+        for job in list(self._jobs.values()):
+            if job.state is State.QUEUED:
+                self._apply(job, event)
+
+    def _ended(self, news: Ended) -> None:
+        receipt = self._receipt(news.job, news.incarnation)
+        if receipt is not None:
+            self.observe(news.job, receipt)
+        left_word = receipt is not None
+        self.observe(news.job, ProcessEnded(incarnation=news.incarnation, exit=news.exit, yielded=left_word))
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Launch(job):
+                self._launch(job)
+            case Signal(name, incarnation, signal):
+                self._launcher.signal(name, incarnation, _SIGNALS[signal], whole_tree=True)
+            case AskPause() | AskResume() | AskStop() | AskCheckpoint():
+                # Not connected just now: the shim says Hello when it is, and is told then.
+                self._shims.send(effect)
+
+    def _launch(self, job: Job) -> None:
+        try:
+            self._launcher.launch(
+                LaunchSpec(
+                    job=job.name,
+                    incarnation=job.incarnation,
+                    argv=job.spec.argv,
+                    cwd=job.spec.cwd,
+                    env=self._environment(job),
+                    run_dir=self._paths.incarnation_dir(job.name, job.incarnation),
+                    log=self._paths.log(job.name),
+                )
+            )
+        except (OSError, SupervisorError) as error:
+            failed = Exit(error=f"cannot start: {error}")
+            self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=failed))
+
+    def _environment(self, job: Job) -> dict[str, str]:
+        """Return the job's environment with what its shim needs to find us."""
+        return {
+            **job.spec.env,
+            "TRAINING_SUPERVISOR_SOCKET": self._paths.control_endpoint,
+            "TRAINING_SUPERVISOR_JOB": job.name,
+            "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),
+            "TRAINING_SUPERVISOR_RUN_DIR": str(self._paths.incarnation_dir(job.name, job.incarnation)),
+            "TRAINING_SUPERVISOR_CHECKPOINTS": job.spec.checkpoints,
+        }
+
+
+def _nearest(name: str, names: Mapping[str, Job]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, names, n=1)), "")

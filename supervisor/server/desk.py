@@ -1,0 +1,134 @@
+"""What a request is handled with: the engine, the shims, the journal, and ways to answer.
+
+Covers: answering when the journal has it, rows of jobs, telling watchers.
+Does not cover: what each request does (requests.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from supervisor.config import Config
+from supervisor.core.events import JobEvent
+from supervisor.core.job import Asker, Job, JobSpec
+from supervisor.errors import SupervisorError
+from supervisor.paths import Paths
+from supervisor.ports import Clock, Journal
+from supervisor.server.router import Delivery, Router
+from supervisor.server.rows import Reading, row
+from supervisor.server.shims import ShimTable
+from trainer_shim import protocol
+
+__all__ = ["Desk", "refusal"]
+
+#: A watcher that is silent for that long has gone; clients repeat their wish every 2 s.
+_WATCH_S = 10.0
+
+#: Rows in one message: a row is well under 2 KiB, the limit is 64 KiB.
+_ROWS_PER_MESSAGE = 20
+
+
+class _Engine(Protocol):
+    """What is needed of the engine."""
+
+    config: Config
+
+    @property
+    def jobs(self) -> Mapping[str, Job]: ...
+    def job(self, name: str) -> Job: ...
+    def find(self, name: str) -> Job | None: ...
+    def submit(self, name: str | None, spec: JobSpec) -> Job: ...
+    def ask(self, name: str, event: JobEvent) -> Job: ...
+    def observe(self, name: str, event: JobEvent) -> None: ...
+    def remove(self, name: str, by: Asker) -> None: ...
+    def then(self, call: Callable[[], None]) -> None: ...
+
+
+@dataclass
+class _Watch:
+    request: str
+    #: Empty: all jobs.
+    names: frozenset[str]
+    until: float
+
+
+@dataclass
+class Desk:
+    """Lives in the loop's thread."""
+
+    engine: _Engine
+    router: Router
+    shims: ShimTable
+    journal: Journal
+    clock: Clock
+    paths: Paths
+    #: What the jobs' processes use, by job name; kept up to date by the daemon.
+    readings: dict[str, Reading]
+    #: What the daemon has to complain about itself.
+    alerts: Callable[[], tuple[str, ...]]
+    #: Reads configuration and job files; returns what is wrong with them.
+    reload: Callable[[], tuple[str, ...]]
+    started_wall: float
+    pid: int
+    _watches: dict[bytes, _Watch] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+
+    def watch(self, identity: bytes, request: str, names: frozenset[str]) -> None:
+        """Tell this peer of changes of these jobs, or of all; for a while."""
+        self._watches[identity] = _Watch(request, names, self.clock.now() + _WATCH_S)
+
+    def mark_changed(self, job: str) -> None:
+        """Note that watchers of a job have something to see."""
+        self._changed.add(job)
+
+    def tell_watchers(self) -> None:
+        """Send the rows that changed since the last call to whoever watches them."""
+        if not self._changed:
+            return
+        now = self.clock.now()
+        self._watches = {peer: watch for peer, watch in self._watches.items() if watch.until > now}
+        changed, self._changed = self._changed, set()
+        for identity, watch in list(self._watches.items()):
+            names = changed & watch.names if watch.names else changed
+            jobs = [job for name in sorted(names) if (job := self.engine.find(name)) is not None]
+            if jobs and not self.send_rows(identity, watch.request, jobs):
+                del self._watches[identity]
+
+    def answer(self, delivery: Delivery, message: protocol.Message) -> None:
+        """Answer once everything so far is stored."""
+
+        def send() -> None:
+            self.send(delivery.identity, message)
+
+        self.engine.then(send)
+
+    def rows(self, jobs: Iterable[Job]) -> Iterator[protocol.JobRow]:
+        """Return the lines of some jobs."""
+        now = self.clock.now()
+        for job in jobs:
+            log = str(self.paths.log(job.name))
+            yield row(job, self.shims.peer(job), self.readings.get(job.name), now=now, log=log)
+
+    def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
+        """Send the lines of some jobs, in as many messages as it takes."""
+        rows = list(self.rows(jobs))
+        alerts = self.alerts()
+        starts = range(0, max(1, len(rows)), _ROWS_PER_MESSAGE)
+        sent = True
+        for start in starts:
+            more = start + _ROWS_PER_MESSAGE < len(rows)
+            part = tuple(rows[start : start + _ROWS_PER_MESSAGE])
+            last_alerts = () if more else alerts
+            sent = self.send(identity, protocol.JobRows(id=request, rows=part, more=more, alerts=last_alerts))
+        return sent
+
+    def send(self, identity: bytes, message: protocol.Message) -> bool:
+        """Send now; False when the peer is gone."""
+        return self.router.send(identity, message)
+
+
+def refusal(request: str, error: SupervisorError, *, job: str = "") -> protocol.Refused:
+    """Return an error as an answer."""
+    return protocol.Refused(id=request, job=job, error=str(error), hint=error.hint, exit_code=error.exit_code)

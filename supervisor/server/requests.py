@@ -1,0 +1,275 @@
+"""What people may ask: a table from request to handler, one small function each.
+
+Covers: checking who asks, turning a request into events, the answers.
+Does not cover: sockets (router.py), what an event does to a job (core/).
+
+An answer that reports a change is sent when the change is stored; what only
+looks is answered at once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from supervisor import __version__
+from supervisor.core import events
+from supervisor.core.events import JobEvent
+from supervisor.core.job import Asker, Job, JobSpec
+from supervisor.core.states import Depth, Kind, State, accepts
+from supervisor.errors import SupervisorError, UsageError
+from supervisor.server.access import check_may_act
+from supervisor.server.desk import Desk, refusal
+from supervisor.server.history import event_message
+from supervisor.server.router import Delivery
+from trainer_shim import protocol
+
+__all__ = ["take"]
+
+_log = structlog.get_logger("requests")
+
+
+def take(desk: Desk, delivery: Delivery) -> None:
+    """Handle one message of anybody; a mistake of ours must not take the loop down with it."""
+    message = delivery.message
+    handler = _HANDLERS.get(type(message))
+    try:
+        if handler is not None:
+            check_may_act(delivery.peer)
+            handler(desk, delivery, message)
+        elif isinstance(message, protocol.FromShim):
+            desk.shims.take(delivery, desk.engine)
+        else:
+            _refuse(desk, delivery, UsageError(f"cannot take a `{_tag(message)}`: it is an answer"))
+    except SupervisorError as error:
+        _refuse(desk, delivery, error)
+    except Exception as error:  # noqa: BLE001  # one of the three places that may: a request handler
+        _log.exception("handler-failed", message=_tag(message))
+        text = f"cannot answer: internal error ({type(error).__name__}: {error})"
+        _refuse(desk, delivery, SupervisorError(text, hint="the daemon's log has the details"))
+
+
+def _refuse(desk: Desk, delivery: Delivery, error: SupervisorError) -> None:
+    desk.answer(delivery, refusal(getattr(delivery.message, "id", ""), error))
+
+
+def _some(desk: Desk, names: tuple[str, ...]) -> list[Job]:
+    if not names:
+        return list(desk.engine.jobs.values())
+    return [desk.engine.job(name) for name in dict.fromkeys(names)]
+
+
+def _status(desk: Desk, delivery: Delivery, request: protocol.StatusRequest) -> None:
+    desk.send_rows(delivery.identity, request.id, _some(desk, request.jobs))
+
+
+def _watch(desk: Desk, delivery: Delivery, request: protocol.WatchRequest) -> None:
+    jobs = _some(desk, request.jobs)
+    desk.watch(delivery.identity, request.id, frozenset(request.jobs))
+    desk.send_rows(delivery.identity, request.id, jobs)
+
+
+def _show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None:
+    job = desk.engine.job(request.job)
+    spec, checkpoint = job.spec, job.checkpoint
+    reply = protocol.ShowReply(
+        id=request.id,
+        row=next(desk.rows([job])),
+        argv=spec.argv,
+        cwd=spec.cwd,
+        env_names=tuple(sorted(spec.env)),
+        restart=spec.restart,
+        source=spec.source,
+        checkpoints=spec.checkpoints,
+        checkpoint_path=checkpoint.path if checkpoint else "",
+        checkpoint_digest=checkpoint.digest if checkpoint else "",
+        created_wall=desk.clock.wall() - (desk.clock.now() - job.created_at),
+        depths=tuple(str(depth) for depth in job.depths),
+    )
+    desk.send(delivery.identity, reply)
+
+
+def _events(desk: Desk, delivery: Delivery, request: protocol.EventsRequest) -> None:
+    stored = desk.journal.history(after_seq=request.after_seq, job=request.job, limit=request.limit)
+    size = 50
+    for start in range(0, max(1, len(stored)), size):
+        part = tuple(event_message(one) for one in stored[start : start + size])
+        more = start + size < len(stored)
+        desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=part, more=more))
+
+
+def _version(desk: Desk, delivery: Delivery, request: protocol.VersionRequest) -> None:
+    reply = protocol.VersionReply(
+        id=request.id,
+        version=__version__,
+        pid=desk.pid,
+        home=str(desk.paths.home or ""),
+        config=str(desk.paths.config_file),
+        started_wall=desk.started_wall,
+        num_jobs=len(desk.engine.jobs),
+        num_dropped=desk.router.num_dropped,
+        alerts=desk.alerts(),
+    )
+    desk.send(delivery.identity, reply)
+
+
+def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
+    if not request.cwd.startswith("/"):
+        raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
+    spec = JobSpec(
+        argv=request.argv,
+        cwd=request.cwd,
+        env=request.env,
+        checkpoints=request.checkpoints,
+        restart="on-failure" if request.restart == "on-failure" else "never",
+    )
+    job = desk.engine.submit(request.name, spec)
+    desk.answer(delivery, protocol.Accepted(id=request.id, job=job.name, state=job.state))
+
+
+def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
+    problems = desk.reload()
+    if problems:
+        text = "; ".join(problems)
+        raise UsageError(text, hint="the configuration that was in force before stays in force")
+    desk.answer(delivery, protocol.Accepted(id=request.id, job="", state="", detail="configuration read"))
+
+
+def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
+    def remove(job: Job) -> protocol.Accepted:
+        desk.engine.remove(job.name, delivery.peer.asker())
+        kept = f"checkpoints stay in {job.spec.checkpoints}" if job.checkpoint else ""
+        return protocol.Accepted(id=request.id, job=job.name, state="removed", detail=kept)
+
+    _each(desk, delivery, request, lambda job: job.is_over, remove)
+
+
+def _pause(desk: Desk, delivery: Delivery, request: protocol.PauseRequest) -> None:
+    def event(by: Asker) -> JobEvent:
+        return events.PauseAsked(
+            request=_new_request(),
+            by=by,
+            depth=Depth(request.depth),
+            deadline_s=desk.engine.config.jobs.pause_deadline_s,
+            reason=request.reason,
+            for_s=request.for_s,
+        )
+
+    _ask_each(
+        desk,
+        delivery,
+        request,
+        event,
+        lambda job: accepts(job.state, Kind.PAUSE) and job.state not in (State.PAUSING, State.PAUSED),
+    )
+
+
+def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> None:
+    def event(by: Asker) -> JobEvent:
+        grace_s = desk.engine.config.jobs.start_grace_s
+        return events.ResumeAsked(request=_new_request(), by=by, start_grace_s=grace_s)
+
+    _ask_each(desk, delivery, request, event, lambda job: accepts(job.state, Kind.RESUME))
+
+
+def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protocol.KillRequest) -> None:
+    graces = _graces(desk)
+
+    def event(by: Asker) -> JobEvent:
+        kill = isinstance(request, protocol.KillRequest)
+        return events.StopAsked(request=_new_request(), by=by, how="kill" if kill else "checkpoint", **graces)
+        return how
+
+    _ask_each(desk, delivery, request, event, lambda job: not job.is_over)
+
+
+def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -> None:
+    graces = _graces(desk)
+
+    def event(by: Asker) -> JobEvent:
+        return events.RestartAsked(request=_new_request(), by=by, **graces)
+
+    _ask_each(desk, delivery, request, event, lambda _job: True)
+
+
+def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:
+    def event(by: Asker) -> JobEvent:
+        return events.CheckpointAsked(request=_new_request(), by=by)
+
+    _ask_each(desk, delivery, request, event, lambda job: job.state is State.RUNNING)
+
+
+def _graces(desk: Desk) -> dict[str, float]:
+    jobs = desk.engine.config.jobs
+    return {"stop_grace_s": jobs.stop_grace_s, "kill_grace_s": jobs.kill_grace_s}
+
+
+def _ask_each(
+    desk: Desk,
+    delivery: Delivery,
+    request: protocol.JobsRequest,
+    event: Callable[[Asker], JobEvent],
+    applies: Callable[[Job], bool],
+) -> None:
+    def ask(job: Job) -> protocol.Accepted:
+        after = desk.engine.ask(job.name, event(delivery.peer.asker()))
+        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
+
+    _each(desk, delivery, request, applies, ask)
+
+
+def _each(
+    desk: Desk,
+    delivery: Delivery,
+    request: protocol.JobsRequest,
+    applies: Callable[[Job], bool],
+    act: Callable[[Job], protocol.Accepted],
+) -> None:
+    """Act on every job of the request; one refusal does not keep the others from it."""
+    if bool(request.jobs) == request.all:
+        raise UsageError("cannot tell which jobs are meant", hint="name jobs, or say --all, not both")
+    names = list(dict.fromkeys(request.jobs))
+    if request.all:
+        names = [job.name for job in desk.engine.jobs.values() if applies(job)]
+    answers: list[protocol.Accepted | protocol.Refused] = []
+    for name in names:
+        try:
+            answers.append(act(desk.engine.job(name)))
+        except SupervisorError as error:
+            answers.append(refusal(request.id, error, job=name))
+    nothing = protocol.Accepted(id=request.id, job="", state="", detail="no job to act on")
+    *first, last = answers or [nothing]
+    for answer in first:
+        desk.answer(delivery, replace(answer, last=False))
+    desk.answer(delivery, last)
+
+
+def _tag(message: object) -> str:
+    config = getattr(type(message), "__struct_config__", None)
+    return str(config.tag) if config is not None else type(message).__name__
+
+
+def _new_request() -> str:
+    return uuid.uuid4().hex[:12]
+
+
+_HANDLERS: dict[type, Callable[[Desk, Delivery, Any], None]] = {
+    protocol.StatusRequest: _status,
+    protocol.WatchRequest: _watch,
+    protocol.ShowRequest: _show,
+    protocol.EventsRequest: _events,
+    protocol.VersionRequest: _version,
+    protocol.RunRequest: _run,
+    protocol.ReloadRequest: _reload,
+    protocol.RemoveRequest: _remove,
+    protocol.PauseRequest: _pause,
+    protocol.ResumeRequest: _resume,
+    protocol.StopRequest: _stop,
+    protocol.KillRequest: _stop,
+    protocol.RestartRequest: _restart,
+    protocol.CheckpointRequest: _checkpoint,
+}

@@ -1,0 +1,107 @@
+"""A job, its shim and its readings as what people are shown. Pure: all times come in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from supervisor.core.job import Asker, CheckpointRef, Job
+from supervisor.core.states import State
+from supervisor.server.shims import ShimPeer
+from trainer_shim import protocol
+
+__all__ = ["Reading", "row"]
+
+
+class Reading(NamedTuple):
+    """What a job's processes use."""
+
+    cpu_pct: float | None
+    rss_bytes: int
+
+
+def row(job: Job, peer: ShimPeer | None, reading: Reading | None, *, now: float, log: str) -> protocol.JobRow:
+    """Return the line of a job in `status`."""
+    checkpoint = job.checkpoint
+    exit_ = job.exit
+    return protocol.JobRow(
+        name=job.name,
+        state=job.state,
+        since_s=_age(job.since, now),
+        depth=job.depth,
+        pausable=_pausable(job),
+        request=job.request,
+        stage=_stage(job, peer),
+        cpu_pct=reading.cpu_pct if reading else None,
+        rss_bytes=reading.rss_bytes if reading else None,
+        checkpoint_step=checkpoint.step if checkpoint else None,
+        checkpoint_age_s=_age(checkpoint.at, now) if checkpoint else None,
+        asked_by=_words(job.asked_by),
+        reason=job.reason,
+        wake_in_s=None if job.wake_at is None else max(0.0, job.wake_at - now),
+        restart_in_s=None if job.restart_at is None else max(0.0, job.restart_at - now),
+        late=job.late,
+        problem=job.problem,
+        pid=job.process.pid if job.process else None,
+        incarnation=job.incarnation,
+        exit_code=exit_.code if exit_ else None,
+        exit_signal=exit_.signal if exit_ else None,
+        log=log,
+        **_progress(job, peer, checkpoint, now),  # type: ignore[arg-type]
+    )
+
+
+def _progress(
+    job: Job, peer: ShimPeer | None, checkpoint: CheckpointRef | None, now: float
+) -> dict[str, object]:
+    """Return where the loop is: from the shim, or else from the last checkpoint."""
+    if peer is None:
+        return {"step": checkpoint.step, "epoch": checkpoint.epoch} if checkpoint else {}
+    at = peer.position
+    running = job.state is State.RUNNING
+    rate = peer.steps_per_s if running else None
+    left = None if at.num_steps is None else max(0, at.num_steps - at.step)
+    return {
+        "step": at.step,
+        "num_steps": at.num_steps,
+        "epoch": at.epoch,
+        "num_epochs": at.num_epochs,
+        "steps_per_s": rate,
+        "eta_s": left / rate if left is not None and rate else None,
+        "boundary_age_s": _age(peer.boundary_at, now),
+        "heartbeat_age_s": _age(peer.heard_at, now),
+        "metrics": peer.metrics,
+    }
+
+
+def _pausable(job: Job) -> bool | None:
+    if not job.alive:
+        return None
+    if job.depths:
+        return True
+    return None if job.start_grace_at is not None else False
+
+
+def _stage(job: Job, peer: ShimPeer | None) -> str:
+    match job.state:
+        case State.PAUSING | State.STOPPING if job.yielded:
+            return "checkpoint is durable, waiting for the process to end"
+        case State.PAUSING | State.STOPPING if peer is not None and peer.saving:
+            return "saving"
+        case State.PAUSING if peer is None:
+            return "waiting for the training shim to connect"
+        case State.PAUSING:
+            return "waiting for a batch boundary"
+        case State.STOPPING:
+            return "waiting for a batch boundary" if job.depths else "waiting for the process to end"
+        case State.RESUMING | State.STARTING if peer is None:
+            return "waiting for the training shim to connect"
+        case _:
+            return "saving" if peer is not None and peer.saving else ""
+
+
+def _age(moment: float, now: float) -> float:
+    return max(0.0, now - moment)
+
+
+def _words(asker: Asker | None) -> str:
+    return str(asker) if asker else ""

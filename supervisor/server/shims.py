@@ -1,0 +1,222 @@
+"""The connected shims: who they are, what they last said, how to reach them.
+
+Covers: hello and its checks, heartbeats, translating between the wire and the
+core's events and effects. Implements ports.Shims.
+Does not cover: what follows for the job (core/), requests of people.
+
+What a heartbeat tells is kept in memory only: it is worth two seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from supervisor.config import ShimConfig
+from supervisor.core import events
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
+from supervisor.core.events import JobEvent
+from supervisor.core.job import Job
+from supervisor.core.states import Depth
+from supervisor.ports import Clock
+from supervisor.server.access import is_within
+from supervisor.server.router import Delivery
+from trainer_shim import protocol
+
+__all__ = ["ShimPeer", "ShimTable", "yielded_event"]
+
+
+class _Jobs(Protocol):
+    """What is needed of the engine."""
+
+    def find(self, name: str) -> Job | None: ...
+    def observe(self, name: str, event: JobEvent) -> None: ...
+
+
+@dataclass
+class ShimPeer:
+    """One connected rank, and its last words."""
+
+    identity: bytes
+    pid: int
+    job: str
+    incarnation: int
+    rank: int
+    position: protocol.Position
+    #: Steady clock.
+    heard_at: float
+    boundary_at: float
+    steps_per_s: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    #: The request it writes a checkpoint for at this moment, or "".
+    saving: str = ""
+
+
+class ShimTable:
+    """See ports.Shims. `take` gets every message that a shim can send."""
+
+    def __init__(self, send: Callable[[bytes, protocol.Message], bool], clock: Clock) -> None:
+        self.config = ShimConfig()
+        #: Called with a job's name when something to look at changed.
+        self.on_change: Callable[[str], None] = lambda _job: None
+        self._send = send
+        self._clock = clock
+        self._log = structlog.get_logger("shims")
+        self._by_identity: dict[bytes, ShimPeer] = {}
+        self._by_job: dict[str, ShimPeer] = {}
+
+    def peer(self, job: Job) -> ShimPeer | None:
+        """Return the shim of the job's present incarnation."""
+        peer = self._by_job.get(job.name)
+        return peer if peer is not None and job.alive and peer.incarnation == job.incarnation else None
+
+    def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
+        """Tell the job's shim; False when it is not connected."""
+        peer = self._by_job.get(effect.name)
+        return peer is not None and self._send(peer.identity, _message(effect))
+
+    def take(self, delivery: Delivery, jobs: _Jobs) -> None:
+        """Handle a message of a shim."""
+        message = delivery.message
+        if isinstance(message, protocol.Hello):
+            self._hello(delivery, message, jobs)
+            return
+        peer = self._by_identity.get(delivery.identity)
+        if peer is None:
+            # After a restart of the daemon; the shim says hello and tells all there is to know.
+            self._send(delivery.identity, protocol.Unknown())
+            return
+        peer.heard_at = self._clock.now()
+        job = jobs.find(peer.job)
+        if job is None or job.incarnation != peer.incarnation:
+            return
+        self._said(peer, message, jobs)
+
+    def forget(self, job: str) -> None:
+        """The job's process is gone."""
+        peer = self._by_job.pop(job, None)
+        if peer is not None:
+            self._by_identity.pop(peer.identity, None)
+
+    def _said(self, peer: ShimPeer, message: protocol.FromShim, jobs: _Jobs) -> None:
+        match message:
+            case protocol.Heartbeat():
+                peer.position = message.position
+                peer.boundary_at = peer.heard_at - message.boundary_age_s
+                peer.steps_per_s = message.steps_per_s
+                peer.metrics = message.metrics
+            case protocol.Saving():
+                peer.saving = message.request
+                self.on_change(peer.job)
+            case protocol.Checkpointed():
+                peer.saving = ""
+                jobs.observe(peer.job, _checkpointed_event(message))
+            case protocol.Yielded():
+                peer.saving = ""
+                self._at_boundary(peer, message.checkpoint)
+                jobs.observe(peer.job, yielded_event(message))
+            case protocol.CannotYield():
+                peer.saving = ""
+                jobs.observe(peer.job, events.PauseFailed(request=message.request, why=message.why))
+            case protocol.Resumed():
+                jobs.observe(peer.job, events.Resumed(request=message.request))
+
+    def _at_boundary(self, peer: ShimPeer, checkpoint: protocol.Checkpointed) -> None:
+        before = peer.position
+        peer.position = protocol.Position(
+            step=checkpoint.step,
+            epoch=checkpoint.epoch,
+            num_steps=before.num_steps,
+            num_epochs=before.num_epochs,
+        )
+        peer.boundary_at = peer.heard_at
+
+    def _hello(self, delivery: Delivery, hello: protocol.Hello, jobs: _Jobs) -> None:
+        job = jobs.find(hello.job)
+        if job is not None and job.alive and job.incarnation == hello.incarnation and job.process is None:
+            # The keeper's word of which process it is comes any moment.
+            self._send(delivery.identity, protocol.Unknown())
+            return
+        reason = self._why_not(delivery, hello, job)
+        if reason:
+            self._log.warning("hello-refused", job=hello.job, pid=delivery.peer.pid, reason=reason)
+            hint = "training goes on without supervision"
+            self._send(delivery.identity, protocol.Refused(error=reason, hint=hint, job=hello.job))
+            return
+        now = self._clock.now()
+        self.forget(hello.job)
+        peer = ShimPeer(
+            identity=delivery.identity,
+            pid=delivery.peer.pid,
+            job=hello.job,
+            incarnation=hello.incarnation,
+            rank=hello.rank,
+            position=hello.position,
+            heard_at=now,
+            boundary_at=now,
+        )
+        self._by_identity[peer.identity] = self._by_job[peer.job] = peer
+        welcome = protocol.Welcome(
+            heartbeat_s=self.config.heartbeat_s, orphan_resume_s=self.config.orphan_resume_s
+        )
+        self._send(peer.identity, welcome)
+        if hello.checkpoint is not None:
+            jobs.observe(hello.job, _checkpointed_event(hello.checkpoint))
+        jobs.observe(hello.job, _attached_event(hello))
+        self.on_change(hello.job)
+
+    def _why_not(self, delivery: Delivery, hello: protocol.Hello, job: Job | None) -> str:
+        if job is None or not job.alive or job.incarnation != hello.incarnation:
+            return f"cannot supervise `{hello.job}`: start {hello.incarnation} of it is not running here"
+        if job.process is None or not is_within(delivery.peer.pid, job.process):
+            return f"cannot supervise process {delivery.peer.pid}: it does not belong to job `{hello.job}`"
+        if hello.world_size != 1:
+            return f"cannot supervise {hello.world_size} ranks: this version supervises one training process"
+        other = self.peer(job)
+        if other is not None and other.pid != delivery.peer.pid and is_within(other.pid, job.process):
+            taken = f"rank {hello.rank} is process {other.pid} already"
+            return f"cannot supervise process {delivery.peer.pid}: {taken}"
+        return ""
+
+
+def yielded_event(message: protocol.Yielded) -> events.Yielded:
+    """Translate; also used for what a shim left in writing."""
+    checkpoint = message.checkpoint
+    return events.Yielded(
+        request=message.request,
+        depth=Depth(message.depth),
+        step=checkpoint.step,
+        epoch=checkpoint.epoch,
+        path=checkpoint.path,
+        digest=checkpoint.digest,
+    )
+
+
+def _checkpointed_event(message: protocol.Checkpointed) -> events.Checkpointed:
+    return events.Checkpointed(
+        step=message.step, epoch=message.epoch, path=message.path, digest=message.digest
+    )
+
+
+def _attached_event(hello: protocol.Hello) -> events.Attached:
+    return events.Attached(
+        incarnation=hello.incarnation,
+        depths=tuple(Depth(depth) for depth in hello.depths),
+        holding=hello.holding,
+        holding_depth=Depth(hello.holding_depth) if hello.holding_depth else None,
+    )
+
+
+def _message(effect: AskPause | AskResume | AskStop | AskCheckpoint) -> protocol.Message:
+    match effect:
+        case AskPause(_, request, depth, deadline_s, by_rule):
+            return protocol.Pause(request=request, depth=depth, deadline_s=deadline_s, by_rule=by_rule)
+        case AskResume(_, request):
+            return protocol.Resume(request=request)
+        case AskStop(_, request):
+            return protocol.Stop(request=request)
+        case AskCheckpoint(_, request):
+            return protocol.Checkpoint(request=request)
