@@ -20,6 +20,7 @@ from msgspec import Meta
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "RECEIPT",
     "VERSION",
     "Accepted",
     "CannotYield",
@@ -69,6 +70,10 @@ VERSION: Final = 1
 
 #: Larger frames are neither sent nor taken: a message is a note, not a transport for data.
 MAX_FRAME_BYTES: Final = 64 * 1024
+
+#: A shim that is about to exit for a pause leaves its `Yielded` frame under that name in
+#: $TRAINING_SUPERVISOR_RUN_DIR: its daemon may be gone, its exit code hidden by a wrapper.
+RECEIPT: Final = "yielded.frame"
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Meta(ge=0)]

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from supervisor.core import events
 from supervisor.core.events import JobEvent
-from supervisor.ports import StoredEvent
+from supervisor.ports import JournalRow, StoredEvent
 from trainer_shim import protocol
 
-__all__ = ["event_message"]
+__all__ = ["event_message", "stored"]
 
 
-def event_message(stored: StoredEvent) -> protocol.Event:
+def stored(row: JournalRow) -> StoredEvent:
+    """Return a row as the journal would read it back."""
+    state = "removed" if row.after is None else str(row.after.state)
+    return StoredEvent(seq=row.seq, at=row.at, wall=row.wall, job=row.job, event=row.event, state=state)
+
+
+def event_message(event: StoredEvent) -> protocol.Event:
     """Return a journal row as subscribers and `events` see it."""
     return protocol.Event(
-        seq=stored.seq,
-        wall=stored.wall,
-        job=stored.job,
-        kind=str(type(stored.event).__struct_config__.tag),
-        state=stored.state,
-        detail=_detail(stored.event),
+        seq=event.seq,
+        wall=event.wall,
+        job=event.job,
+        kind=str(type(event.event).__struct_config__.tag),
+        state=event.state,
+        detail=_detail(event.event),
     )
 
 

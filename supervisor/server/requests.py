@@ -182,7 +182,6 @@ def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protoc
     def event(by: Asker) -> JobEvent:
         kill = isinstance(request, protocol.KillRequest)
         return events.StopAsked(request=_new_request(), by=by, how="kill" if kill else "checkpoint", **graces)
-        return how
 
     _ask_each(desk, delivery, request, event, lambda job: not job.is_over)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -26,7 +27,7 @@ from supervisor.server.access import is_within
 from supervisor.server.router import Delivery
 from trainer_shim import protocol
 
-__all__ = ["ShimPeer", "ShimTable", "yielded_event"]
+__all__ = ["ShimPeer", "ShimTable", "read_receipt"]
 
 
 class _Jobs(Protocol):
@@ -117,7 +118,7 @@ class ShimTable:
             case protocol.Yielded():
                 peer.saving = ""
                 self._at_boundary(peer, message.checkpoint)
-                jobs.observe(peer.job, yielded_event(message))
+                jobs.observe(peer.job, _yielded_event(message))
             case protocol.CannotYield():
                 peer.saving = ""
                 jobs.observe(peer.job, events.PauseFailed(request=message.request, why=message.why))
@@ -182,8 +183,16 @@ class ShimTable:
         return ""
 
 
-def yielded_event(message: protocol.Yielded) -> events.Yielded:
-    """Translate; also used for what a shim left in writing."""
+def read_receipt(run_dir: Path) -> events.Yielded | None:
+    """Return what the shim left in writing before its process ended, if it is there and whole."""
+    try:
+        message = protocol.decode((run_dir / protocol.RECEIPT).read_bytes())
+    except (OSError, protocol.ProtocolError):
+        return None
+    return _yielded_event(message) if isinstance(message, protocol.Yielded) else None
+
+
+def _yielded_event(message: protocol.Yielded) -> events.Yielded:
     checkpoint = message.checkpoint
     return events.Yielded(
         request=message.request,

@@ -1,0 +1,317 @@
+"""The composition root: builds the adapters, runs the loop, owns signals and the lock.
+
+Covers: start, the one poll loop, reload, readings of the jobs, a clean end.
+Does not cover: anything that decides. This module knows every other.
+
+The loop waits in one place (`poll`). Everything else returns at once: the
+journal writes in a thread of its own, processes report through descriptors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import logging
+import os
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+import structlog
+import zmq
+
+from supervisor import __version__
+from supervisor.clock import SteadyClock
+from supervisor.config import Config, annotated_toml
+from supervisor.core.events import Yielded
+from supervisor.core.job import Pid
+from supervisor.engine import Engine, World
+from supervisor.errors import SupervisorError
+from supervisor.launcher import KeeperLauncher
+from supervisor.launcher.identity import boot_id
+from supervisor.monitors.process_tree import ProcessTree, Usage, cpu_percent
+from supervisor.paths import Paths
+from supervisor.ports import JournalRow
+from supervisor.server import requests
+from supervisor.server.desk import Desk
+from supervisor.server.history import event_message, stored
+from supervisor.server.router import Router
+from supervisor.server.rows import Reading
+from supervisor.server.shims import ShimTable, read_receipt
+from supervisor.settings import Settings
+from supervisor.store.journal import SqliteJournal
+from supervisor.watch import FolderWatch
+
+__all__ = ["Daemon", "main"]
+
+#: Editors write a file in several steps; read it after that much quiet.
+_QUIET_S = 0.2
+
+#: The loop looks at its clock at least that often, for clocks that jump under suspend.
+_LONGEST_POLL_S = 30.0
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+class _Sample(NamedTuple):
+    """The last reading of a job's processes; the next one needs it for per cents."""
+
+    process: Pid
+    tree: ProcessTree
+    usage: Usage
+    at: float
+
+
+class Daemon:
+    """Everything that runs, for one set of folders. `run()` returns after `stop()` or SIGTERM."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._log = structlog.get_logger("daemon")
+        self._lock = _take_lock(paths)
+        self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stopping = False
+        self._num_errors = 0
+        self._journal = SqliteJournal(paths.journal, wall=time.time())
+        newest = self._journal.history(after_seq=-1, job=None, limit=1)
+        last_at = newest[0].at if newest else 0.0
+        self._clock = SteadyClock(self._journal.facts(), boot_id=boot_id(), not_before=last_at)
+        self._router = Router(paths.control_endpoint, paths.events_endpoint)
+        self._shims = ShimTable(self._router.send, self._clock)
+        self._launcher = KeeperLauncher()
+        world = World(self._clock, self._journal, self._launcher, self._shims, self._receipt)
+        self._engine = Engine(world, paths, on_stored=self._on_stored)
+        self._settings = Settings(paths, self._engine, self._set_config)
+        self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
+        self._desk = Desk(
+            engine=self._engine,
+            router=self._router,
+            shims=self._shims,
+            journal=self._journal,
+            clock=self._clock,
+            paths=paths,
+            readings={},
+            alerts=self._alerts,
+            reload=self._settings.read,
+            started_wall=time.time(),
+            pid=os.getpid(),
+        )
+        self._shims.on_change = self._desk.mark_changed
+        self._samples: dict[str, _Sample] = {}
+        self._read_files_at: float | None = None
+        self._sample_at = 0.0
+        self._poller = zmq.Poller()
+        self._poller.register(self._router.socket, zmq.POLLIN)
+        for source in (self._journal, self._launcher, self._watch):
+            self._poller.register(source.fileno(), zmq.POLLIN)
+        self._poller.register(self._signals[0], zmq.POLLIN)
+
+    def run(self) -> None:
+        """Serve until asked to stop; jobs go on without us."""
+        self._engine.remember(self._clock.facts)
+        self._engine.recover()
+        self._settings.read()
+        for problem in self._alerts():
+            self._log.warning("alert", problem=problem)
+        self._log.info(
+            "ready", version=__version__, home=str(self._paths.state_dir), jobs=len(self._engine.jobs)
+        )
+        self._engine.stage()
+        while not self._stopping:
+            ready = dict(self._poller.poll(self._timeout_ms()))
+            try:
+                self._turn(ready)
+            except Exception:  # noqa: BLE001  # one of the three places that may: the engine's tick
+                self._num_errors += 1
+                self._log.exception("turn-failed", total=self._num_errors)
+                # The same input would be ready again at once: do not spin on it.
+                time.sleep(0.05)
+        self._log.info("stopped", jobs_left_running=sum(job.alive for job in self._engine.jobs.values()))
+
+    def stop(self) -> None:
+        """End the loop after its present turn; may be called from a signal handler."""
+        self._stopping = True
+        os.write(self._signals[1], b"x")
+
+    def close(self) -> None:
+        """Store what is not stored yet and let go of everything."""
+        self._watch.close()
+        self._engine.stage()
+        self._journal.close()
+        self._router.close()
+        self._launcher.close()
+        for fd in (*self._signals, self._lock):
+            os.close(fd)
+
+    def _turn(self, ready: dict[object, int]) -> None:
+        if self._signals[0] in ready:
+            os.read(self._signals[0], 4096)
+        if self._watch.fileno() in ready:
+            self._watch.drain()
+            self._read_files_at = self._clock.now() + _QUIET_S
+        # First who has ended, then what people and shims say, so that nobody speaks for a dead process.
+        if self._launcher.fileno() in ready:
+            self._engine.take_launcher_news()
+        if self._router.socket in ready:
+            for delivery in self._router.receive():
+                requests.take(self._desk, delivery)
+        now = self._clock.now()
+        if self._read_files_at is not None and now >= self._read_files_at:
+            self._read_files_at = None
+            self._settings.read()
+        if now >= self._sample_at:
+            self._sample(now)
+        # Settle before stage: what an effect brings to light goes into this turn's batch.
+        if self._journal.fileno() in ready:
+            self._journal.acknowledge()
+            self._engine.settle()
+        self._engine.stage()
+        self._desk.tell_watchers()
+
+    def _timeout_ms(self) -> int:
+        now = self._clock.now()
+        moments = [
+            self._engine.next_due(),
+            self._read_files_at,
+            self._sample_at if self._has_processes() else None,
+        ]
+        wait_s = min((at - now for at in moments if at is not None), default=_LONGEST_POLL_S)
+        # Rounded up: a poll that wakes just before the moment would spin.
+        return int(max(0.0, min(wait_s, _LONGEST_POLL_S)) * 1000) + 1
+
+    def _has_processes(self) -> bool:
+        return any(job.process is not None for job in self._engine.jobs.values())
+
+    def _sample(self, now: float) -> None:
+        """Read what each job's processes use; differences give CPU per cent."""
+        self._sample_at = now + self._engine.config.daemon.sample_s
+        running = {job.name: job.process for job in self._engine.jobs.values() if job.process is not None}
+        for name in set(self._samples) - set(running):
+            del self._samples[name]
+            self._desk.readings.pop(name, None)
+        for name, process in running.items():
+            before = self._samples.get(name)
+            if before is not None and before.process != process:
+                before = None
+            tree = before.tree if before else ProcessTree(process)
+            usage = tree.read()
+            if usage is None:
+                continue
+            pct = cpu_percent(before.usage, usage, now - before.at) if before else None
+            self._samples[name] = _Sample(process, tree, usage, now)
+            self._desk.readings[name] = Reading(pct, usage.rss_bytes)
+
+    def _on_stored(self, row: JournalRow) -> None:
+        self._router.publish(event_message(stored(row)))
+        self._desk.mark_changed(row.job)
+        if row.after is None or not row.after.alive:
+            self._shims.forget(row.job)
+
+    def _receipt(self, job: str, incarnation: int) -> Yielded | None:
+        return read_receipt(self._paths.incarnation_dir(job, incarnation))
+
+    def _set_config(self, config: Config) -> None:
+        self._engine.config = config
+        self._shims.config = config.shim
+        logging.getLogger().setLevel(_LEVELS[config.daemon.log_level])
+
+    def _alerts(self) -> tuple[str, ...]:
+        alerts = [*self._settings.problems, self._journal.problem(), self._watch.problem]
+        if self._num_errors:
+            alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
+        return tuple(alert for alert in alerts if alert)
+
+
+def _take_lock(paths: Paths) -> int:
+    """Make the folders and take the lock; only one daemon serves them."""
+    for folder in (paths.config_dir, paths.jobs_dir, paths.state_dir, paths.run_dir):
+        _make_folder(folder)
+    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise SupervisorError(
+            f"cannot start: another daemon (process {holder}) serves `{paths.state_dir}`",
+            hint="use it (`supervisorctl status`), end it, or choose another --home",
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = folder.lstat()
+    except OSError as error:
+        raise SupervisorError(
+            f"cannot use the folder `{folder}`: {error.strerror}", hint="choose another place with --home"
+        ) from error
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
+        raise SupervisorError(
+            f"cannot use the folder `{folder}`: it is not a folder that only this user can write",
+            hint="correct its owner and mode, or choose another place with --home",
+        )
+
+
+def _set_up_logging(level: str) -> None:
+    """Readable lines on a terminal, JSON otherwise; the same keys in both."""
+    terminal = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=_LEVELS[level])
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="training-supervisord", description="Makes PyTorch training runs yield, and go on bit for bit."
+    )
+    parser.add_argument("--home", help="keep everything below this folder (default: the user's own places)")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print every setting with its default, and end"
+    )
+    parser.add_argument("--version", action="version", version=f"training-supervisord {__version__}")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    arguments = _arguments(argv)
+    if arguments.print_config:
+        sys.stdout.write(annotated_toml())
+        return 0
+    _set_up_logging("info")
+    try:
+        daemon = Daemon(Paths.find(arguments.home))
+    except SupervisorError as error:
+        sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
+        return error.exit_code
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        daemon.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        daemon.run()
+    finally:
+        daemon.close()
+    return 0

@@ -1,0 +1,119 @@
+"""Configuration and drop-in files into the running daemon: all of a file or nothing of it.
+
+Covers: reading at start, on change and on request; which job files are new,
+changed or gone; what is wrong with them, for `status`.
+Does not cover: noticing changes (watch.py), the files' format (config.py, jobfile.py).
+
+A bad configuration leaves the one before in force. A bad job file concerns
+that job alone. A job file that goes away leaves its job as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from supervisor.config import Config, load
+from supervisor.core.events import JobEvent, SpecChanged
+from supervisor.core.job import Job, JobSpec
+from supervisor.errors import ConfigError
+from supervisor.jobfile import read_job_file
+from supervisor.paths import Paths
+
+__all__ = ["Settings"]
+
+
+class _Engine(Protocol):
+    """What is needed of the engine."""
+
+    def find(self, name: str) -> Job | None: ...
+    def submit(self, name: str | None, spec: JobSpec) -> Job: ...
+    def observe(self, name: str, event: JobEvent) -> None: ...
+
+
+class Settings:
+    """What the files say at present, and what is wrong with them."""
+
+    def __init__(self, paths: Paths, engine: _Engine, in_force: Callable[[Config], None]) -> None:
+        self._paths = paths
+        self._engine = engine
+        self._in_force = in_force
+        self._log = structlog.get_logger("settings")
+        #: One line per file that could not be used.
+        self.problems: tuple[str, ...] = ()
+
+    def read(self) -> tuple[str, ...]:
+        """Read everything now; returns what is wrong."""
+        problems = [*self._read_config(), *self._read_jobs()]
+        for problem in problems:
+            if problem not in self.problems:
+                self._log.error("bad-file", problem=problem)
+        self.problems = tuple(problems)
+        return self.problems
+
+    def _read_config(self) -> list[str]:
+        try:
+            self._in_force(load(self._paths.config_file))
+        except ConfigError as error:
+            return [_line(error)]
+        return []
+
+    def _read_jobs(self) -> list[str]:
+        try:
+            files = sorted(self._paths.jobs_dir.glob("*.toml"))
+        except OSError as error:
+            return [f"cannot list `{self._paths.jobs_dir}`: {error.strerror}"]
+        problems = []
+        for file in files:
+            try:
+                self._take(file)
+            except ConfigError as error:
+                problems.append(_line(error))
+        return problems
+
+    def _take(self, file: Path) -> None:
+        spec = read_job_file(file, _own_environment())
+        job = self._engine.find(file.stem)
+        if job is None:
+            self._engine.submit(file.stem, spec)
+            return
+        if job.spec.source != str(file):
+            raise ConfigError(
+                f"cannot use `{file}`: the name `{job.name}` is taken by a job that was started otherwise",
+                hint="rename the file",
+            )
+        if _without_default(job.spec, spec) != spec:
+            self._engine.observe(job.name, SpecChanged(spec=_with_checkpoints(job.spec, spec)))
+
+
+def _own_environment() -> dict[str, str]:
+    """The daemon's environment, as a base for jobs that no person's shell has started."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("TRAINING_SUPERVISOR_")}
+
+
+def _without_default(old: JobSpec, new: JobSpec) -> JobSpec:
+    """Return the old one as its file would say it, for comparing. Our own environment is no edit."""
+    from msgspec.structs import replace
+
+    return replace(
+        old, checkpoints=new.checkpoints or "", env=new.env if _same_file_env(old, new) else old.env
+    )
+
+
+def _same_file_env(old: JobSpec, new: JobSpec) -> bool:
+    base = _own_environment()
+    return all(old.env.get(key) == value for key, value in new.env.items() if base.get(key) != value)
+
+
+def _with_checkpoints(old: JobSpec, new: JobSpec) -> JobSpec:
+    from msgspec.structs import replace
+
+    return new if new.checkpoints else replace(new, checkpoints=old.checkpoints)
+
+
+def _line(error: ConfigError) -> str:
+    return f"{error} ({error.hint})" if error.hint else str(error)
