@@ -1,0 +1,145 @@
+"""Disks that lose, refuse and run full, at the port of `trainer_shim.checkpoint.commit`.
+
+`LossyDisk` keeps its own account of what was flushed, by inode: a file's
+bytes and a folder's names are two things, and each survives a power cut only
+if it was synced itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from enum import Enum
+from pathlib import Path
+
+from trainer_shim.checkpoint.commit import Free, LocalDisk
+
+#: A file's bytes, or a folder's entries.
+Image = bytes | dict[str, "Image"]
+
+
+class PowerCut(BaseException):
+    """Not an Exception: no handler may take it for a failing disk and go on."""
+
+
+class Survives(Enum):
+    """What a file system may have written on its own, besides what was flushed."""
+
+    NOTHING = "nothing"
+    #: Renames and new names reach the disk before the bytes do.
+    NAMES = "names"
+    #: Files are gone although the rename of their folder is not there yet.
+    REMOVALS = "removals"
+
+
+class LossyDisk(LocalDisk):
+    """Cuts the power before its call number `cut_at`; `restore` writes what was left."""
+
+    def __init__(self, root: Path, cut_at: int | None, survives: Survives) -> None:
+        self.num_calls = 0
+        self._root, self._cut_at, self._survives = root, cut_at, survives
+        self._bytes: dict[int, bytes] = {}
+        self._names: dict[int, dict[str, int]] = {}
+        self._held: dict[int, int] = {}
+        self._image: Image | None = None
+        self._learn(root)
+
+    def sync(self, path: Path) -> None:
+        self._call()
+        self._flush(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._call()
+        super().rename(source, target)
+
+    def restore(self, target: Path) -> None:
+        """Write what is there after the power comes back."""
+        _write(self._image if self._image is not None else self._survivors(), target)
+        for descriptor in self._held.values():
+            os.close(descriptor)
+        self._held.clear()
+
+    def _call(self) -> None:
+        if self.num_calls == self._cut_at:
+            self._image = self._survivors()  # Now: what the dying process still tidies up did not happen.
+            raise PowerCut
+        self.num_calls += 1
+
+    def _learn(self, path: Path) -> None:
+        """Everything that is there at the start is on the disk."""
+        self._flush(path)
+        if path.is_dir():
+            for entry in path.iterdir():
+                self._learn(entry)
+
+    def _flush(self, path: Path) -> None:
+        inode = self._hold(path)
+        if path.is_dir():
+            self._names[inode] = {entry.name: self._hold(entry) for entry in path.iterdir()}
+        else:
+            self._bytes[inode] = path.read_bytes()
+
+    def _hold(self, path: Path) -> int:
+        inode = path.stat().st_ino
+        if inode not in self._held:
+            self._held[inode] = os.open(path, os.O_RDONLY)
+        return inode
+
+    def _survivors(self) -> Image:
+        if self._survives is Survives.NAMES:
+            return self._as_named_now(self._root)
+        return self._as_flushed(self._root.stat().st_ino)
+
+    def _as_named_now(self, path: Path) -> Image:
+        if path.is_dir():
+            return {entry.name: self._as_named_now(entry) for entry in path.iterdir()}
+        return self._bytes.get(path.stat().st_ino, b"")
+
+    def _as_flushed(self, inode: int) -> Image:
+        if not stat.S_ISDIR(os.fstat(self._held[inode]).st_mode):
+            return self._bytes.get(inode, b"")
+        names = self._names.get(inode, {})
+        return {name: self._as_flushed(child) for name, child in names.items() if not self._is_lost(child)}
+
+    def _is_lost(self, inode: int) -> bool:
+        return self._survives is Survives.REMOVALS and os.fstat(self._held[inode]).st_nlink == 0
+
+
+class FailingDisk(LocalDisk):
+    """Fails its call number `fail_at` with `errno`; every call where that is None."""
+
+    def __init__(self, errno: int, fail_at: int | None) -> None:
+        self.num_calls = 0
+        self._errno, self._fail_at = errno, fail_at
+
+    def sync(self, path: Path) -> None:
+        self._call(path)
+        super().sync(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self._call(source)
+        super().rename(source, target)
+
+    def _call(self, path: Path) -> None:
+        self.num_calls += 1
+        if self._fail_at in (None, self.num_calls - 1):
+            raise OSError(self._errno, os.strerror(self._errno), str(path))
+
+
+class MeasuredDisk(LocalDisk):
+    """Reports the room that the test says; None tells the truth."""
+
+    def __init__(self, size_bytes: int, num_files: int | None = None) -> None:
+        self.left: Free | None = Free(size_bytes, num_files)
+
+    def free(self, path: Path) -> Free:
+        return self.left if self.left is not None else super().free(path)
+
+
+def _write(image: Image, target: Path) -> None:
+    if isinstance(image, bytes):
+        target.write_bytes(image)
+        return
+    target.mkdir()
+    for name, child in image.items():
+        _write(child, target / name)

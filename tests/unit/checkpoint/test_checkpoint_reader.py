@@ -1,0 +1,255 @@
+"""A checkpoint that does not keep its word is never handed out."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+
+import msgspec
+import pytest
+import torch
+
+from tests.fakes.disk import FailingDisk
+from trainer_shim.checkpoint import Store, digest
+from trainer_shim.checkpoint.manifest import File, parse, render
+from trainer_shim.checkpoint.reader import load
+from trainer_shim.errors import CannotRestore, Damaged
+
+FILES = [
+    "manifest.json",
+    "rank-00000.json",
+    "rank-00000.safetensors",
+    "environment.txt",
+    "preprocessing.json",
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    with Store(tmp_path / "ckpt", job="j") as store:
+        for step in (1, 2):
+            state = {
+                "w": torch.full((5,), float(step)),
+                "step": step,
+                "b": torch.ones(2).bool(),
+                "n": bytes(2000),
+            }
+            store.save(state, step=step, epoch=0, facts={"preprocessing": {"a": step}})
+    return tmp_path / "ckpt"
+
+
+def newest(root):
+    with Store(root, job="j") as store:
+        return store.newest(), store.notices
+
+
+def forge(folder, file, change):
+    """Change a file and make the manifest agree, as an attacker would."""
+    manifest, _ = parse((folder / "manifest.json").read_bytes())
+    data = change((folder / file).read_bytes())
+    (folder / file).write_bytes(data)
+    manifest.files[file] = File(len(data), digest.of_bytes(data))
+    (folder / "manifest.json").write_bytes(render(manifest)[0])
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_flipped_bit_anywhere_is_noticed(root, file):
+    """
+    No number changes in silence between a save and a restore.
+    """
+    path = root / "step-000000002" / file
+    whole = path.read_bytes()
+    random_offsets = random.sample(range(len(whole)), min(60, len(whole)))
+    for at in {0, 7, 8, len(whole) // 2, len(whole) - 1, *random_offsets}:
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << random.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(Damaged, match="step-000000002"):
+            load(path.parent)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_that_is_short_long_or_gone_is_noticed(root, file):
+    """
+    Torn copies and half a download are not restored from.
+    """
+    path = root / "step-000000002" / file
+    whole = path.read_bytes()
+    for data in (b"", whole[:-1], whole[: len(whole) // 2], whole + b"\0", None):
+        path.write_bytes(data) if data is not None else path.unlink()
+        with pytest.raises(Damaged):
+            load(path.parent)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_of_another_step_is_noticed(root, file):
+    """
+    Parts of two checkpoints are never mixed.
+    """
+    shutil.copy(root / "step-000000001" / file, root / "step-000000002" / file)
+    if file == "environment.txt":  # The same in both.
+        return
+    with pytest.raises(Damaged):
+        load(root / "step-000000002")
+
+
+def test_a_damaged_one_is_kept_aside_and_the_one_before_is_used(root):
+    """
+    Training goes on from the newest good state, and a person is told where the bad one is.
+    """
+    (root / "step-000000002" / "rank-00000.safetensors").write_bytes(b"junk")
+    loaded, notices = newest(root)
+
+    assert 1 == loaded.step
+    assert [root / "step-000000002.damaged"] == [notice.path for notice in notices]
+    assert "it has 4 bytes instead of" in notices[0].text
+    assert b"junk" == (root / "step-000000002.damaged" / "rank-00000.safetensors").read_bytes()
+
+
+def test_damaged_ones_are_never_overwritten(root):
+    """
+    The second damaged checkpoint of a step is kept beside the first.
+    """
+    (root / "step-000000002.damaged").mkdir()
+    (root / "step-000000002" / "manifest.json").unlink()
+    (root / "step-000000001" / "manifest.json").unlink()
+    loaded, _ = newest(root)
+
+    assert loaded is None
+    expected = {"step-000000001.damaged", "step-000000002.damaged", "step-000000002.damaged.2"}
+    assert expected == {path.name for path in root.iterdir() if "damaged" in path.name}
+
+
+def test_a_damaged_one_that_cannot_be_renamed_does_not_stop_the_restore(root):
+    """
+    On a read-only disk the older checkpoint is still found.
+    """
+    (root / "step-000000002" / "manifest.json").unlink()
+    with Store(root, job="j", disk=FailingDisk(30, fail_at=None)) as store:
+        assert 1 == store.newest().step
+        assert "could not be renamed: Read-only file system" in store.notices[0].text
+
+
+def test_a_checkpoint_from_the_future_stays_where_it_is(root):
+    """
+    A downgrade does not throw away newer work: it says to upgrade.
+    """
+    folder = root / "step-000000002"
+    body = b'{"format": 2, "shards": []}'
+    (folder / "manifest.json").write_bytes(
+        b'{"digest": "%s", "manifest": %s}\n' % (digest.of_bytes(body).encode(), body)
+    )
+    with pytest.raises(CannotRestore, match="format 2"):
+        newest(root)
+
+    assert folder.is_dir()
+
+
+def test_a_link_in_place_of_a_file_or_folder_is_not_followed(root):
+    """
+    A checkpoint cannot point at somebody else's files.
+    """
+    folder = root / "step-000000002"
+    folder.rename(root / "real")
+    folder.symlink_to(root / "real")
+    with pytest.raises(Damaged):
+        load(folder)
+    folder.unlink()
+    (root / "real").rename(folder)
+    (folder / "rank-00000.json").rename(root / "outside")
+    (folder / "rank-00000.json").symlink_to(root / "outside")
+    with pytest.raises(Damaged):
+        load(folder)
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_or_a_folder_in_place_of_a_file_does_not_hang(root):
+    """
+    A restore always ends.
+    """
+    path = root / "step-000000002" / "rank-00000.json"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Damaged, match="not a plain file"):
+        load(path.parent)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Damaged):
+        load(path.parent)
+
+
+def test_a_folder_under_another_steps_name_is_not_used(root):
+    """
+    A copied folder does not set the training back or forward unnoticed.
+    """
+    shutil.copytree(root / "step-000000001", root / "step-000000009")
+    loaded, notices = newest(root)
+
+    assert 2 == loaded.step
+    assert "it is of step 1" in notices[0].text
+
+
+def test_a_manifest_of_any_length_is_not_read_into_memory(root):
+    """
+    A huge file is refused by its size.
+    """
+    os.truncate(root / "step-000000002" / "manifest.json", 1 << 40)
+    with pytest.raises(Damaged, match="longer than"):
+        load(root / "step-000000002")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"float32"', b'"load"'),
+        (b'"float32"', b'"nosuchtype"'),
+        (b'"float32"', b'"__class__"'),
+        (b"[5]", b"[6]"),
+        (b"[5]", b"[-5]"),
+        (b"[5]", b"[99999999999999999999]"),
+        (b"[5]", b'"5"'),
+        (b"[5]", b"[1000000000000]"),
+        (b'"size":2000', b'"size":1000000000000'),
+        (b'"block":"w"', b'"block":"x"'),
+        (b'"block":"w"', b'"block":[]'),
+        (b'"$":"tensor"', b'"$":"numpy.ndarray"'),
+        (b'"$":"tensor"', b'"$":"eval"'),
+        (b'"size":2000', b'"size":-1'),
+        (b'"size":2000', b'"size":1e99'),
+        (b'"size":2000', b'"size":1999'),
+        (b'{"state":', b'{"state":[],"x":'),
+    ],
+)
+def test_a_forged_state_with_right_digests_ends_in_a_refusal(root, old, new):
+    """
+    Nothing from a file is run, and what does not fit together is refused in words.
+    """
+    folder = root / "step-000000002"
+    forge(folder, "rank-00000.json", lambda data: data.replace(old, new, 1))
+    with pytest.raises(CannotRestore):
+        load(folder)
+
+
+def test_a_state_with_a_tensor_too_many_is_refused(root):
+    """
+    The two files of a rank belong together.
+    """
+    folder = root / "step-000000002"
+    forge(folder, "rank-00000.json", lambda _: b'{"state":{}}')
+
+    with pytest.raises(Damaged, match="other tensors than the state says"):
+        load(folder)
+
+
+def test_a_manifest_without_the_ranks_files_is_damage(root):
+    """
+    A checkpoint of other ranks is not taken for ours.
+    """
+    path = root / "step-000000002" / "manifest.json"
+    manifest, _ = parse(path.read_bytes())
+    files = {name: file for name, file in manifest.files.items() if "rank" not in name}
+    path.write_bytes(render(msgspec.structs.replace(manifest, files=files))[0])
+
+    with pytest.raises(Damaged, match=r"does not name `rank-00000\.json`"):
+        load(path.parent)

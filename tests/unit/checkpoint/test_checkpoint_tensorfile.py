@@ -1,0 +1,77 @@
+"""A tensor file that lies about itself is noticed before memory is taken."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from trainer_shim.checkpoint import digest
+from trainer_shim.checkpoint.tensorfile import ITEM_BYTES, Block, make_plan, pieces, read_header
+from trainer_shim.errors import Damaged
+
+
+def file(header: object, data: bytes = b"", length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+def entry(dtype="F32", shape=(1,), offsets=(0, 4)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+def test_blocks_of_any_type_start_at_a_multiple_of_their_element_size():
+    """
+    A file can be mapped into memory and used in place.
+    """
+    sizes = sorted(ITEM_BYTES, key=lambda dtype: ITEM_BYTES[dtype])
+    plan = make_plan(
+        [
+            Block(f"{i}", dtype, (3,), lambda n=3 * ITEM_BYTES[dtype]: memoryview(bytes(n)))
+            for i, dtype in enumerate(sizes)
+        ]
+    )
+    data = b"".join(pieces(plan))
+    source = io.BytesIO(data)
+    entries = read_header(source, len(data), digest.start())
+
+    assert plan.size_bytes == len(data)
+    assert 0 == source.tell() % 8
+    assert all(0 == one.data_offsets[0] % ITEM_BYTES[one.dtype] for one in entries.values())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 7,
+        file({}, length=2**63),
+        file({}, length=200),
+        file(b"[]"),
+        file(b'{"a": 1}'),
+        file(b"{" * 9),
+        file(b"\xff\xff"),
+        file({"a": entry()}),
+        file({"a": entry()}, b"12345"),
+        file({}, b"1234"),
+        file({"a": entry(offsets=(4, 8))}, b"12345678"),
+        file({"a": entry(offsets=(4, 0))}, b"1234"),
+        file({"a": entry(), "b": entry()}, b"1234"),
+        file({"a": entry(), "b": entry(offsets=(2, 6))}, b"123456"),
+        file({"a": entry(shape=(-1,), offsets=(0, 4))}, b"1234"),
+        file({"a": entry(shape=(2**62, 2**62))}, b"1234"),
+        file({"a": entry(shape=(0, 2**60), offsets=(0, 0))}),
+        file({"a": entry(dtype="PICKLE")}, b"1234"),
+        file({"a": entry(shape=(1,) * 65)}, b"1234"),
+        file({"a": entry() | {"code": "x"}}, b"1234"),
+        file({"a": entry(offsets=(0, 4, 8))}, b"1234"),
+        file({"a": entry(shape=(1.5,))}, b"1234"),
+    ],
+)
+def test_a_header_that_does_not_fit_its_file_is_damage(data):
+    """
+    Overlaps, gaps, absurd shapes and unknown types are refused in words.
+    """
+    with pytest.raises(Damaged, match="cannot use the tensor file"):
+        read_header(io.BytesIO(data), len(data), digest.start())

@@ -1,0 +1,273 @@
+"""Tensors and arrays as plain memory, and back.
+
+Covers: torch tensors, numpy arrays, and the small values of both libraries.
+Does not cover: containers and Python's own values (tree.py), files.
+
+A library is imported here only when a value of it is met in a file. While
+encoding, it is looked up among the imported modules: a value of torch cannot
+exist before torch is imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from trainer_shim.checkpoint.tensorfile import ITEM_BYTES
+from trainer_shim.errors import CannotRestore, CannotSave, CannotStore
+
+__all__ = ["Leaf", "Place", "encode_leaf", "encode_small", "finish_tensor", "make_place", "restore_small"]
+
+# Types that the file format has no name for are stored under the name of
+# their parts, with one more dimension; the true type stands in the skeleton.
+_TORCH_STORED = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3", "float8_e4m3fnuz": "F8_E4M3FNUZ",
+    "float8_e5m2": "F8_E5M2", "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8",
+    "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8",
+    "bool": "BOOL", "complex64": "C64",
+}  # fmt: skip
+_NUMPY_STORED = {
+    "<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8",
+    "<u8": "U64", "<u4": "U32", "<u2": "U16", "|u1": "U8", "|b1": "BOOL", "<c8": "C64",
+}  # fmt: skip
+_IN_PARTS = {"complex128": "F64", "complex32": "F16", "<c16": "F64"}
+# What numpy writes for unstructured types; `O` (objects) is not among them.
+_NUMPY_DTYPE = re.compile(r"[<>|][?bhilqefdgFDGiucmMSUV][0-9]{1,9}(\[[0-9]{0,9}[A-Za-z]{1,7}\])?")
+_TORCH_DTYPE = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value whose bytes go to the tensor file; leaves of one `identity` are one piece of memory."""
+
+    identity: Hashable
+    node: dict[str, Any]
+    dtype: str
+    shape: tuple[int, ...]
+    fetch: Callable[[], memoryview]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Memory for a block that is about to be read, and the value that owns it."""
+
+    memory: memoryview
+    value: Any
+
+
+def encode_leaf(value: Any, path: str) -> Leaf | None:
+    """A tensor or array as memory, None for anything else; raises CannotStore for the odd ones."""
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    if torch is not None and isinstance(value, torch.Tensor):
+        _refuse_tensor(torch, value, path)
+        return _tensor_leaf(torch, value)
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        _refuse_array(numpy, value, path)
+        return _array_leaf(numpy, value)
+    return None
+
+
+def encode_small(value: Any, path: str) -> dict[str, Any] | None:
+    """A small value of torch or numpy as a node, None for anything else."""
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    if torch is not None:
+        if isinstance(value, torch.Size):
+            return {"$": "torch.Size", "items": list(value)}
+        if isinstance(value, torch.dtype):
+            return {"$": "torch.dtype", "name": str(value).removeprefix("torch.")}
+        if isinstance(value, torch.device):
+            return {"$": "torch.device", "name": str(value)}
+    if numpy is not None and isinstance(value, numpy.generic):
+        _check_numpy_dtype(numpy, value.dtype, path)
+        return {"$": "numpy.scalar", "dtype": value.dtype.str, "hex": value.tobytes().hex()}
+    return None
+
+
+def restore_small(node: dict[str, Any]) -> Any:
+    """The value behind a node of `encode_small`."""
+    kind = node["$"]
+    if kind == "numpy.scalar":
+        dtype, data = _numpy_dtype(node["dtype"]), bytes.fromhex(node["hex"])
+        # Empty text has a type of no bytes, which no buffer can hold.
+        return _numpy().ndarray((), dtype, data)[()] if data else _numpy().zeros((), dtype)[()]
+    if kind == "torch.Size":
+        return _torch().Size(node["items"])
+    if kind == "torch.dtype":
+        return _torch_dtype(node["name"])
+    if kind == "torch.device":
+        return _torch().device(node["name"])
+    raise ValueError(f"unknown kind `{kind}`")
+
+
+def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Place:
+    """Memory for the block behind a skeleton's node, which stands in the file as `dtype` and `shape`."""
+    if node["$"] in ("bytes", "bytearray"):
+        _agree(("U8", (node["size"],)), (dtype, shape))
+        raw = bytearray(node["size"])
+        return Place(memoryview(raw), raw)
+    true_shape = tuple(node["shape"])
+    if node["$"] == "tensor":
+        torch_dtype = _torch_dtype(node["dtype"])
+        _agree(_stored(node["dtype"], true_shape, torch_dtype.itemsize), (dtype, shape))
+        # The device is named because a script may have set another default.
+        tensor = _torch().empty(true_shape, dtype=torch_dtype, device="cpu")
+        return Place(_memory(tensor), tensor)
+    numpy_dtype = _numpy_dtype(node["dtype"])
+    _agree(_stored(node["dtype"], true_shape, numpy_dtype.itemsize), (dtype, shape))
+    array = _numpy().empty(true_shape, numpy_dtype)
+    return Place(_array_memory(array), array)
+
+
+def _agree(said: tuple[str, tuple[int, ...]], found: tuple[str, tuple[int, ...]]) -> None:
+    """Raise ValueError before memory is taken for more than the file holds."""
+    if said != found:
+        raise ValueError(f"the state says {said}, the tensor file {found}")
+
+
+def finish_tensor(base: Any, node: dict[str, Any]) -> Any:
+    """The tensor or parameter that a node describes, over the memory of `base`."""
+    needs_grad = bool(node.get("requires_grad", False))
+    if node.get("parameter", False):
+        return _torch().nn.Parameter(base, requires_grad=needs_grad)
+    return base.detach().requires_grad_(needs_grad)
+
+
+def _refuse_tensor(torch: ModuleType, tensor: Any, path: str) -> None:
+    """Raise CannotStore for a tensor that is more than one piece of memory."""
+    kind = type(tensor)
+    if kind not in (torch.Tensor, torch.nn.Parameter):
+        hint = "store a plain tensor instead: `.full_tensor()` of a DTensor, `.dequantize()`, `.data`"
+        raise CannotStore(path, f"a tensor of type `{kind.__module__}.{kind.__qualname__}`", hint=hint)
+    if tensor.is_quantized:
+        raise CannotStore(path, "a quantized tensor", hint="store `.int_repr()`, scale and zero point")
+    if tensor.is_nested or tensor.layout != torch.strided:
+        layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        raise CannotStore(
+            path, f"a tensor of layout {layout}", hint="store its indices and values, or `.to_dense()`"
+        )
+    if tensor.is_meta:
+        raise CannotStore(
+            path, "a tensor on the meta device, it has no data", hint="materialize the model first"
+        )
+    if tensor.numel() and tensor.untyped_storage().nbytes() == 0:
+        raise CannotStore(path, "a tensor whose memory is given back", hint="save before offloading")
+
+
+def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
+    """A strided tensor as memory."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    shape = tuple(tensor.shape)
+    node: dict[str, Any] = {"$": "tensor", "dtype": name, "shape": list(shape)}
+    node |= {"requires_grad": True} if tensor.requires_grad else {}
+    node |= {"parameter": True} if type(tensor) is torch.nn.Parameter else {}
+    # Empty tensors share the null pointer without being one.
+    where = tensor.data_ptr() if tensor.numel() else id(tensor)
+    view = (tensor.device, where, shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
+    dtype, stored_shape = _stored(name, shape, tensor.element_size())
+
+    def fetch() -> memoryview:
+        try:
+            return _memory(tensor.detach().resolve_conj().resolve_neg().to("cpu").contiguous())
+        except RuntimeError as error:  # Out of memory on a device, or a lost device.
+            raise CannotSave(
+                f"cannot read a tensor of shape {list(shape)} from {tensor.device}: {error}"
+            ) from error
+
+    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch)
+
+
+def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:
+    """Raise CannotStore for an array that is more than one piece of memory."""
+    if type(array) is not numpy.ndarray:
+        kind = type(array)
+        hint = "store `numpy.asarray()` of it"
+        raise CannotStore(path, f"an array of type `{kind.__module__}.{kind.__qualname__}`", hint=hint)
+    _check_numpy_dtype(numpy, array.dtype, path)
+    if array.itemsize == 0:
+        raise CannotStore(path, "an array whose elements have no bytes", hint="store a list")
+
+
+def _check_numpy_dtype(numpy: ModuleType, dtype: Any, path: str) -> None:
+    """Raise CannotStore for a type that its short name does not describe: objects and records."""
+    if dtype.hasobject or not _NUMPY_DTYPE.fullmatch(dtype.str) or numpy.dtype(dtype.str) != dtype:
+        hint = "store a list, or one array per field"
+        raise CannotStore(path, f"numpy values of type `{dtype}`", hint=hint)
+
+
+def _array_leaf(numpy: ModuleType, array: Any) -> Leaf:
+    """An array as memory."""
+    name, shape = array.dtype.str, tuple(array.shape)
+    where = array.__array_interface__["data"][0] if array.size else id(array)
+    dtype, stored_shape = _stored(name, shape, array.itemsize)
+    node = {"$": "numpy.ndarray", "dtype": name, "shape": list(shape)}
+    identity = ("numpy", name, where, shape, array.strides)
+    return Leaf(identity, node, dtype, stored_shape, lambda: _array_memory(numpy.ascontiguousarray(array)))
+
+
+def _stored(name: str, shape: tuple[int, ...], item_bytes: int) -> tuple[str, tuple[int, ...]]:
+    """The element type and shape under which a block of dtype `name` stands in the tensor file."""
+    direct = _TORCH_STORED.get(name) or _NUMPY_STORED.get(name)
+    if direct is not None:
+        return direct, shape
+    part = _IN_PARTS.get(name, "U8")
+    return part, (*shape, item_bytes // ITEM_BYTES[part])
+
+
+def _memory(tensor: Any) -> memoryview:
+    """The bytes of a contiguous CPU tensor, which stays alive as long as they are used."""
+    size_bytes = tensor.numel() * tensor.element_size()
+    if size_bytes == 0:
+        return memoryview(bytearray())
+    raw = (ctypes.c_ubyte * size_bytes).from_address(tensor.data_ptr())
+    raw.owner = tensor  # ctypes does not know whose memory it is.
+    return memoryview(raw).cast("B")
+
+
+def _array_memory(array: Any) -> memoryview:
+    """The bytes of a contiguous array."""
+    # Dates and the like have no buffer of their own; bytes seen through a view have.
+    return memoryview(array.reshape(-1).view("u1"))
+
+
+def _torch() -> Any:
+    """Import torch, or raise CannotRestore."""
+    try:
+        import torch
+    except ImportError as error:
+        raise CannotRestore(f"cannot restore tensors: {error}", hint="install torch") from error
+    return torch
+
+
+def _numpy() -> Any:
+    """Import numpy, or raise CannotRestore."""
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise CannotRestore(f"cannot restore numpy arrays: {error}", hint="install numpy") from error
+    return np
+
+
+def _torch_dtype(name: str) -> Any:
+    """The dtype of a name; no other attribute of torch can be reached."""
+    torch = _torch()
+    found = getattr(torch, name, None) if _TORCH_DTYPE.fullmatch(name) else None
+    if not isinstance(found, torch.dtype):
+        raise CannotRestore(
+            f"cannot restore a tensor of dtype `{name}`: torch {torch.__version__} has none",
+            hint="use the torch version that the checkpoint's manifest names",
+        )
+    return found
+
+
+def _numpy_dtype(name: str) -> Any:
+    """The dtype of a name, which can be neither objects nor records."""
+    if not _NUMPY_DTYPE.fullmatch(name):
+        raise ValueError(f"`{name}` is no numpy type")
+    return _numpy().dtype(name)

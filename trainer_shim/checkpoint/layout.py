@@ -1,0 +1,101 @@
+"""What every folder and file of a checkpoint store is called.
+
+Covers: names, their order, and which names are leftovers.
+Does not cover: what is in the files (manifest, tree, tensorfile), whether
+they are whole (reader).
+
+Pure: no name is looked up on a disk here. Nobody else spells these names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from itertools import count
+from typing import NamedTuple
+
+__all__ = [
+    "ENVIRONMENT",
+    "LATEST",
+    "LOCK",
+    "MANIFEST",
+    "PARTIAL",
+    "PREPROCESSING",
+    "Name",
+    "aside_name",
+    "doomed_name",
+    "free_name",
+    "is_leftover",
+    "parse_name",
+    "rank_json",
+    "rank_tensors",
+]
+
+MANIFEST = "manifest.json"
+ENVIRONMENT = "environment.txt"
+PREPROCESSING = "preprocessing.json"
+LATEST = "latest"
+LOCK = ".lock"
+#: Ends the name of whatever may be removed at the next start.
+PARTIAL = ".partial"
+
+# ASCII digits only: `\d` would also take other scripts' digits.
+_NAME = re.compile(r"step-([0-9]{9,18})(?:\.([1-9][0-9]{0,5}))?")
+_LEFTOVER = re.compile(rf"(?:{_NAME.pattern}(?:\.removed)?(?:\.try-[0-9]+)?|{LATEST}){re.escape(PARTIAL)}")
+
+
+class Name(NamedTuple):
+    """A checkpoint folder's name, in the order of age: `max()` is the newest.
+
+    `again` counts the saves of one step: 0 for the first, `step-000001200`,
+    1 for the second, `step-000001200.1`.
+    """
+
+    step: int
+    again: int = 0
+
+    def __str__(self) -> str:
+        return f"step-{self.step:09d}" + (f".{self.again}" if self.again else "")
+
+
+def parse_name(text: str) -> Name | None:
+    """The checkpoint that a folder name stands for, or None: not a visible checkpoint."""
+    found = _NAME.fullmatch(text)
+    if found is None:
+        return None
+    name = Name(int(found[1]), int(found[2] or 0))
+    return name if str(name) == text else None
+
+
+def free_name(step: int, taken: Collection[str]) -> Name:
+    """The name under which a save of `step` becomes visible, newer than every earlier one of that step."""
+    # One past the highest, not the first gap: a removed `step-N` must not
+    # come back as older than a `step-N.1` that is still there.
+    agains = [name.again for name in map(parse_name, taken) if name is not None and name.step == step]
+    return Name(step, max(agains, default=-1) + 1)
+
+
+def aside_name(name: str, taken: Collection[str]) -> str:
+    """Where a damaged checkpoint is kept for a person to look at."""
+    first = f"{name}.damaged"
+    return next(aside for n in count(1) if (aside := first if n == 1 else f"{first}.{n}") not in taken)
+
+
+def doomed_name(name: str) -> str:
+    """What a checkpoint is called while it is being removed."""
+    return f"{name}.removed{PARTIAL}"
+
+
+def is_leftover(text: str) -> bool:
+    """Whether a crash, and nothing else, can have left this behind."""
+    return _LEFTOVER.fullmatch(text) is not None
+
+
+def rank_tensors(rank: int) -> str:
+    """The file with a rank's tensors."""
+    return f"rank-{rank:05d}.safetensors"
+
+
+def rank_json(rank: int) -> str:
+    """The file with the rest of a rank's state."""
+    return f"rank-{rank:05d}.json"

@@ -1,0 +1,99 @@
+"""One writer per folder.
+
+Covers: taking and giving back the lock file, naming its holder.
+Does not cover: anything under the lock.
+
+The kernel drops the lock with its holder, however it dies; the file stays and
+means nothing by itself. A forked child (a data-loader worker) inherits the
+descriptor and would keep the folder locked after its parent's death, so each
+child closes it at birth.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shlex
+import socket
+import sys
+import weakref
+from functools import cache
+from pathlib import Path
+
+from trainer_shim.checkpoint.commit import FILE_MODE
+from trainer_shim.errors import FolderInUse
+
+__all__ = ["FolderLock"]
+
+#: Enough for any holder's line.
+_MAX_LINE_BYTES = 4096
+
+
+class FolderLock:
+    """Held from `take()` to `give_back()` by this process; not by its children."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process holds it, and the file is still the one that others would try."""
+        if self._descriptor is None:
+            return False
+        try:
+            there = self._path.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor))
+
+    def take(self) -> None:
+        """Take it, or raise FolderInUse with its holder; raises OSError where files cannot be locked."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(self._path, flags, FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(descriptor, FILE_MODE)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _own_line().encode(errors="replace")[:_MAX_LINE_BYTES], 0)
+        except OSError as error:
+            holder = os.pread(descriptor, _MAX_LINE_BYTES, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            if error.errno == errno.EWOULDBLOCK:
+                raise _in_use(self._path.parent, holder) from None
+            raise
+        self._descriptor = descriptor
+        _watch_forks()
+        _HELD.add(self)
+
+    def give_back(self) -> None:
+        """Let others in; may be repeated."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+_HELD: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+
+
+@cache
+def _watch_forks() -> None:
+    """Make every child of this process close its copies; closing a copy does not unlock."""
+    os.register_at_fork(after_in_child=_close_all)
+
+
+def _close_all() -> None:
+    for lock in list(_HELD):
+        lock.give_back()
+
+
+def _own_line() -> str:
+    return f"pid {os.getpid()} on `{socket.gethostname()}`: {shlex.join(sys.orig_argv)}\n"
+
+
+def _in_use(folder: Path, holder: str) -> FolderInUse:
+    return FolderInUse(
+        f"cannot use the checkpoint folder `{folder}`: it is in use by {holder or 'another process'}",
+        hint="wait for that process or stop it, or give this run a checkpoint folder of its own",
+    )

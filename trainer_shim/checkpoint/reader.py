@@ -1,0 +1,182 @@
+"""One checkpoint, verified before any of it is handed out.
+
+Covers: opening without being led astray, sizes, digests, fitting the parts
+together.
+Does not cover: which checkpoint is read, and what becomes of a damaged one
+(store.py).
+
+A tensor's bytes are read once, into the tensor, and digested on the way;
+nothing leaves this module before the digest has been compared. Digests guard
+against accidents. Against malice the guard is that a file is only ever data:
+the worst that a forged checkpoint can hold is wrong numbers.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer_shim.checkpoint import digest, layout, tensorfile, tree
+from trainer_shim.checkpoint.arrays import make_place
+from trainer_shim.checkpoint.manifest import MAX_BYTES, File, Manifest, parse
+from trainer_shim.errors import CannotRestore, Damaged
+
+__all__ = ["Loaded", "load", "visible"]
+
+#: A skeleton holds no tensors; a larger one is a mistake or an attack.
+_MAX_SKELETON_BYTES = 1 << 30
+# The rest (no rights, no descriptors, a stale mount) says nothing about the checkpoint.
+_DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO, errno.ENXIO})
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that keeps its manifest's word."""
+
+    path: Path
+    step: int
+    epoch: int
+    state: dict[str, Any]
+    manifest: Manifest
+    #: The same as `Saved.digest` of the save that wrote it.
+    digest: str
+
+
+def visible(root: Path) -> list[layout.Name]:
+    """The checkpoints under `root`, newest first, whole or not."""
+    return sorted((name for path in root.iterdir() if (name := layout.parse_name(path.name))), reverse=True)
+
+
+def load(folder: Path) -> Loaded:
+    """Read and verify one checkpoint; raises Damaged, or CannotRestore when it cannot be read here."""
+    try:
+        with _opened_folder(folder) as at:
+            manifest, own = parse(_manifest_text(at))
+            _check_manifest(manifest, folder.name)
+            for name in manifest.files.keys() - {layout.rank_json(0), layout.rank_tensors(0)}:
+                _verify(at, name, manifest.files[name])
+            state = _read_state(at, manifest)
+    except OSError as error:
+        reason = f"cannot read the checkpoint `{folder}`: {error.strerror}"
+        if error.errno in _DAMAGE:
+            raise Damaged(reason) from error
+        raise CannotRestore(reason, hint="look at owner and mode of its files, and at the disk") from error
+    except Damaged as error:
+        raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
+    return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own)
+
+
+def _reason(error: Damaged) -> str:
+    """The part of a message that is new beside the folder's name."""
+    return str(error).removeprefix("cannot use ")
+
+
+def _check_manifest(manifest: Manifest, folder_name: str) -> None:
+    """Raise unless the manifest belongs to this folder and names this rank's files."""
+    name = layout.parse_name(folder_name)
+    if name is None or name.step != manifest.step:
+        raise Damaged(f"cannot use the manifest: it is of step {manifest.step}")
+    for file in (layout.rank_json(0), layout.rank_tensors(0)):
+        if file not in manifest.files:
+            raise Damaged(f"cannot use the manifest: it does not name `{file}`")
+    for file, entry in manifest.files.items():
+        if not digest.is_known(entry.digest):
+            raise Damaged(f"cannot use the manifest: `{file}` has the digest `{entry.digest[:40]}`")
+
+
+def _read_state(at: int, manifest: Manifest) -> dict[str, Any]:
+    """The state tree of this rank."""
+    text_file, tensor_file = layout.rank_json(0), layout.rank_tensors(0)
+    if manifest.files[text_file].size_bytes > _MAX_SKELETON_BYTES:
+        raise Damaged(f"cannot use `{text_file}`: it is larger than any state")
+    skeleton = tree.parse(_verify(at, text_file, manifest.files[text_file], keep=True))
+    values = _read_values(at, tensor_file, manifest.files[tensor_file], tree.block_nodes(skeleton))
+    state = tree.decode(skeleton, values)
+    if not isinstance(state, dict):
+        raise Damaged(f"cannot use `{text_file}`: its root is not a map")
+    return state
+
+
+def _read_values(at: int, file_name: str, file: File, nodes: dict[str, tree.Node]) -> dict[str, Any]:
+    """The value of every block, verified."""
+    values: dict[str, Any] = {}
+
+    def place(name: str, entry: tensorfile.Entry) -> memoryview:
+        found = make_place(nodes[name], entry.dtype, entry.shape)
+        values[name] = found.value
+        return found.memory
+
+    running = digest.start()
+    with _opened(at, file_name, file.size_bytes) as source:
+        entries = tensorfile.read_header(source, file.size_bytes, running)
+        if entries.keys() != nodes.keys():
+            raise Damaged(f"cannot use `{file_name}`: it holds other tensors than the state says")
+        try:
+            tensorfile.read_blocks(source, entries, running, place)
+        # What senseless shapes and types make Python and torch raise.
+        except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise Damaged(f"cannot use `{file_name}`: {type(error).__name__}: {error}") from error
+    _compare(file_name, file, running)
+    return values
+
+
+def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:
+    """Raise Damaged unless the file is the one the manifest means; return its bytes if they are wanted."""
+    running, kept = digest.start(), bytearray()
+    with _opened(at, name, file.size_bytes) as source:
+        left = file.size_bytes
+        while left:
+            piece = source.read(min(left, tensorfile.PIECE_BYTES))
+            if not piece:
+                raise Damaged(f"cannot use `{name}`: it ends too early")
+            running.update(piece)
+            kept += piece if keep else b""
+            left -= len(piece)
+    _compare(name, file, running)
+    return bytes(kept)
+
+
+def _compare(name: str, file: File, running: digest.Running) -> None:
+    """Raise Damaged unless the digests agree."""
+    if digest.finish(running) != file.digest:
+        raise Damaged(f"cannot use `{name}`: its bytes are not those that were saved")
+
+
+def _manifest_text(at: int) -> bytes:
+    """The text of the manifest, which nobody vouches for yet."""
+    with _opened(at, layout.MANIFEST, None) as source:
+        text = source.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise Damaged(f"cannot use the manifest: it is longer than {MAX_BYTES} bytes")
+    return text
+
+
+@contextmanager
+def _opened_folder(folder: Path) -> Iterator[int]:
+    """A descriptor of the folder itself, never of what a link points to."""
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield at
+    finally:
+        os.close(at)
+
+
+@contextmanager
+def _opened(at: int, name: str, size_bytes: int | None) -> Iterator[io.BufferedReader[io.FileIO]]:
+    """A plain file of the folder, of the expected size."""
+    # O_NONBLOCK because opening a pipe would wait for its other end.
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    with io.BufferedReader(io.FileIO(descriptor), tensorfile.PIECE_BYTES) as source:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Damaged(f"cannot use `{name}`: it is not a plain file")
+        if size_bytes is not None and found.st_size != size_bytes:
+            raise Damaged(f"cannot use `{name}`: it has {found.st_size} bytes instead of {size_bytes}")
+        yield source

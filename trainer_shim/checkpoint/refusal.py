@@ -1,0 +1,53 @@
+"""What the file system said, in words, with the next thing to do.
+
+Covers: OSError to CannotSave. Does not cover: when one is raised.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from trainer_shim.errors import CannotSave
+
+__all__ = ["cannot", "no_room", "size"]
+
+_SPACE = "free some space there, or keep fewer checkpoints; the older checkpoints are untouched"
+_RIGHTS = "look at owner and mode of the folder with `ls -ld`; the job's user must own it"
+_DISK = "look at the kernel log (`dmesg`) and at the disk's health; the older checkpoints are untouched"
+_FOLDER = "bring the folder back, or start the job again; nothing was written elsewhere"
+_WORDS = {
+    errno.ENOSPC: ("the disk is full", _SPACE),
+    errno.EDQUOT: ("the disk quota is used up", _SPACE),
+    errno.EFBIG: ("the file would be larger than this process may write", "look at `ulimit -f`"),
+    errno.EROFS: ("the file system is read-only", _DISK),
+    errno.EIO: ("the disk reports an input/output error", _DISK),
+    errno.EACCES: ("permission denied", _RIGHTS),
+    errno.EPERM: ("operation not permitted", _RIGHTS),
+    errno.ENOENT: ("the folder is gone", _FOLDER),
+    errno.ENOTDIR: ("it is not a folder", _FOLDER),
+    errno.EEXIST: ("it is not a folder", _FOLDER),
+    errno.ESTALE: ("the folder is gone", _FOLDER),
+}
+
+
+def cannot(what: str, root: Path, error: OSError) -> CannotSave:
+    """The error for a script: what could not be done in `root`, and why."""
+    words, hint = _WORDS.get(error.errno or 0, (error.strerror or str(error), _DISK))
+    return CannotSave(f"cannot {what} in `{root}`: {words}", hint=hint)
+
+
+def no_room(step: int, root: Path, *, need_bytes: int, free_bytes: int) -> CannotSave:
+    """The error for a save that was not even begun."""
+    amounts = f"it needs {size(need_bytes)}, {size(free_bytes)} are free"
+    return CannotSave(f"cannot save step {step} in `{root}`: the disk is too full, {amounts}", hint=_SPACE)
+
+
+def size(size_bytes: int) -> str:
+    """An amount as a person reads it."""
+    amount = float(size_bytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"

@@ -1,0 +1,167 @@
+"""The checkpoints of one rank, as a training session sees them.
+
+Covers: the order of things: lock, sweep, save, keep, restore, set aside.
+Does not cover: how each is done; every step is one call into this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from trainer_shim.checkpoint import layout, reader, refusal, retention, writer
+from trainer_shim.checkpoint.commit import (
+    Disk,
+    LocalDisk,
+    make_folder,
+    point_latest,
+    remove,
+    set_aside,
+    sweep,
+)
+from trainer_shim.checkpoint.lock import FolderLock
+from trainer_shim.checkpoint.notice import Notice
+from trainer_shim.checkpoint.reader import Loaded
+from trainer_shim.checkpoint.writer import Saved
+from trainer_shim.errors import CannotSave, Damaged
+
+__all__ = ["Store"]
+
+
+def _ignore(stage: str) -> None:
+    """Tell nobody."""
+
+
+class Store:
+    """The durable checkpoints of one rank in one folder.
+
+    Called from one thread, the one that trains. Between `open()` and
+    `close()` no other process can open the folder; a forked child of this
+    process cannot use the store. An error leaves the store usable: a save
+    that failed may be tried again at the next step.
+
+    Raises CannotStore (a value has no safe form; nothing was written),
+    CannotSave (the disk refused; older checkpoints untouched), CannotRestore
+    (a checkpoint cannot be read here, nothing was set aside) and FolderInUse.
+    """
+
+    def __init__(self, root: Path, *, job: str, keep_last: int = 3, disk: Disk | None = None) -> None:
+        if keep_last < 1:
+            raise ValueError(f"cannot keep {keep_last} checkpoints: the newest one always stays")
+        self._root = Path(root).absolute()  # A script may change its working directory.
+        self._job = job
+        self._keep_last = keep_last
+        self._disk: Disk = LocalDisk() if disk is None else disk
+        self._lock = FolderLock(self._root / layout.LOCK)
+        #: What a person should hear, oldest first; whoever says it may clear the list.
+        self.notices: list[Notice] = []
+
+    def open(self) -> None:
+        """Make the folder if there is none, lock it, remove what a crash left behind."""
+        if self._lock.is_held:
+            return
+        try:
+            make_folder(self._root, self._disk)
+            self._lock.give_back()
+            self._lock.take()
+            leftovers = sweep(self._root)
+        except OSError as error:
+            self._lock.give_back()
+            raise refusal.cannot("keep checkpoints", self._root, error) from error
+        for path, why in leftovers:
+            self._tell(f"cannot remove the leftover `{path}`: {why.strerror}", "remove it by hand", path)
+
+    def close(self) -> None:
+        """Let other processes use the folder; may be repeated."""
+        self._lock.give_back()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def save(
+        self,
+        state: Mapping[str, Any],
+        *,
+        step: int,
+        epoch: int,
+        facts: Mapping[str, Any],
+        on_stage: Callable[[str], None] = _ignore,
+    ) -> Saved:
+        """Return when the state survives a power cut.
+
+        `on_stage` is told `checking`, `writing`, `flushing`, `committing` and
+        `removing old`, each when it begins. A second save of one step becomes
+        visible beside the first, which then is removed.
+        """
+        self._check_open()
+        on_stage("checking")
+        draft = writer.prepare(state, writer.Identity(self._job, step, epoch), facts)
+        try:
+            name = layout.free_name(step, [str(name) for name in reader.visible(self._root)])
+        except OSError as error:
+            raise refusal.cannot(f"save step {step}", self._root, error) from error
+        saved = writer.write(draft, self._root, name, self._disk, on_stage)
+        on_stage("removing old")
+        self._tidy(saved, name)
+        return saved
+
+    def newest(self) -> Loaded | None:
+        """The newest checkpoint that verifies, None when there is none.
+
+        Each damaged one on the way is kept under another name and told of in
+        `notices`. One that cannot be read, or that a newer version wrote, is
+        CannotRestore: going on from an older one would throw away work
+        without need.
+        """
+        self._check_open()
+        try:
+            names = reader.visible(self._root)
+        except OSError as error:
+            raise refusal.cannot("read checkpoints", self._root, error) from error
+        for name in names:
+            folder = self._root / str(name)
+            try:
+                return reader.load(folder)
+            except Damaged as error:
+                self._put_aside(folder, error)
+        return None
+
+    def _check_open(self) -> None:
+        """Raise CannotSave when another process could be writing here."""
+        if not self._lock.is_held:
+            raise CannotSave(
+                f"cannot use the checkpoint folder `{self._root}`: it is not open, or it was replaced",
+                hint="call `open()` first, in the process that trains; bring the folder back if it was moved",
+            )
+
+    def _tidy(self, saved: Saved, name: layout.Name) -> None:
+        """Point the hint at the new checkpoint and remove old ones; the save stands whatever happens here."""
+        try:
+            point_latest(saved.path, self._disk)
+            names = reader.visible(self._root)
+            for verdict in retention.decide(names, saved=name, keep_last=self._keep_last):
+                if not verdict.stays:
+                    remove(self._root / str(verdict.name), self._disk)
+        except OSError as error:
+            text = f"cannot remove older checkpoints in `{self._root}`: {error.strerror}"
+            self._tell(text, f"step {saved.step} is saved; look at the disk, it may fill up", self._root)
+
+    def _put_aside(self, folder: Path, damage: Damaged) -> None:
+        """Keep a damaged checkpoint where no reader takes it for one; a failed renaming stops nothing."""
+        hint = (
+            "an older checkpoint is used; look at the disk, and remove the damaged one when it is of no use"
+        )
+        try:
+            aside = set_aside(folder, self._disk)
+        except OSError as error:
+            self._tell(f"{damage}; it could not be renamed: {error.strerror}", hint, folder)
+        else:
+            self._tell(f"{damage}; it is kept as `{aside.name}`", hint, aside)
+
+    def _tell(self, text: str, hint: str, path: Path) -> None:
+        self.notices.append(Notice(text, hint, path))

@@ -1,0 +1,187 @@
+"""One save: a state becomes a complete folder beside its final name.
+
+Covers: what is refused before writing, free space, files and their digests,
+the manifest.
+Does not cover: how the folder becomes visible (commit.py), when a save
+happens (the session), what is removed afterwards (store.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trainer_shim.checkpoint import digest, layout, refusal, tensorfile, tree
+from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
+from trainer_shim.checkpoint.environment import installed_packages, versions
+from trainer_shim.checkpoint.manifest import File, Manifest, render
+from trainer_shim.errors import CannotSave, CannotStore
+
+__all__ = ["Draft", "Identity", "Saved", "prepare", "write"]
+
+#: The facts that have a field of their own in the manifest.
+_NAMED_FACTS = frozenset({"incarnation", "world_size", "git_commit", "command", "labels", "preprocessing"})
+#: Left free beyond the need: the file system's own tables, the manifest, whoever else writes.
+_MARGIN_BYTES = 16 << 20
+_MARGIN_FILES = 16
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that survives a power cut."""
+
+    path: Path
+    step: int
+    #: Of the manifest, which names the digests of all the rest; see docs/CHECKPOINTS.md.
+    digest: str
+    size_bytes: int
+    took_s: float
+
+
+class Identity(NamedTuple):
+    """Where in which run a checkpoint was taken."""
+
+    job: str
+    step: int
+    epoch: int
+
+
+class Draft(NamedTuple):
+    """A whole checkpoint in memory, before anything is written."""
+
+    manifest: Manifest
+    texts: dict[str, bytes]
+    plan: tensorfile.Plan
+
+    @property
+    def size_bytes(self) -> int:
+        """What the files take, all but the manifest."""
+        return self.plan.size_bytes + sum(map(len, self.texts.values()))
+
+
+def prepare(state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any]) -> Draft:
+    """Everything that can be refused is refused here; raises CannotStore."""
+    skeleton, blocks = tree.encode(state)
+    texts = {layout.rank_json(0): skeleton, layout.ENVIRONMENT: installed_packages().encode()}
+    if facts.get("preprocessing") is not None:
+        texts[layout.PREPROCESSING] = _document(facts["preprocessing"], "facts.preprocessing")
+    manifest = _manifest(identity, facts)
+    render(manifest)  # Too long, or not JSON: better now than after the tensors.
+    return Draft(manifest, texts, tensorfile.make_plan(blocks))
+
+
+def write(draft: Draft, root: Path, name: layout.Name, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
+    """Make the draft durable under its name; raises CannotSave and leaves nothing behind."""
+    began_s = time.monotonic()
+    final = root / str(name)
+    staging: Path | None = None
+    try:
+        _check_room(draft, root, disk)
+        on_stage("writing")
+        staging = _make_staging(root, name)
+        files = {file: _write_file(staging / file, [text]) for file, text in draft.texts.items()}
+        files[layout.rank_tensors(0)] = _write_file(
+            staging / layout.rank_tensors(0), tensorfile.pieces(draft.plan)
+        )
+        text, own = render(msgspec.structs.replace(draft.manifest, files=files))
+        _write_file(staging / layout.MANIFEST, [text])
+        commit(staging, final, disk, on_stage)
+    except BaseException as error:
+        # Also when Ctrl-C arrives in the middle. What cannot be removed is swept at the next start.
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise refusal.cannot(f"save step {name.step}", root, error) from error
+        if isinstance(error, MemoryError):
+            hint = "the older checkpoints are untouched; free some memory"
+            raise CannotSave(f"cannot save step {name.step}: out of memory", hint=hint) from error
+        raise
+    return Saved(final, name.step, own, len(text) + draft.size_bytes, time.monotonic() - began_s)
+
+
+def _check_room(draft: Draft, root: Path, disk: Disk) -> None:
+    """Raise CannotSave where the checkpoint would not fit."""
+    free = disk.free(root)
+    need_bytes = draft.size_bytes + draft.size_bytes // 64 + _MARGIN_BYTES
+    if free.size_bytes < need_bytes:
+        raise refusal.no_room(draft.manifest.step, root, need_bytes=need_bytes, free_bytes=free.size_bytes)
+    if free.num_files is not None and free.num_files < _MARGIN_FILES:
+        raise CannotSave(
+            f"cannot save step {draft.manifest.step} in `{root}`: the file system has no room for more files",
+            hint="remove files there (`df -i` counts them); the older checkpoints are untouched",
+        )
+
+
+def _make_staging(root: Path, name: layout.Name) -> Path:
+    """A fresh folder beside the final name; a leftover that cannot be removed does not stand in its way."""
+    for attempt in count():
+        staging = root / (f"{name}.try-{attempt}" if attempt else f"{name}")
+        staging = staging.with_name(staging.name + layout.PARTIAL)
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir(mode=FOLDER_MODE)
+        except FileExistsError:
+            continue
+        staging.chmod(FOLDER_MODE)
+        return staging
+    raise AssertionError("count() does not end")
+
+
+def _write_file(path: Path, parts: Iterable[bytes | memoryview]) -> File:
+    """Write a new file and return what the manifest says about it; flushed later, with all the others."""
+    running = digest.start()
+    size_bytes = 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
+    with os.fdopen(descriptor, "wb", buffering=tensorfile.PIECE_BYTES) as file:
+        os.fchmod(descriptor, FILE_MODE)
+        for part in parts:
+            running.update(part)
+            file.write(part)
+            size_bytes += len(part)
+    return File(size_bytes, digest.finish(running))
+
+
+def _manifest(identity: Identity, facts: Mapping[str, Any]) -> Manifest:
+    """The manifest without its files; raises CannotStore for facts of the wrong kind."""
+    others = {key: value for key, value in facts.items() if key not in _NAMED_FACTS}
+    command = facts.get("command") or []
+    loose = {
+        "job": identity.job,
+        "step": identity.step,
+        "epoch": identity.epoch,
+        "saved_at": datetime.now(UTC).isoformat(),
+        "incarnation": facts.get("incarnation", 0),
+        "world_size": facts.get("world_size", 1),
+        "files": {},
+        "versions": versions(),
+        "git_commit": facts.get("git_commit"),
+        "command": [command] if isinstance(command, str) else list(command),
+        "labels": json.loads(_document(facts.get("labels") or {}, "facts.labels")),
+        "facts": json.loads(_document(others, "facts")),
+    }
+    try:
+        return msgspec.convert(loose, Manifest)
+    except msgspec.ValidationError as error:
+        raise CannotStore(
+            "facts", f"them: {error}", hint="see the manifest's fields in docs/CHECKPOINTS.md"
+        ) from None
+
+
+def _document(value: Any, path: str) -> bytes:
+    """A value as a JSON text for people; raises CannotStore where JSON has no word for it."""
+    try:
+        return json.dumps(value, indent=2, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CannotStore(
+            path, f"it as JSON: {error}", hint="use text, numbers, lists and maps only"
+        ) from None
