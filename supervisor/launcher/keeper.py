@@ -31,7 +31,7 @@ import struct
 import time
 
 _PR_SET_CHILD_SUBREAPER = 36
-_SIG_BLOCK, _SIG_SETMASK, _SIG_DFL = 0, 2, 0
+_SIG_BLOCK, _SIG_SETMASK, _SIG_DFL, _SIG_IGN, _SIGPIPE = 0, 2, 0, 1, 13
 #: Signals are numbered 1 to 64; the C library's signal set has room for 1024.
 _MAX_SIGNAL = 64
 _SIGSET_BYTES = 128
@@ -94,6 +94,8 @@ def _detach() -> None:
 def _restore_signals() -> None:
     """Give the command the signal handling it would have in a shell."""
     libc = ctypes.CDLL(None)
+    # A notice to a dead daemon left this one pending: blocked, it waits even where it is ignored.
+    libc.signal(_SIGPIPE, _SIG_IGN)
     for number in range(1, _MAX_SIGNAL + 1):
         libc.signal(number, _SIG_DFL)
     libc.sigprocmask(_SIG_SETMASK, b"\0" * _SIGSET_BYTES, None)

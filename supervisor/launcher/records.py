@@ -22,13 +22,14 @@ from supervisor.core.job import Exit, Pid
 __all__ = ["has_record", "is_claimed", "read_exit", "read_keeper", "read_process"]
 
 _FLOCK = "hhqqi"
+_ABSENT = (FileNotFoundError, NotADirectoryError)
 _T = TypeVar("_T")
 
 
 def _read(path: Path, kind: type[_T]) -> _T | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except FileNotFoundError:
+    except _ABSENT:
         return None
 
 
@@ -65,9 +66,8 @@ def has_record(run_dir: Path) -> bool:
 def is_claimed(run_dir: Path) -> bool:
     """Say whether a keeper, or a child on its way to become the command, holds the claim."""
     try:
-        # A lock for writing can only be asked about with a descriptor for writing.
-        fd = os.open(run_dir / "claim", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+        fd = os.open(run_dir / "claim", os.O_RDONLY | os.O_CLOEXEC)
+    except _ABSENT:
         return False
     try:
         question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)

@@ -1,0 +1,283 @@
+"""What the engine relies on. Runs against every launcher, the fake included.
+
+Covers: starting once, adopting, ends, signals, being told.
+Does not cover: what is killed from outside (tests/crash/test_keeper.py), what
+a command finds when it starts (tests/integration/test_launched_commands.py).
+"""
+
+import select
+import signal
+
+import msgspec
+import pytest
+
+from supervisor.core.job import Exit
+from supervisor.ports import Ended
+from tests.fakes.launcher_worlds import DEAF, FakeWorld, RealWorld, ended, ends_of, started, until, until_true
+
+
+@pytest.fixture(params=[RealWorld, FakeWorld], ids=["real", "fake"])
+def world(request, tmp_path):
+    world = request.param(tmp_path)
+    yield world
+    world.clean_up()
+
+
+@pytest.fixture
+def launcher(world):
+    launcher = world.launcher()
+    yield launcher
+    launcher.close()
+
+
+class TestEveryLauncher:
+    @pytest.mark.parametrize("code", [0, 3])
+    def test_a_command_is_told_to_have_started_and_to_have_ended(self, world, launcher, code):
+        """
+        Started comes once, with a process that lives; Ended once, with the true
+        exit code and no live process.
+        """
+        spec = world.spec()
+        launcher.launch(spec)
+        process = started(launcher).process
+        was_alive = launcher.is_alive(process)
+        world.finish(spec, code)
+
+        assert until(launcher, ends_of) == [Ended("job-1", 1, Exit(code=code))]
+        assert was_alive
+        assert not launcher.is_alive(process)
+
+    def test_nothing_is_told_while_nothing_happens(self, world, launcher):
+        """
+        A drain without news returns nothing, and the descriptor is quiet then.
+        """
+        launcher.launch(world.spec())
+        started(launcher)
+        until_true(lambda: not select.select([launcher], [], [], 0)[0] or launcher.drain())
+
+        assert launcher.drain() == []
+        assert select.select([launcher], [], [], 0)[0] == []
+
+    def test_launching_twice_starts_once(self, world, launcher):
+        """
+        However often one incarnation is launched, also after its end, its
+        command runs once.
+        """
+        spec = world.spec()
+        launcher.launch(spec)
+        launcher.launch(spec)
+        started(launcher)
+        launcher.launch(spec)
+        world.finish(spec, 0)
+        ended(launcher)
+        launcher.launch(spec)
+
+        assert ended(launcher) == Ended("job-1", 1, Exit(code=0))
+        assert world.num_starts(spec) == 1
+
+    def test_the_next_daemon_launching_again_starts_nothing(self, world, launcher):
+        """
+        A daemon that was killed after it launched may leave it to the next one
+        to launch again: the running command is found instead.
+        """
+        spec = world.spec()
+        launcher.launch(spec)
+        first = started(launcher)
+        second_daemon = world.launcher()
+        second_daemon.launch(spec)
+
+        assert started(second_daemon) == first
+        world.finish(spec, 3)
+        assert ended(second_daemon).exit == Exit(code=3)
+        assert world.num_starts(spec) == 1
+        second_daemon.close()
+
+    def test_a_keeper_that_comes_late_starts_nothing(self, world):
+        """
+        The daemon was killed right after it launched, and the next one launched
+        again: when the first keeper wakes up at last, it goes away.
+        """
+        spec = world.spec()
+        killed_daemon = world.launcher(slow=True)
+        killed_daemon.launch(spec)
+        killed_daemon.close()
+        daemon = world.launcher()
+        was_adopted = daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
+        daemon.launch(spec)
+        first = started(daemon)
+        world.release()
+        world.finish(spec, 3)
+
+        assert not was_adopted
+        assert ended(daemon) == Ended("job-1", 1, Exit(code=3))
+        assert world.num_starts(spec) == 1
+        assert not daemon.is_alive(first.process)
+        daemon.close()
+
+    def test_a_signal_finds_a_command_that_is_long_in_starting(self, world):
+        """
+        Nothing is told before the keeper has got to its work, and nothing that
+        was asked meanwhile is forgotten.
+        """
+        spec = world.spec()
+        daemon = world.launcher(slow=True)
+        daemon.launch(spec)
+        early = daemon.drain()
+        daemon.signal(spec.job, spec.incarnation, signal.SIGTERM, whole_tree=False)
+        world.release()
+
+        assert early == []
+        assert ended(daemon).exit == Exit(signal=signal.SIGTERM)
+        daemon.close()
+
+    def test_incarnations_and_jobs_are_apart(self, world, launcher):
+        """
+        Each incarnation of each job has its own command and its own end.
+        """
+        specs = [world.spec("a", 1), world.spec("a", 2), world.spec("b", 1)]
+        for spec in specs:
+            launcher.launch(spec)
+        until(launcher, lambda news: len(news) == 3)
+        launcher.signal("a", 1, signal.SIGKILL, whole_tree=False)
+        assert ended(launcher) == Ended("a", 1, Exit(signal=9))
+        world.finish(specs[1], 2)
+        assert ended(launcher) == Ended("a", 2, Exit(code=2))
+        world.finish(specs[2], 1)
+        assert ended(launcher) == Ended("b", 1, Exit(code=1))
+
+    def test_what_was_never_started_cannot_be_adopted(self, world, launcher):
+        """
+        The engine learns that it has to launch, and may do so.
+        """
+        spec = world.spec()
+
+        assert not launcher.adopt(spec.job, spec.incarnation, spec.run_dir)
+        launcher.launch(spec)
+        started(launcher)
+        until_true(lambda: world.num_starts(spec) == 1)
+
+    def test_a_running_command_is_adopted(self, world, launcher):
+        """
+        After a restart of the daemon the start is told again, and the end comes
+        with its true status.
+        """
+        spec = world.spec()
+        launcher.launch(spec)
+        first = started(launcher)
+        next_daemon = world.launcher()
+
+        assert next_daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
+        assert next_daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
+        assert started(next_daemon) == first
+        world.finish(spec, 7)
+        assert until(next_daemon, ends_of) == [Ended("job-1", 1, Exit(code=7))]
+        next_daemon.close()
+
+    def test_an_end_that_the_daemon_missed_is_told(self, world):
+        """
+        A command that ended while no daemon ran is told with start and end.
+        """
+        spec = world.spec()
+        first_daemon, watcher = world.launcher(), world.launcher()
+        first_daemon.launch(spec)
+        first = started(first_daemon)
+        first_daemon.close()
+        watcher.adopt(spec.job, spec.incarnation, spec.run_dir)
+        world.finish(spec, 3)
+        ended(watcher)
+        watcher.close()
+        next_daemon = world.launcher()
+
+        assert next_daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
+        assert until(next_daemon, ends_of) == [first, Ended("job-1", 1, Exit(code=3))]
+        next_daemon.close()
+
+    def test_closing_leaves_the_command_alone(self, world):
+        """
+        A daemon that ends does not end a job.
+        """
+        spec = world.spec()
+        daemon = world.launcher()
+        daemon.launch(spec)
+        process = started(daemon).process
+        daemon.close()
+        next_daemon = world.launcher()
+
+        assert next_daemon.is_alive(process)
+        next_daemon.close()
+
+    def test_a_command_that_cannot_start_says_why(self, world, launcher):
+        """
+        There is an end with a reason, no start, and the same after a restart.
+        """
+        spec = world.spec(cwd=str(world.tmp_path / "gone"))
+        reason = f"cannot start: working directory `{spec.cwd}` is gone"
+        launcher.launch(spec)
+
+        assert until(launcher, bool) == [Ended("job-1", 1, Exit(error=reason))]
+        next_daemon = world.launcher()
+        assert next_daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
+        assert until(next_daemon, bool) == [Ended("job-1", 1, Exit(error=reason))]
+        assert world.num_starts(spec) == 0
+        next_daemon.close()
+
+    @pytest.mark.parametrize("whole_tree", [False, True])
+    def test_a_signal_ends_a_command(self, world, launcher, whole_tree):
+        """
+        The end tells which signal it was.
+        """
+        launcher.launch(world.spec())
+        started(launcher)
+        launcher.signal("job-1", 1, signal.SIGTERM, whole_tree=whole_tree)
+
+        assert ended(launcher).exit == Exit(signal=signal.SIGTERM)
+
+    def test_a_deaf_command_hears_only_the_last_word(self, world, launcher):
+        """
+        SIGTERM may be ignored; SIGKILL may not.
+        """
+        spec = world.spec(script=DEAF)
+        launcher.launch(spec)
+        process = started(launcher).process
+        until_true(lambda: world.num_starts(spec))
+        launcher.signal("job-1", 1, signal.SIGTERM, whole_tree=False)
+        survived = launcher.is_alive(process)
+        launcher.signal("job-1", 1, signal.SIGKILL, whole_tree=False)
+
+        assert survived
+        assert ended(launcher).exit == Exit(signal=signal.SIGKILL)
+
+    def test_a_signal_before_the_start_is_not_lost(self, world, launcher):
+        """
+        A job that is killed while it starts does not stay.
+        """
+        launcher.launch(world.spec())
+        launcher.signal("job-1", 1, signal.SIGKILL, whole_tree=True)
+
+        assert ended(launcher).exit == Exit(signal=signal.SIGKILL)
+
+    @pytest.mark.parametrize("whole_tree", [False, True])
+    def test_signals_to_nobody_are_no_error(self, world, launcher, whole_tree):
+        """
+        A job may be gone, or unknown, when it is told to stop.
+        """
+        spec = world.spec()
+        launcher.signal("job-9", 1, signal.SIGTERM, whole_tree=whole_tree)
+        launcher.launch(spec)
+        started(launcher)
+        world.finish(spec, 0)
+        ended(launcher)
+        launcher.signal("job-1", 1, signal.SIGKILL, whole_tree=whole_tree)
+
+        assert launcher.drain() == []
+
+    def test_another_process_with_the_same_number_is_not_alive(self, world, launcher):
+        """
+        A pid counts only with its start time and its boot.
+        """
+        launcher.launch(world.spec())
+        process = started(launcher).process
+        later = msgspec.structs.replace(process, start_ticks=process.start_ticks + 1)
+        before = msgspec.structs.replace(process, boot_id="another-boot")
+
+        assert [launcher.is_alive(each) for each in (process, later, before)] == [True, False, False]

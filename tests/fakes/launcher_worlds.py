@@ -1,0 +1,150 @@
+"""A machine to launch on, real or made up, for tests of launchers.
+
+Covers: commands that mark their start and end on demand, keepers that are late.
+Does not cover: daemons in processes of their own (tests/crash/test_keeper.py).
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from supervisor.launcher import KeeperLauncher
+from supervisor.ports import Ended, LaunchSpec, Started
+from tests.fakes.launcher import FakeLauncher, FakeMachine
+
+GUARD_S = 20
+#: Marks its start, then waits for the code to end with.
+COMMAND = 'echo start >> "$STARTS"; read code < "$ORDERS"; exit $code'
+#: Says that it is up, and does not hear the polite signals.
+DEAF = 'trap "" TERM HUP INT; ' + COMMAND
+
+
+class World:
+    """One machine with its folders; launchers come and go on it."""
+
+    def __init__(self, tmp_path):
+        self.tmp_path = tmp_path
+        self.specs = []
+
+    def spec(self, job="job-1", incarnation=1, script=COMMAND, **changes):
+        folder = self.tmp_path / f"{job}.{incarnation}"
+        folder.mkdir(exist_ok=True)
+        orders = folder / "orders"
+        if not orders.exists():
+            os.mkfifo(orders)
+        spec = LaunchSpec(
+            job=job,
+            incarnation=incarnation,
+            argv=("sh", "-c", script),
+            cwd=str(self.tmp_path),
+            env={"PATH": os.environ["PATH"], "STARTS": str(folder / "starts"), "ORDERS": str(orders)},
+            run_dir=folder / "run",
+            log=folder / "output.log",
+        )
+        spec = msgspec.structs.replace(spec, **changes)
+        self.specs.append(spec)
+        return spec
+
+
+class RealWorld(World):
+    def launcher(self, *, slow=False):
+        return KeeperLauncher(python=str(self.slow_python())) if slow else KeeperLauncher()
+
+    def slow_python(self):
+        """A Python that waits for `release()` before it does anything."""
+        go, script = self.tmp_path / "go", self.tmp_path / "slow-python"
+        if not script.exists():
+            os.mkfifo(go)
+            script.write_text(f'#!/bin/sh\nread go < "{go}"\nexec "{sys.executable}" "$@"\n')
+            script.chmod(0o755)
+        return script
+
+    def release(self):
+        with (self.tmp_path / "go").open("w") as go:
+            go.write("go\n")
+
+    def finish(self, spec, code):
+        with Path(spec.env["ORDERS"]).open("w") as orders:
+            orders.write(f"{code}\n")
+
+    def num_starts(self, spec):
+        starts = Path(spec.env["STARTS"])
+        return len(starts.read_text().splitlines()) if starts.exists() else 0
+
+    def clean_up(self):
+        launcher = KeeperLauncher()
+        waited = set()
+        for spec in self.specs:
+            if launcher.adopt(spec.job, spec.incarnation, spec.run_dir):
+                launcher.signal(spec.job, spec.incarnation, signal.SIGKILL, whole_tree=True)
+                waited.add((spec.job, spec.incarnation))
+        ends = until(launcher, lambda news: waited <= {(n.job, n.incarnation) for n in ends_of(news)})
+        launcher.close()
+        assert len(waited) == len(ends_of(ends))
+
+
+class FakeWorld(World):
+    def __init__(self, tmp_path):
+        super().__init__(tmp_path)
+        self.machine = FakeMachine()
+
+    def launcher(self, *, slow=False):
+        self.machine.keepers_are_slow = slow
+        return FakeLauncher(self.machine)
+
+    def release(self):
+        self.machine.release()
+
+    def spec(self, *args, **changes):
+        spec = super().spec(*args, **changes)
+        if not Path(spec.cwd).exists():
+            self.machine.refuse(spec.job, f"working directory `{spec.cwd}` is gone")
+        if DEAF in spec.argv:
+            self.machine.deaf.add(spec.job)
+        return spec
+
+    def finish(self, spec, code):
+        self.machine.finish(spec.job, code)
+
+    def num_starts(self, spec):
+        return self.machine.num_starts(spec.job, spec.incarnation)
+
+    def clean_up(self):
+        pass
+
+
+def ends_of(news):
+    return [each for each in news if isinstance(each, Ended)]
+
+
+def until(launcher, is_enough):
+    """Collect news until there are enough of them; hangs are failures."""
+    news = []
+    deadline = time.monotonic() + GUARD_S
+    while not is_enough(news):
+        assert select.select([launcher], [], [], max(0, deadline - time.monotonic()))[0], f"only {news}"
+        news += launcher.drain()
+    return news
+
+
+def started(launcher):
+    (news,) = until(launcher, bool)
+    assert isinstance(news, Started)
+    return news
+
+
+def ended(launcher):
+    news = until(launcher, ends_of)
+    return news[-1]
+
+
+def until_true(claim):
+    deadline = time.monotonic() + GUARD_S
+    while not claim():
+        assert time.monotonic() < deadline, "never came true"
+        time.sleep(0.005)
