@@ -1,0 +1,1 @@
+"""The command line: `supervisorctl`, also installed as `trainctl`."""

@@ -1,0 +1,117 @@
+"""The command of a new job: everything that can be known to be wrong with it before it is sent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from supervisor.client import new_id
+from supervisor.errors import UsageError
+from trainer_shim import protocol
+
+__all__ = ["check_request", "find_command", "job_environment", "run_request"]
+
+_OWN: str = "TRAINING_SUPERVISOR_"
+
+
+def run_request(
+    argv: tuple[str, ...], *, cwd: str | None, name: str | None, checkpoints: str | None, restart: str
+) -> protocol.RunRequest:
+    """Return the checked request; raises UsageError for what cannot work."""
+    folder = Path(cwd).expanduser().absolute() if cwd else Path.cwd()
+    if not folder.is_dir():
+        raise UsageError(f"cannot run in `{folder}`: there is no such folder", hint="check --cwd")
+    find_command(argv[0], folder, os.environ.get("PATH", os.defpath))
+    request = protocol.RunRequest(
+        id=new_id(),
+        argv=argv,
+        cwd=str(folder),
+        env=job_environment(os.environ),
+        name=name,
+        checkpoints=str(Path(checkpoints).expanduser().absolute()) if checkpoints else "",
+        restart=restart,
+    )
+    check_request(request)
+    return request
+
+
+def job_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what the job inherits: everything but our own settings, which are not its business."""
+    return {name: value for name, value in environ.items() if not name.startswith(_OWN)}
+
+
+def find_command(word: str, folder: Path, search_path: str) -> None:
+    """Raise UsageError when the program would not be found from that folder."""
+    if "/" in word:
+        program = folder / word
+        if program.is_file() and os.access(program, os.X_OK):
+            return
+        if program.is_file():
+            raise UsageError(
+                f"cannot run `{word}`: it is not executable",
+                hint=f"start it through its interpreter, `python {word} ...`, or `chmod +x {word}`",
+            )
+        raise UsageError(
+            f"cannot run `{word}`: there is no such file in `{folder}`", hint="check the path, or --cwd"
+        )
+    from_folder = os.pathsep.join(str(folder / entry) for entry in search_path.split(os.pathsep) if entry)
+    if shutil.which(word, path=from_folder):
+        return
+    is_file = (folder / word).is_file()
+    raise UsageError(
+        f"cannot run `{word}`: no such command in PATH",
+        hint=f"start it through its interpreter: `supervisorctl run -- python {word} ...`"
+        if is_file
+        else "activate the environment that has it, or give its path",
+    )
+
+
+def check_request(request: protocol.RunRequest) -> None:
+    """Say which word or variable cannot be sent; of variables names and sizes, never values."""
+    if request.name is not None:
+        try:
+            msgspec.convert(request.name, protocol.JobName)
+        except msgspec.ValidationError:
+            raise UsageError(
+                f"cannot name a job `{request.name!a}`",
+                hint="a name is 1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit",
+            ) from None
+    for name, value in request.env.items():
+        if not (_is_text(name) and _is_text(value)):
+            raise UsageError(
+                f"cannot send the environment: the variable `{name!a}` is not UTF-8",
+                hint=f"leave it out: `env -u {name!a} supervisorctl run ...`",
+            )
+    for word in (*request.argv, request.cwd, request.checkpoints):
+        if not _is_text(word):
+            raise UsageError(f"cannot send the command: {word!a} is not UTF-8", hint="rename what it names")
+    try:
+        protocol.encode(request)
+    except protocol.ProtocolError as error:
+        raise UsageError(
+            f"cannot send the command and its environment: {error}", hint=_shorten(request)
+        ) from None
+
+
+def _shorten(request: protocol.RunRequest) -> str:
+    sizes = sorted(((len(k.encode()) + len(v.encode()), k) for k, v in request.env.items()), reverse=True)[:3]
+    num_argv_bytes = sum(len(word.encode()) for word in request.argv)
+    if not sizes or num_argv_bytes > sizes[0][0]:
+        return f"the command alone takes {num_argv_bytes:,} bytes: put its arguments into a file"
+    largest = ", ".join(f"{name} ({size:,} bytes)" for size, name in sizes)
+    return (
+        f"leave out what the job does not need: `env -u {sizes[0][1]} supervisorctl run ...`; "
+        f"the largest variables are {largest}"
+    )
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,244 @@
+"""Commands that change jobs: run, pause, resume, stop, kill, restart, checkpoint, remove; and wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+import click
+import msgspec
+
+from supervisor.cli.goals import Verdict
+from supervisor.cli.options import DURATION, connect, jobs_argument, json_option, named_jobs, waitable
+from supervisor.cli.output import as_row, data, hint, print_json, tell
+from supervisor.cli.text import clean
+from supervisor.cli.waiting import Interrupted, Wait, Waited, wait_for
+from supervisor.client import Answers, Client, new_id, refusal
+from supervisor.errors import SupervisorError
+from trainer_shim import protocol
+
+__all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "stop", "wait"]
+
+#: Ended by SIGINT, as shells say it.
+_EXIT_INTERRUPTED = 130
+
+#: Whether these are reached shows only beside what was before.
+_COMPARING = frozenset({"restart", "checkpoint"})
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request about one job; the row of `--json`."""
+
+    job: str
+    state: str = ""
+    detail: str = ""
+    error: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+    def problem(self) -> SupervisorError:
+        """Return it as the error that the command ends with."""
+        return refusal(
+            protocol.Refused(error=self.error, hint=self.hint, job=self.job, exit_code=self.exit_code)
+        )
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("--name", metavar="NAME", help="Name of the job; without it the next free job-N.")
+@click.option("--checkpoints", metavar="DIR", type=click.Path(), help="Where its checkpoints go.")
+@click.option("--restart", type=click.Choice(["never", "on-failure"]), default="never", show_default=True)
+@click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
+@json_option
+@click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: Any) -> None:
+    """Start a command as a new job, with the environment of this shell."""
+    from supervisor.cli.command import run_request
+
+    request = run_request(argv, **spec)
+    with connect(ctx) as client:
+        accepted = client.run(request)
+    _print([Result(job=accepted.job, state=accepted.state, detail=accepted.detail)], as_json=as_json)
+    hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
+
+
+@click.command()
+@jobs_argument()
+@click.option(
+    "--depth", type=click.Choice(["hold", "offload", "exit"]), default="hold", show_default=True,
+    help="What to give back: compute; GPU memory too; everything.",
+)  # fmt: skip
+@click.option("--for", "for_s", type=DURATION, metavar="TIME", help="Resume by itself after 30s, 10m, 2h ...")
+@click.option("--reason", metavar="TEXT", default="", help="Shown to whoever asks why it is paused.")
+@waitable
+@json_option
+@click.pass_context
+def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
+    """Checkpoint jobs at their next batch boundary, then make them give back what is short."""
+    fields = {name: options.pop(name) for name in ("depth", "for_s", "reason")}
+    request = protocol.PauseRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **fields)
+    return _change(ctx, "pause", request, **options)
+
+
+def _verb(kind: type[protocol.JobsRequest], name: str, text: str) -> click.Command:
+    """Return a command that takes jobs and waits, and nothing else."""
+
+    @click.command(name, help=text)
+    @jobs_argument()
+    @waitable
+    @json_option
+    @click.pass_context
+    def verb(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
+        request = kind(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
+        return _change(ctx, name, request, **options)
+
+    return verb
+
+
+resume = _verb(protocol.ResumeRequest, "resume", "Let paused jobs go on where they were.")
+stop = _verb(protocol.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
+kill = _verb(protocol.KillRequest, "kill", "End jobs at once, without a checkpoint.")
+restart = _verb(
+    protocol.RestartRequest, "restart", "Start the commands of jobs anew, from their newest checkpoints."
+)
+checkpoint = _verb(
+    protocol.CheckpointRequest, "checkpoint", "Checkpoint jobs at their next batch boundary and go on."
+)
+
+
+@click.command()
+@jobs_argument()
+@json_option
+@click.pass_context
+def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json: bool) -> int:
+    """Forget jobs that are over. Their checkpoints stay."""
+    request = protocol.RemoveRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
+    return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
+
+
+@click.command()
+@jobs_argument()
+@click.option(
+    "--for", "goal", type=click.Choice(["completed", "paused", "running", "over"]), default="completed",
+    show_default=True, help="What to wait for; every one of them ends when the job is over.",
+)  # fmt: skip
+@click.option("--timeout", type=DURATION, metavar="TIME", help="Give up after 30s, 10m, 2h ...")
+@json_option
+@click.pass_context
+def wait(
+    ctx: click.Context,
+    *,
+    jobs: tuple[str, ...],
+    everyone: bool,
+    goal: str,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Wait until jobs are over; succeeds when all of them completed, or did what --for says."""
+    names = named_jobs(jobs, everyone)
+    with connect(ctx) as client:
+        names = names or tuple(row.name for row in client.status().rows)
+        try:
+            waited = wait_for(client, names, Wait(goal, timeout, asked_at=monotonic()))
+        except Interrupted:
+            tell("interrupted: nothing was changed, the jobs go on")
+            return _EXIT_INTERRUPTED
+    results = [_seen(job, verdict, waited) for job, verdict in waited.verdicts.items()]
+    _print(results, as_json=as_json)
+    if waited.pending:
+        raise _timed_out(waited, timeout, "raise --timeout, or ask again later; the jobs go on")
+    return max((result.exit_code for result in results), default=0)
+
+
+def _seen(job: str, verdict: Verdict, waited: Waited) -> Result:
+    return Result(
+        job=job, state=waited.rows[job].state, detail=verdict.text, exit_code=0 if verdict.ok else 1
+    )
+
+
+def _change(
+    ctx: click.Context,
+    verb: str,
+    request: protocol.JobsRequest,
+    *,
+    wait: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Ask, wait where wanted, print a line a job, and end with everything that went wrong."""
+    if timeout is not None and not wait:
+        raise click.UsageError("cannot use --timeout without --wait")
+    with connect(ctx) as client:
+        compares = wait and verb in _COMPARING
+        before = {row.name: row for row in client.status().rows} if compares else {}
+        asked_at = monotonic()
+        answers = client.ask_jobs(request)
+        results = [_answered(answer) for answer in answers]
+        late: list[SupervisorError] = []
+        if wait:
+            plan = Wait(verb, timeout, asked_at, before)
+            try:
+                results, late = _wait_for(client, answers, plan)
+            except Interrupted as interrupted:
+                pending = ", ".join(f"`{job}`" for job in interrupted.waited.pending)
+                how = "`supervisorctl status` shows how it goes on"
+                tell(f"interrupted: the {verb} request stands for {pending}; {how}")
+                return _EXIT_INTERRUPTED
+    _print(results, as_json=as_json)
+    errors = [result.problem() for result in results if result.error] + late
+    if errors:
+        raise ExceptionGroup(f"cannot {verb} all jobs", errors)
+    return 0
+
+
+def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result], list[SupervisorError]]:
+    refused = [_answered(answer) for answer in answers if isinstance(answer, protocol.Refused)]
+    asked = [answer.job for answer in answers if isinstance(answer, protocol.Accepted) and answer.job]
+    waited = wait_for(client, asked, plan)
+    reached = [_reached(plan.goal, job, verdict, waited) for job, verdict in waited.verdicts.items()]
+    if not waited.pending:
+        return reached + refused, []
+    return reached + refused, [_timed_out(waited, plan.timeout_s, f"the {plan.goal} request stands")]
+
+
+def _timed_out(waited: Waited, timeout_s: float | None, stands: str) -> SupervisorError:
+    doing = ", ".join(f"`{job}` is {state}" for job, state in waited.pending.items())
+    first = next(iter(waited.pending))
+    return SupervisorError(
+        f"cannot wait any longer: after {timeout_s or 0:g} s {doing}",
+        hint=f"{stands}; `supervisorctl show {first}` tells what it waits for",
+    )
+
+
+def _answered(answer: protocol.Accepted | protocol.Refused) -> Result:
+    if isinstance(answer, protocol.Refused):
+        return Result(job=answer.job, error=answer.error, hint=answer.hint, exit_code=answer.exit_code or 1)
+    return Result(job=answer.job, state=answer.state, detail=answer.detail)
+
+
+def _reached(verb: str, job: str, verdict: Verdict, waited: Waited) -> Result:
+    state = waited.rows[job].state
+    if verdict.ok:
+        return Result(job=job, state=state, detail=verdict.text)
+    return Result(
+        job=job,
+        state=state,
+        error=f"cannot {verb} job `{job}`: {clean(verdict.text).removeprefix(f'cannot {verb}: ')}",
+        hint=f"`supervisorctl show {job}` has the facts, `supervisorctl logs {job}` what it printed",
+        exit_code=1,
+    )
+
+
+def _print(results: Sequence[Result], *, as_json: bool) -> None:
+    if as_json:
+        print_json([as_row(result) for result in results])
+        return
+    for result in results:
+        if result.error:
+            continue
+        # A detail that begins with the state already says it.
+        words = [result.detail] if result.detail.startswith(result.state) else [result.state, result.detail]
+        line = clean(" ".join(word for word in (result.job, *words) if word))
+        if line:
+            data(line)

@@ -1,0 +1,117 @@
+"""Options and arguments that several commands share, and the connection they use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from supervisor.errors import SupervisorError
+from supervisor.paths import Paths
+
+if TYPE_CHECKING:
+    from supervisor.client import Client
+
+__all__ = [
+    "DURATION",
+    "connect",
+    "job_argument",
+    "jobs_argument",
+    "json_option",
+    "named_jobs",
+    "paths",
+    "waitable",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+#: The wire takes no longer pause, and nobody waits longer.
+_LONGEST_S: Final = 10 * 365 * 86400.0
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # Generic in newer versions only.
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        parts = _PART.findall(value)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        if value.replace(".", "", 1).isdecimal():
+            seconds = float(value)
+        elif "".join(number + unit for number, unit in parts) != value:
+            self.fail(f"`{value}` is not a time such as 90, 30s, 10m, 2h or 1h30m", param, ctx)
+        if not 0 < seconds <= _LONGEST_S:
+            self.fail(f"`{value}` is not between 0 and 10 years", param, ctx)
+        return seconds
+
+
+#: 90, 30s, 10m, 2h, 1d, 1h30m -> seconds.
+DURATION: Final = _Duration()
+
+
+def paths(ctx: click.Context) -> Paths:
+    """Return where everything lies, by the global --home."""
+    return Paths.find(ctx.find_root().params.get("home"))
+
+
+def connect(ctx: click.Context) -> Client:
+    """Return a connection to the daemon."""
+    from supervisor.client import Client
+
+    return Client(paths(ctx))
+
+
+def _complete_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of jobs; a shell that asks must never hear an error."""
+    from supervisor.client import Client
+
+    try:
+        with Client(paths(ctx), connect_s=0.2, answer_s=0.5) as client:
+            names = [row.name for row in client.status().rows]
+    except SupervisorError:
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def job_argument(*, required: bool = True) -> Callable[[F], F]:
+    """Take one JOB."""
+    return click.argument("job", metavar="JOB", required=required, shell_complete=_complete_jobs)
+
+
+def jobs_argument(*, with_all: bool = True) -> Callable[[F], F]:
+    """Take several JOBs, or --all."""
+
+    def add(command: F) -> F:
+        if with_all:
+            command = click.option("--all", "everyone", is_flag=True, help="Every job that it can apply to.")(
+                command
+            )
+        return click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=_complete_jobs)(command)
+
+    return add
+
+
+def named_jobs(jobs: tuple[str, ...], everyone: bool) -> tuple[str, ...]:  # noqa: FBT001  # As click hands it over.
+    """Return the names without repetition, () for --all; neither, or both, is a usage error."""
+    if everyone and jobs:
+        raise click.UsageError("cannot take both job names and --all")
+    if not everyone and not jobs:
+        raise click.UsageError("cannot tell which job is meant: name one or several, or give --all")
+    return tuple(dict.fromkeys(jobs))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
+
+
+def waitable(command: F) -> F:
+    """Take --wait and --timeout."""
+    timeout = click.option(
+        "--timeout", type=DURATION, metavar="TIME", help="With --wait: give up waiting; the request stands."
+    )
+    wait = click.option("--wait", "wait", is_flag=True, help="Wait until it is reached, and show the stages.")
+    return wait(timeout(command))

@@ -1,0 +1,238 @@
+"""What people see of jobs and events: rows of the wire in, lines of text out. Pure.
+
+Does not cover: units and alignment (text.py), `--json`, which takes the same rows (output.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from supervisor.cli.text import Column, ago, bold, clean, cut, duration, number, size, table
+from supervisor.core.states import State
+from trainer_shim.protocol import Event, JobRow, ShowReply
+
+__all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", "why"]
+
+_COLUMNS: Final = (
+    Column("NAME"),
+    Column("STATE"),
+    Column("SINCE", spare=3, right=True),
+    Column("STEP", spare=1, right=True),
+    Column("EPOCH", spare=8, right=True),
+    Column("STEPS/S", spare=7, right=True),
+    Column("ETA", spare=2, right=True),
+    Column("CPU", spare=6, right=True),
+    Column("RSS", spare=5, right=True),
+    Column("CHECKPOINT", spare=4, right=True),
+    Column("WHY"),
+)
+_COLOURS: Final = {
+    State.RUNNING: "32",
+    State.COMPLETED: "32",
+    State.PAUSED: "33",
+    State.PAUSING: "33",
+    State.FAILED: "31",
+    State.STOPPED: "2",
+}
+#: A loop that has not passed a boundary for that long is worth a word; some steps take half a minute.
+_BOUNDARY_WORTH_S: Final = 30.0
+#: Five heartbeats.
+_HEARTBEAT_WORTH_S: Final = 10.0
+
+
+def status_lines(rows: Sequence[JobRow], *, width: int | None = None, colour: bool = False) -> list[str]:
+    """Return the table of `supervisorctl status`."""
+
+    def paint(row: int, column: int, cell: str) -> str:
+        code = _COLOURS.get(State(rows[row].state)) if rows[row].state in set(State) else None
+        return f"\x1b[{code}m{cell}\x1b[0m" if code and column == 1 else cell
+
+    cells = [_cells(row) for row in rows]
+    lines = (
+        table(_COLUMNS, cells, width=width, paint=paint) if colour else table(_COLUMNS, cells, width=width)
+    )
+    return [bold(lines[0]), *lines[1:]] if colour else lines
+
+
+def _cells(row: JobRow) -> tuple[str, ...]:
+    return (
+        clean(row.name),
+        state_of(row),
+        duration(row.since_s),
+        _of(row.step, row.num_steps, percent=True),
+        _of(row.epoch, row.num_epochs),
+        number(row.steps_per_s),
+        duration(row.eta_s),
+        "-" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%",
+        size(row.rss_bytes),
+        ago(row.checkpoint_age_s),
+        why(row),
+    )
+
+
+def state_of(row: JobRow) -> str:
+    """Return the state, with its depth where it has one."""
+    return clean(f"{row.state} ({row.depth})" if row.depth else row.state)
+
+
+def _of(value: int | None, total: int | None, *, percent: bool = False) -> str:
+    if value is None:
+        return "-"
+    if not total:
+        return str(value)
+    share = f" {100 * value // total}%" if percent else ""
+    return f"{value}/{total}{share}"
+
+
+def progress(row: JobRow) -> str:
+    """Return what happens inside the state: the line that a waiting command shows."""
+    if row.late:
+        return (
+            f"no batch boundary for {duration(row.boundary_age_s)}"
+            if row.boundary_age_s
+            else "no batch boundary yet"
+        )
+    stage = clean(row.stage)
+    if "boundary" in stage and row.boundary_age_s is not None:
+        return f"{stage} (last one {ago(row.boundary_age_s)})"
+    return stage or state_of(row)
+
+
+def why(row: JobRow) -> str:
+    """Return what a person should know beside the state: who, why, until when, what is wrong."""
+    return "; ".join(part for part in map(clean, _reasons(row)) if part)
+
+
+def _reasons(row: JobRow) -> Iterable[str]:
+    if row.late or row.stage:
+        yield progress(row)
+    yield row.problem
+    if row.asked_by:
+        yield f"asked by {row.asked_by}" + (f": {row.reason}" if row.reason else "")
+    elif row.reason:
+        yield row.reason
+    if row.wake_in_s is not None:
+        yield f"resumes in {duration(row.wake_in_s)}"
+    if row.restart_in_s is not None:
+        yield f"starts again in {duration(row.restart_in_s)}"
+    if row.state != State.RUNNING:
+        return
+    if row.pausable is False:
+        yield "not pausable: no training shim has connected"
+        return
+    if (row.heartbeat_age_s or 0.0) >= _HEARTBEAT_WORTH_S:
+        yield f"no word from its shim for {duration(row.heartbeat_age_s)}"
+    if (row.boundary_age_s or 0.0) >= _BOUNDARY_WORTH_S and not row.late:
+        yield f"no batch boundary for {duration(row.boundary_age_s)}"
+
+
+def show_lines(
+    reply: ShowReply, *, tail: Sequence[str] = (), width: int | None = None, colour: bool = False
+) -> list[str]:
+    """Return all facts about a job, in sections; `tail` is the end of its log."""
+    row = reply.row
+    heading = bold if colour else str
+    lines = [heading(f"{clean(row.name)}  {state_of(row)}") + f"  since {duration(row.since_s)}"]
+    for title, facts in _sections(reply):
+        known = [(name, clean(value)) for name, value in facts if value not in ("", "-")]
+        if known:
+            lines += ["", heading(title), *(cut(f"  {name:<13}{value}", width) for name, value in known)]
+    if tail:
+        lines += ["", heading("Last lines of the log"), *(cut(f"  {clean(line)}", width) for line in tail)]
+    return lines
+
+
+def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+    row = reply.row
+    yield (
+        "Why",
+        [
+            ("stage", progress(row) if row.late or row.stage else ""),
+            ("problem", row.problem),
+            ("asked by", row.asked_by),
+            ("reason", row.reason),
+            ("resumes in", duration(row.wake_in_s)),
+            ("starts again", "" if row.restart_in_s is None else f"in {duration(row.restart_in_s)}"),
+            ("pausable", _pausable(reply)),
+        ],
+    )
+    yield (
+        "Progress",
+        [
+            ("step", _of(row.step, row.num_steps, percent=True)),
+            ("epoch", _of(row.epoch, row.num_epochs)),
+            ("steps/s", number(row.steps_per_s)),
+            ("time left", duration(row.eta_s)),
+            ("boundary", ago(row.boundary_age_s)),
+            ("heartbeat", ago(row.heartbeat_age_s)),
+            *((clean(name), number(value)) for name, value in row.metrics.items()),
+        ],
+    )
+    yield (
+        "Checkpoint",
+        [
+            ("step", "" if row.checkpoint_step is None else str(row.checkpoint_step)),
+            ("written", ago(row.checkpoint_age_s)),
+            ("path", reply.checkpoint_path),
+            ("digest", reply.checkpoint_digest),
+            ("folder", reply.checkpoints),
+        ],
+    )
+    yield "Process", _process(row)
+    yield (
+        "Job",
+        [
+            ("command", _command(reply.argv)),
+            ("folder", reply.cwd),
+            ("restart", reply.restart),
+            ("asked for", "" if not reply.created_wall else _moment(reply.created_wall)),
+            ("file", reply.source),
+            ("environment", f"{len(reply.env_names)} variables: {' '.join(reply.env_names)}"),
+            ("log", row.log),
+        ],
+    )
+
+
+def _process(row: JobRow) -> list[tuple[str, str]]:
+    return [
+        ("pid", "" if row.pid is None else str(row.pid)),
+        ("starts", str(row.incarnation) if row.incarnation else ""),
+        ("CPU", "" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%"),
+        ("memory", size(row.rss_bytes)),
+        ("exit code", "" if row.exit_code is None else str(row.exit_code)),
+        ("killed by", "" if row.exit_signal is None else f"signal {row.exit_signal}"),
+    ]
+
+
+def _pausable(reply: ShowReply) -> str:
+    if reply.row.pausable is None:
+        return ""
+    return f"yes, {', '.join(reply.depths)}" if reply.row.pausable else "no, no training shim has connected"
+
+
+def _command(argv: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(argv)
+
+
+def event_lines(
+    events: Sequence[Event], *, header: bool = True, width: int | None = None, colour: bool = False
+) -> list[str]:
+    """Return stored events as a table; its columns do not depend on the rows, so that it can go on."""
+    lines = [_event_line(event) for event in events]
+    title = f"{'TIME':<19}  {'JOB':<16} {'EVENT':<16} {'STATE':<10} DETAIL"
+    shown = [cut(line, width) for line in lines]
+    top = [bold(cut(title, width)) if colour else cut(title, width)] if header else []
+    return [*top, *shown]
+
+
+def _event_line(event: Event) -> str:
+    job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
+    return f"{_moment(event.wall)}  {job:<16} {kind:<16} {state:<10} {detail}".rstrip()
+
+
+def _moment(wall: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall))

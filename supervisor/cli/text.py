@@ -1,0 +1,169 @@
+"""Units, widths and aligned tables for people. Pure.
+
+Does not cover: which facts of a job are shown (render.py).
+
+What comes from jobs and users may hold anything: `clean` stands between it and a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+__all__ = ["Column", "ago", "bold", "clean", "cut", "duration", "number", "size", "table", "width_of"]
+
+_ELLIPSIS: Final = "..."
+_GAP: Final = "  "
+#: Below that many columns the last one says nothing any more; others are left out instead.
+_LAST_MIN: Final = 24
+_WIDE: Final = frozenset("WF")
+_INVISIBLE: Final = frozenset({"Mn", "Me", "Cf"})
+
+
+class Column(NamedTuple):
+    """One column of a table. Those with the highest `spare` are left out first where room is short."""
+
+    title: str
+    spare: int = 0
+    right: bool = False
+
+
+def clean(text: str) -> str:
+    """Return the text on one line, without anything that could steer a terminal."""
+    if text.isascii() and text.isprintable():
+        return text
+    words = " ".join(text.split())
+    return "".join(char if char.isprintable() else "?" for char in words)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+
+    wide = sum(east_asian_width(char) in _WIDE for char in text)
+    return len(text) + wide - sum(category(char) in _INVISIBLE for char in text)
+
+
+def cut(text: str, width: int | None) -> str:
+    """Return the text, ended by an ellipsis where it is wider than that."""
+    if width is None or width_of(text) <= width:
+        return text
+    room = width - len(_ELLIPSIS)
+    if room < 1:
+        return _ELLIPSIS[: max(0, width)]
+    end = 0
+    while width_of(text[: end + 1]) <= room:
+        end += 1
+    return text[:end].rstrip() + _ELLIPSIS
+
+
+def duration(seconds: float | None) -> str:
+    """Return 1.2 s, 94 s, 3m 12s, 2h 05m or 3d 04h."""
+    if seconds is None:
+        return "-"
+    seconds = max(0.0, seconds)
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+
+
+def ago(seconds: float | None) -> str:
+    """Return the duration as a moment in the past."""
+    return "-" if seconds is None else f"{duration(seconds)} ago"
+
+
+def size(num_bytes: int | None) -> str:
+    """Return 512 B, 3.4 MB or 1.2 GB."""
+    if num_bytes is None:
+        return "-"
+    amount = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.95 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def number(value: float | None) -> str:
+    """Return three digits that count."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def bold(text: str) -> str:
+    """Return the text as a heading on a terminal."""
+    return f"\x1b[1m{text}\x1b[0m"
+
+
+Paint = Callable[[int, int, str], str]
+
+
+def table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    paint: Paint = lambda _row, _column, cell: cell,
+) -> list[str]:
+    """Return header and rows, aligned; never wider than `width`, never wrapped.
+
+    Columns without any content are left out, then the spare ones until the last column has room;
+    at last the lines themselves are cut. `paint(row, column, padded cell)` may add colour.
+    """
+    titles = [column.title for column in columns]
+    widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
+    shown = [i for i in range(len(columns)) if i == 0 or any(row[i] not in ("", "-") for row in rows)]
+    shown = _fitting(columns, shown, widths, width)
+    lines = [_line(titles, columns, shown, widths, width, lambda _i, cell: cell)]
+    for index, row in enumerate(rows):
+        lines.append(_line(row, columns, shown, widths, width, partial(paint, index)))
+    return lines
+
+
+def _fitting(
+    columns: Sequence[Column], shown: list[int], widths: Sequence[int], width: int | None
+) -> list[int]:
+    """Return the columns to show so that the last one has room."""
+    while width is not None:
+        *before, last = shown
+        taken = sum(widths[i] + len(_GAP) for i in before)
+        spare = max(shown, key=lambda i: columns[i].spare)
+        if taken + min(widths[last], _LAST_MIN) <= width or not columns[spare].spare:
+            break
+        shown = [i for i in shown if i != spare]
+    return shown
+
+
+def _line(
+    row: Sequence[str],
+    columns: Sequence[Column],
+    shown: Sequence[int],
+    widths: Sequence[int],
+    width: int | None,
+    paint: Callable[[int, str], str],
+) -> str:
+    *before, last = shown
+    padded = {i: _pad(row[i], widths[i], right=columns[i].right) for i in before}
+    taken = sum(widths[i] + len(_GAP) for i in before)
+    padded[last] = cut(row[last], None if width is None else max(0, width - taken))
+    plain = _GAP.join(padded.values()).rstrip()
+    if width is not None and (width_of(plain) > width or width <= taken):
+        # Not even the columns that nobody wants to miss fit: cut, and then colour would be cut as well.
+        return cut(_GAP.join(_pad(row[i], widths[i], right=columns[i].right) for i in shown).rstrip(), width)
+    return _GAP.join(paint(i, cell) if cell.strip() else cell for i, cell in padded.items()).rstrip()
+
+
+def _pad(cell: str, width: int, *, right: bool) -> str:
+    pad = " " * (width - width_of(cell))
+    return pad + cell if right else cell + pad

@@ -1,0 +1,377 @@
+"""One synchronous client: the only way to the daemon for the command line and the web page.
+
+Covers: connecting, asking, waiting for answers, watching jobs, following events; what the
+daemon refuses comes out as an error of `supervisor.errors`.
+Does not cover: what is printed, and what a waiting command waits for (cli/).
+
+Nothing here retries a request that changes something: an answer that does not
+come leaves it open whether the daemon took it, and the error says so.
+"""
+
+from __future__ import annotations
+
+import os
+
+# The public `socket` module builds its enums at import: a tenth of what `status` may take.
+from _socket import AF_UNIX, SOCK_STREAM
+from _socket import socket as unix_socket
+from collections.abc import Iterator
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import msgspec
+import zmq
+
+from supervisor.errors import NoDaemon, Refused, SupervisorError, UnknownJob, UsageError
+from supervisor.paths import Paths
+from trainer_shim import protocol
+
+__all__ = ["Answers", "Client", "Status", "Watch", "new_id", "refusal"]
+
+#: A listening socket takes a connection at once; longer means that nobody serves it.
+CONNECT_S: Final = 0.3
+#: A daemon that is busy with a slow disk still answers within that time.
+ANSWER_S: Final = 5.0
+#: While an answer is awaited, look this often whether somebody still listens.
+_LOOK_S: Final = 0.5
+#: The daemon forgets a watcher that was silent for 10 s.
+_WATCH_REPEAT_S: Final = 2.0
+#: Without an event for that long, ask for what a lost connection may have swallowed.
+_EVENT_SILENCE_S: Final = 3.0
+#: As many stored events as one request may ask for.
+_EVENTS_PAGE: Final = 1000
+
+_START_HINT: Final = "start it: `training-supervisord`"
+
+Answers = list[protocol.Accepted | protocol.Refused]
+
+T = TypeVar("T")
+
+
+class Status(NamedTuple):
+    """Rows of jobs, and what the daemon itself has to complain about."""
+
+    rows: list[protocol.JobRow]
+    alerts: list[str]
+
+
+def new_id() -> str:
+    """Return an id that no other request has."""
+    return os.urandom(8).hex()
+
+
+def refusal(refused: protocol.Refused) -> SupervisorError:
+    """Return what the daemon refused as an error of this side, with the same exit code."""
+    kinds = {2: UsageError, 3: Refused}
+    return kinds.get(refused.exit_code, SupervisorError)(refused.error, hint=refused.hint)
+
+
+class Client:
+    """A connection to the daemon. Use it from one thread, as a context manager.
+
+    Making one raises NoDaemon when nobody listens and Refused when the socket may not be
+    used. Every method raises NoDaemon when no answer comes in time, UsageError for a request
+    that cannot be sent, and the daemon's refusals as refusal() says.
+    """
+
+    def __init__(self, paths: Paths, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S) -> None:
+        self._endpoint = paths.control_endpoint
+        self._events_endpoint = paths.events_endpoint
+        self._connect_s = connect_s
+        self._answer_s = answer_s
+        self._look()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        # Nothing is queued for a daemon that is away: a watch repeated meanwhile would arrive many times.
+        self._socket.set(zmq.IMMEDIATE, 1)
+        self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
+        self._socket.connect(self._endpoint)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; what was asked stands."""
+        self._context.destroy(linger=0)
+
+    @property
+    def socket_path(self) -> str:
+        """The socket that is looked at."""
+        return self._endpoint.removeprefix("ipc://")
+
+    def run(self, request: protocol.RunRequest) -> protocol.Accepted:
+        """Start a command as a new job."""
+        return self._expect(request, protocol.Accepted)
+
+    def ask_jobs(self, request: protocol.JobsRequest) -> Answers:
+        """Ask something of several jobs; returns one answer for each, refusals included."""
+        self._send(request)
+        answers: Answers = []
+        while True:
+            reply = self._receive(request.id)
+            if not isinstance(reply, protocol.Accepted | protocol.Refused):
+                raise _not_an_answer(reply)
+            answers.append(reply)
+            if reply.last:
+                return answers
+
+    def status(self, jobs: tuple[str, ...] = ()) -> Status:
+        """Return the rows of the jobs named, or of all."""
+        request = protocol.StatusRequest(id=new_id(), jobs=jobs, all=not jobs)
+        self._send(request)
+        status = Status([], [])
+        while True:
+            reply = self._take(request.id, protocol.JobRows)
+            status.rows.extend(reply.rows)
+            status.alerts.extend(reply.alerts)
+            if not reply.more:
+                return status
+
+    def show(self, job: str) -> protocol.ShowReply:
+        """Return everything about one job."""
+        return self._expect(protocol.ShowRequest(id=new_id(), job=job), protocol.ShowReply)
+
+    def reload(self) -> protocol.Accepted:
+        """Make the daemon read its configuration and drop-in files now."""
+        return self._expect(protocol.ReloadRequest(id=new_id()), protocol.Accepted)
+
+    def version(self) -> protocol.VersionReply:
+        """Return what the daemon is."""
+        return self._expect(protocol.VersionRequest(id=new_id()), protocol.VersionReply)
+
+    def events(
+        self, *, job: str | None = None, after_seq: int = -1, limit: int = 100
+    ) -> list[protocol.Event]:
+        """Return stored events after that number, oldest first; with -1 the newest `limit`."""
+        request = protocol.EventsRequest(id=new_id(), job=job, after_seq=after_seq, limit=limit)
+        self._send(request)
+        events: list[protocol.Event] = []
+        while True:
+            reply = self._take(request.id, protocol.EventsReply)
+            events.extend(reply.events)
+            if not reply.more:
+                return events
+
+    def follow(self, *, job: str | None = None, limit: int = 100) -> Iterator[protocol.Event]:
+        """Return the newest `limit` events, then each new one as it comes, once and in order; never ends.
+
+        It subscribes before it asks for the stored ones, and asks again after a gap or a silence:
+        so none is lost between the two, and none while the daemon is away.
+        """
+        subscriber = self._context.socket(zmq.SUB)
+        subscriber.linger = 0
+        subscriber.subscribe(b"")
+        subscriber.connect(self._events_endpoint)
+        stored = self.events(job=job, limit=limit)
+        # With a filter the newest of them may be old; what is asked for later is filtered as well.
+        seen = stored[-1].seq if stored else 0
+        yield from stored
+        while True:
+            event = _next_event(subscriber)
+            if event is not None and event.seq <= seen:
+                continue
+            is_next = event is not None and event.seq == seen + 1
+            fresh = [event] if event is not None and is_next else self._missed(seen, job, event)
+            for each in fresh:
+                seen = each.seq
+                if job in (None, each.job):
+                    yield each
+
+    def _missed(self, seen: int, job: str | None, event: protocol.Event | None) -> list[protocol.Event]:
+        """Return what is stored after `seen`, and the published event that showed the gap."""
+        try:
+            page = found = self.events(job=job, after_seq=seen, limit=_EVENTS_PAGE)
+            while len(page) == _EVENTS_PAGE:
+                page = self.events(job=job, after_seq=page[-1].seq, limit=_EVENTS_PAGE)
+                found = found + page
+        except NoDaemon:
+            return []
+        newest = found[-1].seq if found else seen
+        return [*found, event] if event is not None and event.seq > newest else found
+
+    def watch(self, jobs: tuple[str, ...] = ()) -> Watch:
+        """Return the rows of these jobs, and again whenever one changes."""
+        return Watch(self, jobs)
+
+    def _look(self) -> None:
+        """Raise at once when nobody can answer: ZeroMQ itself would wait for ever."""
+        path = self.socket_path
+        probe = unix_socket(AF_UNIX, SOCK_STREAM)
+        try:
+            probe.settimeout(self._connect_s)
+            probe.connect(path)
+        except BlockingIOError:
+            return  # Its backlog is full: busy, but there.
+        except PermissionError:
+            raise Refused(
+                f"cannot reach the daemon: no permission to use the socket `{path}`",
+                hint="is it another user's daemon? `--home` or TRAINING_SUPERVISOR_HOME choose yours",
+            ) from None
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoDaemon(
+                f"cannot reach the daemon: there is no socket `{path}`", hint=_START_HINT
+            ) from None
+        except OSError as error:
+            raise NoDaemon(
+                f"cannot reach the daemon: nobody listens on the socket `{path}` ({error})", hint=_START_HINT
+            ) from None
+        finally:
+            probe.close()
+
+    def _expect(self, request: protocol.Request, kind: type[T]) -> T:
+        self._send(request)
+        return self._take(request.id, kind)
+
+    def _take(self, request: str, kind: type[T]) -> T:
+        reply = self._receive(request)
+        if isinstance(reply, protocol.Refused):
+            raise refusal(reply)
+        if not isinstance(reply, kind):
+            raise _not_an_answer(reply)
+        return reply
+
+    def _send(self, request: protocol.Request) -> None:
+        frame = _encode(request)
+        if not self._socket.poll(int(self._answer_s * 1000), zmq.POLLOUT):
+            raise self._no_answer("does not take the connection")
+        self._socket.send(frame)
+
+    def _receive(self, request: str) -> Any:
+        """Return the next answer to this request; answers to earlier ones are dropped."""
+        deadline = monotonic() + self._answer_s
+        while (left_s := deadline - monotonic()) > 0:
+            if not self._socket.poll(int(min(left_s, _LOOK_S) * 1000) + 1):
+                self._still_there()
+                continue
+            reply = _decode(self._socket.recv_multipart())
+            # A refusal without an id: the daemon could not even read the request.
+            if reply.id == request or (isinstance(reply, protocol.Refused) and not reply.id):
+                return reply
+        raise self._no_answer("did not answer")
+
+    def _still_there(self) -> None:
+        try:
+            self._look()
+        except NoDaemon as error:
+            raise NoDaemon(
+                "cannot tell what became of the request: the daemon went away before it answered",
+                hint="`supervisorctl status` shows what it took, when it is back. " + error.hint,
+            ) from None
+
+    def _no_answer(self, what: str) -> NoDaemon:
+        where = f"it listens on `{self.socket_path}` but {what}"
+        return NoDaemon(
+            f"cannot reach the daemon: {where} within {self._answer_s:g} s",
+            hint="it is busy, stopped (SIGSTOP) or of another version; its log says more",
+        )
+
+
+class Watch:
+    """Rows of some jobs, and again whenever one of them changes, across restarts of the daemon."""
+
+    def __init__(self, client: Client, jobs: tuple[str, ...]) -> None:
+        self._client = client
+        self._request = protocol.WatchRequest(id=new_id(), jobs=jobs, all=not jobs)
+        self._frame = _encode(self._request)
+        self._repeat_at = monotonic()
+        self._heard_at = monotonic()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds without a word from the daemon; it answers every few seconds while it is there."""
+        return monotonic() - self._heard_at
+
+    def poll(self, timeout_s: float) -> list[protocol.JobRow]:
+        """Return the rows that arrived, waiting for at most that long; raises what the daemon refuses."""
+        socket = self._client._socket  # noqa: SLF001  # One connection has one owner; this is its other half.
+        deadline = monotonic() + timeout_s
+        while True:
+            now = monotonic()
+            if now >= self._repeat_at:
+                self._repeat(socket, now)
+            wake_at = min(deadline, self._repeat_at)
+            if socket.poll(max(0, int((wake_at - now) * 1000) + 1)):
+                reply = _decode(socket.recv_multipart())
+                rows = self._rows(reply)
+                if rows:
+                    return rows
+            if monotonic() >= deadline:
+                return []
+
+    def _repeat(self, socket: zmq.Socket[bytes], now: float) -> None:
+        self._repeat_at = now + _WATCH_REPEAT_S
+        try:
+            socket.send(self._frame, zmq.NOBLOCK)
+        except zmq.Again:
+            # Not connected (yet): look again soon.
+            self._repeat_at = now + 0.1
+
+    def _rows(self, reply: Any) -> list[protocol.JobRow]:
+        if reply.id != self._request.id:
+            return []
+        self._heard_at = monotonic()
+        if isinstance(reply, protocol.Refused):
+            raise refusal(reply)
+        return list(reply.rows) if isinstance(reply, protocol.JobRows) else []
+
+
+def _encode(request: protocol.Request) -> bytes:
+    """Return the frame; what the daemon could not read is refused here, with a better error."""
+    jobs = (*getattr(request, "jobs", ()), *filter(None, [getattr(request, "job", None)]))
+    for job in jobs:
+        try:
+            msgspec.convert(job, protocol.JobName)
+        except msgspec.ValidationError:
+            raise UnknownJob(job) from None
+    try:
+        frame = protocol.encode(request)
+        protocol.decode(frame)
+    except (protocol.ProtocolError, UnicodeEncodeError) as error:
+        raise UsageError(
+            f"cannot send the request: {error}", hint="shorten it, or name fewer jobs at a time"
+        ) from None
+    return frame
+
+
+def _decode(frames: list[bytes]) -> Any:
+    try:
+        reply = protocol.decode(b"".join(frames))
+    except protocol.ProtocolError as error:
+        if error.kind == "version":
+            theirs, ours = frames[0][0], protocol.VERSION
+            raise SupervisorError(
+                f"cannot talk to the daemon: it speaks protocol version {theirs}, this command speaks {ours}",
+                hint="install the same version of training-supervisor for both, then restart the daemon",
+            ) from None
+        raise SupervisorError(
+            f"cannot understand the daemon's answer: {error}",
+            hint="is another program using its socket? `supervisorctl doctor` looks",
+        ) from None
+    if not isinstance(reply, protocol.Reply):
+        raise _not_an_answer(reply)
+    return reply
+
+
+def _not_an_answer(reply: object) -> SupervisorError:
+    return SupervisorError(
+        f"cannot understand the daemon's answer: a {type(reply).__name__} where none belongs",
+        hint="`supervisorctl version` tells whether both are of the same version",
+    )
+
+
+def _next_event(subscriber: zmq.Socket[bytes]) -> protocol.Event | None:
+    """Return the next published event, or None after a silence."""
+    if not subscriber.poll(int(_EVENT_SILENCE_S * 1000)):
+        return None
+    try:
+        event = protocol.decode(subscriber.recv())
+    except protocol.ProtocolError:
+        return None
+    return event if isinstance(event, protocol.Event) else None
