@@ -158,11 +158,9 @@ class KeeperLauncher:
 
     def close(self) -> None:
         """Let go; the jobs go on."""
-        for fd in list(self._watched):
+        processes = {run.process_fd for run in self._runs.values() if run.process_fd is not None}
+        for fd in processes.union(self._watched):
             self._drop(fd)
-        for run in self._runs.values():
-            if run.process_fd is not None:
-                os.close(run.process_fd)
         self._runs.clear()
         self._epoll.close()
 

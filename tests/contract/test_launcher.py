@@ -114,6 +114,25 @@ class TestEveryLauncher:
         assert not daemon.is_alive(first.process)
         daemon.close()
 
+    def test_a_keeper_that_comes_after_the_end_starts_nothing(self, world):
+        """
+        A claim that is free again is no leave to run what is on record.
+        """
+        spec = world.spec()
+        late_daemon = world.launcher(slow=True)
+        late_daemon.launch(spec)
+        daemon = world.launcher()
+        daemon.launch(spec)
+        started(daemon)
+        world.finish(spec, 3)
+        ended(daemon)
+        world.release()
+
+        assert ended(late_daemon) == Ended("job-1", 1, Exit(code=3))
+        assert world.num_starts(spec) == 1
+        daemon.close()
+        late_daemon.close()
+
     def test_a_signal_finds_a_command_that_is_long_in_starting(self, world):
         """
         Nothing is told before the keeper has got to its work, and nothing that

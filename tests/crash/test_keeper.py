@@ -18,6 +18,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from supervisor.launcher import KeeperLauncher
+
 GUARD_S = 20
 ROOT = Path(__file__).parents[2]
 
@@ -338,6 +340,20 @@ class TestWhileTheCommandRuns:
 
         assert daemon.until("ended") == end
 
+    def test_a_daemon_that_stands_in_for_a_keeper_can_let_go(self, running):
+        """
+        Closing the launcher then leaves the command alone, as ever.
+        """
+        kill_and_wait(running.keeper())
+        self.daemon.kill()
+        launcher = KeeperLauncher()
+        launcher.adopt("job-1", 1, running.folder / "run")
+        told = launcher.drain()
+        launcher.close()
+
+        assert [news.process.pid for news in told] == [self.pid]
+        assert state_of(self.pid) == "S"
+
     def test_both_killed_leave_a_command_that_is_followed_to_its_end(self, running):
         """
         It goes on, its end is noticed, and the status is said to be unknown.
@@ -401,11 +417,12 @@ class TestWhileTheCommandRuns:
         touched = run_dir.stat().st_mtime_ns
         running.finish()
         until_true(lambda: state_of(self.pid) == "Z" and run_dir.stat().st_mtime_ns != touched)
-        was_lost = (run_dir / "exit.json").exists()
+        was_written = (run_dir / "exit.json").exists()
         resource.prlimit(keeper, resource.RLIMIT_FSIZE, before)
 
-        assert not was_lost
+        assert not was_written
         assert self.daemon.until("ended") == "exit code 3"
+        assert (run_dir / "exit.json").exists()
 
     def test_a_keeper_killed_on_a_full_disk_loses_no_status(self, running):
         """
