@@ -363,7 +363,9 @@ def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
 
 def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
     if event.request != job.request or not accepts(job.state, Kind.NOT_PAUSED):
-        return job, ()
+        # A checkpoint that was asked for by itself; the job runs as before.
+        running = job.state is State.RUNNING
+        return (replace(job, problem=f"cannot checkpoint: {event.why}") if running else job), ()
     verb = "stop" if job.state is State.STOPPING else "pause"
     back = _move(
         job,

@@ -1,0 +1,255 @@
+"""The line to the daemon: a DEALER socket in one daemon thread.
+
+Covers: hello, heartbeats, reconnecting for ever, handing commands to the gate,
+going on alone when the daemon stays away.
+Does not cover: what a command means (gate.py), what is saved (session.py).
+
+The thread owns the socket; others put messages into a queue and wake it. It
+never blocks training: what cannot be sent is dropped, because the Hello after
+the next connection tells everything again. A forked child has no such thread
+and must not touch the socket: libzmq's contexts do not survive fork().
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+
+from trainer_shim import protocol
+from trainer_shim.gate import Gate
+
+__all__ = ["Link", "Report"]
+
+#: First frame of a monitor message: event and value (zmq_socket_monitor(3)).
+_MONITOR_EVENT = struct.Struct("=hi")
+
+_RECONNECT_MS = 50
+_RECONNECT_MAX_MS = 1000
+
+#: Steps per second are taken over that many seconds: long enough to be calm, short enough to be now.
+_RATE_WINDOW_S = 10.0
+
+#: After the answer "who are you?" while the daemon is still learning of the process.
+_HELLO_AGAIN_S = 0.1
+
+
+@dataclass(slots=True)
+class Report:
+    """What the loop tells of itself: written by the thread that trains, read by the link.
+
+    Every field is set in one assignment and read once, so no lock is needed.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    num_steps: int | None = None
+    num_epochs: int | None = None
+    #: Numbers, or tensors of one element; made into numbers when a heartbeat is due.
+    metrics: dict[str, Any] = field(default_factory=dict)
+    #: The pause it holds for.
+    holding: protocol.Pause | None = None
+    checkpoint: protocol.Checkpointed | None = None
+
+    def position(self) -> protocol.Position:
+        """Return where the loop is, in the form of the wire."""
+        return protocol.Position(
+            step=self.step, epoch=self.epoch, num_steps=self.num_steps, num_epochs=self.num_epochs
+        )
+
+
+class Link:
+    """Started once per session. `send` may be called from the training thread only."""
+
+    def __init__(
+        self, endpoint: str, hello: Callable[[], protocol.Hello], report: Report, gate: Gate
+    ) -> None:
+        self._endpoint = endpoint
+        self._hello = hello
+        self._report = report
+        self._gate = gate
+        self._pid = os.getpid()
+        self._outbox: queue.SimpleQueue[protocol.Message] = queue.SimpleQueue()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._closing = False
+        self._linger_ms = 0
+        #: Why the daemon does not want us, or "".
+        self.refused = ""
+        self._heartbeat_s = protocol.Welcome().heartbeat_s
+        self._orphan_resume_s = protocol.Welcome().orphan_resume_s
+        self._welcome = False
+        self._lost_at = time.monotonic()
+        self._next_beat = 0.0
+        self._boundary_at = time.monotonic()
+        self._steps: deque[tuple[float, int]] = deque()
+        self._thread = threading.Thread(target=self._run, name="trainer_shim.link", daemon=True)
+        self._thread.start()
+
+    def send(self, message: protocol.Message) -> None:
+        """Hand a message over; returns at once."""
+        if os.getpid() == self._pid:
+            self._outbox.put(message)
+            os.eventfd_write(self._wake_fd, 1)
+
+    def close(self, *, wait_s: float) -> None:
+        """Send what is queued, for at most that long, and end the thread."""
+        if os.getpid() != self._pid or not self._thread.is_alive():
+            return
+        self._linger_ms = int(wait_s * 1000)
+        self._closing = True
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join(wait_s + 1.0)
+
+    # --- the link's thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        context = zmq.Context()
+        socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
+        # Only to a connection that stands: what waits for one is stale when it comes.
+        socket.immediate = True
+        socket.reconnect_ivl = _RECONNECT_MS
+        socket.reconnect_ivl_max = _RECONNECT_MAX_MS
+        socket.maxmsgsize = protocol.MAX_FRAME_BYTES
+        monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        try:
+            socket.connect(self._endpoint)
+            self._serve(socket, monitor)
+        except Exception as error:  # noqa: BLE001  # one of the three places that may: training must go on
+            self.refused = f"internal error of the link: {type(error).__name__}: {error}"
+        finally:
+            socket.disable_monitor()
+            socket.close(self._linger_ms)
+            # Waits for the linger; a peer that takes nothing cannot hold it longer.
+            context.term()
+
+    def _serve(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[Any]) -> None:
+        poller = zmq.Poller()
+        for source in (socket, monitor, self._wake_fd):
+            poller.register(source, zmq.POLLIN)
+        while True:
+            wait_s = max(0.0, self._next_beat - time.monotonic())
+            ready = dict(poller.poll(int(wait_s * 1000) + 1))
+            if monitor in ready:
+                self._connection(socket, monitor)
+            if socket in ready:
+                self._take(socket)
+            if self._wake_fd in ready:
+                os.eventfd_read(self._wake_fd)
+            self._send_queued(socket)
+            if self._closing:
+                return
+            if time.monotonic() >= self._next_beat:
+                self._beat(socket)
+
+    def _connection(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[Any]) -> None:
+        # zmq.utils.monitor would read this for us, but it imports asyncio.
+        event, _ = _MONITOR_EVENT.unpack(monitor.recv_multipart()[0])
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.refused = ""
+            self._say(socket, self._hello())
+        else:
+            self._lost()
+
+    def _take(self, socket: zmq.Socket[bytes]) -> None:
+        while True:
+            try:
+                frames = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            # Nobody but the daemon can answer; what it sends and we do not know is from a newer one.
+            with contextlib.suppress(protocol.ProtocolError):
+                self._obey(protocol.decode(frames[-1]))
+
+    def _obey(self, message: Any) -> None:
+        match message:
+            case protocol.Welcome():
+                self._welcome = True
+                self._heartbeat_s = message.heartbeat_s
+                self._orphan_resume_s = message.orphan_resume_s
+                self._next_beat = 0.0
+            case protocol.Pause() | protocol.Resume() | protocol.Stop() | protocol.Checkpoint():
+                self._gate.put(message)
+            case protocol.Unknown():
+                self._welcome = False
+                self._next_beat = time.monotonic() + _HELLO_AGAIN_S
+            case protocol.Refused():
+                self._welcome = False
+                self.refused = message.error
+                self._next_beat = time.monotonic() + self._heartbeat_s
+
+    def _send_queued(self, socket: zmq.Socket[bytes]) -> None:
+        while True:
+            try:
+                message = self._outbox.get_nowait()
+            except queue.Empty:
+                return
+            self._say(socket, message)
+
+    def _beat(self, socket: zmq.Socket[bytes]) -> None:
+        """Tell how far the loop is; without an answer yet, say hello instead."""
+        now = time.monotonic()
+        self._next_beat = now + self._heartbeat_s
+        rate = self._look_at_loop(now)
+        self._resume_orphan(now)
+        if self.refused:
+            return
+        if not self._welcome:
+            self._say(socket, self._hello())
+        else:
+            beat = protocol.Heartbeat(
+                position=self._report.position(),
+                boundary_age_s=now - self._boundary_at,
+                steps_per_s=rate,
+                metrics=self._metrics(),
+            )
+            self._say(socket, beat)
+
+    def _look_at_loop(self, now: float) -> float | None:
+        """Note whether the loop moved since the last look; return its speed."""
+        step = self._report.step
+        if not self._steps or step != self._steps[-1][1]:
+            self._boundary_at = now
+        self._steps.append((now, step))
+        while now - self._steps[0][0] > _RATE_WINDOW_S:
+            self._steps.popleft()
+        since, first = self._steps[0]
+        return (step - first) / (now - since) if now > since else None
+
+    def _metrics(self) -> dict[str, float]:
+        numbers = {}
+        # A copy, because the training thread may add a name meanwhile.
+        for name, value in list(self._report.metrics.items())[:64]:
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+                numbers[name[:64]] = float(value)
+        return numbers
+
+    def _say(self, socket: zmq.Socket[bytes], message: protocol.Message) -> None:
+        try:
+            socket.send(protocol.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            self._lost()
+        except protocol.ProtocolError:
+            # A report that is too long for one message is worth less than the link.
+            return
+
+    def _lost(self) -> None:
+        if self._welcome:
+            self._lost_at = time.monotonic()
+        self._welcome = False
+
+    def _resume_orphan(self, now: float) -> None:
+        """Let a loop that a rule paused go on without a daemon; one that a person paused holds."""
+        holding = self._report.holding
+        if holding is None or not holding.by_rule or self._welcome:
+            return
+        if now - self._lost_at >= self._orphan_resume_s:
+            self._gate.put(protocol.Resume(request=holding.request))

@@ -1,0 +1,130 @@
+"""Where a training loop is: step, epoch, and the passes over its data loaders.
+
+Covers: counting, and taking up each pass where a checkpoint left it.
+Does not cover: what is done at a boundary (session.py), how a loader is taken
+up (loader.py).
+
+An epoch may make several passes (`shim.batches` called more than once); they
+are told apart by their order. The random numbers are restored at the very
+point where the loop goes on: inside the pass that was left, or between passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainer_shim import rng
+from trainer_shim.link import Report
+from trainer_shim.loader import Pass, open_pass
+
+__all__ = ["Cursor"]
+
+
+class Cursor:
+    """Belongs to the training thread.
+
+    Passes are numbered from 0 within an epoch. After a restore the loop makes
+    the passes of the epoch again, in order: those that were over yield
+    nothing, the one that was left goes on, and the rest are new.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._num_begun = 0
+        self._open: Pass | None = None
+        #: How the last pass of each number ended, for what lives on between passes: the generators of a
+        #: sampler, persistent workers. Only the newest of a loader is kept; None for the ones before.
+        self._ended: dict[int, dict[str, Any] | None] = {}
+        self._newest_of: dict[int, int] = {}
+        #: After a restore: passes of this epoch that were over, and the state of the one that was left.
+        self._num_over = 0
+        self._left: dict[str, Any] | None = None
+        self._from_before: set[int] = set()
+        #: Random numbers to set where the loop goes on.
+        self._pending_rng: Mapping[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position as plain values."""
+        return {
+            "step": self._report.step,
+            "epoch": self._report.epoch,
+            "num_begun": self._num_begun,
+            "open": self._open.state_dict() if self._open is not None else None,
+            "ended": self._ended,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], random_numbers: Mapping[str, Any]) -> None:
+        """Go to a saved position; the random numbers are set now, and again where the loop goes on."""
+        self._report.step = state["step"]
+        self._report.epoch = state["epoch"]
+        self._left = state["open"]
+        self._num_over = state["num_begun"] - (self._left is not None)
+        self._ended = dict(state["ended"])
+        self._from_before = {number for number, ended in self._ended.items() if ended is not None}
+        self._pending_rng = random_numbers
+        rng.restore(random_numbers)
+
+    def epochs(self, num_epochs: int) -> Iterator[int]:
+        """Yield the epochs that are left; the caller checks the boundary after each."""
+        report = self._report
+        report.num_epochs = num_epochs
+        while report.epoch < num_epochs:
+            if self._left is None and self._num_over == 0:
+                self._settle_rng()
+            yield report.epoch
+            report.epoch += 1
+            self._num_begun = self._num_over = 0
+            self._left = None
+
+    def begin(self, loader: Any, accumulate: int) -> Pass | None:
+        """Start the next pass or take it up; None when it was over before the checkpoint."""
+        number = self._num_begun
+        self._num_begun += 1
+        if number < self._num_over:
+            self._bring_back(loader, number)
+            if number == self._num_over - 1 and self._left is None:
+                self._settle_rng()
+            return None
+        if self._left is not None:
+            self._open = open_pass(loader, self._left)
+            self._left = None
+            self._settle_rng()
+        else:
+            now = rng.capture()
+            if self._bring_back(loader, number):
+                rng.restore(now)
+            self._open = open_pass(loader)
+        self._estimate(self._open, accumulate)
+        return self._open
+
+    def end(self, loader: Any, made: Pass) -> None:
+        """Note that a pass is over: it ran out, or the script left it."""
+        number = self._num_begun - 1
+        before = self._newest_of.get(id(loader))
+        if before is not None:
+            self._ended[before] = None
+        self._newest_of[id(loader)] = number
+        self._ended[number] = {**made.state_dict(), "ended": True}
+        self._open = None
+
+    def _bring_back(self, loader: Any, number: int) -> bool:
+        """Put what lives on between passes where the process before left it; once for each pass number."""
+        if number not in self._from_before:
+            return False
+        self._from_before.discard(number)
+        open_pass(loader, self._ended[number])
+        return True
+
+    def _settle_rng(self) -> None:
+        if self._pending_rng is not None:
+            rng.restore(self._pending_rng)
+            self._pending_rng = None
+
+    def _estimate(self, made: Pass, accumulate: int) -> None:
+        """Say how many steps there are in all, where one pass an epoch makes that known."""
+        report = self._report
+        if self._num_begun > 1:
+            report.num_steps = None
+        elif report.num_epochs is not None and made.length is not None:
+            report.num_steps = report.num_epochs * -(-made.length // accumulate)

@@ -1,0 +1,433 @@
+"""What a training loop calls: attach(), epochs(), batches(), boundary(), critical(), report().
+
+Covers: what is done at a batch boundary, in which order; restoring.
+Does not cover: what is wanted there (gate.py), how it is stored (checkpoint/),
+how it is told (link.py), where the loop is (position.py).
+
+The order is the promise: a checkpoint is durable before anything is given back
+and before anybody is told that it is.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from trainer_shim import protocol, rng
+from trainer_shim.checkpoint import Loaded, Saved, Store
+from trainer_shim.errors import CannotRestore, ShimError
+from trainer_shim.gate import Gate, LeaveBySignal, Want
+from trainer_shim.link import Link, Report
+from trainer_shim.loader import Pass
+from trainer_shim.position import Cursor
+from trainer_shim.signals import SignalWatch
+from trainer_shim.surroundings import Surroundings
+
+__all__ = ["Shim", "Stateful", "attach"]
+
+#: A process that checkpointed and ends because the daemon asked (EX_TEMPFAIL of sysexits.h).
+EXIT_YIELDED = 75
+
+#: What this version can give back, least first.
+DEPTHS = ("hold", "exit")
+
+#: How long a process that is about to end waits for its last words to leave.
+_LAST_WORDS_S = 2.0
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything with the two methods of torch's own parts."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the state; the shim copies nothing before the call returns."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take over a state that `state_dict` returned."""
+        ...
+
+
+_current: Shim | None = None
+
+
+def attach(
+    *,
+    checkpoints: str | os.PathLike[str] | None = None,
+    keep_last: int = 3,
+    labels: Mapping[str, Any] | None = None,
+    preprocessing: Any = None,
+    **parts: Stateful,
+) -> Shim:
+    """Make this training run pausable, and go on from its newest checkpoint if there is one.
+
+    Args:
+        checkpoints: Folder of this run's checkpoints. Default: what the daemon
+            says, or `checkpoints/SCRIPT` in the working directory.
+        keep_last: How many checkpoints stay; older ones are removed after a
+            newer one is durable.
+        labels: Plain values that the manifest keeps, for people.
+        preprocessing: Plain values that are stored beside the weights.
+        **parts: Everything that makes the run what it is, under names of your
+            choice: model, optimizer, scheduler, scaler, EMA copies, ... Each
+            has `state_dict()` and `load_state_dict()`.
+
+    Raises:
+        CannotRestore: A checkpoint is there but does not fit the parts.
+        CannotSave: The folder cannot be used.
+        FolderInUse: Another process writes checkpoints there.
+        NotSupported: The run has several ranks.
+
+    """
+    global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
+    given: Mapping[str, object] = parts
+    for name, part in given.items():
+        if not isinstance(part, Stateful):
+            kind = type(part).__name__
+            raise TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
+    surroundings = Surroundings.read(os.environ)
+    if checkpoints is not None:
+        surroundings = replace(surroundings, checkpoints=Path(checkpoints))
+    if _current is not None:
+        _current.detach()
+    facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
+    _current = Shim(surroundings, parts, facts, keep_last)
+    return _current
+
+
+class Shim:
+    """One training run's session, made by `attach()`. All methods belong to the thread that trains."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        parts: Mapping[str, Stateful],
+        facts: Mapping[str, Any],
+        keep_last: int,
+    ) -> None:
+        #: Plain values of the script's own that are saved and restored with the rest.
+        self.extra: dict[str, Any] = {}
+        self._parts = MappingProxyType(dict(parts))
+        self._facts = facts
+        self._surroundings = surroundings
+        self._gate = Gate()
+        self._report = Report()
+        self._cursor = Cursor(self._report)
+        self._num_critical = 0
+        #: The checkpoint of the boundary that the loop is at, if it was written already.
+        self._fresh: Saved | None = None
+        self._said: set[str] = set()
+        self._store = Store(surroundings.checkpoints, job=surroundings.job, keep_last=keep_last)
+        self._store.open()
+        try:
+            self._restore()
+        except BaseException:
+            self._store.close()
+            raise
+        self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
+        self._signals.install()
+        self._link: Link | None = None
+        if surroundings.socket:
+            self._link = Link(surroundings.socket, self._hello, self._report, self._gate)
+        atexit.register(self.detach)
+
+    # --- what a loop calls --------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Batch boundaries passed since the beginning of the run, all starts counted."""
+        return self._report.step
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that `epochs()` is in."""
+        return self._report.epoch
+
+    def epochs(self, num_epochs: int) -> Iterator[int]:
+        """Yield the epochs that are left of `num_epochs`; the end of each is a boundary."""
+        is_first = True
+        for epoch in self._cursor.epochs(num_epochs):
+            # The position is the beginning of this epoch; the one before is over.
+            if not is_first and self._gate.asked:
+                self._yield()
+            is_first = False
+            yield epoch
+        if self._gate.asked:
+            self._yield()
+
+    def batches(self, loader: Any, *, accumulate: int = 1) -> Iterator[Any]:
+        """Yield the batches of a loader; each `accumulate`-th turn of the loop is a boundary.
+
+        After a restore it goes on behind the last batch that was trained on.
+        A rest of fewer than `accumulate` batches counts as a step at the end,
+        as such loops have it, but is no boundary.
+        """
+        made = self._cursor.begin(loader, accumulate)
+        if made is None:
+            return
+        try:
+            for batch in made:
+                yield batch
+                if made.taken % accumulate == 0:
+                    self.boundary()
+        except GeneratorExit:
+            # The script left its loop before the end: the pass is over all the same.
+            self._over(loader, made)
+            raise
+        if made.taken % accumulate:
+            self._report.step += 1
+        self._over(loader, made)
+
+    def boundary(self) -> None:
+        """Say that a step is done and nothing is half done; yields here if that is wanted.
+
+        Costs an addition and a test while nothing is wanted. Raises SystemExit
+        when the process is to end.
+        """
+        self._report.step += 1
+        if self._gate.asked:
+            self._yield()
+
+    @contextmanager
+    def critical(self) -> Iterator[None]:
+        """Make boundaries inside no boundaries: whatever is asked waits until the next one after."""
+        self._num_critical += 1
+        try:
+            yield
+        finally:
+            self._num_critical -= 1
+
+    def report(self, **metrics: Any) -> None:
+        """Show numbers in `status`: plain numbers, or tensors of one element, which are not read now."""
+        for name, value in metrics.items():
+            # Detached, because a tensor with a graph would keep the whole step's memory alive.
+            detach = getattr(value, "detach", None)
+            self._report.metrics[name] = value if detach is None else detach()
+
+    def checkpoint(self) -> Path:
+        """Write a checkpoint now; only where a boundary would be. Raises CannotSave or CannotStore."""
+        saved = self._save("")
+        self._tell(self._checkpointed(saved, ""))
+        self._fresh = None
+        return saved.path
+
+    def detach(self) -> None:
+        """End the session: the daemon is told no more, signals act as before. May be repeated."""
+        global _current  # noqa: PLW0603
+        atexit.unregister(self.detach)
+        self._signals.remove()
+        if self._link is not None:
+            self._link.close(wait_s=_LAST_WORDS_S)
+            self._link = None
+        self._store.close()
+        if _current is self:
+            _current = None
+
+    def _over(self, loader: Any, made: Pass) -> None:
+        for note in made.notes:
+            self._say(note)
+        self._cursor.end(loader, made)
+
+    # --- at a boundary ------------------------------------------------------------------------
+
+    def _yield(self) -> None:
+        """Do all that is wanted, until nothing is."""
+        if self._num_critical:
+            return
+        want = self._gate.take(Want())
+        while want:
+            if want.leave is not None or (want.pause is not None and want.pause.depth == "exit"):
+                want = self._leave(want)
+            elif want.pause is not None:
+                want = self._hold(want, want.pause)
+            else:
+                want = self._answer(want)
+            want = self._gate.take(want)
+        self._fresh = None
+
+    def _answer(self, want: Want) -> Want:
+        """Write the checkpoints that were asked for, and confirm that the loop goes on."""
+        for request in want.saves:
+            try:
+                self._tell(self._checkpointed(self._save(request), request))
+            except ShimError as error:
+                self._tell(protocol.CannotYield(request=request, why=self._words(error)))
+        if want.resumed:
+            self._tell(protocol.Resumed(request=want.resumed, step=self.step))
+        return Want()
+
+    def _hold(self, want: Want, pause: protocol.Pause) -> Want:
+        """Checkpoint, say so, and wait here until something else is wanted."""
+        if pause.depth not in DEPTHS:
+            why = f"this shim cannot do depth {pause.depth}; it can do {', '.join(DEPTHS)}"
+            self._tell(protocol.CannotYield(request=pause.request, why=why))
+            return replace(want, pause=None)
+        try:
+            saved = self._save(pause.request)
+        except ShimError as error:
+            self._tell(protocol.CannotYield(request=pause.request, why=self._words(error)))
+            return replace(want, pause=None)
+        now = self._gate.take(want)
+        if now.pause is not pause or now.leave is not None:
+            return now
+        self._report.holding = pause
+        self._tell(self._yielded(pause.request, "hold", saved))
+        try:
+            while now.pause is pause and now.leave is None:
+                for request in now.saves:
+                    self._tell(self._checkpointed(saved, request))
+                now = self._gate.wait(replace(now, saves=()))
+        finally:
+            self._report.holding = None
+        return now
+
+    def _leave(self, want: Want) -> Want:
+        """Checkpoint, say so, and end the process; without a checkpoint training goes on."""
+        leave = want.leave if want.leave is not None else want.pause
+        request = "" if leave is None or isinstance(leave, LeaveBySignal) else leave.request
+        try:
+            saved = self._save(request)
+        except ShimError as error:
+            self._tell(protocol.CannotYield(request=request, why=self._words(error)))
+            self._say(f"{error}; training goes on")
+            return replace(want, leave=None, pause=None if leave is want.pause else want.pause)
+        if leave is want.pause and (now := self._gate.take(want)).pause is not want.pause:
+            # Called off while the checkpoint was written.
+            return now
+        if isinstance(leave, LeaveBySignal):
+            self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
+            self.detach()
+            raise SystemExit(128 + leave.number)
+        farewell = self._yielded(request, "exit", saved)
+        self._leave_receipt(farewell)
+        self._tell(farewell)
+        self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        self.detach()
+        raise SystemExit(EXIT_YIELDED)
+
+    def _save(self, request: str) -> Saved:
+        """Write a checkpoint of this boundary, once however many ask for it."""
+        if self._fresh is not None:
+            return self._fresh
+        self._tell(protocol.Saving(request=request, step=self.step))
+        state = {
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "rng": rng.capture(),
+            "position": self._cursor.state_dict(),
+            "extra": self.extra,
+        }
+        self._fresh = self._store.save(state, step=self.step, epoch=self.epoch, facts=self._facts)
+        self._report.checkpoint = self._checkpointed(self._fresh, "")
+        self._say_notices()
+        return self._fresh
+
+    # --- restoring ----------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        loaded = self._store.newest()
+        self._say_notices()
+        if loaded is None:
+            return
+        state = loaded.state
+        self._check_fits(loaded, state)
+        for name, part in self._parts.items():
+            try:
+                part.load_state_dict(state["parts"][name])
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                raise CannotRestore(
+                    f"cannot restore `{name}` from `{loaded.path}`: {error}",
+                    hint="the script's parts differ from those that were saved; "
+                    "for a new run give attach(checkpoints=...) another folder",
+                ) from error
+        self.extra = state["extra"]
+        self._cursor.load_state_dict(state["position"], state["rng"])
+        self._report.checkpoint = protocol.Checkpointed(
+            step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
+        )
+        self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})")
+
+    def _check_fits(self, loaded: Loaded, state: Mapping[str, Any]) -> None:
+        saved, given = set(state["parts"]), set(self._parts)
+        if saved != given:
+            differ = [f"`{name}` is missing" for name in sorted(saved - given)]
+            differ += [f"`{name}` is new" for name in sorted(given - saved)]
+            raise CannotRestore(
+                f"cannot restore from `{loaded.path}`: {', '.join(differ)}",
+                hint="give attach() the same parts as before, or another checkpoints folder for a new run",
+            )
+
+    # --- words ----------------------------------------------------------------------------------
+
+    def _hello(self) -> protocol.Hello:
+        """Called by the link's thread at each connection."""
+        holding = self._report.holding
+        here = self._surroundings
+        return protocol.Hello(
+            job=here.job,
+            incarnation=here.incarnation,
+            depths=DEPTHS,
+            position=self._report.position(),
+            holding=holding.request if holding else "",
+            holding_depth=holding.depth if holding else None,
+            checkpoint=self._report.checkpoint,
+        )
+
+    def _yielded(self, request: str, depth: str, saved: Saved) -> protocol.Yielded:
+        return protocol.Yielded(request=request, depth=depth, checkpoint=self._checkpointed(saved, request))
+
+    def _checkpointed(self, saved: Saved, request: str) -> protocol.Checkpointed:
+        return protocol.Checkpointed(
+            step=saved.step,
+            epoch=self.epoch,
+            path=str(saved.path),
+            digest=saved.digest,
+            size_bytes=saved.size_bytes,
+            took_s=saved.took_s,
+            request=request,
+        )
+
+    def _leave_receipt(self, farewell: protocol.Yielded) -> None:
+        """Leave word for a daemon that is gone just now; a wrapper may hide our exit code."""
+        run_dir = self._surroundings.run_dir
+        if run_dir is None:
+            return
+        draft = run_dir / f"{protocol.RECEIPT}.partial"
+        try:
+            draft.write_bytes(protocol.encode(farewell))
+            draft.rename(run_dir / protocol.RECEIPT)
+        except OSError as error:
+            # The exit code and the message still tell it.
+            self._say(f"cannot leave a receipt in `{run_dir}`: {error.strerror}")
+
+    def _tell(self, message: protocol.Message) -> None:
+        if self._link is not None:
+            self._link.send(message)
+
+    def _words(self, error: ShimError) -> str:
+        return f"{error} ({error.hint})" if error.hint else str(error)
+
+    def _say(self, text: str) -> None:
+        """Tell whoever reads the run's output; each thing once."""
+        if text not in self._said:
+            self._said.add(text)
+            print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _say_notices(self) -> None:
+        for notice in self._store.notices:
+            self._say(f"{notice.text} ({notice.hint})")
+        self._store.notices.clear()
+
+    def _on_leave_signal(self, number: int) -> None:
+        self._gate.put(LeaveBySignal(number))
+
+    def _on_save_signal(self) -> None:
+        self._gate.put(protocol.Checkpoint(request=""))

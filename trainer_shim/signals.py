@@ -1,0 +1,69 @@
+"""Signals that ask a training process to yield. Handlers set a flag; nothing is saved inside one.
+
+SIGTERM, and the first Ctrl-C: checkpoint at the next boundary, then end. A
+second one acts at once, as it would have without us. SIGUSR1: checkpoint and
+go on (Slurm sends it as an early notice where it is told to).
+
+A handler is inherited by fork. In a child it would swallow the SIGTERM with
+which torch and multiprocessing end their workers, so a child gets back what
+was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["SignalWatch"]
+
+_FIRST_INTERRUPT = (
+    b"\ntrainer_shim: checkpoint at the next batch boundary, then end; Ctrl-C again interrupts at once\n"
+)
+_LEAVE = (signal.SIGTERM, signal.SIGINT)
+
+
+class SignalWatch:
+    """Installed from the main thread, or not at all: Python allows no other."""
+
+    def __init__(self, on_leave: Callable[[int], None], on_save: Callable[[], None]) -> None:
+        self._on_leave = on_leave
+        self._on_save = on_save
+        self._previous: dict[int, Any] = {}
+        self._seen: set[int] = set()
+
+    def install(self) -> None:
+        """Take the signals whose handling is still the default; a script's own handlers stay."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (*_LEAVE, signal.SIGUSR1):
+            before = signal.getsignal(number)
+            if before in (signal.SIG_DFL, signal.default_int_handler):
+                self._previous[number] = before
+                signal.signal(number, self._handle)
+        os.register_at_fork(after_in_child=self.remove)
+
+    def remove(self) -> None:
+        """Put back what was there before."""
+        for number, before in self._previous.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, before)
+        self._previous = {}
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self._on_save()
+            return
+        if number in self._seen:
+            before = self._previous.get(number, signal.SIG_DFL)
+            signal.signal(number, before)
+            os.kill(os.getpid(), number)
+            return
+        self._seen.add(number)
+        if number == signal.SIGINT:
+            # os.write: print() is not reentrant.
+            os.write(2, _FIRST_INTERRUPT)
+        self._on_leave(number)

@@ -1,0 +1,84 @@
+"""Where this process runs: what the daemon put into its environment, and facts for the manifest."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer_shim.errors import NotSupported
+
+__all__ = ["Surroundings", "git_commit"]
+
+_PREFIX = "TRAINING_SUPERVISOR_"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Read once, by attach()."""
+
+    #: ZeroMQ address of the daemon; "" without one.
+    socket: str
+    #: Name of the job; the script's own name without a daemon.
+    job: str
+    incarnation: int
+    #: Folder of this start, where a receipt goes; None without a daemon.
+    run_dir: Path | None
+    checkpoints: Path
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Surroundings:
+        """Return what the environment says; raises NotSupported for a job of several ranks."""
+        world_size = env.get("WORLD_SIZE", "1")
+        if world_size != "1":
+            raise NotSupported(
+                f"cannot attach to a training run of {world_size} ranks: this version supervises one process",
+                hint="run without trainer_shim, or with one process (WORLD_SIZE unset or 1)",
+            )
+        script = (Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "") or "training"
+        run_dir = env.get(_PREFIX + "RUN_DIR")
+        incarnation = env.get(_PREFIX + "INCARNATION", "")
+        return cls(
+            socket=env.get(_PREFIX + "SOCKET", ""),
+            job=env.get(_PREFIX + "JOB") or script,
+            incarnation=int(incarnation) if incarnation.isdecimal() else 0,
+            run_dir=Path(run_dir) if run_dir else None,
+            checkpoints=Path(env.get(_PREFIX + "CHECKPOINTS") or f"checkpoints/{script}"),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest keeps of the circumstances."""
+        commit = git_commit(Path.cwd())
+        return {
+            "incarnation": self.incarnation,
+            "command": [sys.executable, *sys.argv],
+            **({"git_commit": commit} if commit else {}),
+        }
+
+
+def git_commit(folder: Path) -> str:
+    """Return the commit that is checked out around a folder, or "". Reads two files, starts nothing."""
+    for place in (folder, *folder.parents):
+        git = place / ".git"
+        try:
+            head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if not head.startswith("ref: "):
+            return head
+        return _resolve(git, head.removeprefix("ref: "))
+    return ""
+
+
+def _resolve(git: Path, ref: str) -> str:
+    try:
+        return (git / ref).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        pass
+    try:
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), "")
