@@ -102,7 +102,9 @@ class LossyDisk(LocalDisk):
         return {name: self._as_flushed(child) for name, child in names.items() if not self._is_lost(child)}
 
     def _is_lost(self, inode: int) -> bool:
-        return self._survives is Survives.REMOVALS and os.fstat(self._held[inode]).st_nlink == 0
+        # Files only: the worst moment is the one between emptying a folder and removing it.
+        found = os.fstat(self._held[inode])
+        return self._survives is Survives.REMOVALS and stat.S_ISREG(found.st_mode) and found.st_nlink == 0
 
 
 class FailingDisk(LocalDisk):

@@ -164,7 +164,7 @@ def fingerprint(value: Any) -> Any:
     return (kind, bytes(value) if isinstance(value, (bytes, bytearray)) else value)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.dictionaries(TEXT, TREES, max_size=4))
 def test_every_tree_comes_back_with_the_same_bits_types_and_order(state):
     """
@@ -174,7 +174,7 @@ def test_every_tree_comes_back_with_the_same_bits_types_and_order(state):
     assert fingerprint(state) == fingerprint(read(*written(state)))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.dictionaries(TEXT, TREES, max_size=4))
 def test_the_stock_safetensors_reader_opens_every_file_we_write(state):
     """
@@ -189,7 +189,7 @@ def test_the_stock_safetensors_reader_opens_every_file_we_write(state):
     assert expected == actual
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.dictionaries(TEXT, TREES, max_size=4))
 def test_the_same_state_gives_the_same_files(state):
     """

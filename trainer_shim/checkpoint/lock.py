@@ -26,8 +26,8 @@ from trainer_shim.errors import FolderInUse
 
 __all__ = ["FolderLock"]
 
-#: Enough for any holder's line.
-_MAX_LINE_BYTES = 4096
+#: Enough to recognize a command, short enough for an error message.
+_MAX_LINE_BYTES = 400
 
 
 class FolderLock:
@@ -89,7 +89,8 @@ def _close_all() -> None:
 
 
 def _own_line() -> str:
-    return f"pid {os.getpid()} on `{socket.gethostname()}`: {shlex.join(sys.orig_argv)}\n"
+    command = " ".join(shlex.join(sys.orig_argv).split())  # One line, also for `python -c`.
+    return f"pid {os.getpid()} on `{socket.gethostname()}`: {command}"
 
 
 def _in_use(folder: Path, holder: str) -> FolderInUse:

@@ -24,7 +24,7 @@ from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
 from trainer_shim.checkpoint.writer import Saved
-from trainer_shim.errors import CannotSave, Damaged
+from trainer_shim.errors import CannotRestore, CannotSave, Damaged
 
 __all__ = ["Store"]
 
@@ -122,7 +122,10 @@ class Store:
         try:
             names = reader.visible(self._root)
         except OSError as error:
-            raise refusal.cannot("read checkpoints", self._root, error) from error
+            raise CannotRestore(
+                f"cannot read the checkpoint folder `{self._root}`: {error.strerror}",
+                hint="look at owner and mode of the folder with `ls -ld`, and at the disk",
+            ) from error
         for name in names:
             folder = self._root / str(name)
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 
 import msgspec
@@ -253,3 +254,64 @@ def test_a_manifest_without_the_ranks_files_is_damage(root):
 
     with pytest.raises(Damaged, match=r"does not name `rank-00000\.json`"):
         load(path.parent)
+
+
+def test_an_unknown_digest_of_a_file_is_damage(root):
+    """
+    What cannot be verified is not used.
+    """
+    path = root / "step-000000002" / "manifest.json"
+    manifest, _ = parse(path.read_bytes())
+    manifest.files["environment.txt"] = File(manifest.files["environment.txt"].size_bytes, "crc:00")
+    path.write_bytes(render(manifest)[0])
+
+    with pytest.raises(Damaged, match=r"`environment.txt` has the digest `crc:00`"):
+        load(path.parent)
+
+
+def test_an_absurd_size_in_a_manifest_is_not_believed(root):
+    """
+    Memory is not taken on a manifest's word.
+    """
+    path = root / "step-000000002" / "manifest.json"
+    manifest, _ = parse(path.read_bytes())
+    manifest.files["rank-00000.json"] = File(1 << 50, manifest.files["rank-00000.json"].digest)
+    path.write_bytes(render(manifest)[0])
+
+    with pytest.raises(Damaged, match="larger than any state"):
+        load(path.parent)
+
+
+def test_a_checkpoint_that_cannot_be_read_right_now_is_not_called_damaged(root):
+    """
+    A process that ran out of descriptors does not set good checkpoints aside.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Store(root, job="j") as store:
+        taken = os.dup(0)
+        os.close(taken)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (taken + 1, before[1])
+        )  # Room for the folder, not for a file.
+        try:
+            with pytest.raises(CannotRestore, match="Too many open files") as caught:
+                store.newest()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    assert not isinstance(caught.value, Damaged)
+    assert (root / "step-000000002").is_dir()
+
+
+def test_a_root_that_is_no_map_is_refused(root):
+    """
+    A session can rely on getting a map.
+    """
+    forge(
+        root / "step-000000002",
+        "rank-00000.json",
+        lambda data: data.replace(b'{"state":', b'{"state":[', 1)[:-1] + b"]}",
+    )
+
+    with pytest.raises(Damaged, match="its root is not a map"):
+        load(root / "step-000000002")
