@@ -1,0 +1,122 @@
+"""Where a pass cannot be exact, it says so: `exact` is False and a note gives the reason."""
+
+import pytest
+import torch
+from loader_training import HARMLESS, Items, LazySampler, Stream, same, take
+from torch.utils.data import DataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from trainer_shim.loader import open_pass
+
+pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in HARMLESS]
+
+
+def test_workers_older_than_the_shim_are_said_to_be_unseen():
+    """
+    Persistent workers that were started by a bare loop have random numbers that the shim never saw.
+    """
+    loader = DataLoader(Items("numpy"), 4, num_workers=1, persistent_workers=True)
+    list(loader)
+    batches = open_pass(loader)
+
+    assert 6 == len(list(batches))
+    assert not batches.exact
+    assert "older than the first pass" in batches.notes[0]
+
+
+def test_batches_that_come_as_they_are_ready_are_said_to_be_inexact():
+    """
+    With in_order=False the timing of the workers decides, and nothing can repeat that.
+    """
+    batches = open_pass(DataLoader(Items(), 4, num_workers=1, in_order=False))
+
+    assert not batches.exact
+    assert "in_order=False" in batches.notes[0]
+
+
+def test_persistent_workers_over_a_stream_are_doubted_after_their_first_pass():
+    """
+    What a stream draws behind its last batch never comes home, so a later pass cannot be put back exactly.
+    """
+    loader = DataLoader(Stream("python"), 4, num_workers=1, persistent_workers=True)
+    batches = open_pass(loader)
+    list(batches)
+
+    assert batches.exact
+    assert "start anew" in open_pass(loader).notes[0]
+
+
+def test_a_sampler_that_does_not_repeat_itself_is_noticed():
+    """
+    A sampler seeded by something else than the run (here: another length) is told at the resume.
+    """
+    batches = open_pass(DataLoader(Items(), 4, shuffle=True))
+    take(batches, 2)
+    again = open_pass(DataLoader(Items(), 3, shuffle=True), resume=batches.state_dict())
+
+    assert not again.exact
+    assert "other indices than before" in again.notes[0]
+
+
+def test_another_number_of_workers_is_noticed():
+    """
+    The order stays, but the random numbers of two workers cannot be dealt to three.
+    """
+    batches = open_pass(DataLoader(Items(), 4, shuffle=True, num_workers=1))
+    take(batches, 2)
+    state = batches.state_dict()
+    expected = list(batches)
+    again = open_pass(DataLoader(Items(), 4, shuffle=True), resume=state)
+
+    assert same(expected, list(again))
+    assert not again.exact
+    assert "had 1 recorded workers and has 0" in again.notes[0]
+
+
+def test_a_worker_with_other_generators_than_before_is_noticed():
+    """
+    A dataset that makes its generator late cannot be put back before its first batch; that is said.
+    """
+    first = open_pass(DataLoader(Items("held"), 4, num_workers=1))
+    take(first, 1)
+    state = first.state_dict()
+    state["workers"][0]["held"] = []
+    again = open_pass(DataLoader(Items("held"), 4, num_workers=1), resume=state)
+    next(again)
+
+    assert not again.exact
+    assert "a worker carries other random generators" in again.notes[0]
+
+
+def test_a_sampler_of_torchdata_that_draws_as_it_goes_is_doubted_with_workers():
+    """
+    torchdata asks such a sampler again for what the workers already had.
+    """
+    loader = StatefulDataLoader(Items(), batch_sampler=LazySampler(), num_workers=1)
+    batches = open_pass(loader)
+
+    assert not batches.exact
+    assert "the sampler has no state_dict()" in batches.notes[0]
+
+
+def test_torchdata_snapshots_of_several_batches_are_doubted():
+    """
+    Between two snapshots torchdata makes batches again, which moves the random numbers of its workers.
+    """
+    batches = open_pass(StatefulDataLoader(Items(), 4, num_workers=1, snapshot_every_n_steps=3))
+
+    assert not batches.exact
+    assert "snapshot_every_n_steps" in batches.notes[0]
+
+
+def test_a_stream_that_shares_a_generator_with_the_training_is_doubted():
+    """
+    A shuffle buffer would hold other items when read again without the training in between.
+    """
+    batches = open_pass(DataLoader(Stream("torch"), 4))
+    for _ in take(batches, 2):
+        torch.rand(1)
+    next(batches)
+
+    assert not batches.exact
+    assert "same generator (torch)" in batches.notes[0]

@@ -1,0 +1,98 @@
+"""One pass over a data loader that can be left at a batch boundary and taken up in a fresh process.
+
+Covers: plain torch DataLoaders (the order is replayed without loading data, the
+workers' random numbers are recorded), loaders with a `state_dict()` of their
+own, and any other iterable (read again and dropped).
+Does not cover: the global generators at the boundary; the session saves them
+with rng.py and restores them after `open_pass`.
+
+What is exact and what is not: docs/EXACTNESS.md. Imports neither torch nor
+numpy.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainer_shim.errors import CannotRestore
+from trainer_shim.loader_ways import Indexed, Replayed, Stateful, Way, is_torchdata
+
+__all__ = ["Pass", "open_pass"]
+
+
+def open_pass(loader: Any, resume: Mapping[str, Any] | None = None) -> Pass:
+    """Start a pass over `loader`, or take one up where `state_dict()` left it.
+
+    Without `resume` it draws exactly what `iter(loader)` draws. With it the global generators are left
+    anywhere, for the caller to restore. The state of a pass that ended gives a pass that ends at once:
+    opening it brings persistent workers back to where the next pass expects them.
+
+    Raises CannotRestore when the state belongs to another kind of loader.
+    """
+    kind = _kind(loader)
+    if resume is not None and resume["kind"] != kind:
+        raise CannotRestore(
+            f"cannot take up the data loader: the checkpoint was made with a `{resume['kind']}` loader, "
+            f"the script brings a `{kind}` one",
+            hint="bring the same kind of loader as the run had, or start the run anew",
+        )
+    if kind == "indexed":
+        return Pass(Indexed(loader, resume), resume)
+    return Pass((Stateful if kind == "stateful" else Replayed)(loader, resume), resume)
+
+
+def _kind(loader: Any) -> str:
+    data = sys.modules.get("torch.utils.data")
+    is_torch = data is not None and isinstance(loader, data.DataLoader)
+    if is_torchdata(loader) or (not is_torch and hasattr(loader, "load_state_dict")):
+        return "stateful"
+    # A subclass with an __iter__ of its own may read ahead or move batches: only reading again repeats that.
+    if is_torch and data is not None and type(loader).__iter__ is data.DataLoader.__iter__:
+        return "replayed" if isinstance(loader.dataset, data.IterableDataset) else "indexed"
+    return "replayed"
+
+
+class Pass:
+    """The batches of one pass. Used by the thread that trains, and by no other.
+
+    `state_dict()` is called between two batches, after `taken` of them were trained on. When the pass has
+    ended, the state may still be asked for, and says so.
+    """
+
+    def __init__(self, way: Way, resume: Mapping[str, Any] | None) -> None:
+        self._way = way
+        self._has_ended = resume is not None and bool(resume["ended"])
+        #: Batches handed out in this pass, with those before it was taken up.
+        self.taken: int = resume["taken"] if resume else 0
+        #: Batches in the pass, None where the loader cannot tell.
+        self.length: int | None = way.length
+
+    @property
+    def exact(self) -> bool:
+        """False once something was seen that makes a pass taken up differ from an unbroken one."""
+        return self._way.is_exact
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about taking up this pass, one sentence each."""
+        return list(self._way.notes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if self._has_ended:
+            raise StopIteration
+        try:
+            batch = self._way.fetch()
+        except StopIteration:
+            self._has_ended = True
+            raise
+        self.taken += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position as plain values and bytes."""
+        return {"kind": self._way.kind, "taken": self.taken, "ended": self._has_ended, **self._way.save()}

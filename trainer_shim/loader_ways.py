@@ -1,0 +1,352 @@
+"""How each kind of data loader is left at a batch boundary and taken up in a fresh process.
+
+Covers: the three ways behind `open_pass`.
+Does not cover: the order of a map-style dataset (loader_order.py), what runs
+inside the workers (loader_workers.py).
+
+torch's DataLoader has no public way to say "begin at batch k", so this reads and
+sets a few private names of its iterator, all of them older than torch 2.0:
+`_sampler_iter`, `_index_sampler`, `_worker_queue_idx_cycle`, `_try_put_index`.
+"""
+# ruff: noqa: SLF001 - see the docstring.
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from trainer_shim import loader_workers, rng
+from trainer_shim.loader_order import Order, draws_at_once
+
+__all__ = ["Indexed", "Replayed", "Stateful", "Way", "is_torchdata"]
+
+
+class Way:
+    """How one kind of loader is left and taken up again."""
+
+    kind = ""
+
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
+        self.notes: list[str] = []
+        self.is_exact = True
+        self.length = _length(loader)
+        self._iterator: Any = iter(())
+        self._log: loader_workers.Log | None = None
+        self._streams = _streams(loader)
+        #: The generators before the pass began.
+        self._start: Mapping[str, Any] = self._freeze() if resume is None else resume["start"]
+
+    def fetch(self) -> Any:
+        """The next batch; StopIteration at the end."""
+        return next(self._iterator)
+
+    def save(self) -> dict[str, Any]:
+        """What a fresh process needs beside the number of batches taken."""
+        return {"start": self._start, "held": [rng.dump(one) for one in self._streams]}
+
+    def _doubt(self, reason: str) -> None:
+        self.notes.append(reason)
+        self.is_exact = False
+
+    def _freeze(self) -> dict[str, Any]:
+        return {"rng": rng.capture_cpu(), "held": [rng.dump(one) for one in self._streams]}
+
+    def _thaw(self, state: Mapping[str, Any]) -> None:
+        rng.restore(state["rng"])
+        self._load_held(state["held"])
+
+    def _load_held(self, states: list[bytes]) -> None:
+        if len(states) != len(self._streams):
+            if self.is_exact:
+                self._doubt("the sampler or dataset carries other random generators than before")
+            return
+        for generator, state in zip(self._streams, states, strict=True):
+            rng.load(generator, state)
+
+    def _make(self, loader: Any, states: list[Any] | None) -> None:
+        self._iterator, self._log = loader_workers.recorded(loader, states, self._start)
+        if loader.num_workers and self._log is None:
+            self._doubt("the workers are older than the first pass through the shim, which did not see them")
+        if loader.num_workers and not getattr(loader, "in_order", True):
+            self._doubt("the loader has in_order=False: which batch comes next depends on timing")
+
+    def _watch_log(self) -> None:
+        if self._log is not None and self._log.is_torn and self.is_exact:
+            self._doubt("a worker carries other random generators than before; make them with the dataset")
+
+    def _worker_states(self, loader: Any, saved: list[Any] | None) -> list[Any] | None:
+        if len(saved or []) == loader.num_workers:
+            return saved
+        self._doubt(f"the loader had {len(saved or [])} recorded workers and has {loader.num_workers} now")
+        return None
+
+
+class Indexed(Way):
+    """A torch DataLoader over a map-style dataset: the order is drawn again, the data is not loaded again."""
+
+    kind = "indexed"
+
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
+        super().__init__(loader, resume)
+        self._order = Order(loader._index_sampler)
+        #: The generators when the workers were made, if that was in an earlier pass: persistent workers got
+        #: their seeds there.
+        self._birth: Mapping[str, Any] | None = None
+        #: The state to hand on, when this pass had ended and was not opened again.
+        self._closed: Mapping[str, Any] | None = None
+        if resume is None:
+            self._install(loader, None)
+            if self._log is not None and self._log.birth is not self._start:
+                self._birth = self._log.birth
+        elif not resume["ended"] or loader.persistent_workers:
+            self._reopen(loader, resume)
+        else:
+            self._closed = resume
+            self._load_held(resume["held"])
+
+    def fetch(self) -> Any:
+        """The next batch; its index is used even when the batch cannot be made."""
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception:
+            self._order.use()
+            raise
+        self._order.use()
+        self._watch_log()
+        return batch
+
+    def save(self) -> dict[str, Any]:
+        """The start, the order and the workers' generators."""
+        if self._closed is not None:
+            return {name: self._closed[name] for name in ("start", "held", "birth", "order", "workers")}
+        recorded = None if self._log is None else list(self._log.used)
+        return {**super().save(), "birth": self._birth, "order": self._order.save(), "workers": recorded}
+
+    def _install(self, loader: Any, states: list[Any] | None) -> None:
+        """Make the iterator over `self._order`, and leave no trace of it in the loader."""
+        name = "sampler" if loader.batch_sampler is None else "batch_sampler"
+        sampler = getattr(loader, name)
+        living = loader._iterator
+        if living is not None:
+            living._index_sampler = self._order
+        try:
+            with loader_workers.swapped(loader, **{name: self._order}):
+                self._make(loader, states)
+        finally:
+            if living is not None:
+                living._index_sampler = sampler
+        self._iterator._index_sampler = sampler
+        # Without workers iter() is not called again, and with them the last iter() made the walk.
+        self._iterator._sampler_iter = self._order
+
+    def _reopen(self, loader: Any, saved: Mapping[str, Any]) -> None:
+        self._birth = saved["birth"]
+        birth = self._birth or self._start
+        self._thaw(birth)
+        loader._iterator = None
+        # Silent, so that the new workers get no index before the place to go on is found. Making the iterator
+        # draws what it drew then, in the same order: the workers' base seed is the same.
+        self._order.is_silent = True
+        self._install(loader, self._worker_states(loader, saved["workers"]))
+        self._order.is_silent = False
+        if self._log is not None:
+            self._log.birth = birth
+        if self._birth is not None:
+            self._thaw(self._start)
+            iter(self._order)
+        if not self._order.skip(saved["order"]):
+            self._doubt("the sampler gave other indices than before: seed it, or give it a torch.Generator")
+        if loader.num_workers:
+            self._prime(loader, saved["order"]["used"])
+        self._load_held(saved["held"])
+
+    def _prime(self, loader: Any, used: int) -> None:
+        # Batch i comes from worker i modulo their number, here as in the unbroken run: the numbers of the
+        # workers, and with them their seeds and their ids, stay what they were.
+        for _ in range(used % loader.num_workers):
+            next(self._iterator._worker_queue_idx_cycle)
+        for _ in range(loader.prefetch_factor * loader.num_workers):
+            self._iterator._try_put_index()
+
+
+class Stateful(Way):
+    """A loader with a `state_dict()` of its own, above all torchdata's; its workers' numbers are added."""
+
+    kind = "stateful"
+
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
+        super().__init__(loader, resume)
+        self._loader = loader
+        self._is_torchdata = is_torchdata(loader)
+        self._is_reused = resume is not None and bool(resume["reused"])
+        if resume is None:
+            self._open(None)
+        else:
+            self._reopen(resume)
+
+    def fetch(self) -> Any:
+        """The next batch."""
+        batch = next(self._iterator)
+        self._watch_log()
+        return batch
+
+    def save(self) -> dict[str, Any]:
+        """The loader's own state and what it leaves out."""
+        recorded = None if self._log is None else list(self._log.used)
+        saved = {**super().save(), "loader": self._loader.state_dict(), "workers": recorded}
+        return {**saved, "reused": self._is_reused}
+
+    def _open(self, states: list[Any] | None) -> None:
+        loader = self._loader
+        if not self._is_torchdata:
+            self._iterator = iter(loader)
+            return
+        self._make(loader, states)
+        if loader.num_workers and loader.snapshot_every_n_steps != 1:
+            self._doubt("snapshot_every_n_steps is not 1: batches made again draw new random numbers")
+        self._is_reused = self._is_reused or (self._log is not None and self._log.birth is not self._start)
+        if self._is_reused and not _keeps_place(loader):
+            self._doubt("the sampler has no state_dict(), and persistent workers move what it draws")
+        elif loader.num_workers and not _keeps_place(loader) and not draws_at_once(loader.batch_sampler):
+            self._doubt("the sampler has no state_dict(): if it draws as it goes, torchdata repeats it wrong")
+
+    def _reopen(self, saved: Mapping[str, Any]) -> None:
+        self._thaw(self._start)
+        if self._is_torchdata and _is_stateless_stream(saved["loader"]):
+            # torchdata would read again too, but counts those batches twice in its next state.
+            self.notes.append(_READS_AGAIN)
+            self._open(None)
+            deque(itertools.islice(self._iterator, saved["taken"] + saved["ended"]), maxlen=0)
+            self._load_held(saved["held"])
+            return
+        place = dict(saved["loader"])
+        if "_iterator_finished" in place:
+            place["_iterator_finished"] = False  # Else torchdata starts the next pass; here that comes later.
+        self._loader.load_state_dict(place)
+        if not self._is_torchdata:
+            if not saved["ended"]:
+                self._open(None)
+            return
+        self._open(self._worker_states(self._loader, saved["workers"]))
+        walk = self._iterator._sampler_iter
+        if isinstance(walk, itertools.islice) and not self._loader.num_workers:
+            # torchdata would skip at the first batch, when the generators are no longer those of the start.
+            walk = iter(self._iterator._index_sampler)
+            deque(itertools.islice(walk, self._iterator._sampler_iter_yielded), maxlen=0)
+            self._iterator._sampler_iter = walk
+        if saved["ended"]:
+            next(self._iterator, None)
+        self._load_held(saved["held"])
+
+
+class Replayed(Way):
+    """Any other iterable: read again from its beginning and dropped."""
+
+    kind = "replayed"
+
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
+        super().__init__(loader, resume)
+        #: Generators (by name) that the iterable drew from, and those that the training drew from.
+        self._drawn: dict[str, set[str]] = {"loading": set(), "training": set()}
+        self._seen: dict[str, Any] = {}
+        self._is_watched = not getattr(loader, "num_workers", 0)  # Workers have generators of their own.
+        is_persistent = bool(getattr(loader, "persistent_workers", False))
+        self._is_reused = bool(resume["reused"]) if resume else is_persistent and loader._iterator is not None
+        if self._is_reused:
+            self._doubt("persistent workers over an IterableDataset start anew when a later pass is taken up")
+        if resume is None:
+            self._iterator = iter(loader)
+            return
+        self._drawn = {who: set(names) for who, names in resume["drawn"].items()}
+        self._check_mixed()
+        self._thaw(self._start)
+        if is_persistent:
+            loader._iterator = None
+        if not resume["ended"]:
+            self.notes.append(_READS_AGAIN)
+            self._iterator = iter(loader)
+            deque(itertools.islice(self._iterator, resume["taken"]), maxlen=0)
+        self._load_held(resume["held"])
+
+    def fetch(self) -> Any:
+        """The next batch; notices who draws from which generator."""
+        if not self._is_watched or not self.is_exact:
+            return next(self._iterator)
+        before = rng.capture_cpu()
+        if self._seen:
+            self._drawn["training"] |= _changed(self._seen, before)
+        batch = next(self._iterator)
+        self._seen = rng.capture_cpu()
+        self._drawn["loading"] |= _changed(before, self._seen)
+        self._check_mixed()
+        return batch
+
+    def save(self) -> dict[str, Any]:
+        """The start, and who drew from which generator."""
+        drawn = {who: sorted(names) for who, names in self._drawn.items()}
+        return {**super().save(), "reused": self._is_reused, "drawn": drawn}
+
+    def _check_mixed(self) -> None:
+        # Read again without the training in between, the iterable draws other numbers. That is harmless
+        # unless it remembers some, as a shuffle buffer does, and that cannot be seen from here.
+        mixed = self._drawn["loading"] & self._drawn["training"]
+        if mixed and self.is_exact:
+            names = ", ".join(sorted(mixed))
+            self._doubt(f"loading and training draw from the same generator ({names}): give the data its own")
+
+
+_READS_AGAIN = "taking up this pass reads the batches before it again"
+
+
+def _length(loader: Any) -> int | None:
+    # Asking an IterableDataset's loader makes it warn later, unless this is put back.
+    called = getattr(loader, "_IterableDataset_len_called", None)
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+    finally:
+        if hasattr(loader, "_IterableDataset_len_called"):
+            loader._IterableDataset_len_called = called
+
+
+def _streams(loader: Any) -> list[Any]:
+    """The generator objects that decide what `loader` gives; its parts only, never a living iterator."""
+    names = ("generator", "batch_sampler", "sampler", "dataset", "collate_fn")
+    return rng.held([getattr(loader, name, None) for name in names])
+
+
+def _keeps_place(loader: Any) -> bool:
+    """Whether the sampler draws nothing from a generator that others use, or has a state of its own."""
+    sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
+    inner = getattr(sampler, "sampler", sampler)
+    name = type(inner).__name__
+    # The random sampler of torchdata is stateful in its iterator only.
+    is_stateful = hasattr(inner, "state_dict") or str(type(inner).__module__).startswith("torchdata")
+    return is_stateful or name in {"SequentialSampler", "DistributedSampler"}
+
+
+def _is_stateless_stream(place: Mapping[str, Any]) -> bool:
+    """Whether a state of torchdata's says nothing about how far a stream was read."""
+    parts = [place]
+    if "_snapshot" in place:
+        parts = list(place["_snapshot"].get("_worker_snapshots", {}).values())
+    fetchers = [one["fetcher_state"] for one in parts if one and one["dataset_state"] is None]
+    return any(one is not None and one["dataset_iter_state"] is None for one in fetchers)
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    return {name for name in after if after[name] != before.get(name, after[name])}
+
+
+def is_torchdata(loader: Any) -> bool:
+    """Whether this is torchdata's StatefulDataLoader, and not a subclass that iterates its own way."""
+    torchdata = sys.modules.get("torchdata.stateful_dataloader")
+    if torchdata is None or not isinstance(loader, torchdata.StatefulDataLoader):
+        return False
+    return bool(type(loader).__iter__ is torchdata.StatefulDataLoader.__iter__)
