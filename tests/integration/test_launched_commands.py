@@ -155,7 +155,8 @@ class TestLaunchedCommands:
 
     def test_the_whole_tree_is_reached(self, real):
         """
-        Also a child in a session of its own whose parent has gone.
+        Also a child in a session of its own whose parent has gone; but not the
+        keeper, who writes down the end.
         """
         script = (
             "setsid sh -c 'sleep 600 & echo $! > far' & wait; sleep 600 & echo $! > near; read x < $ORDERS"
@@ -172,6 +173,7 @@ class TestLaunchedCommands:
         for child in children:
             assert select.select([child], [], [], GUARD_S)[0]
             os.close(child)
+        assert (real.specs[0].run_dir / "exit.json").exists()
         launcher.close()
 
     def test_what_a_command_leaves_behind_can_still_be_stopped(self, real):
