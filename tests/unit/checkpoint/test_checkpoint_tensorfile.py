@@ -41,6 +41,16 @@ def test_blocks_of_any_type_start_at_a_multiple_of_their_element_size():
     assert all(0 == one.data_offsets[0] % ITEM_BYTES[one.dtype] for one in entries.values())
 
 
+@pytest.mark.parametrize("name", ["a" * length for length in range(8)])
+def test_the_data_starts_at_a_multiple_of_eight_whatever_the_names(name):
+    """
+    The header is padded, not lucky.
+    """
+    plan = make_plan([Block(name, "U8", (1,), lambda: memoryview(b"x"))])
+
+    assert 0 == len(plan.header) % 8
+
+
 @pytest.mark.parametrize(
     "data",
     [

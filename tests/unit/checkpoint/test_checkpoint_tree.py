@@ -148,9 +148,12 @@ def test_equal_tensors_that_are_not_one_stay_apart():
     """
     state = {"a": torch.zeros(0), "b": torch.zeros(0), "c": torch.ones(2), "d": torch.ones(2)}
     state |= {"e": state["c"].view(2, 1), "f": state["c"].view(torch.int32)}
+    square = torch.arange(4).reshape(2, 2)
+    state |= {"g": square, "h": square.T}
     back = comes_back(state)
 
-    assert 6 == len({id(value) for value in back.values()})
+    assert [[0, 2], [1, 3]] == back["h"].tolist()
+    assert 8 == len({id(value) for value in back.values()})
     assert [(2,), (2, 1), (2,)] == [tuple(back[key].shape) for key in "cef"]
     assert torch.int32 == back["f"].dtype
 
