@@ -165,24 +165,23 @@ class Client:
         It subscribes before it asks for the stored ones, and asks again after a gap or a silence:
         so none is lost between the two, and none while the daemon is away.
         """
-        subscriber = self._context.socket(zmq.SUB)
-        subscriber.linger = 0
-        subscriber.subscribe(b"")
-        subscriber.connect(self._events_endpoint)
-        stored = self.events(job=job, limit=limit)
-        # With a filter the newest of them may be old; what is asked for later is filtered as well.
-        seen = stored[-1].seq if stored else 0
-        yield from stored
-        while True:
-            event = _next_event(subscriber)
-            if event is not None and event.seq <= seen:
-                continue
-            is_next = event is not None and event.seq == seen + 1
-            fresh = [event] if event is not None and is_next else self._missed(seen, job, event)
-            for each in fresh:
-                seen = each.seq
-                if job in (None, each.job):
-                    yield each
+        with self._context.socket(zmq.SUB) as subscriber:
+            subscriber.linger = 0
+            subscriber.subscribe(b"")
+            subscriber.connect(self._events_endpoint)
+            stored = self.events(job=job, limit=limit)
+            yield from stored
+            seen = stored[-1].seq if stored else 0
+            while True:
+                event = _next_event(subscriber)
+                if event is not None and event.seq <= seen:
+                    continue
+                is_next = event is not None and event.seq == seen + 1
+                fresh = [event] if event is not None and is_next else self._missed(seen, job, event)
+                for each in fresh:
+                    seen = each.seq
+                    if job in (None, each.job):
+                        yield each
 
     def _missed(self, seen: int, job: str | None, event: protocol.Event | None) -> list[protocol.Event]:
         """Return what is stored after `seen`, and the published event that showed the gap."""

@@ -60,7 +60,9 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 300.0
     kill_grace_s: Annotated[
         float,
-        Meta(ge=1, le=86400, description="Time between SIGTERM and SIGKILL, and between two SIGKILLs. Seconds."),
+        Meta(
+            ge=1, le=86400, description="Time between SIGTERM and SIGKILL, and between two SIGKILLs. Seconds."
+        ),
     ] = 15.0
 
 

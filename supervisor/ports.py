@@ -12,9 +12,9 @@ from typing import Protocol
 
 import msgspec
 
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Exit, Job, Pid
-from trainer_shim import protocol
 
 __all__ = [
     "Batch",
@@ -187,6 +187,6 @@ class Journal(Protocol):
 class Shims(Protocol):
     """The connected shims."""
 
-    def send(self, job: str, message: protocol.ToShim) -> bool:
-        """Hand a message to every rank of a job; False when none is connected."""
+    def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
+        """Tell every rank of a job; False when none is connected, which is no error."""
         ...

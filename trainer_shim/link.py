@@ -127,6 +127,7 @@ class Link:
             self.refused = f"internal error of the link: {type(error).__name__}: {error}"
         finally:
             socket.disable_monitor()
+            monitor.close(0)
             socket.close(self._linger_ms)
             # Waits for the linger; a peer that takes nothing cannot hold it longer.
             context.term()
@@ -146,6 +147,9 @@ class Link:
                 os.eventfd_read(self._wake_fd)
             self._send_queued(socket)
             if self._closing:
+                # The last words: where the loop ended.
+                self._next_beat = 0.0
+                self._beat(socket)
                 return
             if time.monotonic() >= self._next_beat:
                 self._beat(socket)
@@ -187,6 +191,9 @@ class Link:
                 self._next_beat = time.monotonic() + self._heartbeat_s
 
     def _send_queued(self, socket: zmq.Socket[bytes]) -> None:
+        if self._welcome and not self._outbox.empty():
+            # Whoever hears of a pause also hears how far the run is.
+            self._beat(socket)
         while True:
             try:
                 message = self._outbox.get_nowait()

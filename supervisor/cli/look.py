@@ -74,7 +74,8 @@ def _end_of_log(row: JobRow) -> list[str]:
     if not row.log:
         return []
     try:
-        with Tail(Path(row.log)) as log:
+        path = Path(row.log) if row.log else paths(ctx).log(row.name)
+        with Tail(path) as log:
             log.skip_to_last(_SHOW_LINES)
             return b"".join(iter(log.more, b"")).decode(errors="replace").splitlines()
     except Refused as error:
@@ -118,12 +119,13 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
         return
     with client:
         (row,) = client.status((job,)).rows
-        with Tail(Path(row.log)) as log:
+        path = Path(row.log) if row.log else paths(ctx).log(row.name)
+        with Tail(path) as log:
             log.skip_to_last(lines)
             _drain(log)
             if follow or forever:
                 _follow(client, row, log, forever=forever)
-            elif not Path(row.log).is_file():
+            elif not path.is_file():
                 tell(f"{job} has not printed anything yet, it is {state_of(row)}")
 
 

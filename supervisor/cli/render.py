@@ -134,7 +134,7 @@ def show_lines(
     """Return all facts about a job, in sections; `tail` is the end of its log."""
     row = reply.row
     heading = bold if colour else str
-    lines = [heading(f"{clean(row.name)}  {state_of(row)}") + f"  since {duration(row.since_s)}"]
+    lines = [heading(f"{clean(row.name)}  {state_of(row)}") + f"  for {duration(row.since_s)}"]
     for title, facts in _sections(reply):
         known = [(name, clean(value)) for name, value in facts if value not in ("", "-")]
         if known:
@@ -189,7 +189,10 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("restart", reply.restart),
             ("asked for", "" if not reply.created_wall else _moment(reply.created_wall)),
             ("file", reply.source),
-            ("environment", f"{len(reply.env_names)} variables: {' '.join(reply.env_names)}"),
+            (
+                "environment",
+                f"{len(reply.env_names)} variables: {' '.join(reply.env_names)}" if reply.env_names else "",
+            ),
             ("log", row.log),
         ],
     )

@@ -394,8 +394,7 @@ def _spec_changed(job: Job, event: SpecChanged, _now: float) -> Outcome:
 def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
     match event.timer:
         case "start-grace":
-            job = replace(job, start_grace_at=None)
-            return (_move(job, Kind.READY, now) if accepts(job.state, Kind.READY) else job), ()
+            return _without_shim(replace(job, start_grace_at=None), now)
         case "deadline":
             return replace(job, late=True), ()
         case "wake":
@@ -405,6 +404,14 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
         case "restart":
             job = replace(job, restart_at=None)
             return (_move(job, Kind.RESTART, now) if accepts(job.state, Kind.RESTART) else job), ()
+
+
+def _without_shim(job: Job, now: float) -> Outcome:
+    """The time for a shim to connect is over: the job runs, and cannot be paused for now."""
+    if job.state is State.PAUSING:
+        why = "cannot pause: no training shim has connected"
+        return _move(job, Kind.NOT_PAUSED, now, **_NO_PAUSE, problem=why), ()
+    return (_move(job, Kind.READY, now, **_NO_PAUSE) if accepts(job.state, Kind.READY) else job), ()
 
 
 def _wake(job: Job, event: TimerFired, now: float) -> Outcome:

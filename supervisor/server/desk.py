@@ -17,7 +17,7 @@ from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
 from supervisor.server.router import Delivery, Router
-from supervisor.server.rows import Reading, row
+from supervisor.server.rows import Reading, Sight, row
 from supervisor.server.shims import ShimTable
 from trainer_shim import protocol
 
@@ -109,7 +109,8 @@ class Desk:
         now = self.clock.now()
         for job in jobs:
             log = str(self.paths.log(job.name))
-            yield row(job, self.shims.peer(job), self.readings.get(job.name), now=now, log=log)
+            sight = Sight(self.shims.peer(job), self.shims.last_position(job), self.readings.get(job.name))
+            yield row(job, sight, now=now, log=log)
 
     def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
         """Send the lines of some jobs, in as many messages as it takes."""

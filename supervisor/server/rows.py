@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.core.job import Asker, CheckpointRef, Job
+from supervisor.core.job import Asker, Job
 from supervisor.core.states import State
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
-__all__ = ["Reading", "row"]
+__all__ = ["Reading", "Sight", "row"]
 
 
 class Reading(NamedTuple):
@@ -19,8 +19,19 @@ class Reading(NamedTuple):
     rss_bytes: int
 
 
-def row(job: Job, peer: ShimPeer | None, reading: Reading | None, *, now: float, log: str) -> protocol.JobRow:
+class Sight(NamedTuple):
+    """What is known of a job beside its record."""
+
+    peer: ShimPeer | None
+    #: Where the loop was last heard to be.
+    position: protocol.Position | None
+    reading: Reading | None
+
+
+def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
     """Return the line of a job in `status`."""
+    peer = sight.peer
+    reading = sight.reading if job.process is not None else None
     checkpoint = job.checkpoint
     exit_ = job.exit
     return protocol.JobRow(
@@ -46,25 +57,26 @@ def row(job: Job, peer: ShimPeer | None, reading: Reading | None, *, now: float,
         exit_code=exit_.code if exit_ else None,
         exit_signal=exit_.signal if exit_ else None,
         log=log,
-        **_progress(job, peer, checkpoint, now),  # type: ignore[arg-type]
+        **_progress(job, sight, now),  # type: ignore[arg-type]
     )
 
 
-def _progress(
-    job: Job, peer: ShimPeer | None, checkpoint: CheckpointRef | None, now: float
-) -> dict[str, object]:
-    """Return where the loop is: from the shim, or else from the last checkpoint."""
-    if peer is None:
-        return {"step": checkpoint.step, "epoch": checkpoint.epoch} if checkpoint else {}
-    at = peer.position
-    running = job.state is State.RUNNING
-    rate = peer.steps_per_s if running else None
-    left = None if at.num_steps is None else max(0, at.num_steps - at.step)
-    return {
+def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
+    """Return where the loop is: from its shim, or else from the last checkpoint."""
+    at, peer = sight.position, sight.peer
+    if at is None:
+        return {"step": job.checkpoint.step, "epoch": job.checkpoint.epoch} if job.checkpoint else {}
+    place: dict[str, object] = {
         "step": at.step,
         "num_steps": at.num_steps,
         "epoch": at.epoch,
         "num_epochs": at.num_epochs,
+    }
+    if peer is None:
+        return place
+    rate = peer.steps_per_s if job.state is State.RUNNING else None
+    left = None if at.num_steps is None else max(0, at.num_steps - at.step)
+    return place | {
         "steps_per_s": rate,
         "eta_s": left / rate if left is not None and rate else None,
         "boundary_age_s": _age(peer.boundary_at, now),

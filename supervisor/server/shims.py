@@ -68,11 +68,18 @@ class ShimTable:
         self._log = structlog.get_logger("shims")
         self._by_identity: dict[bytes, ShimPeer] = {}
         self._by_job: dict[str, ShimPeer] = {}
+        #: The last one of each job whose process ended.
+        self._gone: dict[str, ShimPeer] = {}
 
     def peer(self, job: Job) -> ShimPeer | None:
-        """Return the shim of the job's present incarnation."""
+        """Return the shim of the job's present incarnation, while its process lives."""
         peer = self._by_job.get(job.name)
         return peer if peer is not None and job.alive and peer.incarnation == job.incarnation else None
+
+    def last_position(self, job: Job) -> protocol.Position | None:
+        """Return where the loop was last heard to be, also when its process is gone."""
+        peer = self._by_job.get(job.name) or self._gone.get(job.name)
+        return peer.position if peer is not None and peer.incarnation == job.incarnation else None
 
     def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
         """Tell the job's shim; False when it is not connected."""
@@ -101,6 +108,7 @@ class ShimTable:
         peer = self._by_job.pop(job, None)
         if peer is not None:
             self._by_identity.pop(peer.identity, None)
+            self._gone[job] = peer
 
     def _said(self, peer: ShimPeer, message: protocol.FromShim, jobs: _Jobs) -> None:
         match message:

@@ -1,0 +1,1 @@
+"""Readings of the machine: what is used, by whom."""
