@@ -1,0 +1,287 @@
+"""What people see of jobs: pure, from fixed rows, against the files in golden/cli."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli.render import event_lines, progress, show_lines, status_lines, why
+from supervisor.cli.text import Column, clean, cut, duration, number, size, table, width_of
+from trainer_shim.protocol import Event, JobRow, ShowReply
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
+
+RUNNING = JobRow(
+    name="job-1",
+    state="running",
+    since_s=192,
+    pausable=True,
+    step=1200,
+    num_steps=5000,
+    epoch=1,
+    num_epochs=10,
+    steps_per_s=12.34,
+    eta_s=308,
+    boundary_age_s=0.1,
+    heartbeat_age_s=1.0,
+    cpu_pct=180.4,
+    rss_bytes=1_234_000_000,
+    metrics={"loss": 0.31234},
+    checkpoint_step=1000,
+    checkpoint_age_s=45,
+    pid=4711,
+    incarnation=2,
+    log="/state/jobs/job-1/log",
+)
+PAUSED = JobRow(
+    name="job-2",
+    state="paused",
+    depth="hold",
+    since_s=7500,
+    step=300,
+    asked_by="anna",
+    reason="the desktop is needed",
+    wake_in_s=500,
+    rss_bytes=900_000_000,
+    checkpoint_age_s=7500,
+)
+LATE = JobRow(
+    name="vision-long",
+    state="pausing",
+    depth="exit",
+    since_s=101,
+    step=77,
+    late=True,
+    stage="waiting for a batch boundary",
+    boundary_age_s=94.2,
+    asked_by="rule foreign-cpu",
+)
+FAILED = JobRow(
+    name="broken",
+    state="failed",
+    since_s=99_000,
+    problem="exit code 1",
+    exit_code=1,
+    restart_in_s=8,
+    incarnation=1,
+    log="/state/jobs/broken/log",
+)
+PLAIN = JobRow(name="plain", state="running", since_s=3, pausable=False)
+ROWS = [RUNNING, PAUSED, LATE, FAILED, PLAIN]
+
+SHOW = ShowReply(
+    row=RUNNING,
+    argv=("python", "train.py", "--name", "two words"),
+    cwd="/home/anna/project",
+    env_names=("HOME", "PATH"),
+    restart="on-failure",
+    checkpoints="/home/anna/checkpoints",
+    checkpoint_path="/home/anna/checkpoints/step-000001000",
+    checkpoint_digest="xxh3:0123",
+    created_wall=1_700_000_000.0,
+    depths=("hold", "exit"),
+)
+EVENTS = [
+    Event(seq=1, wall=1_700_000_000.0, job="job-1", kind="submitted", state="queued", detail="anna"),
+    Event(
+        seq=2, wall=1_700_000_060.5, job="job-1", kind="process-ended", state="failed", detail="exit\ncode 1"
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("width", [60, 80, 200, None])
+def test_the_status_table_is_as_agreed(width):
+    """
+    At every width a person reads name, state, step and why; columns that matter less go first.
+    """
+    golden = (GOLDEN / f"status-{width or 'pipe'}.txt").read_text()
+
+    assert golden.splitlines() == status_lines(ROWS, width=width)
+
+
+@pytest.mark.parametrize("width", range(1, 210))
+def test_no_line_is_wider_than_the_terminal(width):
+    """
+    A wrapped table cannot be read, so nothing ever wraps.
+    """
+    lines = status_lines(ROWS, width=width)
+
+    assert len(ROWS) + 1 == len(lines)
+    assert width >= max(map(width_of, lines))
+
+
+def test_colour_adds_nothing_but_colour():
+    """
+    Whoever has no colours reads the same table.
+    """
+    import re
+
+    coloured = "\n".join(status_lines(ROWS, width=120, colour=True))
+
+    assert "\x1b[33m" in coloured
+    assert "\n".join(status_lines(ROWS, width=120)) == re.sub(r"\x1b\[\d+m", "", coloured)
+
+
+def test_a_job_cannot_steer_the_terminal():
+    """
+    What others typed as a reason arrives as text: no escape sequence, no second line.
+    """
+    row = JobRow(name="job-1", state="paused", since_s=1, asked_by="eve", reason="x\x1b[2J\nerror: y\u202e")
+
+    (_, line) = status_lines([row], width=200)
+
+    assert "x?[2J error: y?" in line
+
+
+def test_wide_letters_keep_the_table_aligned():
+    """
+    Letters of two columns are counted as two, combining ones as none.
+    """
+    rows = [("\u8a13\u7df4", "a"), ("n\u0303", "b")]
+    lines = table([Column("NAME"), Column("WHY")], rows)
+
+    assert ["NAME  WHY", "\u8a13\u7df4  a", "n\u0303     b"] == lines
+    assert "\u8a13..." == cut("\u8a13\u7df4\u8a13", 5)
+
+
+def test_an_unknown_state_is_shown_as_it_is():
+    """
+    A newer daemon may know states that this command does not.
+    """
+    lines = status_lines([JobRow(name="j", state="migrating", since_s=1)], colour=True)
+
+    assert "migrating" in lines[1]
+
+
+def test_show_has_all_facts():
+    """
+    `show` tells everything known, in sections, of the environment only names.
+    """
+    assert (GOLDEN / "show.txt").read_text().splitlines() == show_lines(SHOW, width=80)
+
+
+def test_show_of_a_failed_job_ends_with_its_log():
+    """
+    The end of the log is where the reason is.
+    """
+    reply = ShowReply(row=FAILED, argv=("false",), cwd="/")
+    lines = show_lines(reply, tail=["Traceback", "ValueError: \x1b[31mbad\x1b[0m"])
+
+    assert (GOLDEN / "show-failed.txt").read_text().splitlines() == lines
+
+
+def test_events_are_a_line_each():
+    """
+    One event is one line, whatever its detail holds.
+    """
+    assert (GOLDEN / "events.txt").read_text().splitlines() == event_lines(EVENTS, width=80)
+    assert event_lines(EVENTS)[1:] == event_lines(EVENTS, header=False)
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        (LATE, "no batch boundary for 94 s"),
+        (JobRow(name="j", state="pausing", since_s=1, late=True), "no batch boundary yet"),
+        (
+            JobRow(
+                name="j", state="pausing", since_s=1, stage="waiting for a batch boundary", boundary_age_s=1.2
+            ),
+            "waiting for a batch boundary (last one 1.2 s ago)",
+        ),
+        (JobRow(name="j", state="pausing", since_s=1, stage="saving", boundary_age_s=1.2), "saving"),
+        (JobRow(name="j", state="pausing", since_s=1, depth="exit"), "pausing (exit)"),
+    ],
+)
+def test_progress_says_what_is_waited_for(row, text):
+    """
+    A person who waits sees what for, and since when.
+    """
+    assert text == progress(row)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"pausable": False}, "not pausable: no training shim has connected"),
+        ({"pausable": True, "heartbeat_age_s": 12.0}, "no word from its shim for 12 s"),
+        ({"pausable": True, "heartbeat_age_s": 9.0, "boundary_age_s": 29.0}, ""),
+        ({"pausable": True, "boundary_age_s": 94.0}, "no batch boundary for 94 s"),
+        ({"problem": "cannot pause: disk full", "reason": "r"}, "cannot pause: disk full; r"),
+        ({"asked_by": "anna"}, "asked by anna"),
+    ],
+)
+def test_why_answers_the_question(fields, text):
+    """
+    The last column says what a person would ask next.
+    """
+    assert text == why(JobRow(name="j", state="running", since_s=1, **fields))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (-3, "0.0 s"),
+        (1.23, "1.2 s"),
+        (9.96, "10 s"),
+        (94.2, "94 s"),
+        (99.4, "99 s"),
+        (99.6, "1m 40s"),
+        (192, "3m 12s"),
+        (3599.6, "1h 00m"),
+        (7500, "2h 05m"),
+        (273_600, "3d 04h"),
+    ],
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    """
+    Two units at most, and never 60 of one.
+    """
+    assert text == duration(seconds)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_600, "1.0 MB"),
+        (123_400_000, "123 MB"),
+        (1_234_000_000, "1.2 GB"),
+        (5_000_000_000_000, "5.0 TB"),
+    ],
+)
+def test_sizes_are_read_at_a_glance(num_bytes, text):
+    """
+    Three digits and a unit.
+    """
+    assert text == size(num_bytes)
+
+
+def test_numbers_have_three_digits():
+    """
+    More digits of a rate only flicker.
+    """
+    assert ["-", "0.312", "12.3", "1235"] == [number(value) for value in (None, 0.31234, 12.34, 1234.6)]
+
+
+def test_clean_keeps_what_is_harmless():
+    """
+    Ordinary text of any language is left alone.
+    """
+    assert "f\u00fcr Anna" == clean("f\u00fcr Anna")
+    assert ["..", "a", "", "ab..."] == [cut("abc", 2), cut("a", 1), cut("abc", 0), cut("abcdefg", 5)]
