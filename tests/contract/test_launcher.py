@@ -188,6 +188,7 @@ class TestEveryLauncher:
         assert next_daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
         assert next_daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
         assert started(next_daemon) == first
+        until_true(lambda: not select.select([next_daemon], [], [], 0)[0])
         world.finish(spec, 7)
         assert until(next_daemon, ends_of) == [Ended("job-1", 1, Exit(code=7))]
         next_daemon.close()

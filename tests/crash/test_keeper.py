@@ -37,7 +37,9 @@ env = {"PATH": os.environ["PATH"], "FOLDER": str(folder)}
 spec = LaunchSpec(job="job-1", incarnation=1, argv=tuple(order["argv"]), cwd=str(folder), env=env,
                   run_dir=folder / "run", log=folder / order["log"])
 print("ready", flush=True)
-if not launcher.adopt(spec.job, spec.incarnation, spec.run_dir):
+is_adopted = launcher.adopt(spec.job, spec.incarnation, spec.run_dir)
+print("adopted", is_adopted, flush=True)
+if not is_adopted:
     launcher.launch(spec)
 print("launched", flush=True)
 while True:
@@ -234,11 +236,12 @@ class TestAtAKnownStage:
         until_true(held.keeper)
         first.kill()
         second = held.daemon()
-        second.until("launched")
+        is_adopted = second.until("adopted")
         log = self.let_go(held)
         second.until("started")
         held.finish()
 
+        assert is_adopted == "True"
         assert second.until("ended") == "exit code 3"
         assert held.starts() == ["start"]
         os.close(log)
