@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from trainer_shim import rng
+from trainer_shim import rng, signals
 
 __all__ = ["Log", "recorded", "swapped"]
 
@@ -86,6 +86,7 @@ class Resumer:
     def __call__(self, worker: int) -> None:
         from torch.utils.data import get_worker_info
 
+        signals.shield_worker()
         if self._init is not None:
             self._init(worker)
         state = self._states[worker]

@@ -7,10 +7,16 @@ go on (Slurm sends it as an early notice where it is told to).
 A handler is inherited by fork. In a child it would swallow the SIGTERM with
 which torch and multiprocessing end their workers, so a child gets back what
 was there before.
+
+Data-loader workers are the exception. systemd, Slurm and a terminal signal
+every process of a run at once; workers that die of it make torch raise in the
+middle of a step, and the checkpoint is lost. So they outlive such a signal
+until the training process itself ends (`shield_worker`).
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import threading
@@ -18,7 +24,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["SignalWatch"]
+__all__ = ["SignalWatch", "shield_worker"]
+
+#: One byte that forked workers share: 1 once the training process has no more use for them.
+_ending: mmap.mmap | None = None
 
 _FIRST_INTERRUPT = (
     b"\ntrainer_shim: checkpoint at the next batch boundary, then end; Ctrl-C again interrupts at once\n"
@@ -34,11 +43,15 @@ class SignalWatch:
         self._on_save = on_save
         self._previous: dict[int, Any] = {}
         self._seen: set[int] = set()
+        self._pid = os.getpid()
 
     def install(self) -> None:
         """Take the signals whose handling is still the default; a script's own handlers stay."""
         if threading.current_thread() is not threading.main_thread():
             return
+        global _ending  # noqa: PLW0603  # shared with the process's workers, however many sessions there are
+        _ending = _ending or mmap.mmap(-1, 1)
+        _ending[0] = 0
         for number in (*_LEAVE, signal.SIGUSR1):
             before = signal.getsignal(number)
             if before in (signal.SIG_DFL, signal.default_int_handler):
@@ -47,7 +60,9 @@ class SignalWatch:
         os.register_at_fork(after_in_child=self.remove)
 
     def remove(self) -> None:
-        """Put back what was there before."""
+        """Put back what was there before; from now on workers end as torch and multiprocessing ask them."""
+        if _ending is not None and os.getpid() == self._pid:
+            _ending[0] = 1
         for number, before in self._previous.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
@@ -67,3 +82,22 @@ class SignalWatch:
             # os.write: print() is not reentrant.
             os.write(2, _FIRST_INTERRUPT)
         self._on_leave(number)
+
+
+def shield_worker() -> None:
+    """Make a data-loader worker outlive a signal to the whole group, as long as its parent trains.
+
+    Called inside the worker. One that was spawned shares no memory with its parent and stays as it is.
+    """
+    if _ending is None:
+        return
+    ending, parent = _ending, os.getppid()
+
+    def outlive(number: int, _frame: FrameType | None) -> None:
+        if ending[0] or os.getppid() != parent:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    # A function, not SIG_IGN: that would be inherited by programs which the worker starts.
+    for number in _LEAVE:
+        signal.signal(number, outlive)
