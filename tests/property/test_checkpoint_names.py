@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainer_shim.checkpoint.layout import Name, aside_name, doomed_name, free_name, is_leftover, parse_name
@@ -32,6 +32,9 @@ def test_a_name_under_removal_or_set_aside_is_not_a_checkpoint(name):
 
 
 @given(st.text(alphabet="step-0123456789.x", max_size=20))
+@example("step-0000000012")
+@example("step-000000012.0")
+@example("step-000000012.damaged")
 def test_only_names_that_we_write_are_checkpoints(text):
     """
     A folder that somebody made by hand is left alone.

@@ -227,6 +227,18 @@ def test_a_folder_that_vanished_is_said_and_not_made_anew(store, root):
     assert 1 == store.newest().step
 
 
+def test_a_folder_that_another_run_made_anew_is_not_written_to(store, root):
+    """
+    Whoever locked the new folder has it for itself.
+    """
+    root.rename(root.with_name("moved"))
+    with Store(root, job="other"):
+        with pytest.raises(CannotSave, match="not open, or it was replaced"):
+            save(store, 1)
+
+        assert [] == names(root)
+
+
 def test_a_folder_that_is_a_file_is_said(tmp_path):
     """
     A wrong path is an error with the path in it.

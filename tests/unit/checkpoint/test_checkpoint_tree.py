@@ -181,6 +181,25 @@ def test_an_attribute_on_a_map_is_refused_and_not_lost():
         tree.encode({"a": state})
 
 
+def test_a_set_is_stored_in_one_order_however_it_grew():
+    """
+    Equal states give equal files, so that their digests can be compared.
+    """
+    assert list({0, 8}) != list({8, 0})
+    assert tree.encode({"a": {0, 8}}) == tree.encode({"a": {8, 0}})
+
+
+def test_an_integer_that_a_double_cannot_hold_is_stored_as_text():
+    """
+    A reader in another language gets the exact number too, however long it is.
+    """
+    skeleton, _ = tree.encode({"small": 2**53, "large": 2**53 + 1})
+    long = {"seed": -(10**6000)}
+
+    assert b'{"state":{"small":9007199254740992,"large":{"$":"int","hex":"0x20000000000001"}}}' == skeleton
+    assert long == comes_back(long)
+
+
 def test_an_optimizer_goes_on_with_its_own_state():
     """
     AdamW's moments and options survive the way to the disk.
