@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from supervisor.launcher import KeeperLauncher
+from supervisor.launcher.identity import identify, is_alive
 
 GUARD_S = 20
 ROOT = Path(__file__).parents[2]
@@ -435,8 +436,10 @@ class TestWhileTheCommandRuns:
         resource.prlimit(keeper, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
         running.finish()
         until_true(lambda: state_of(self.pid) == "Z")
+        is_over = not is_alive(identify(self.pid))
         kill_and_wait(keeper)
 
+        assert is_over
         assert self.daemon.until("ended") == "exit code 3"
 
     def test_a_keeper_is_small_and_leaves_with_its_command(self, running):
