@@ -1,0 +1,58 @@
+# Everything a person types here. Needs make, Python 3.11 or newer, and the package registries.
+
+PYTHON ?= $(shell if python3.11 -c '' 2>/dev/null; then echo python3.11; else echo python3; fi)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+INPUTS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check soak bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: .venv/.dev  ## make .venv with everything for development
+
+demo: .venv/.demo  ## train under the supervisor, pause, resume, compare every bit
+	@$(BIN)/python examples/demo.py
+
+test: .venv/.dev  ## run the tests, all but the soak and GPU ones
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/.dev  ## run format, lint, types and floors
+	@.ci/check
+
+soak: .venv/.dev  ## run the long fault-injection tests
+	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+bench: .venv/.dev  ## run all benchmarks
+	@set -e; for file in benchmarks/[!_]*.py; do echo "$$file"; $(BIN)/python "$$file"; done
+
+clean:  ## remove .venv and all that was made here
+	@rm -rf .venv .bench .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Torch comes first and by itself, with no other option: so pip takes the build that this machine's
+# registry prefers. Asked for beside others it may draw gigabytes of CUDA packages.
+.venv/.torch: $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo 'error: `$(PYTHON)` is not Python 3.11 or newer' >&2; echo >&2; \
+	echo 'hint: name one that is: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	@echo "setup: .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --upgrade pip
+	@echo "setup: torch $(TORCH)"
+	@$(PIP) install torch==$(TORCH)
+	@touch $@
+
+.venv/.demo: .venv/.torch
+	@echo "setup: this package and what the demo needs"
+	@$(PIP) install -c constraints.txt -e . --group demo
+	@touch $@
+
+.venv/.dev: .venv/.torch
+	@echo "setup: this package and what development needs"
+	@$(PIP) install -c constraints.txt -e . --group dev
+	@touch .venv/.demo $@
