@@ -74,8 +74,7 @@ def _end_of_log(row: JobRow) -> list[str]:
     if not row.log:
         return []
     try:
-        path = Path(row.log) if row.log else paths(ctx).log(row.name)
-        with Tail(path) as log:
+        with Tail(Path(row.log)) as log:
             log.skip_to_last(_SHOW_LINES)
             return b"".join(iter(log.more, b"")).decode(errors="replace").splitlines()
     except Refused as error:

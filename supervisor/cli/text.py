@@ -156,7 +156,8 @@ def _line(
     *before, last = shown
     padded = {i: _pad(row[i], widths[i], right=columns[i].right) for i in before}
     taken = sum(widths[i] + len(_GAP) for i in before)
-    padded[last] = cut(row[last], None if width is None else max(0, width - taken))
+    cell = _pad(row[last], widths[last], right=True) if columns[last].right else row[last]
+    padded[last] = cut(cell, None if width is None else max(0, width - taken))
     plain = _GAP.join(padded.values()).rstrip()
     if width is not None and (width_of(plain) > width or width <= taken):
         # Not even the columns that nobody wants to miss fit: cut, and then colour would be cut as well.

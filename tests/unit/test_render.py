@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -125,8 +126,6 @@ def test_colour_adds_nothing_but_colour():
     """
     Whoever has no colours reads the same table.
     """
-    import re
-
     coloured = "\n".join(status_lines(ROWS, width=120, colour=True))
 
     assert "\x1b[33m" in coloured
