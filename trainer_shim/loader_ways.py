@@ -239,8 +239,6 @@ class Stateful(Way):
             walk = iter(self._iterator._index_sampler)
             deque(itertools.islice(walk, self._iterator._sampler_iter_yielded), maxlen=0)
             self._iterator._sampler_iter = walk
-        if saved["ended"]:
-            next(self._iterator, None)
         self._load_held(saved["held"])
 
 

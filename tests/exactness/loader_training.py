@@ -223,7 +223,7 @@ SINGLE_SCENES: dict[str, Callable[[int], Any]] = {
 #: Loaders that make no sense without workers.
 WORKER_SCENES: dict[str, Callable[[int], Any]] = {
     "worker's own id and seed": plain("worker", shuffle=True),
-    "persistent, fewer batches than workers": lambda _: plain("python", batch_size=12, **PERSISTENT)(3),
+    "persistent, worker's own id and seed": plain("worker", **PERSISTENT),
     "torchdata, persistent": stateful("numpy", **PERSISTENT),
 }
 
