@@ -197,17 +197,13 @@ class Engine:
         run_dir = self._paths.incarnation_dir(job.name, job.incarnation)
         if self._launcher.adopt(job.name, job.incarnation, run_dir):
             return
-        if job.process is None and job.state in (State.STARTING, State.RESUMING):
-            # Journaled, but the daemon died before it launched: now is the time.
+        if job.process is None:
+            # Journaled, but perhaps not launched before the daemon died; or a keeper is on its way that
+            # cannot be seen yet. Launching again is safe, and whatever was asked since is told then.
             self._carry_out(Launch(job))
             return
-        never = job.process is None
-        error = "never started" if never else "exit status unknown: its run folder is gone"
-        # A job that was to pause or stop before it ever ran has nothing to lose.
-        self.observe(
-            job.name,
-            ProcessEnded(incarnation=job.incarnation, exit=Exit(error=error), yielded=never),
-        )
+        gone = Exit(error="exit status unknown: its run folder is gone")
+        self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=gone))
 
     # --- inside -------------------------------------------------------------------------------
 
