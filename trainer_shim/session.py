@@ -233,8 +233,7 @@ class Shim:
             _current = None
 
     def _over(self, loader: Any, made: Pass) -> None:
-        for note in made.notes:
-            self._say(note)
+        self._say_notes()
         self._cursor.end(loader, made)
 
     # --- at a boundary ------------------------------------------------------------------------
@@ -325,6 +324,7 @@ class Shim:
             "position": self._cursor.state_dict(),
             "extra": self.extra,
         }
+        self._say_notes()
         self._fresh = self._store.save(state, step=self.step, epoch=self.epoch, facts=self._facts)
         self._report.checkpoint = self._checkpointed(self._fresh, "")
         self._say_notices()
@@ -420,6 +420,11 @@ class Shim:
         if text not in self._said:
             self._said.add(text)
             print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _say_notes(self) -> None:
+        """Tell what is known to keep this run from going on exactly."""
+        for note in self._cursor.notes():
+            self._say(note)
 
     def _say_notices(self) -> None:
         for notice in self._store.notices:
