@@ -323,19 +323,14 @@ def test_followed_events_of_one_job_leave_out_the_others(daemon, client):
     """
     `events -f job-1` shows job-1, and other jobs' events are no gaps.
     """
-    daemon.publish(event(1, "job-2"), send=False)
+    daemon.publish(event(1), send=False)
     follow = client.follow(job="job-1")
-
-    def publish():
-        assert daemon.subscribed.wait(10)
-        for seq, job in ((2, "job-2"), (3, "job-1"), (4, "job-2"), (5, "job-1")):
-            daemon.publish(event(seq, job))
-
-    publisher = threading.Thread(target=publish)
-    publisher.start()
+    assert 1 == next(follow).seq
+    assert daemon.subscribed.wait(10)
+    for seq, job in ((2, "job-2"), (3, "job-1"), (4, "job-2"), (5, "job-1")):
+        daemon.publish(event(seq, job))
 
     assert [3, 5] == [next(follow).seq, next(follow).seq]
-    publisher.join()
 
 
 def test_garbage_among_events_is_skipped(daemon, client):
