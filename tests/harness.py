@@ -85,8 +85,17 @@ class Run:
     @property
     def starts(self) -> list[int]:
         """The process of each start of the command."""
+        return [pid for pid, _ in self._starts()]
+
+    @property
+    def incarnations(self) -> list[int]:
+        """The incarnation that each start of the command was told to be."""
+        return [incarnation for _, incarnation in self._starts()]
+
+    def _starts(self) -> list[tuple[int, int]]:
         file = self.folder / "starts"
-        return [int(line) for line in file.read_text().split()] if file.exists() else []
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(int(pid), int(incarnation)) for pid, incarnation in map(str.split, lines)]
 
     @property
     def result(self) -> str:
@@ -189,7 +198,8 @@ class RunningDaemon:
 
     def _kill_jobs(self) -> list[int]:
         """Whoever has our folder in the environment is ours; a keeper goes with its command."""
-        found = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if self._is_ours(pid)]
+        pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        found = [pid for pid in pids if self._is_ours(pid)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -276,6 +286,11 @@ class RunningDaemon:
             if isinstance(answer, wire.Refused):
                 raise Denied(answer)
         return answers
+
+    def try_to(self, kind: type[wire.JobsRequest], job: str, **fields: Any) -> None:
+        """Ask, and take it well when the job's state does not allow it."""
+        (answer,) = self.client.ask_jobs(kind(id=new_id(), jobs=(job,), **fields))
+        assert isinstance(answer, wire.Accepted) or answer.exit_code == 3, answer
 
     def pause(self, *jobs: str, **fields: Any) -> None:
         self.ask(wire.PauseRequest, *jobs, **fields)

@@ -16,12 +16,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
 
 from supervisor.client import new_id
-from tests.harness import Denied, Run, RunningDaemon, until
+from tests.harness import Run, RunningDaemon, until
 from trainer_shim import protocol as wire
 
 NUM_STEPS = 80
@@ -65,7 +66,7 @@ class Scene:
         """Asked to pause and waiting at the last of these places."""
         run = self.train(*hold)
         self.daemon.pause(self.job, depth=depth)
-        for place, following in zip(hold, hold[1:], strict=False):
+        for place, following in pairwise(hold):
             run.passed(place)
             run.until_at(following)
         return run
@@ -327,7 +328,7 @@ def test_a_terminated_daemon_leaves_its_jobs_running(daemon):
 def test_kills_at_random_moments_lose_nothing(daemon, seed):
     """
     Anybody asks for anything while the daemon is killed again and again; in
-    the end every run is complete and exact, and was started as often as said.
+    the end every run is complete and exact, and no start of it was made twice.
     """
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -342,7 +343,11 @@ def test_kills_at_random_moments_lose_nothing(daemon, seed):
         finish(daemon, job)
 
     assert [] == [job for job in jobs if not runs[job].is_exact()]
-    assert {job: daemon.row(job).incarnation for job in jobs} == {job: len(runs[job].starts) for job in jobs}
+    for job in jobs:
+        seen = runs[job].incarnations
+        # One that was stopped in its first moments may have left no line.
+        assert sorted(set(seen)) == seen
+        assert daemon.row(job).incarnation == seen[-1]
 
 
 def ask_at_random(daemon: RunningDaemon, chance: random.Random, job: str) -> None:
@@ -359,10 +364,7 @@ def ask_at_random(daemon: RunningDaemon, chance: random.Random, job: str) -> Non
     if chance.random() < 0.5:
         daemon.client._send(kind(id=new_id(), jobs=(job,), **fields))
         return
-    try:
-        daemon.ask(kind, job, **fields)
-    except Denied as refused:
-        assert refused.code == 3, refused
+    daemon.try_to(kind, job, **fields)
 
 
 def finish(daemon: RunningDaemon, job: str) -> None:
@@ -370,13 +372,10 @@ def finish(daemon: RunningDaemon, job: str) -> None:
 
     def is_complete() -> bool:
         state = daemon.row(job).state
-        try:
-            if state == "paused":
-                daemon.resume(job)
-            elif state == "stopped":
-                daemon.ask(wire.RestartRequest, job)
-        except Denied as refused:
-            assert refused.code == 3, refused
+        if state == "paused":
+            daemon.try_to(wire.ResumeRequest, job)
+        elif state == "stopped":
+            daemon.try_to(wire.RestartRequest, job)
         assert state != "failed", f"{daemon.row(job)} {daemon.job_log(job)}"
         return state == "completed"
 
