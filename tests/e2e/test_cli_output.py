@@ -602,7 +602,6 @@ def test_status_loads_nothing_heavy(daemon, home):
     assert set() == set(HEAVY.split()) & modules_after_status(home)
 
 
-@pytest.mark.xfail(strict=True, reason="`import trainer_shim.protocol` imports the whole shim (2026-11-22)")
 def test_status_loads_only_the_wire_of_the_shim(daemon, home):
     """
     Checkpoints and links belong to training processes; a status has no use for them.
