@@ -76,7 +76,7 @@ def expected(num_steps: int) -> str:
 def main() -> int:
     sys.meta_path.insert(0, NoTorch())
     with (FOLDER / "starts").open("a") as starts:
-        starts.write(f"{os.getpid()} {os.environ.get('TRAINING_SUPERVISOR_INCARNATION', 0)}\n")
+        starts.write(f"{os.getpid()} {os.environ.get('TRAINING_SUPERVISOR_INCARNATION', '0')}\n")
     wait_at("attach")
     random.seed(7)
     chain = Chain()
