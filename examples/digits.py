@@ -1,4 +1,4 @@
-"""Train a small convolutional network on scikit-learn's digits, with random augmentation in loader workers."""
+"""Train a small convolutional network on scikit-learn's digits; loader workers augment at random."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Train a small character model on the texts that describe scikit-learn's data sets, accumulating gradients."""
+"""Train a character model on the texts that describe scikit-learn's data sets; gradients accumulate."""
 
 import argparse
 from pathlib import Path
@@ -24,6 +24,7 @@ class CharModel(nn.Module):
         self.head = nn.Linear(96, num_chars)
 
     def forward(self, windows):
+        """Return the mean loss, in nats a character."""
         hidden, _ = self.gru(self.embed(windows[:, :-1]))
         return nn.functional.cross_entropy(self.head(hidden).flatten(0, 1), windows[:, 1:].flatten())
 
@@ -39,8 +40,7 @@ text = "".join(file.read_text(encoding="utf-8") for file in files)
 chars = sorted(set(text))
 windows = torch.tensor([chars.index(char) for char in text]).unfold(0, CONTEXT + 1, CONTEXT // 4)
 train, held_out = windows[:-128], windows[-128:]
-# Whole steps only: each needs ACCUMULATE batches.
-train = train[: len(train) - len(train) % (BATCH * ACCUMULATE)]
+train = train[: len(train) - len(train) % (BATCH * ACCUMULATE)]  # Whole steps only.
 loader = DataLoader(train, batch_size=BATCH, shuffle=True)
 
 model = CharModel(len(chars))
