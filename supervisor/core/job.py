@@ -84,7 +84,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: When the present state began.
     since: float = 0.0
 
-    #: How many times the command was launched. 0: never yet.
+    #: Number of the newest launch; counts on from removed jobs of the same name.
     incarnation: int = 0
     #: True from the decision to launch until the end of the process is known.
     alive: bool = False
@@ -110,9 +110,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: A start without a shim counts as running from then on.
     start_grace_at: float | None = None
+    #: For a launch that nobody asks for anew.
+    start_grace_s: float = 60.0
     #: A stop that has not worked by then becomes more forceful.
     insist_at: float | None = None
     kill_grace_s: float = 10.0
+    #: The most forceful signal that the present stop decided on.
+    insisted: Literal["", "TERM", "KILL"] = ""
     restart_after_stop: bool = False
     restart_at: float | None = None
     num_failures: int = 0
