@@ -108,7 +108,7 @@ def _draw_states(ax, job: str, states: list[Span]) -> None:
 def _draw_cpu(ax, job: str, samples, zero: float) -> None:
     known = ((wall - zero, usage.get(job)) for wall, usage in samples)
     times, values = zip(*((at, float("nan") if pct is None else pct) for at, pct in known), strict=True)
-    ax.plot(times, values, color=LINE, linewidth=1.5)
+    ax.plot(times, values, color=LINE, linewidth=1.5, clip_on=False, zorder=3)
     ax.fill_between(times, values, color=LINE, alpha=0.12, linewidth=0)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("CPU %")

@@ -27,7 +27,7 @@ class Augmented(Dataset):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--epochs", type=int, default=30)
+parser.add_argument("--epochs", type=int, default=24)
 args = parser.parse_args()
 
 torch.manual_seed(0)

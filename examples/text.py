@@ -30,7 +30,7 @@ class CharModel(nn.Module):
 
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--epochs", type=int, default=8)
 args = parser.parse_args()
 
 torch.manual_seed(0)
