@@ -41,6 +41,8 @@ from supervisor.ports import Batch, Clock, Ended, Journal, JournalRow, Launcher,
 
 __all__ = ["Engine", "World"]
 
+_STARTS = "starts."
+
 _SIGNALS = MappingProxyType({"TERM": 15, "KILL": 9})
 
 
@@ -80,7 +82,14 @@ class Engine:
         self._waiting: deque[tuple[Batch, list[Callable[[], None]]]] = deque()
         self._num_batches = 0
         self._next_seq = world.journal.last_seq() + 1
-        self._next_number = int(world.journal.facts().get("next_job_number", "1"))
+        facts = world.journal.facts()
+        self._next_number = int(facts.get("next_job_number", "1"))
+        #: Launches of removed jobs, by name: a run folder is never used a second time.
+        self._past_starts = {
+            name.removeprefix(_STARTS): int(value)
+            for name, value in facts.items()
+            if name.startswith(_STARTS)
+        }
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -97,7 +106,7 @@ class Engine:
             raise NameTaken(name, self._jobs[name].state)
         if not spec.checkpoints:
             spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", name))  # noqa: PTH118  # pure
-        event = Submitted(spec=spec)
+        event = Submitted(spec=spec, incarnation=self._past_starts.get(name, 0))
         now = self._clock.now()
         job = core.create(name, event, now)
         self._record(job, event, now)
@@ -124,6 +133,8 @@ class Engine:
         self._rows.append(
             JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
         )
+        self._past_starts[name] = job.incarnation
+        self._facts[_STARTS + name] = str(job.incarnation)
         del self._jobs[name]
 
     def job(self, name: str) -> Job:
