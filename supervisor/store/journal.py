@@ -141,8 +141,8 @@ class SqliteJournal:
         db = _connect(self._path)
         try:
             while (batches := self._take()) is not None:
-                if batches:
-                    self._store(db, batches)
+                if not self._store(db, batches):
+                    return
         finally:
             db.close()
 
@@ -162,8 +162,10 @@ class SqliteJournal:
                 return batches
             batches.append(batch)
 
-    def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> bool:
+        """Say whether they are stored; where not, nothing that follows them may be."""
         while True:
+            is_last_try = self._closing.is_set()
             try:
                 with db:
                     db.execute("BEGIN IMMEDIATE")
@@ -171,12 +173,13 @@ class SqliteJournal:
                         _write(db, batch)
             except sqlite3.Error as error:
                 self._tell(f"cannot write the journal `{self._path}`: {error}")
-                if self._closing.wait(_RETRY_S):
-                    return
+                if is_last_try:
+                    return False
+                self._closing.wait(_RETRY_S)
             else:
                 self._committed = batches[-1].number
                 self._tell("")
-                return
+                return True
 
     def _tell(self, problem: str) -> None:
         self._problem = problem
