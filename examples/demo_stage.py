@@ -73,6 +73,11 @@ class Sampler(threading.Thread):
                 if not self._news.wait(max(0.0, deadline - time.monotonic())):
                     raise DemoFailed(f"waited {GUARD_S:g} s until {what}")
 
+    def forget(self) -> None:
+        """Let nobody wait on what was known of a daemon that is gone."""
+        with self._news:
+            self._rows = {}
+
     def close(self) -> None:
         """Look no more."""
         self._over.set()
@@ -157,6 +162,7 @@ class Stage:
         show(f"kill -9 {self.daemon.pid}  # the daemon")
         self.daemon.kill()
         self.daemon.wait()
+        self.sampler.forget()
 
     def ctl(self, line: str) -> None:
         """Show and run a `supervisorctl` command."""
