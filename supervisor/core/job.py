@@ -70,8 +70,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart: Literal["never", "on-failure"] = "never"
     max_restarts: int = 3
     restart_delay_s: float = 10.0
-    #: The drop-in file that asked for this job, or "" for `supervisorctl run`.
+    #: The drop-in file that asked for this job, or "" for `supervisorctl run`; and what it said then.
     source: str = ""
+    source_digest: str = ""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
