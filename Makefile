@@ -13,7 +13,7 @@ INPUTS := pyproject.toml constraints.txt
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
-setup: .venv/.dev  ## make .venv with everything for development
+setup: .venv/.dev  ## make .venv, with everything for development
 
 demo: .venv/.demo  ## train under the supervisor, pause, resume, compare every bit
 	@$(BIN)/python examples/demo.py
@@ -27,8 +27,8 @@ check: .venv/.dev  ## run format, lint, types and floors
 soak: .venv/.dev  ## run the long fault-injection tests
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
-bench: .venv/.dev  ## run all benchmarks
-	@set -e; for file in benchmarks/[!_]*.py; do echo "$$file"; $(BIN)/python "$$file"; done
+bench: .venv/.dev  ## run the benchmarks, or those in BENCHMARKS=...
+	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 clean:  ## remove .venv and all that was made here
 	@rm -rf .venv .bench .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist
