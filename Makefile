@@ -13,7 +13,7 @@ INPUTS := pyproject.toml constraints.txt
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
-setup: .venv/.dev  ## make .venv, with everything for development
+setup: .venv/.dev  ## make .venv with everything for development
 
 demo: .venv/.demo  ## train under the supervisor, pause, resume, compare every bit
 	@$(BIN)/python examples/demo.py
