@@ -68,8 +68,9 @@ class Sampler(threading.Thread):
         deadline = time.monotonic() + GUARD_S
         with self._news:
             while not (self._rows and condition(self._rows)):
-                if failed := [name for name, row in self._rows.items() if row.state == "failed"]:
-                    raise DemoFailed(f"job {failed[0]} failed")
+                if failed := [row for row in self._rows.values() if row.state == "failed"]:
+                    # The log goes away with the folder.
+                    raise DemoFailed(f"job {failed[0].name} failed:\n{Path(failed[0].log).read_text()}")
                 if not self._news.wait(max(0.0, deadline - time.monotonic())):
                     raise DemoFailed(f"waited {GUARD_S:g} s until {what}")
 
@@ -106,7 +107,6 @@ class Stage:
     def __init__(self) -> None:
         self.home = Path()
         self.daemon = None
-        self._others = []
 
     def __enter__(self) -> Self:
         # Not in $TMPDIR: the path of a socket may have 107 bytes.
@@ -176,7 +176,9 @@ class Stage:
     def ask(self, line: str, *, as_json: bool = True):
         """Return what a `supervisorctl` command prints, without showing it."""
         words = [*shlex.split(line), *(["--json"] if as_json else [])]
-        done = subprocess.run(self._ctl(*words), env=self.env, check=True, stdout=subprocess.PIPE)
+        done = subprocess.run(self._ctl(*words), env=self.env, check=False, stdout=subprocess.PIPE)
+        if done.returncode:
+            raise DemoFailed(f"`supervisorctl {line}` ended with exit code {done.returncode}")
         return json.loads(done.stdout) if as_json else done.stdout.decode()
 
     def train_alone(self, script: str):
@@ -184,16 +186,15 @@ class Stage:
         folder = self.home / f"alone-{script}"
         folder.mkdir()
         env = {key: value for key, value in self.env.items() if not key.startswith("TRAINING_SUPERVISOR_")}
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, str(ROOT / f"examples/{script}.py")],
             cwd=folder,
+            # By which it is found if it has to be ended early.
             env=env | {"DEMO_FOLDER": str(self.home)},
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        self._others.append(process)
-        return process
 
     def _ctl(self, *words: str) -> list[str]:
         return [*self._start_of["supervisorctl"], *words]
