@@ -13,6 +13,7 @@ that batch is safe. So a crash at any point forgets only what nobody was told.
 from __future__ import annotations
 
 import os
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -100,12 +101,16 @@ class Engine:
 
     def submit(self, name: str | None, spec: JobSpec) -> Job:
         """Make a job; without a name it gets the next number, which is never used twice."""
+        folder = name or ""
         if name is None:
             name = self._next_name()
+            # A run without a name never goes on from the checkpoints of another, whoever numbered that.
+            folder = f"{name}-{uuid.uuid4().hex[:6]}"
         elif name in self._jobs:
             raise NameTaken(name, self._jobs[name].state)
         if not spec.checkpoints:
-            spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", name))  # noqa: PTH118  # pure
+            checkpoints = os.path.join(spec.cwd, "checkpoints", folder)  # noqa: PTH118  # pure
+            spec = replace(spec, checkpoints=checkpoints)
         event = Submitted(spec=spec, incarnation=self._past_starts.get(name, 0))
         now = self._clock.now()
         job = core.create(name, event, now)

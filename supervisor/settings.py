@@ -94,8 +94,23 @@ class Settings:
 
 
 def _own_environment() -> dict[str, str]:
-    """Return the daemon's environment, as a base for jobs that no person's shell has started."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("TRAINING_SUPERVISOR_")}
+    """Return the daemon's environment, as a base for jobs that no person's shell has started.
+
+    Without what is ours, and without what is not UTF-8: the journal could not store it.
+    """
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("TRAINING_SUPERVISOR_") and _is_utf8(key + value)
+    }
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(error: ConfigError) -> str:

@@ -47,6 +47,12 @@ EXIT_YIELDED = 75
 
 Outcome = tuple[Job, tuple[Effect, ...]]
 
+#: A start that ran that long was no part of a series of failures.
+_HEALTHY_RUN_S = 3600.0
+
+#: Doubling the delay ends here, unless the first one is longer already.
+_LONGEST_DELAY_S = 3600.0
+
 _ORDER = tuple(Depth)
 
 
@@ -182,11 +188,18 @@ def _over(job: Job, exit_: Exit, now: float) -> Outcome:
     if ok:
         return replace(over, problem="", num_failures=0), ()
     over = replace(over, problem=str(exit_))
+    return _plan_restart(over, now), ()
+
+
+def _plan_restart(job: Job, now: float) -> Job:
+    """Start a failed job again after a while, twice as long each time; a long run wipes the slate clean."""
     spec = job.spec
-    if spec.restart == "on-failure" and job.num_failures < spec.max_restarts:
-        wait_s = spec.restart_delay_s * 2**job.num_failures
-        over = replace(over, restart_at=now + wait_s, num_failures=job.num_failures + 1)
-    return over, ()
+    ran_s = now - (job.started_at if job.started_at is not None else now)
+    num_failures = 0 if ran_s >= _HEALTHY_RUN_S else job.num_failures
+    if spec.restart == "never" or num_failures >= spec.max_restarts:
+        return job
+    wait_s = min(spec.restart_delay_s * 2**num_failures, max(_LONGEST_DELAY_S, spec.restart_delay_s))
+    return replace(job, restart_at=now + wait_s, num_failures=num_failures + 1)
 
 
 def _attached(job: Job, event: Attached, now: float) -> Outcome:
@@ -217,7 +230,7 @@ def _paused_but_running(job: Job, now: float) -> Outcome:
     """A held shim went on while the daemon was away. A rule's pause is over; a person's is asked again."""
     if job.asked_by is not None and job.asked_by.kind == "rule":
         return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
-    again = _move(job, Kind.PAUSE, now)
+    again = _move(job, Kind.PAUSE, now, deadline_at=now + job.deadline_s)
     return again, (_ask_pause(again, now),)
 
 
@@ -250,6 +263,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "request": event.request,
         "depth": event.depth,
         "deadline_at": now + event.deadline_s,
+        "deadline_s": event.deadline_s,
         "late": False,
         "yielded": False,
     }

@@ -105,6 +105,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     yielded: bool = False
     #: A pause not reached by then is late.
     deadline_at: float | None = None
+    #: What was asked for, should the pause have to be asked again.
+    deadline_s: float = 0.0
     late: bool = False
     #: A pause that ends by itself ends then.
     wake_at: float | None = None

@@ -392,12 +392,13 @@ class TestPaused:
     @pytest.mark.parametrize("how", [lambda life: life.hello(), lambda life: life(Resumed(request="x"))])
     def test_a_persons_pause_is_asked_again_when_the_shim_went_on(self, how):
         """
-        Whatever made it go on, the person still wants it paused.
+        Whatever made it go on, the person still wants it paused; it can be late again.
         """
         life = how(Life().paused(by=ADA))
 
         assert (State.PAUSING, ADA) == (life.state, life.job.asked_by)
-        assert (AskPause("job-1", "p", HOLD, 0.0, False),) == life.effects
+        assert (AskPause("job-1", "p", HOLD, 30.0, False),) == life.effects
+        assert life.now + 30.0 == life.job.deadline_at
 
     def test_a_shim_that_holds_and_comes_back_is_left_alone(self):
         """
@@ -690,6 +691,29 @@ class TestRestarting:
 
         assert [10.0, 20.0, None] == delays
         assert (State.FAILED, True) == (life.state, life.job.is_over)
+
+    def test_a_long_run_is_no_part_of_a_series_of_failures(self):
+        """
+        A job that breaks once a week is started again each time, after the first delay.
+        """
+        life = Life(restart="on-failure", max_restarts=1, restart_delay_s=10.0)
+        for _ in range(3):
+            life.running().after(7 * 86400).ends(1)
+
+            assert life.now + 10.0 == core.next_due(life.job)
+            life.after(10)
+
+    def test_the_delay_between_restarts_has_a_ceiling(self):
+        """
+        After many failures it is an hour, not a week.
+        """
+        life = Life(restart="on-failure", max_restarts=20, restart_delay_s=10.0)
+        for _ in range(15):
+            life.running().ends(1)
+            delay = core.next_due(life.job) - life.now
+            life.after(delay)
+
+        assert 3600.0 == delay
 
     def test_a_restart_that_is_due_can_be_called_off(self):
         """
