@@ -228,6 +228,7 @@ class Shim:
         if self._link is not None:
             self._link.close(wait_s=_LAST_WORDS_S)
             self._link = None
+        self._cursor.close()
         self._store.close()
         if _current is self:
             _current = None

@@ -64,7 +64,9 @@ class Training:
         loss = (self.model(batch) - random.random()).square().mean()
         (loss / self.accumulate).backward()
         self.num_batches += 1
-        if self.num_batches % self.accumulate == 0:
+        # A rest at the end of an epoch is a step as well.
+        within = self.num_batches % len(self.loader)
+        if within % self.accumulate == 0:
             self.optimizer.step()
             self.scheduler.step()
             self.optimizer.zero_grad()
