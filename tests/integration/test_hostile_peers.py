@@ -86,8 +86,9 @@ def is_fine(daemon):
 
 
 def answers_of(peer):
-    """Everything that was sent to this peer; a question that is answered in order ends the list."""
-    peer.send(wire.encode(wire.VersionRequest(id="that-was-all")))
+    """Everything that was sent to this peer; a question that is answered last ends the list."""
+    # A refusal waits for the journal like every answer that may report a change; a plain look would not.
+    peer.send(wire.encode(wire.ShowRequest(id="that-was-all", job="no-such-job")))
     answers = []
     while True:
         answer = wire.decode(peer.recv())
