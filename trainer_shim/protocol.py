@@ -76,7 +76,8 @@ MAX_FRAME_BYTES: Final = 64 * 1024
 RECEIPT: Final = "yielded.frame"
 
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Seconds = Annotated[float, Meta(ge=0)]
+#: Bounded, so that no peer can send infinity.
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 RequestId = Annotated[str, Meta(max_length=64)]
 Words = Annotated[str, Meta(max_length=4096)]

@@ -46,14 +46,15 @@ class SignalWatch:
         self._previous: dict[int, Any] = {}
         self._seen: set[int] = set()
         self._pid = os.getpid()
+        self._ending: mmap.mmap | None = None
 
     def install(self) -> None:
         """Take the signals whose handling is still the default; a script's own handlers stay."""
         if threading.current_thread() is not threading.main_thread():
             return
-        global _ending  # noqa: PLW0603  # shared with the process's workers, however many sessions there are
-        _ending = _ending or mmap.mmap(-1, 1)
-        _ending[0] = 0
+        global _ending  # noqa: PLW0603  # what workers that are forked from now on share with us
+        # A new one for each session: workers that an older one left behind end when they are asked to.
+        _ending = self._ending = mmap.mmap(-1, 1)
         for number in (*_LEAVE, signal.SIGUSR1):
             before = signal.getsignal(number)
             if before in (signal.SIG_DFL, signal.default_int_handler):
@@ -64,8 +65,8 @@ class SignalWatch:
 
     def remove(self) -> None:
         """Put back what was there before; from now on workers end as torch and multiprocessing ask them."""
-        if _ending is not None and os.getpid() == self._pid:
-            _ending[0] = 1
+        if self._ending is not None and os.getpid() == self._pid:
+            self._ending[0] = 1
         for number, before in self._previous.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
