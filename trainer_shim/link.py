@@ -182,6 +182,8 @@ class Link:
                 self._next_beat = 0.0
             case protocol.Pause() | protocol.Resume() | protocol.Stop() | protocol.Checkpoint():
                 self._gate.put(message)
+                # Whoever asked sees at once how long ago the last boundary was.
+                self._next_beat = 0.0
             case protocol.Unknown():
                 self._welcome = False
                 self._next_beat = time.monotonic() + _HELLO_AGAIN_S
