@@ -6,9 +6,9 @@ from multiprocessing import active_children
 
 import pytest
 import torch
-from matrix import Cell, pairs, run_bare, run_cut
 
 from tests.exactness.loader_training import HARMLESS
+from tests.exactness.matrix import Cell, pairs, run_bare, run_cut
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in HARMLESS]
 
