@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from trainer_shim import protocol, rng
 from trainer_shim.checkpoint import Loaded, Saved, Store
+from trainer_shim.doubts import doubts
 from trainer_shim.errors import CannotRestore, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
@@ -29,6 +30,9 @@ from trainer_shim.loader import Pass
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
 from trainer_shim.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from trainer_shim.proof import Proof
 
 __all__ = ["Shim", "Stateful", "attach"]
 
@@ -95,13 +99,22 @@ def attach(
             kind = type(part).__name__
             raise TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
     surroundings = Surroundings.read(os.environ)
-    if checkpoints is not None:
+    # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
+    if checkpoints is not None and surroundings.prove_dir is None:
         surroundings = replace(surroundings, checkpoints=Path(checkpoints))
     if _current is not None:
         _current.detach()
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
     _current = Shim(surroundings, parts, facts, keep_last)
     return _current
+
+
+def _proof(surroundings: Surroundings, report: Report) -> Proof | None:
+    if surroundings.prove_dir is None:
+        return None
+    from trainer_shim.proof import Proof
+
+    return Proof(surroundings.prove_dir, report)
 
 
 class Shim:
@@ -119,10 +132,14 @@ class Shim:
         self._parts = MappingProxyType(dict(parts))
         self._facts = facts
         self._surroundings = surroundings
-        self._gate = Gate()
         self._report = Report()
-        self._cursor = Cursor(self._report)
+        self._gate, self._cursor = Gate(), Cursor(self._report)
+        proof = _proof(surroundings, self._report)
+        if proof is not None:
+            self._gate, self._cursor = proof.gate, proof.cursor
         self._num_critical = 0
+        #: The step that ended a pass with fewer batches than are accumulated.
+        self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
         self._said: set[str] = set()
@@ -135,8 +152,11 @@ class Shim:
             raise
         self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
         self._signals.install()
-        self._link: Link | None = None
-        if surroundings.socket:
+        self._link: Link | Proof | None = None
+        if proof is not None:
+            proof.begin(self._state, self._notes)
+            self._link = proof
+        elif surroundings.socket:
             self._link = Link(surroundings.socket, self._hello, self._report, self._gate)
         atexit.register(self.detach)
 
@@ -185,6 +205,7 @@ class Shim:
             raise
         if made.taken % accumulate:
             self._report.step += 1
+            self._rest_at = self._report.step
         self._over(loader, made)
 
     def boundary(self) -> None:
@@ -319,17 +340,17 @@ class Shim:
         if self._fresh is not None:
             return self._fresh
         self._tell(protocol.Saving(request=request, step=self.step))
-        state = {
-            "parts": {name: part.state_dict() for name, part in self._parts.items()},
-            "rng": rng.capture(),
-            "position": self._cursor.state_dict(),
-            "extra": self.extra,
-        }
+        state = {**self._state(), "rng": rng.capture(), "position": self._cursor.state_dict()}
         self._say_notes()
         self._fresh = self._store.save(state, step=self.step, epoch=self.epoch, facts=self._facts)
         self._report.checkpoint = self._checkpointed(self._fresh, "")
         self._say_notices()
         return self._fresh
+
+    def _state(self) -> dict[str, Any]:
+        """Return all that is the script's own."""
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        return {"parts": parts, "extra": self.extra}
 
     # --- restoring ----------------------------------------------------------------------------
 
@@ -424,8 +445,12 @@ class Shim:
 
     def _say_notes(self) -> None:
         """Tell what is known to keep this run from going on exactly."""
-        for note in self._cursor.notes():
+        for note in self._notes():
             self._say(note)
+
+    def _notes(self) -> list[str]:
+        has_rest = self._rest_at == self._report.step
+        return [*self._cursor.notes(), *doubts(self._parts, has_rest=has_rest)]
 
     def _say_notices(self) -> None:
         for notice in self._store.notices:

@@ -27,6 +27,8 @@ class Surroundings:
     #: Folder of this start, where a receipt goes; None without a daemon.
     run_dir: Path | None
     checkpoints: Path
+    #: Folder of `supervisorctl prove`; None in every other run.
+    prove_dir: Path | None = None
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Surroundings:
@@ -40,12 +42,15 @@ class Surroundings:
         script = (Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "") or "training"
         run_dir = env.get(_PREFIX + "RUN_DIR")
         incarnation = env.get(_PREFIX + "INCARNATION", "")
+        prove = env.get(_PREFIX + "PROVE")
+        own = Path(prove, "checkpoints") if prove else Path("checkpoints", script)
         return cls(
             socket=env.get(_PREFIX + "SOCKET", ""),
             job=env.get(_PREFIX + "JOB") or script,
             incarnation=int(incarnation) if incarnation.isdecimal() else 0,
             run_dir=Path(run_dir) if run_dir else None,
-            checkpoints=Path(env.get(_PREFIX + "CHECKPOINTS") or f"checkpoints/{script}"),
+            checkpoints=Path(env.get(_PREFIX + "CHECKPOINTS") or own),
+            prove_dir=Path(prove) if prove else None,
         )
 
     def facts(self) -> dict[str, Any]:

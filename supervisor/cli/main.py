@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "checkpoint": "jobs",
     "remove": "jobs",
     "wait": "jobs",
+    "prove": "prove",
     "reload": "host",
     "doctor": "host",
     "version": "host",

@@ -1,0 +1,82 @@
+"""A training without torch, with one flaw to be found: `python proved.py FLAW`; no flaw is called `none`."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import trainer_shim
+
+flaw = sys.argv[1]
+
+
+class Part:
+    """Plain values with a state."""
+
+    def __init__(self, **values: Any) -> None:
+        self.__dict__.update(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+class Forgetful(Part):
+    """Does not take over all that it gave."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.mean = state["mean"]
+
+
+class Data:
+    """Six numbers a pass, changed by a generator that nobody can see."""
+
+    def __init__(self) -> None:
+        own = random.Random(5)
+        self.draw = lambda: own.random() if flaw == "hidden data" else 0.0
+
+    def __iter__(self) -> Iterator[float]:
+        return (number / 7 + self.draw() for number in range(6))
+
+
+def main() -> None:  # noqa: C901  # A flaw is a line where a script would have it.
+    if flaw != "no seed":
+        random.seed(3)
+    if flaw == "no attach":
+        return
+    if flaw == "fails":
+        raise SystemExit("proved.py: no such data set")
+    own = random.Random(4)
+    data = Data()
+    model = Part(weight=0.5, **({"hook": print} if flaw == "no state" else {}))
+    average = (Forgetful if flaw == "forgets" else Part)(mean=0.0, num=0)
+    shim = trainer_shim.attach(checkpoints="mine", model=model, average=average)
+    if flaw == "dies when paused" and shim.step:
+        raise SystemExit("proved.py: the log of this run is there already")
+    if flaw == "attaches twice":
+        trainer_shim.attach(model=model)
+    for epoch in shim.epochs(0 if flaw == "no step" else 3):
+        # What a resumed epoch reports again is no difference.
+        if flaw != "no report":
+            shim.report(epoch=epoch)
+        for number in shim.batches(data):
+            loss = (number * model.weight - random.random()) ** 2
+            if flaw == "own generator":
+                loss += own.random()
+            if flaw == "time":
+                loss += time.time_ns() % 1000
+            average.num += 1
+            average.mean += (loss - average.mean) / average.num
+            model.weight -= 0.01 * average.mean
+            if flaw != "no report":
+                shim.report(loss=loss)
+        if flaw != "no report":
+            shim.report(weight=model.weight)
+    print("TRAINING_SUPERVISOR_PROVE" in os.environ)
+
+
+main()

@@ -1,0 +1,280 @@
+"""A training run under `supervisorctl prove`: writes down what it does, and pauses where a schedule says.
+
+Covers: the trace, the pauses, digests of state, batches and generators.
+Does not cover: comparing two traces (the command does), pausing itself: the
+session does that as ever, here commanded by a schedule instead of a daemon.
+
+Imported only when TRAINING_SUPERVISOR_PROVE is set. It takes the places of the
+gate, of the link and of the cursor, so that a loop that is not proved pays nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer_shim import protocol, rng, trace
+from trainer_shim.checkpoint import tree
+from trainer_shim.errors import CannotStore, NotSupported
+from trainer_shim.gate import Gate, Want, merge
+from trainer_shim.link import Report
+from trainer_shim.position import Cursor
+from trainer_shim.protocol import Message, Pause, Resume
+
+__all__ = ["Proof", "digests"]
+
+_REQUEST = "prove"
+
+
+class Proof:
+    """Belongs to the training thread; `send` and `close` are those of a link."""
+
+    def __init__(self, folder: Path, report: Report) -> None:
+        self.gate: Gate = _Gate(self)
+        self.cursor = _Cursor(self, report)
+        self._report = report
+        self._pid = os.getpid()
+        _check_alone(folder / trace.TRACE)
+        schedule = folder / trace.SCHEDULE
+        self._points = trace.read_schedule(schedule.read_bytes()) if schedule.exists() else []
+        # No buffer: data-loader workers are forked at any moment, and would have a copy of it.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._file = os.open(folder / trace.TRACE, flags, 0o600)
+        self._state: Callable[[], Mapping[str, Any]] = dict
+        self._notes: Callable[[], list[str]] = list
+        self._batch = hashlib.blake2b(digest_size=8)
+        self._has_batch = False
+        self._is_due = False
+        self._is_leaving = False
+        self._last: tuple[int, int] | None = None
+
+    def begin(self, state: Callable[[], Mapping[str, Any]], notes: Callable[[], list[str]]) -> None:
+        """Note where the run begins, or what a checkpoint brought back.
+
+        `state` gives all that is the script's own, as a map of its `parts` and of `extra`; `notes` says
+        what keeps the run from going on exactly. Both are asked again later.
+        """
+        self._state, self._notes = state, notes
+        self._report.metrics = _Metrics(self)
+        step, epoch = self._where()
+        is_new = (step, epoch) == (0, 0)
+        self._points = [point for point in self._points if (point.step, point.epoch) > (step, epoch)]
+        self._write(trace.Start(step=step, epoch=epoch, state=None if is_new else self._digests()))
+
+    def boundary(self) -> Pause | None:
+        """Write the step down; return the pause that is due now."""
+        step, epoch = where = self._where()
+        if where == self._last:
+            return None
+        self._last = where
+        batch = self._batch.hexdigest() if self._has_batch else ""
+        self._batch, self._has_batch = hashlib.blake2b(digest_size=8), False
+        numbers = {name: _digest_of(value) for name, value in rng.capture().items()}
+        self._write(trace.Step(step=step, epoch=epoch, batch=batch, rng=numbers))
+        self._points = [point for point in self._points if (point.step, point.epoch) >= where]
+        if not self._points or (self._points[0].step, self._points[0].epoch) != where:
+            return None
+        depth = self._points[0].depth
+        if depth == "look":
+            self._look()
+            return None
+        self._is_due = True
+        return Pause(request=_REQUEST, depth=depth)
+
+    def saw_batch(self, batch: Any) -> None:
+        """Remember what the script is about to train on."""
+        self._has_batch = True
+        self._batch.update(json.dumps(digests({"batch": batch})).encode())
+
+    def saw_metric(self, name: str, value: Any) -> None:
+        """Write down a number while it is what it is: a script may go on adding to its tensor."""
+        # Behind a pass there is no step that it could belong to but the last one.
+        step = self._report.step + (not self.cursor.is_between_passes)
+        self._write(trace.Metric(step=step, name=name, value=_exact(value)))
+
+    def send(self, message: Message) -> None:
+        """Write down what becomes of a pause; everything else a daemon would hear is of no use here."""
+        if not self._is_due:
+            return
+        step, epoch = self._where()
+        match message:
+            case protocol.Saving():
+                self._look()
+            case protocol.Yielded(depth=depth):
+                self._is_due = False
+                self._is_leaving = depth == "exit"
+                self._write(trace.Paused(step=step, epoch=epoch, depth=depth))
+            case protocol.CannotYield(why=why):
+                self._is_due = False
+                self._write(trace.NotPaused(step=step, why=why))
+            case _:
+                pass
+
+    def close(self, *, wait_s: float) -> None:
+        """Write down what the parts hold at the end; in a process that leaves, the next one does."""
+        del wait_s
+        if os.getpid() != self._pid:
+            return
+        if not self._is_leaving:
+            step, epoch = self._where()
+            self._write(trace.End(step=step, epoch=epoch, state=self._digests()))
+        os.close(self._file)
+
+    def _look(self) -> None:
+        step, epoch = self._where()
+        self._write(trace.Look(step=step, epoch=epoch, state=self._digests(), notes=self._notes()))
+
+    def _digests(self) -> dict[str, str]:
+        state = self._state()
+        return digests({**state["parts"], "extra": state["extra"]})
+
+    def _where(self) -> tuple[int, int]:
+        return self._report.step, self._report.epoch
+
+    def _write(self, record: trace.Record) -> None:
+        if os.getpid() == self._pid:
+            os.write(self._file, trace.write(record))
+
+
+def _check_alone(file: Path) -> None:
+    """Raise NotSupported when the trace belongs to another session than the one that left it."""
+    if not file.exists():
+        return
+    records = list(trace.read(file.read_bytes().splitlines(keepends=True)))
+    if records and not (isinstance(records[-1], trace.Paused) and records[-1].depth == "exit"):
+        raise NotSupported(
+            "cannot prove a command in which attach() is called more than once",
+            hint="prove one training at a time: give the script an option that makes it do only that",
+        )
+
+
+class _Gate(Gate):
+    """A gate at which the loop looks at every boundary, commanded by the schedule."""
+
+    # Never False: a boundary is only seen by a loop that looks.
+    asked = property(lambda _: True, lambda *_: None)
+
+    def __init__(self, proof: Proof) -> None:
+        super().__init__()
+        self._proof = proof
+
+    def take(self, want: Want) -> Want:
+        """Return what is wanted; with nothing wanted before, the loop has come to a boundary."""
+        if not want and (pause := self._proof.boundary()) is not None:
+            want = merge(want, pause)
+        return super().take(want)
+
+    def wait(self, want: Want) -> Want:
+        """Let a loop that holds go on at once."""
+        return self.take(merge(want, Resume(request=_REQUEST)))
+
+
+class _Cursor(Cursor):
+    """A cursor whose batches are seen."""
+
+    def __init__(self, proof: Proof, report: Report) -> None:
+        super().__init__(report)
+        self._proof = proof
+
+    @property
+    def is_between_passes(self) -> bool:
+        """Whether the loop made a pass, now or before a restart, and is in none."""
+        return self._open is None and bool(self._ended or self._left)
+
+    def begin(self, loader: Any, accumulate: int) -> Any:
+        """Return the pass with its batches watched."""
+        made = super().begin(loader, accumulate)
+        return None if made is None else _Watched(made, self._proof)
+
+
+class _Watched:
+    """A Pass whose batches are seen on their way out."""
+
+    def __init__(self, made: Any, proof: Proof) -> None:
+        self._made = made
+        self._proof = proof
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self._made)
+        self._proof.saw_batch(batch)
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+class _Metrics(dict[str, Any]):
+    """The numbers that a script reports, seen when they are."""
+
+    def __init__(self, proof: Proof) -> None:
+        super().__init__()
+        self._proof = proof
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self._proof.saw_metric(name, value)
+
+
+def digests(state: Mapping[str, Any]) -> dict[str, str]:
+    """Every leaf of a state by its path: a plain value as JSON, a tensor as kind, shape and digest.
+
+    A part that cannot be stored is one leaf that says why; nothing is raised.
+    """
+    found: dict[str, str] = {}
+    for name, part in state.items():
+        try:
+            text, blocks = tree.encode({name: part})
+        except CannotStore as error:
+            found[name] = f"unknown ({error})"
+            continue
+        memory = {block.name: _digest_of(block.fetch()) for block in blocks}
+        _walk(tree.parse(text), "", memory, found)
+    return found
+
+
+def _walk(node: tree.Node, path: str, memory: Mapping[str, str], found: dict[str, str]) -> None:
+    items: Any = ()
+    if isinstance(node, list):
+        items = enumerate(node)
+    elif isinstance(node, dict) and "block" in node:
+        kind = node.get("dtype", node["$"])
+        found[path] = f"{kind}{node.get('shape', '')} {memory[node['block']]}"
+        return
+    elif isinstance(node, dict) and node.get("$") == "tuple":
+        items = enumerate(node["items"])
+    elif isinstance(node, dict) and node.get("$") in ("dict", "OrderedDict"):
+        items = ((key if isinstance(key, str) else json.dumps(key), item) for key, item in node["items"])
+    elif isinstance(node, dict) and "$" not in node:
+        items = node.items()
+    is_empty = True
+    for key, item in items:
+        is_empty = False
+        _walk(item, f"{path}.{key}" if path else str(key), memory, found)
+    if is_empty:
+        found[path] = json.dumps(node)
+
+
+def _digest_of(value: Any) -> str:
+    """A short digest of bytes, or of a list of them."""
+    parts = value if isinstance(value, list) else [value]
+    running = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        running.update(part)
+    return running.hexdigest()
+
+
+def _exact(value: Any) -> str:
+    """A number in a form that loses nothing."""
+    if isinstance(value, int):
+        return str(value)
+    try:
+        return float(value).hex()
+    except (TypeError, ValueError, RuntimeError):
+        return ", ".join(digests({"value": value}).values())
