@@ -26,6 +26,7 @@ __all__ = [
     "doomed_name",
     "free_name",
     "is_leftover",
+    "is_tensors",
     "parse_name",
     "rank_json",
     "rank_tensors",
@@ -94,6 +95,11 @@ def is_leftover(text: str) -> bool:
 def rank_tensors(rank: int) -> str:
     """The file with a rank's tensors."""
     return f"rank-{rank:05d}.safetensors"
+
+
+def is_tensors(file_name: str) -> bool:
+    """Whether a file holds tensors."""
+    return file_name.endswith(".safetensors")
 
 
 def rank_json(rank: int) -> str:

@@ -20,6 +20,7 @@ from trainer_shim.checkpoint.commit import (
     set_aside,
     sweep,
 )
+from trainer_shim.checkpoint.environment import installed_packages
 from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
@@ -69,6 +70,7 @@ class Store:
         except OSError as error:
             self._lock.give_back()
             raise refusal.cannot("keep checkpoints", self._root, error) from error
+        installed_packages()  # Takes longer than a small save; the first save may be a pause.
         for path, why in leftovers:
             self._tell(f"cannot remove the leftover `{path}`: {why.strerror}", "remove it by hand", path)
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from trainer_shim.checkpoint import digest, layout, refusal, tensorfile, tree
+from trainer_shim.checkpoint import digest, directwrite, layout, refusal, tensorfile, tree
+from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
 from trainer_shim.checkpoint.environment import installed_packages, versions
 from trainer_shim.checkpoint.manifest import File, Manifest, render
@@ -72,6 +73,7 @@ class Draft(NamedTuple):
 def prepare(state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any]) -> Draft:
     """Everything that can be refused is refused here; raises CannotStore."""
     skeleton, blocks = tree.encode(state)
+    settle()
     texts = {layout.rank_json(0): skeleton, layout.ENVIRONMENT: installed_packages().encode()}
     if facts.get("preprocessing") is not None:
         texts[layout.PREPROCESSING] = _document(facts["preprocessing"], "facts.preprocessing")
@@ -89,12 +91,12 @@ def write(draft: Draft, root: Path, name: layout.Name, disk: Disk, on_stage: Cal
         _check_room(draft, root, disk)
         on_stage("writing")
         staging = _make_staging(root, name)
-        files = {file: _write_file(staging / file, [text]) for file, text in draft.texts.items()}
-        files[layout.rank_tensors(0)] = _write_file(
-            staging / layout.rank_tensors(0), tensorfile.pieces(draft.plan)
-        )
+        files = {file: _write_file(staging / file, text) for file, text in draft.texts.items()}
+        tensors = layout.rank_tensors(0)
+        found = directwrite.write(staging / tensors, tensorfile.Image(draft.plan))
+        files[tensors] = File(draft.plan.size_bytes, found)
         text, own = render(msgspec.structs.replace(draft.manifest, files=files))
-        _write_file(staging / layout.MANIFEST, [text])
+        _write_file(staging / layout.MANIFEST, text)
         commit(staging, final, disk, on_stage)
     except BaseException as error:
         # Also when Ctrl-C arrives in the middle. What cannot be removed is swept at the next start.
@@ -137,18 +139,13 @@ def _make_staging(root: Path, name: layout.Name) -> Path:
     raise AssertionError("count() does not end")
 
 
-def _write_file(path: Path, parts: Iterable[bytes | memoryview]) -> File:
-    """Write a new file and return what the manifest says about it; flushed later, with all the others."""
-    running = digest.start()
-    size_bytes = 0
+def _write_file(path: Path, text: bytes) -> File:
+    """Write a small file and return what the manifest says of it; flushed later, with all the others."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
-    with os.fdopen(descriptor, "wb", buffering=tensorfile.PIECE_BYTES) as file:
+    with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, FILE_MODE)
-        for part in parts:
-            running.update(part)
-            file.write(part)
-            size_bytes += len(part)
-    return File(size_bytes, digest.finish(running))
+        file.write(text)
+    return File(len(text), digest.of_bytes(text))
 
 
 def _manifest(identity: Identity, facts: Mapping[str, Any]) -> Manifest:
