@@ -305,12 +305,14 @@ class Shim:
             return now
         if isinstance(leave, LeaveBySignal):
             self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
+            self._store.close(for_now=True)
             self.detach()
             raise SystemExit(128 + leave.number)
         farewell = self._yielded(request, "exit", saved)
         self._leave_receipt(farewell)
         self._tell(farewell)
         self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        self._store.close(for_now=True)
         self.detach()
         raise SystemExit(EXIT_YIELDED)
 

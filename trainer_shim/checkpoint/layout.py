@@ -25,6 +25,7 @@ __all__ = [
     "aside_name",
     "doomed_name",
     "free_name",
+    "is_doomed",
     "is_leftover",
     "is_tensors",
     "parse_name",
@@ -39,6 +40,7 @@ LATEST = "latest"
 LOCK = ".lock"
 #: Ends the name of whatever may be removed at the next start.
 PARTIAL = ".partial"
+_DOOMED = f".removed{PARTIAL}"
 
 # ASCII digits only: `\d` would also take other scripts' digits.
 _NAME = re.compile(r"step-([0-9]{9,18})(?:\.([1-9][0-9]{0,5}))?")
@@ -84,7 +86,12 @@ def aside_name(name: str, taken: Collection[str]) -> str:
 
 def doomed_name(name: str) -> str:
     """What a checkpoint is called while it is being removed."""
-    return f"{name}.removed{PARTIAL}"
+    return f"{name}{_DOOMED}"
+
+
+def is_doomed(text: str) -> bool:
+    """Whether a checkpoint of that name is being removed."""
+    return text.endswith(_DOOMED) and is_leftover(text)
 
 
 def is_leftover(text: str) -> bool:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from trainer_shim.checkpoint import layout, reader, refusal, retention, writer
+from trainer_shim.checkpoint import layout, reader, recycle, refusal, retention, writer
 from trainer_shim.checkpoint.commit import (
     Disk,
     LocalDisk,
+    erase,
+    give_up,
     make_folder,
     point_latest,
-    remove,
     set_aside,
     sweep,
 )
@@ -55,6 +56,8 @@ class Store:
         self._keep_last = keep_last
         self._disk: Disk = LocalDisk() if disk is None else disk
         self._lock = FolderLock(self._root / layout.LOCK)
+        #: What is left of a checkpoint that was given up, for the next save to overwrite.
+        self._spare: Path | None = None
         #: What a person should hear, oldest first; whoever says it may clear the list.
         self.notices: list[Notice] = []
 
@@ -66,7 +69,11 @@ class Store:
             make_folder(self._root, self._disk)
             self._lock.give_back()
             self._lock.take()
-            leftovers = sweep(self._root)
+            self._spare = recycle.find(self._root)
+            if self._spare is not None:
+                # Whoever took its name away may have been killed before that was flushed.
+                self._disk.sync(self._root)
+            leftovers = sweep(self._root, self._spare)
         except OSError as error:
             self._lock.give_back()
             raise refusal.cannot("keep checkpoints", self._root, error) from error
@@ -74,8 +81,13 @@ class Store:
         for path, why in leftovers:
             self._tell(f"cannot remove the leftover `{path}`: {why.strerror}", "remove it by hand", path)
 
-    def close(self) -> None:
-        """Let other processes use the folder; may be repeated."""
+    def close(self, *, for_now: bool = False) -> None:
+        """Let other processes use the folder; may be repeated.
+
+        A run that goes on later keeps the room that its next save overwrites.
+        """
+        if not for_now and self._lock.is_held:
+            self._drop_spare()
         self._lock.give_back()
 
     def __enter__(self) -> Self:
@@ -107,7 +119,12 @@ class Store:
             name = layout.free_name(step, [str(name) for name in reader.visible(self._root)])
         except OSError as error:
             raise refusal.cannot(f"save step {step}", self._root, error) from error
-        saved = writer.write(draft, self._root, name, self._disk, on_stage)
+        spare, self._spare = self._spare, None
+        try:
+            saved = writer.write(draft, writer.Target(self._root, name, spare), self._disk, on_stage)
+        finally:
+            self._spare = spare
+            self._drop_spare()
         on_stage("removing old")
         self._tidy(saved, name)
         return saved
@@ -151,10 +168,20 @@ class Store:
             names = reader.visible(self._root)
             for verdict in retention.decide(names, saved=name, keep_last=self._keep_last):
                 if not verdict.stays:
-                    remove(self._root / str(verdict.name), self._disk)
+                    self._drop_spare()
+                    self._spare = give_up(self._root / str(verdict.name), self._disk)
         except OSError as error:
             text = f"cannot remove older checkpoints in `{self._root}`: {error.strerror}"
             self._tell(text, f"step {saved.step} is saved; look at the disk, it may fill up", self._root)
+
+    def _drop_spare(self) -> None:
+        """Remove what was kept for overwriting; what resists is swept at the next start."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            try:
+                erase(spare)
+            except OSError as error:
+                self._tell(f"cannot remove `{spare}`: {error.strerror}", "look at the disk", spare)
 
     def _put_aside(self, folder: Path, damage: Damaged) -> None:
         """Keep a damaged checkpoint where no reader takes it for one; a failed renaming stops nothing."""

@@ -21,14 +21,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from trainer_shim.checkpoint import digest, directwrite, layout, refusal, tensorfile, tree
+from trainer_shim.checkpoint import digest, directwrite, layout, recycle, refusal, tensorfile, tree
 from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
 from trainer_shim.checkpoint.environment import installed_packages, versions
 from trainer_shim.checkpoint.manifest import File, Manifest, render
 from trainer_shim.errors import CannotSave, CannotStore
 
-__all__ = ["Draft", "Identity", "Saved", "prepare", "write"]
+__all__ = ["Draft", "Identity", "Saved", "Target", "prepare", "write"]
 
 #: The facts that have a field of their own in the manifest.
 _NAMED_FACTS = frozenset({"incarnation", "world_size", "git_commit", "command", "labels", "preprocessing"})
@@ -57,6 +57,15 @@ class Identity(NamedTuple):
     epoch: int
 
 
+class Target(NamedTuple):
+    """Where a checkpoint goes."""
+
+    root: Path
+    name: layout.Name
+    #: What is left of an older one, to be overwritten.
+    spare: Path | None = None
+
+
 class Draft(NamedTuple):
     """A whole checkpoint in memory, before anything is written."""
 
@@ -82,19 +91,18 @@ def prepare(state: Mapping[str, Any], identity: Identity, facts: Mapping[str, An
     return Draft(manifest, texts, tensorfile.make_plan(blocks))
 
 
-def write(draft: Draft, root: Path, name: layout.Name, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
+def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
     """Make the draft durable under its name; raises CannotSave and leaves nothing behind."""
     began_s = time.monotonic()
+    root, name, spare = target
     final = root / str(name)
     staging: Path | None = None
     try:
-        _check_room(draft, root, disk)
+        _check_room(draft, target, disk)
         on_stage("writing")
         staging = _make_staging(root, name)
         files = {file: _write_file(staging / file, text) for file, text in draft.texts.items()}
-        tensors = layout.rank_tensors(0)
-        found = directwrite.write(staging / tensors, tensorfile.Image(draft.plan))
-        files[tensors] = File(draft.plan.size_bytes, found)
+        files[layout.rank_tensors(0)] = _write_tensors(staging / layout.rank_tensors(0), draft.plan, spare)
         text, own = render(msgspec.structs.replace(draft.manifest, files=files))
         _write_file(staging / layout.MANIFEST, text)
         commit(staging, final, disk, on_stage)
@@ -111,10 +119,13 @@ def write(draft: Draft, root: Path, name: layout.Name, disk: Disk, on_stage: Cal
     return Saved(final, name.step, own, len(text) + draft.size_bytes, time.monotonic() - began_s)
 
 
-def _check_room(draft: Draft, root: Path, disk: Disk) -> None:
+def _check_room(draft: Draft, target: Target, disk: Disk) -> None:
     """Raise CannotSave where the checkpoint would not fit."""
+    root, _, spare = target
     free = disk.free(root)
     need_bytes = draft.size_bytes + draft.size_bytes // 64 + _MARGIN_BYTES
+    if spare is not None:
+        need_bytes -= min(recycle.size(spare, layout.rank_tensors(0)), draft.plan.size_bytes)
     if free.size_bytes < need_bytes:
         raise refusal.no_room(draft.manifest.step, root, need_bytes=need_bytes, free_bytes=free.size_bytes)
     if free.num_files is not None and free.num_files < _MARGIN_FILES:
@@ -122,6 +133,13 @@ def _check_room(draft: Draft, root: Path, disk: Disk) -> None:
             f"cannot save step {draft.manifest.step} in `{root}`: the file system has no room for more files",
             hint="remove files there (`df -i` counts them); the older checkpoints are untouched",
         )
+
+
+def _write_tensors(path: Path, plan: tensorfile.Plan, spare: Path | None) -> File:
+    """Write a tensor file, over one of the spare folder if there is one; flushed later."""
+    if spare is not None:
+        recycle.take(spare, path.name, path)
+    return File(plan.size_bytes, directwrite.write(path, tensorfile.Image(plan)))
 
 
 def _make_staging(root: Path, name: layout.Name) -> Path:
