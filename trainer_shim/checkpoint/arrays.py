@@ -62,6 +62,7 @@ class Leaf:
     shape: tuple[int, ...]
     fetch: Callable[[int, int], memoryview]
     is_costly: bool = False
+    stamp: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,9 @@ def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
                 f"cannot read a tensor of shape {list(shape)} from {tensor.device}: {error}"
             ) from error
 
-    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch, is_costly=flat is None)
+    # Tensors made for inference have no counter.
+    stamp = None if tensor.is_inference() else (view, tensor._version)  # noqa: SLF001  # torch documents it.
+    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch, flat is None, stamp)
 
 
 def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:

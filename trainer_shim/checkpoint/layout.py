@@ -30,6 +30,7 @@ __all__ = [
     "is_tensors",
     "parse_name",
     "rank_json",
+    "rank_still",
     "rank_tensors",
 ]
 
@@ -102,6 +103,11 @@ def is_leftover(text: str) -> bool:
 def rank_tensors(rank: int) -> str:
     """The file with a rank's tensors."""
     return f"rank-{rank:05d}.safetensors"
+
+
+def rank_still(rank: int) -> str:
+    """The file with those tensors of a rank that do not change, if they have one of their own."""
+    return f"rank-{rank:05d}.still.safetensors"
 
 
 def is_tensors(file_name: str) -> bool:

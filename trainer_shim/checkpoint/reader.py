@@ -32,6 +32,8 @@ __all__ = ["Loaded", "load", "visible"]
 
 #: A skeleton holds no tensors; a larger one is a mistake or an attack.
 _MAX_SKELETON_BYTES = 1 << 30
+#: In the order of reading: the second is optional.
+_TENSOR_FILES = (layout.rank_tensors(0), layout.rank_still(0))
 #: Large enough that the system calls do not show.
 _PIECE_BYTES = 1 << 20
 # The rest (no rights, no descriptors, a stale mount) says nothing about the checkpoint.
@@ -49,6 +51,8 @@ class Loaded:
     manifest: Manifest
     #: The same as `Saved.digest` of the save that wrote it.
     digest: str
+    #: Names of the tensors that stand in the file of those that do not change.
+    still: frozenset[str]
 
 
 def visible(root: Path) -> list[layout.Name]:
@@ -62,9 +66,9 @@ def load(folder: Path) -> Loaded:
         with _opened_folder(folder) as at:
             manifest, own = parse(_manifest_text(at))
             _check_manifest(manifest, folder.name)
-            for name in manifest.files.keys() - {layout.rank_json(0), layout.rank_tensors(0)}:
+            for name in manifest.files.keys() - {layout.rank_json(0), *_TENSOR_FILES}:
                 _verify(at, name, manifest.files[name])
-            state = _read_state(at, manifest)
+            state, still = _read_state(at, manifest)
     except OSError as error:
         reason = f"cannot read the checkpoint `{folder}`: {error.strerror}"
         if error.errno in _DAMAGE:
@@ -72,7 +76,7 @@ def load(folder: Path) -> Loaded:
         raise CannotRestore(reason, hint="look at owner and mode of its files, and at the disk") from error
     except Damaged as error:
         raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
-    return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own)
+    return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own, still)
 
 
 def _reason(error: Damaged) -> str:
@@ -93,25 +97,32 @@ def _check_manifest(manifest: Manifest, folder_name: str) -> None:
             raise Damaged(f"cannot use the manifest: `{file}` has the digest `{entry.digest[:40]}`")
 
 
-def _read_state(at: int, manifest: Manifest) -> dict[str, Any]:
-    """The state tree of this rank."""
-    text_file, tensor_file = layout.rank_json(0), layout.rank_tensors(0)
+def _read_state(at: int, manifest: Manifest) -> tuple[dict[str, Any], frozenset[str]]:
+    """The state tree of this rank, and which tensors of it do not change."""
+    text_file = layout.rank_json(0)
     if manifest.files[text_file].size_bytes > _MAX_SKELETON_BYTES:
         raise Damaged(f"cannot use `{text_file}`: it is larger than any state")
     skeleton = tree.parse(_verify(at, text_file, manifest.files[text_file], keep=True))
-    values = _read_values(at, tensor_file, manifest.files[tensor_file], tree.block_nodes(skeleton))
+    nodes, values = tree.block_nodes(skeleton), dict[str, Any]()
+    for file in _TENSOR_FILES:
+        still = frozenset(nodes.keys() - values.keys())
+        if file in manifest.files:
+            _read_values(at, file, manifest.files[file], nodes, values)
+    if values.keys() != nodes.keys():
+        raise Damaged(f"cannot use `{text_file}`: its state has other tensors than the tensor files")
     state = tree.decode(skeleton, values)
     if not isinstance(state, dict):
         raise Damaged(f"cannot use `{text_file}`: its root is not a map")
-    return state
+    return state, still
 
 
-def _read_values(at: int, file_name: str, file: File, nodes: dict[str, tree.Node]) -> dict[str, Any]:
-    """The value of every block, verified."""
-    values: dict[str, Any] = {}
+def _read_values(
+    at: int, file_name: str, file: File, nodes: dict[str, tree.Node], values: dict[str, Any]
+) -> None:
+    """Add the value of every block of a file, verified."""
     with _opened(at, file_name, file.size_bytes) as source:
         begin, entries = tensorfile.read_header(source, file.size_bytes)
-        if entries.keys() != nodes.keys():
+        if entries.keys() - nodes.keys() or entries.keys() & values.keys():
             raise Damaged(f"cannot use `{file_name}`: it holds other tensors than the state says")
         places: list[tuple[int, memoryview]] = []
         try:
@@ -123,7 +134,6 @@ def _read_values(at: int, file_name: str, file: File, nodes: dict[str, tree.Node
         except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise Damaged(f"cannot use `{file_name}`: {type(error).__name__}: {error}") from error
         _compare(file_name, file, directread.read(source.fileno(), file.size_bytes, places))
-    return values
 
 
 def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:

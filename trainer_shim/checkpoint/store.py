@@ -25,6 +25,7 @@ from trainer_shim.checkpoint.environment import installed_packages
 from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
+from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.checkpoint.writer import Saved
 from trainer_shim.errors import CannotRestore, CannotSave, Damaged
 
@@ -58,6 +59,7 @@ class Store:
         self._lock = FolderLock(self._root / layout.LOCK)
         #: What is left of a checkpoint that was given up, for the next save to overwrite.
         self._spare: Path | None = None
+        self._guesses = Guesses()
         #: What a person should hear, oldest first; whoever says it may clear the list.
         self.notices: list[Notice] = []
 
@@ -114,17 +116,19 @@ class Store:
         """
         self._check_open()
         on_stage("checking")
-        draft = writer.prepare(state, writer.Identity(self._job, step, epoch), facts)
+        draft = writer.prepare(state, writer.Identity(self._job, step, epoch), facts, self._guesses)
         try:
             name = layout.free_name(step, [str(name) for name in reader.visible(self._root)])
         except OSError as error:
             raise refusal.cannot(f"save step {step}", self._root, error) from error
         spare, self._spare = self._spare, None
         try:
-            saved = writer.write(draft, writer.Target(self._root, name, spare), self._disk, on_stage)
+            target = writer.Target(self._root, name, spare, self._guesses.last)
+            saved = writer.write(draft, target, self._disk, on_stage)
         finally:
             self._spare = spare
             self._drop_spare()
+        self._guesses.learn(saved.still)
         on_stage("removing old")
         self._tidy(saved, name)
         return saved
@@ -148,9 +152,12 @@ class Store:
         for name in names:
             folder = self._root / str(name)
             try:
-                return reader.load(folder)
+                loaded = reader.load(folder)
             except Damaged as error:
                 self._put_aside(folder, error)
+            else:
+                self._guesses.learn(_still_file(loaded))
+                return loaded
         return None
 
     def _check_open(self) -> None:
@@ -197,3 +204,11 @@ class Store:
 
     def _tell(self, text: str, hint: str, path: Path) -> None:
         self.notices.append(Notice(text, hint, path))
+
+
+def _still_file(loaded: Loaded) -> StillFile | None:
+    """What the first save after a restore may link: it was verified just now."""
+    name = layout.rank_still(0)
+    if name not in loaded.manifest.files:
+        return None
+    return StillFile(loaded.path / name, loaded.manifest.files[name], loaded.still)

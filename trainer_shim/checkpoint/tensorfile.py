@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from threading import Lock
@@ -65,6 +65,8 @@ class Block:
     fetch: Callable[[int, int], memoryview]
     #: Each call rearranges the whole block, so it is called once and the result kept while it is needed.
     is_costly: bool = False
+    #: Differs when the bytes may differ from those at another time; None: nobody can say.
+    stamp: Hashable = None
 
     @property
     def size_bytes(self) -> int:

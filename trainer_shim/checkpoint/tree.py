@@ -178,7 +178,7 @@ class _Encoder:
                 name = f"{path}#{again}"
             self._names.add(name)
             self._stored[leaf.identity] = name
-            self.blocks.append(Block(name, leaf.dtype, leaf.shape, leaf.fetch, leaf.is_costly))
+            self.blocks.append(Block(name, leaf.dtype, leaf.shape, leaf.fetch, leaf.is_costly, leaf.stamp))
         return name
 
     @contextmanager

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -26,6 +27,7 @@ from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
 from trainer_shim.checkpoint.environment import installed_packages, versions
 from trainer_shim.checkpoint.manifest import File, Manifest, render
+from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.errors import CannotSave, CannotStore
 
 __all__ = ["Draft", "Identity", "Saved", "Target", "prepare", "write"]
@@ -47,6 +49,8 @@ class Saved:
     digest: str
     size_bytes: int
     took_s: float
+    #: What the next save may link.
+    still: StillFile | None = field(default=None, compare=False)
 
 
 class Identity(NamedTuple):
@@ -64,6 +68,8 @@ class Target(NamedTuple):
     name: layout.Name
     #: What is left of an older one, to be overwritten.
     spare: Path | None = None
+    #: What may be linked from the one before.
+    still: StillFile | None = None
 
 
 class Draft(NamedTuple):
@@ -71,15 +77,18 @@ class Draft(NamedTuple):
 
     manifest: Manifest
     texts: dict[str, bytes]
-    plan: tensorfile.Plan
+    #: By file name.
+    plans: dict[str, tensorfile.Plan]
 
     @property
     def size_bytes(self) -> int:
         """What the files take, all but the manifest."""
-        return self.plan.size_bytes + sum(map(len, self.texts.values()))
+        return sum(plan.size_bytes for plan in self.plans.values()) + sum(map(len, self.texts.values()))
 
 
-def prepare(state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any]) -> Draft:
+def prepare(
+    state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any], guesses: Guesses
+) -> Draft:
     """Everything that can be refused is refused here; raises CannotStore."""
     skeleton, blocks = tree.encode(state)
     settle()
@@ -88,21 +97,27 @@ def prepare(state: Mapping[str, Any], identity: Identity, facts: Mapping[str, An
         texts[layout.PREPROCESSING] = _document(facts["preprocessing"], "facts.preprocessing")
     manifest = _manifest(identity, facts)
     render(manifest)  # Too long, or not JSON: better now than after the tensors.
-    return Draft(manifest, texts, tensorfile.make_plan(blocks))
+    changing, still = guesses.split(blocks)
+    plans = {layout.rank_tensors(0): tensorfile.make_plan(changing)}
+    if still:
+        plans[layout.rank_still(0)] = tensorfile.make_plan(still)
+    return Draft(manifest, texts, plans)
 
 
 def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
     """Make the draft durable under its name; raises CannotSave and leaves nothing behind."""
     began_s = time.monotonic()
-    root, name, spare = target
+    root, name = target.root, target.name
     final = root / str(name)
     staging: Path | None = None
     try:
-        _check_room(draft, target, disk)
+        links = _links(draft, target)
+        _check_room(draft, target, links, disk)
         on_stage("writing")
         staging = _make_staging(root, name)
         files = {file: _write_file(staging / file, text) for file, text in draft.texts.items()}
-        files[layout.rank_tensors(0)] = _write_tensors(staging / layout.rank_tensors(0), draft.plan, spare)
+        for file, plan in draft.plans.items():
+            files[file] = _write_tensors(staging / file, plan, target, links)
         text, own = render(msgspec.structs.replace(draft.manifest, files=files))
         _write_file(staging / layout.MANIFEST, text)
         commit(staging, final, disk, on_stage)
@@ -116,16 +131,22 @@ def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], No
             hint = "the older checkpoints are untouched; free some memory"
             raise CannotSave(f"cannot save step {name.step}: out of memory", hint=hint) from error
         raise
-    return Saved(final, name.step, own, len(text) + draft.size_bytes, time.monotonic() - began_s)
+    took_s = time.monotonic() - began_s
+    return Saved(
+        final, name.step, own, len(text) + draft.size_bytes, took_s, _still_file(final, files, draft)
+    )
 
 
-def _check_room(draft: Draft, target: Target, disk: Disk) -> None:
+def _check_room(draft: Draft, target: Target, links: Collection[str], disk: Disk) -> None:
     """Raise CannotSave where the checkpoint would not fit."""
-    root, _, spare = target
+    root = target.root
     free = disk.free(root)
     need_bytes = draft.size_bytes + draft.size_bytes // 64 + _MARGIN_BYTES
-    if spare is not None:
-        need_bytes -= min(recycle.size(spare, layout.rank_tensors(0)), draft.plan.size_bytes)
+    for file, plan in draft.plans.items():
+        if file in links:
+            need_bytes -= plan.size_bytes
+        elif target.spare is not None:
+            need_bytes -= min(recycle.size(target.spare, file), plan.size_bytes)
     if free.size_bytes < need_bytes:
         raise refusal.no_room(draft.manifest.step, root, need_bytes=need_bytes, free_bytes=free.size_bytes)
     if free.num_files is not None and free.num_files < _MARGIN_FILES:
@@ -135,11 +156,46 @@ def _check_room(draft: Draft, target: Target, disk: Disk) -> None:
         )
 
 
-def _write_tensors(path: Path, plan: tensorfile.Plan, spare: Path | None) -> File:
-    """Write a tensor file, over one of the spare folder if there is one; flushed later."""
-    if spare is not None:
-        recycle.take(spare, path.name, path)
+def _links(draft: Draft, target: Target) -> dict[str, StillFile]:
+    """The tensor files that would be the same as before, byte for byte."""
+    name, before = layout.rank_still(0), target.still
+    plan = draft.plans.get(name)
+    if plan is None or before is None or plan.size_bytes != before.file.size_bytes:
+        return {}
+    if before.names != {block.name for block in plan.blocks}:
+        return {}
+    found = directwrite.digest_of(tensorfile.Image(plan))
+    return {name: before} if found == before.file.digest else {}
+
+
+def _still_file(folder: Path, files: dict[str, File], draft: Draft) -> StillFile | None:
+    """What a later save may link."""
+    name = layout.rank_still(0)
+    if name not in files:
+        return None
+    return StillFile(folder / name, files[name], frozenset(block.name for block in draft.plans[name].blocks))
+
+
+def _write_tensors(path: Path, plan: tensorfile.Plan, target: Target, links: dict[str, StillFile]) -> File:
+    """Link a tensor file, or write it over one of the spare folder if there is one; flushed later."""
+    same = links.get(path.name)
+    if same is not None and _link(same, path):
+        return same.file
+    if target.spare is not None:
+        recycle.take(target.spare, path.name, path)
     return File(plan.size_bytes, directwrite.write(path, tensorfile.Image(plan)))
+
+
+def _link(same: StillFile, path: Path) -> bool:
+    """Give the file a second name; False where that cannot be had, and it has to be written."""
+    try:
+        there = same.path.lstat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size != same.file.size_bytes:
+            return False
+        path.hardlink_to(same.path)
+    except OSError:  # A file system without links, or too many of them.
+        return False
+    return True
 
 
 def _make_staging(root: Path, name: layout.Name) -> Path:
