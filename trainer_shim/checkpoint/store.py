@@ -39,7 +39,7 @@ def _ignore(stage: str) -> None:
 class Store:
     """The durable checkpoints of one rank in one folder.
 
-    Called from one thread, the one that trains. Between `open()` and
+    Called from one thread at a time. Between `open()` and
     `close()` no other process can open the folder; a forked child of this
     process cannot use the store. An error leaves the store usable: a save
     that failed may be tried again at the next step.
@@ -114,9 +114,20 @@ class Store:
         `removing old`, each when it begins. A second save of one step becomes
         visible beside the first, which then is removed.
         """
-        self._check_open()
         on_stage("checking")
-        draft = writer.prepare(state, writer.Identity(self._job, step, epoch), facts, self._guesses)
+        return self.write(self.prepare(state, step=step, epoch=epoch, facts=facts), on_stage=on_stage)
+
+    def prepare(
+        self, state: Mapping[str, Any], *, step: int, epoch: int, facts: Mapping[str, Any]
+    ) -> writer.Draft:
+        """The first half of a save: what is to be written, still in the memory of the state."""
+        self._check_open()
+        return writer.prepare(state, writer.Identity(self._job, step, epoch), facts, self._guesses)
+
+    def write(self, draft: writer.Draft, *, on_stage: Callable[[str], None] = _ignore) -> Saved:
+        """The second half, as `save`; in any thread, while no other uses the store."""
+        self._check_open()
+        step = draft.manifest.step
         try:
             name = layout.free_name(step, [str(name) for name in reader.visible(self._root)])
         except OSError as error:

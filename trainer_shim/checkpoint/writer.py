@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -79,6 +80,12 @@ class Draft(NamedTuple):
     texts: dict[str, bytes]
     #: By file name.
     plans: dict[str, tensorfile.Plan]
+    #: The bytes of the tensor files where they were copied already.
+    staged: Mapping[str, directwrite.Source] = MappingProxyType({})
+
+    def source(self, file_name: str) -> directwrite.Source:
+        """The bytes of a tensor file, to be read once."""
+        return self.staged.get(file_name) or tensorfile.Image(self.plans[file_name])
 
     @property
     def size_bytes(self) -> int:
@@ -116,8 +123,8 @@ def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], No
         on_stage("writing")
         staging = _make_staging(root, name)
         files = {file: _write_file(staging / file, text) for file, text in draft.texts.items()}
-        for file, plan in draft.plans.items():
-            files[file] = _write_tensors(staging / file, plan, target, links)
+        for file in draft.plans:
+            files[file] = _write_tensors(staging / file, draft.source(file), target, links)
         text, own = render(msgspec.structs.replace(draft.manifest, files=files))
         _write_file(staging / layout.MANIFEST, text)
         commit(staging, final, disk, on_stage)
@@ -164,7 +171,7 @@ def _links(draft: Draft, target: Target) -> dict[str, StillFile]:
         return {}
     if before.names != {block.name for block in plan.blocks}:
         return {}
-    found = directwrite.digest_of(tensorfile.Image(plan))
+    found = directwrite.digest_of(draft.source(name))
     return {name: before} if found == before.file.digest else {}
 
 
@@ -176,14 +183,16 @@ def _still_file(folder: Path, files: dict[str, File], draft: Draft) -> StillFile
     return StillFile(folder / name, files[name], frozenset(block.name for block in draft.plans[name].blocks))
 
 
-def _write_tensors(path: Path, plan: tensorfile.Plan, target: Target, links: dict[str, StillFile]) -> File:
+def _write_tensors(
+    path: Path, source: directwrite.Source, target: Target, links: dict[str, StillFile]
+) -> File:
     """Link a tensor file, or write it over one of the spare folder if there is one; flushed later."""
     same = links.get(path.name)
     if same is not None and _link(same, path):
         return same.file
     if target.spare is not None:
         recycle.take(target.spare, path.name, path)
-    return File(plan.size_bytes, directwrite.write(path, tensorfile.Image(plan)))
+    return File(source.size_bytes, directwrite.write(path, source))
 
 
 def _link(same: StillFile, path: Path) -> bool:
