@@ -49,7 +49,7 @@ class Line:
 
 
 class SlowDisk(LocalDisk):
-    """Flushes nothing until it is let."""
+    """Does not answer until it is let, not even how full it is."""
 
     def __init__(self) -> None:
         self.began, self.may_go_on = threading.Event(), threading.Event()
@@ -58,6 +58,11 @@ class SlowDisk(LocalDisk):
         self.began.set()
         assert self.may_go_on.wait(GUARD_S)
         super().sync(path)
+
+    def free(self, path):
+        self.began.set()
+        assert self.may_go_on.wait(GUARD_S)
+        return super().free(path)
 
 
 @pytest.fixture

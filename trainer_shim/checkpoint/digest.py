@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import xxhash
@@ -67,9 +67,12 @@ def finish(running: Running) -> str:
     return f"{name}:{running.hexdigest()}"
 
 
-def of_chunk(data: memoryview) -> bytes:
+def of_chunk(pieces: Iterable[memoryview]) -> bytes:
     """The digest of one chunk; gives other threads the interpreter meanwhile."""
-    return xxhash.xxh3_128_digest(data)
+    running = xxhash.xxh3_128()
+    for piece in pieces:
+        running.update(piece)
+    return running.digest()
 
 
 def combine(chunks: Sequence[bytes]) -> str:

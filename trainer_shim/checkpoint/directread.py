@@ -33,7 +33,7 @@ def read(descriptor: int, size_bytes: int, places: Sequence[tuple[int, memoryvie
 
     def work(chunk: Chunk, buffer: memoryview) -> None:
         _fill(descriptor, chunk, buffer)
-        digests[chunk.number] = digest.of_chunk(buffer[: chunk.end - chunk.begin])
+        digests[chunk.number] = digest.of_chunk([buffer[: chunk.end - chunk.begin]])
         for begin, memory in parts[max(0, bisect_right(begins, chunk.begin) - 1) :]:
             if begin >= chunk.end:
                 break

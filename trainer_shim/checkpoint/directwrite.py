@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,9 @@ class Source(Protocol):
     def chunk(self, chunk: Chunk, buffer: memoryview) -> memoryview:
         """Return the chunk's bytes, in `buffer` or elsewhere in whole pages; what pads them means nothing."""
 
+    def pieces(self, chunk: Chunk) -> Iterable[memoryview]:
+        """Return the chunk's bytes where they are, for somebody who only looks at them."""
+
 
 def write(path: Path, source: Source) -> str:
     """Fill `path` and return its digest; a file that is there is overwritten, blocks and all."""
@@ -53,7 +57,7 @@ def write(path: Path, source: Source) -> str:
 def digest_of(source: Source) -> str:
     """The digest that a file of these bytes would have."""
     digests = _Digests(source)
-    each_chunk(source.size_bytes, lambda chunk, buffer: digests.add(chunk, source.chunk(chunk, buffer)))
+    each_chunk(source.size_bytes, lambda chunk, _: digests.add(chunk, source.pieces(chunk)))
     return digests.combined()
 
 
@@ -63,8 +67,8 @@ class _Digests:
     def __init__(self, source: Source) -> None:
         self._chunks = [b""] * -(-source.size_bytes // digest.CHUNK_BYTES)
 
-    def add(self, chunk: Chunk, pages: memoryview) -> None:
-        self._chunks[chunk.number] = digest.of_chunk(pages[: chunk.end - chunk.begin])
+    def add(self, chunk: Chunk, pieces: Iterable[memoryview]) -> None:
+        self._chunks[chunk.number] = digest.of_chunk(pieces)
 
     def combined(self) -> str:
         return digest.combine(self._chunks)
@@ -77,7 +81,7 @@ def _write_chunks(descriptor: int, source: Source) -> str:
     def work(chunk: Chunk, buffer: memoryview) -> None:
         pages = source.chunk(chunk, buffer)
         # Before the disk: the bytes are in the processor's cache now.
-        digests.add(chunk, pages)
+        digests.add(chunk, [pages[: chunk.end - chunk.begin]])
         at, end = chunk.begin, chunk.begin + padded(chunk.end - chunk.begin)
         while at < end:
             left = pages[at - chunk.begin : end - chunk.begin]

@@ -63,6 +63,9 @@ class _Staged:
         del buffer  # The bytes are in whole pages here already.
         return self._memory[chunk.begin : chunk.begin + padded(chunk.end - chunk.begin)]
 
+    def pieces(self, chunk: Chunk) -> list[memoryview]:
+        return [self._memory[chunk.begin : chunk.end]]
+
 
 def _filler(image: Image, memory: memoryview) -> Callable[[Chunk, memoryview], None]:
     def work(chunk: Chunk, _: memoryview) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from threading import Lock
@@ -134,14 +134,20 @@ class Image:
 
     def chunk(self, chunk: Chunk, buffer: memoryview) -> memoryview:
         """Gather the chunk's bytes in `buffer`."""
+        at = 0
+        for memory in self.pieces(chunk):
+            copy(buffer[at : at + memory.nbytes], memory)
+            at += memory.nbytes
+        return buffer
+
+    def pieces(self, chunk: Chunk) -> Iterator[memoryview]:
+        """The chunk's bytes where they are, in their order."""
         for index in range(bisect_right(self._begins, chunk.begin) - 1, len(self._parts)):
             part, offset = self._parts[index], self._begins[index]
             if offset >= chunk.end:
                 break
             begin, end = max(chunk.begin, offset), min(chunk.end, offset + part.size_bytes)
-            memory = part.fetch(begin - offset, end - offset)
-            copy(buffer[begin - chunk.begin : end - chunk.begin], memory)
-        return buffer
+            yield part.fetch(begin - offset, end - offset)
 
 
 class _Kept:

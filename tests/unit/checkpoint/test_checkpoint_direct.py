@@ -30,6 +30,9 @@ class Memory:
         buffer[: chunk.end - chunk.begin] = self.data[chunk.begin : chunk.end]
         return buffer
 
+    def pieces(self, chunk):
+        return [memoryview(self.data)[chunk.begin : chunk.end]]
+
 
 @pytest.fixture(params=["here", "tmpfs", "ext4", "refuses"])
 def folder(request, tmp_path, monkeypatch):
@@ -72,7 +75,7 @@ def fcntl_flags(descriptor):
 
 def digest_of(data):
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
-    return digest.combine([digest.of_chunk(memoryview(chunk)) for chunk in chunks])
+    return digest.combine([digest.of_chunk([memoryview(chunk)]) for chunk in chunks])
 
 
 @pytest.mark.parametrize("size_bytes", SIZES)
