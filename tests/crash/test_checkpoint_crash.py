@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 
 import pytest
 
-from tests.fakes.disk import FailingDisk, LossyDisk, MeasuredDisk, PowerCut, Survives
+from tests.fakes.disk import FailingCalls, FailingDisk, LossyDisk, MeasuredDisk, PowerCut, Survives
 from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.reader import load, visible
 from trainer_shim.errors import CannotSave
@@ -91,6 +91,30 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_older_checkpoint_and_the_sto
             store.save({"note": 3}, step=2, epoch=0, facts={})
             assert 3 == store.newest().state["note"]
             assert [] == [notice for notice in store.notices if "cannot use" in notice.text]
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_whichever_call_fails_the_newest_promise_holds_and_the_store_stays_usable(tmp_path, code, for_ever):
+    """
+    Not only flushing and renaming may fail: making, opening, cutting, linking
+    and removing may, in a save that overwrites a retired checkpoint as well.
+    """
+    fail_at, num_calls = 0, 1
+    while fail_at < num_calls:
+        root = tmp_path / str(fail_at)
+        with Store(root, job="j", keep_last=1) as store:
+            for step in (1, 2, 3):
+                store.save({"step": step, "long": bytes(9000)}, step=step, epoch=0, facts={})
+            with FailingCalls(root, code, fail_at, for_ever=for_ever) as calls, suppress(CannotSave):
+                store.save({"step": 4, "long": bytes(9000)}, step=4, epoch=0, facts={})
+            num_calls = calls.num_calls
+            assert store.newest().step in (3, 4)
+            store.save({"step": 5}, step=5, epoch=0, facts={})
+            assert 5 == store.newest().step
+            assert [] == [notice for notice in store.notices if "cannot use" in notice.text]
+        fail_at += 1
+    assert fail_at >= 15
 
 
 TRAIN = """

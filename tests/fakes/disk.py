@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import Any, Self
 
 from trainer_shim.checkpoint.commit import Free, LocalDisk
 
@@ -76,11 +77,7 @@ class LossyDisk(LocalDisk):
 
     def audited(self, event: str, args: tuple[object, ...]) -> None:
         """Python is about to do something to some file."""
-        if self._is_busy or self._image is not None or event not in _CHANGES:
-            return
-        if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
-            return
-        if isinstance(args[0], int) or str(self._root) in os.fsdecode(args[0]):
+        if not self._is_busy and self._image is None and _is_change(event, args, self._root):
             self._call()
 
     def _call(self) -> None:
@@ -150,7 +147,15 @@ _CHANGES = {
     "open", "os.rename", "os.remove", "os.rmdir", "os.mkdir",
     "os.chmod", "os.truncate", "os.link",
 }  # fmt: skip
-_watching: list[LossyDisk] = []
+_watching: list[LossyDisk | FailingCalls] = []
+
+
+def _is_change(event: str, args: tuple[Any, ...], root: Path) -> bool:
+    if event not in _CHANGES:
+        return False
+    if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
+        return False
+    return isinstance(args[0], int) or str(root) in os.fsdecode(args[0])
 
 
 @cache
@@ -159,9 +164,33 @@ def _install() -> None:
     sys.addaudithook(lambda event, args: _watching[-1].audited(event, args) if _watching else None)
 
 
-def _watch(disk: LossyDisk | None) -> None:
+def _watch(disk: LossyDisk | FailingCalls | None) -> None:
     _install()
     _watching[:] = [] if disk is None else [disk]
+
+
+class FailingCalls:
+    """Inside, the call number `fail_at` that would change something below `root` fails."""
+
+    def __init__(self, root: Path, errno: int, fail_at: int, *, for_ever: bool) -> None:
+        self.num_calls = 0
+        self._root, self._errno, self._fail_at, self._for_ever = root, errno, fail_at, for_ever
+
+    def audited(self, event: str, args: tuple[object, ...]) -> None:
+        """Python is about to do something to some file."""
+        if not _is_change(event, args, self._root):
+            return
+        self.num_calls += 1
+        at = self.num_calls - 1
+        if at == self._fail_at or (self._for_ever and at > self._fail_at):
+            raise OSError(self._errno, os.strerror(self._errno), "injected")
+
+    def __enter__(self) -> Self:
+        _watch(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _watch(None)
 
 
 class FailingDisk(LocalDisk):
