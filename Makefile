@@ -3,7 +3,7 @@
 PYTHON ?= $(shell if python3.11 -c '' 2>/dev/null; then echo python3.11; else echo python3; fi)
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 
@@ -27,8 +27,8 @@ check: .venv/.dev  ## run format, lint, types and floors
 soak: .venv/.dev  ## run the long fault-injection tests
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
-bench: .venv/.dev  ## run all benchmarks
-	@set -e; for file in benchmarks/[!_]*.py; do echo "$$file"; $(BIN)/python "$$file"; done
+bench: .venv/.dev  ## run the benchmarks, or those in BENCHMARKS=...
+	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 clean:  ## remove .venv and all that was made here
 	@rm -rf .venv .bench .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist

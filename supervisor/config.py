@@ -10,6 +10,7 @@ one: a typo must never leave a default silently in force.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -89,13 +90,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path) -> Config:
     """Return the settings of a file, or the defaults when there is none; raises ConfigError."""
-    return read_toml(path, Config) if path.exists() else Config()
+    return read_toml(path, Config)[0] if path.exists() else Config()
 
 
-def read_toml(path: Path, kind: type[T]) -> T:
-    """Return a file's contents as a struct; every way in which it can be wrong is a ConfigError."""
+def read_toml(path: Path, kind: type[T]) -> tuple[T, str]:
+    """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        data = tomllib.loads(raw.decode("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read `{path}`: {error.strerror}", hint="check that the file is there and readable"
@@ -107,7 +109,7 @@ def read_toml(path: Path, kind: type[T]) -> T:
         ) from error
     _refuse_unknown(path, data, kind, "")
     try:
-        return msgspec.convert(data, kind, strict=True)
+        return msgspec.convert(data, kind, strict=True), hashlib.sha256(raw).hexdigest()
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$")
         key = where.rstrip("`").lstrip(".") or "the file"

@@ -13,6 +13,7 @@ that batch is safe. So a crash at any point forgets only what nobody was told.
 from __future__ import annotations
 
 import os
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from supervisor.paths import Paths
 from supervisor.ports import Batch, Clock, Ended, Journal, JournalRow, Launcher, LaunchSpec, Shims, Started
 
 __all__ = ["Engine", "World"]
+
+_STARTS = "starts."
 
 _SIGNALS = MappingProxyType({"TERM": 15, "KILL": 9})
 
@@ -80,7 +83,14 @@ class Engine:
         self._waiting: deque[tuple[Batch, list[Callable[[], None]]]] = deque()
         self._num_batches = 0
         self._next_seq = world.journal.last_seq() + 1
-        self._next_number = int(world.journal.facts().get("next_job_number", "1"))
+        facts = world.journal.facts()
+        self._next_number = int(facts.get("next_job_number", "1"))
+        #: Launches of removed jobs, by name: a run folder is never used a second time.
+        self._past_starts = {
+            name.removeprefix(_STARTS): int(value)
+            for name, value in facts.items()
+            if name.startswith(_STARTS)
+        }
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -91,13 +101,17 @@ class Engine:
 
     def submit(self, name: str | None, spec: JobSpec) -> Job:
         """Make a job; without a name it gets the next number, which is never used twice."""
+        folder = name or ""
         if name is None:
             name = self._next_name()
+            # A run without a name never goes on from the checkpoints of another, whoever numbered that.
+            folder = f"{name}-{uuid.uuid4().hex[:6]}"
         elif name in self._jobs:
             raise NameTaken(name, self._jobs[name].state)
         if not spec.checkpoints:
-            spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", name))  # noqa: PTH118  # pure
-        event = Submitted(spec=spec)
+            checkpoints = os.path.join(spec.cwd, "checkpoints", folder)  # noqa: PTH118  # pure
+            spec = replace(spec, checkpoints=checkpoints)
+        event = Submitted(spec=spec, incarnation=self._past_starts.get(name, 0))
         now = self._clock.now()
         job = core.create(name, event, now)
         self._record(job, event, now)
@@ -124,6 +138,8 @@ class Engine:
         self._rows.append(
             JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
         )
+        self._past_starts[name] = job.incarnation
+        self._facts[_STARTS + name] = str(job.incarnation)
         del self._jobs[name]
 
     def job(self, name: str) -> Job:
@@ -197,17 +213,13 @@ class Engine:
         run_dir = self._paths.incarnation_dir(job.name, job.incarnation)
         if self._launcher.adopt(job.name, job.incarnation, run_dir):
             return
-        if job.process is None and job.state in (State.STARTING, State.RESUMING):
-            # Journaled, but the daemon died before it launched: now is the time.
+        if job.process is None:
+            # Journaled, but perhaps not launched before the daemon died; or a keeper is on its way that
+            # cannot be seen yet. Launching again is safe, and whatever was asked since is told then.
             self._carry_out(Launch(job))
             return
-        never = job.process is None
-        error = "never started" if never else "exit status unknown: its run folder is gone"
-        # A job that was to pause or stop before it ever ran has nothing to lose.
-        self.observe(
-            job.name,
-            ProcessEnded(incarnation=job.incarnation, exit=Exit(error=error), yielded=never),
-        )
+        gone = Exit(error="exit status unknown: its run folder is gone")
+        self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=gone))
 
     # --- inside -------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def read_job_file(path: Path, base_env: Mapping[str, str]) -> JobSpec:
             f"cannot use `{path}`: `{path.stem}` is not a job name",
             hint="letters, digits, dot, dash and underscore; at most 64, the first a letter or digit",
         )
-    file = read_toml(path, JobFile)
+    file, digest = read_toml(path, JobFile)
     try:
         argv = shlex.split(file.command) if isinstance(file.command, str) else file.command
     except ValueError as error:
@@ -67,4 +67,5 @@ def read_job_file(path: Path, base_env: Mapping[str, str]) -> JobSpec:
         max_restarts=file.max_restarts,
         restart_delay_s=file.restart_delay_s,
         source=str(path),
+        source_digest=digest,
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from supervisor.config import Config, load
 from supervisor.core.events import JobEvent, SpecChanged
@@ -86,33 +87,30 @@ class Settings:
                 f"cannot use `{file}`: the name `{job.name}` is taken by a job that was started otherwise",
                 hint="rename the file",
             )
-        if _without_default(job.spec, spec) != spec:
-            self._engine.observe(job.name, SpecChanged(spec=_with_checkpoints(job.spec, spec)))
+        if job.spec.source_digest != spec.source_digest:
+            # Where it did not say where checkpoints go, they stay where they are.
+            kept = replace(spec, checkpoints=spec.checkpoints or job.spec.checkpoints)
+            self._engine.observe(job.name, SpecChanged(spec=kept))
 
 
 def _own_environment() -> dict[str, str]:
-    """The daemon's environment, as a base for jobs that no person's shell has started."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("TRAINING_SUPERVISOR_")}
+    """Return the daemon's environment, as a base for jobs that no person's shell has started.
+
+    Without what is ours, and without what is not UTF-8: the journal could not store it.
+    """
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("TRAINING_SUPERVISOR_") and _is_utf8(key + value)
+    }
 
 
-def _without_default(old: JobSpec, new: JobSpec) -> JobSpec:
-    """Return the old one as its file would say it, for comparing. Our own environment is no edit."""
-    from msgspec.structs import replace
-
-    return replace(
-        old, checkpoints=new.checkpoints or "", env=new.env if _same_file_env(old, new) else old.env
-    )
-
-
-def _same_file_env(old: JobSpec, new: JobSpec) -> bool:
-    base = _own_environment()
-    return all(old.env.get(key) == value for key, value in new.env.items() if base.get(key) != value)
-
-
-def _with_checkpoints(old: JobSpec, new: JobSpec) -> JobSpec:
-    from msgspec.structs import replace
-
-    return new if new.checkpoints else replace(new, checkpoints=old.checkpoints)
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _line(error: ConfigError) -> str:

@@ -1,23 +1,32 @@
 """The guest in a training process: two lines in a script make its run pausable.
 
-import trainer_shim
+::
 
-shim = trainer_shim.attach(model=model, optimizer=optimizer)
-for epoch in shim.epochs(10):
-    for batch in shim.batches(loader):
-        train_step(batch)
+    import trainer_shim
+
+    shim = trainer_shim.attach(model=model, optimizer=optimizer)
+    for epoch in shim.epochs(10):
+        for batch in shim.batches(loader):
+            train_step(batch)
+
+The names are loaded on use: the daemon and `supervisorctl` take the wire
+(`trainer_shim.protocol`) from here, and nothing else.
 """
 
-from trainer_shim.errors import (
-    CannotRestore,
-    CannotSave,
-    CannotStore,
-    Damaged,
-    FolderInUse,
-    NotSupported,
-    ShimError,
-)
-from trainer_shim.session import Shim, attach
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from trainer_shim.errors import (
+        CannotRestore,
+        CannotSave,
+        CannotStore,
+        Damaged,
+        FolderInUse,
+        NotSupported,
+        ShimError,
+    )
+    from trainer_shim.session import Shim, attach
 
 __all__ = [
     "CannotRestore",
@@ -30,3 +39,13 @@ __all__ = [
     "ShimError",
     "attach",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module `trainer_shim` has no attribute `{name}`")
+    from importlib import import_module
+
+    home = "session" if name in ("Shim", "attach") else "errors"
+    return getattr(import_module(f"trainer_shim.{home}"), name)

@@ -56,7 +56,7 @@ def merge(want: Want, command: Command) -> Want:
             # A request of the daemon is answered, so it goes before a bare signal.
             keep = isinstance(want.leave, Stop) and isinstance(command, LeaveBySignal)
             return want if keep else replace(want, leave=command)
-        case Checkpoint(request=request):
+        case Checkpoint(request=request):  # pragma: no branch  # there is no other command
             return want if request in want.saves else replace(want, saves=(*want.saves, request))
 
 

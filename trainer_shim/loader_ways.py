@@ -252,6 +252,7 @@ class Replayed(Way):
         #: Generators (by name) that the iterable drew from, and those that the training drew from.
         self._drawn: dict[str, set[str]] = {"loading": set(), "training": set()}
         self._seen: dict[str, Any] = {}
+        self._num_fetched = 0
         self._is_watched = not getattr(loader, "num_workers", 0)  # Workers have generators of their own.
         is_persistent = bool(getattr(loader, "persistent_workers", False))
         self._is_reused = bool(resume["reused"]) if resume else is_persistent and loader._iterator is not None
@@ -273,7 +274,9 @@ class Replayed(Way):
 
     def fetch(self) -> Any:
         """The next batch; notices who draws from which generator."""
-        if not self._is_watched or not self.is_exact:
+        self._num_fetched += 1
+        if not self._is_watched or not self.is_exact or not _is_looked_at(self._num_fetched):
+            self._seen = {}
             return next(self._iterator)
         before = rng.capture_cpu()
         if self._seen:
@@ -298,6 +301,13 @@ class Replayed(Way):
             self._doubt(f"loading and training draw from the same generator ({names}): give the data its own")
 
 
+def _is_looked_at(number: int) -> bool:
+    # A look costs some 100 us and who draws from what hardly changes: the first batches, then two in a row
+    # now and then, because the training is seen between two.
+    return number <= _LOOKS or number % _LOOKS < 2
+
+
+_LOOKS = 64
 _READS_AGAIN = "taking up this pass reads the batches before it again"
 
 

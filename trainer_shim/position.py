@@ -108,6 +108,14 @@ class Cursor:
         self._ended[number] = {**made.state_dict(), "ended": True}
         self._open = None
 
+    def notes(self) -> list[str]:
+        """Return what a person should know about taking up the pass that is being made."""
+        return self._open.notes if self._open is not None else []
+
+    def close(self) -> None:
+        """Let go of the loader: its workers end with the loop, not when this session is collected."""
+        self._open = None
+
     def _bring_back(self, loader: Any, number: int) -> bool:
         """Put what lives on between passes where the process before left it; once for each pass number."""
         if number not in self._from_before:

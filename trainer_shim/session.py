@@ -245,13 +245,13 @@ class Shim:
         if self._link is not None:
             self._link.close(wait_s=_LAST_WORDS_S)
             self._link = None
+        self._cursor.close()
         self._store.close()
         if _current is self:
             _current = None
 
     def _over(self, loader: Any, made: Pass) -> None:
-        for note in made.notes:
-            self._say(note)
+        self._say_notes()
         self._cursor.end(loader, made)
 
     # --- at a boundary ------------------------------------------------------------------------
@@ -399,12 +399,14 @@ class Shim:
 
     def _state(self) -> dict[str, Any]:
         """Everything that a run needs to go on exactly; the tensors are the live ones."""
-        return {
+        state = {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "rng": rng.capture(),
             "position": self._cursor.state_dict(),
             "extra": self.extra,
         }
+        self._say_notes()
+        return state
 
     # --- restoring ----------------------------------------------------------------------------
 
@@ -496,6 +498,11 @@ class Shim:
         if text not in self._said:
             self._said.add(text)
             print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _say_notes(self) -> None:
+        """Tell what is known to keep this run from going on exactly."""
+        for note in self._cursor.notes():
+            self._say(note)
 
     def _say_notices(self) -> None:
         for notice in self._store.notices:

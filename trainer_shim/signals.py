@@ -20,7 +20,9 @@ import mmap
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -57,7 +59,8 @@ class SignalWatch:
             if before in (signal.SIG_DFL, signal.default_int_handler):
                 self._previous[number] = before
                 signal.signal(number, self._handle)
-        os.register_at_fork(after_in_child=self.remove)
+        _INSTALLED.add(self)
+        _watch_forks()
 
     def remove(self) -> None:
         """Put back what was there before; from now on workers end as torch and multiprocessing ask them."""
@@ -82,6 +85,20 @@ class SignalWatch:
             # os.write: print() is not reentrant.
             os.write(2, _FIRST_INTERRUPT)
         self._on_leave(number)
+
+
+#: Weak, because a hook on fork stays for ever: it must not keep a session, and so a model, alive.
+_INSTALLED: weakref.WeakSet[SignalWatch] = weakref.WeakSet()
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_remove_all)
+
+
+def _remove_all() -> None:
+    for watch in list(_INSTALLED):
+        watch.remove()
 
 
 def shield_worker() -> None:

@@ -13,7 +13,7 @@ from supervisor.client import new_id
 from supervisor.errors import UsageError
 from trainer_shim import protocol
 
-__all__ = ["check_request", "find_command", "job_environment", "run_request"]
+__all__ = ["check_request", "earlier_checkpoints", "find_command", "job_environment", "run_request"]
 
 _OWN: str = "TRAINING_SUPERVISOR_"
 
@@ -37,6 +37,15 @@ def run_request(
     )
     check_request(request)
     return request
+
+
+def earlier_checkpoints(request: protocol.RunRequest) -> Path | None:
+    """Return the folder from which this run would go on, if there is something in it."""
+    if not request.checkpoints and request.name is None:
+        # A run without a name gets a folder of its own.
+        return None
+    folder = Path(request.checkpoints or Path(request.cwd, "checkpoints", request.name or ""))
+    return folder if any(folder.glob("step-*/manifest.json")) else None
 
 
 def job_environment(environ: Mapping[str, str]) -> dict[str, str]:

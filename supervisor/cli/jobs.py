@@ -54,13 +54,18 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.pass_context
 def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: Any) -> None:
     """Start a command as a new job, with the environment of this shell."""
-    from supervisor.cli.command import run_request
+    from supervisor.cli.command import earlier_checkpoints, run_request
 
     request = run_request(argv, **spec)
+    earlier = earlier_checkpoints(request)
     with connect(ctx) as client:
         accepted = client.run(request)
     _print([Result(job=accepted.job, state=accepted.state, detail=accepted.detail)], as_json=as_json)
     hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
+    if earlier is not None:
+        hint(
+            f"it goes on from the newest checkpoint in {earlier}; for a new run choose another name or folder"
+        )
 
 
 @click.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import isfinite
 from typing import Final, NamedTuple
 
 __all__ = ["Column", "ago", "bold", "clean", "cut", "duration", "number", "size", "table", "width_of"]
@@ -62,7 +63,8 @@ def cut(text: str, width: int | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Return 1.2 s, 94 s, 3m 12s, 2h 05m or 3d 04h."""
-    if seconds is None:
+    # A shim may report any float, and a rate near zero gives an infinite ETA.
+    if seconds is None or not isfinite(seconds):
         return "-"
     seconds = max(0.0, seconds)
     if seconds < 9.95:

@@ -12,7 +12,7 @@ world never raises: one that comes too late, or twice, changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -36,7 +36,7 @@ from supervisor.core.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.job import CheckpointRef, Exit, Job
+from supervisor.core.job import Asker, CheckpointRef, Exit, Job
 from supervisor.core.states import FINAL, Depth, Kind, State, accepts, next_state
 from supervisor.errors import Refused
 
@@ -47,12 +47,18 @@ EXIT_YIELDED = 75
 
 Outcome = tuple[Job, tuple[Effect, ...]]
 
+#: A start that ran that long was no part of a series of failures.
+_HEALTHY_RUN_S = 3600.0
+
+#: Doubling the delay ends here, unless the first one is longer already.
+_LONGEST_DELAY_S = 3600.0
+
 _ORDER = tuple(Depth)
 
 
 def create(name: str, event: Submitted, now: float) -> Job:
     """Return the new, queued job."""
-    return Job(name=name, spec=event.spec, created_at=now, since=now)
+    return Job(name=name, spec=event.spec, created_at=now, since=now, incarnation=event.incarnation)
 
 
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:
@@ -115,6 +121,7 @@ def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: A
         depths=(),
         started_at=now,
         start_grace_at=now + start_grace_s,
+        start_grace_s=start_grace_s,
         exit=None,
         restart_at=None,
         **changes,
@@ -137,8 +144,11 @@ def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
 def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     if not job.alive or event.incarnation != job.incarnation:
         return job, ()
-    yielded = job.yielded or event.yielded or event.exit.code == EXIT_YIELDED
+    has_word = job.yielded or event.yielded
+    yielded = has_word or event.exit.code == EXIT_YIELDED
     never_ran = job.process is None and not job.depths and bool(event.exit.error)
+    # Where no shim was, the exit code is the script's own.
+    goes_on = has_word or (yielded and bool(job.depths) and job.state is State.RESUMING)
     ended = replace(
         job,
         alive=False,
@@ -146,10 +156,13 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
         depths=(),
         start_grace_at=None,
         insist_at=None,
+        insisted="",
         exit=event.exit,
         yielded=yielded,
     )
     if job.state is State.PAUSED:
+        if event.exit.code == 0 and not yielded and not _is_persons(job):
+            return _over(ended, event.exit, now)
         lost = (
             ""
             if yielded
@@ -158,9 +171,8 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
         return _move(ended, Kind.ENDED_YIELDED, now, depth=Depth.EXIT, problem=lost), ()
     if job.state is State.PAUSING and yielded:
         return _move(ended, Kind.ENDED_YIELDED, now, depth=Depth.EXIT, deadline_at=None, late=False), ()
-    if job.state is State.RESUMING and yielded and not never_ran:
-        grace_s = (job.start_grace_at or now) - (job.started_at or now)
-        return _launch(ended, Kind.ENDED_YIELDED, now, max(grace_s, 0.0))
+    if job.state in (State.RESUMING, State.RUNNING) and goes_on and not never_ran:
+        return _launch(ended, Kind.ENDED_YIELDED, now, job.start_grace_s)
     return _over(ended, event.exit, now)
 
 
@@ -176,28 +188,39 @@ def _over(job: Job, exit_: Exit, now: float) -> Outcome:
     if ok:
         return replace(over, problem="", num_failures=0), ()
     over = replace(over, problem=str(exit_))
+    return _plan_restart(over, now), ()
+
+
+def _plan_restart(job: Job, now: float) -> Job:
+    """Start a failed job again after a while, twice as long each time; a long run wipes the slate clean."""
     spec = job.spec
-    if spec.restart == "on-failure" and job.num_failures < spec.max_restarts:
-        wait_s = spec.restart_delay_s * 2**job.num_failures
-        over = replace(over, restart_at=now + wait_s, num_failures=job.num_failures + 1)
-    return over, ()
+    ran_s = now - (job.started_at if job.started_at is not None else now)
+    num_failures = 0 if ran_s >= _HEALTHY_RUN_S else job.num_failures
+    if spec.restart == "never" or num_failures >= spec.max_restarts:
+        return job
+    wait_s = min(spec.restart_delay_s * 2**num_failures, max(_LONGEST_DELAY_S, spec.restart_delay_s))
+    return replace(job, restart_at=now + wait_s, num_failures=num_failures + 1)
 
 
 def _attached(job: Job, event: Attached, now: float) -> Outcome:
     """Bring a shim that (re)connects in line with what the journal wants of it."""
     if not job.alive or event.incarnation != job.incarnation:
         return job, ()
+    was_connected = bool(job.depths)
     job = replace(job, depths=event.depths, start_grace_at=None)
     match job.state:
         case State.STARTING | State.RESUMING if not event.holding:
-            return _move(job, Kind.READY, now, **_NO_PAUSE, problem=""), ()
+            # The pause that was called off may still wait in a gate for its boundary.
+            call_off = job.state is State.RESUMING and was_connected
+            effects = (AskResume(job.name, job.request),) if call_off else ()
+            return _move(job, Kind.READY, now, **_NO_PAUSE | {"yielded": job.yielded}, problem=""), effects
         case State.RESUMING | State.RUNNING if event.holding:
             return job, (AskResume(job.name, job.request),)
         case State.PAUSING:
             return job, (_ask_pause(job, now),)
         case State.PAUSED if not event.holding:
             return _paused_but_running(job, now)
-        case State.STOPPING:
+        case State.STOPPING if job.insisted != "KILL":
             return job, (AskStop(job.name, job.request),)
         case _:
             return job, ()
@@ -207,7 +230,7 @@ def _paused_but_running(job: Job, now: float) -> Outcome:
     """A held shim went on while the daemon was away. A rule's pause is over; a person's is asked again."""
     if job.asked_by is not None and job.asked_by.kind == "rule":
         return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
-    again = _move(job, Kind.PAUSE, now)
+    again = _move(job, Kind.PAUSE, now, deadline_at=now + job.deadline_s)
     return again, (_ask_pause(again, now),)
 
 
@@ -224,12 +247,13 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "wake_at": None if event.for_s is None else now + event.for_s,
         "problem": "",
     }
+    is_deeper = _ORDER.index(event.depth) > _ORDER.index(job.depth or Depth.HOLD)
     if _is_persons(job) and event.by.kind == "rule":
         # A rule may make a person's pause deeper, but never takes it over.
+        if not is_deeper:
+            return job, ()
         asked = {}
-    if job.state is State.PAUSED and (
-        not job.alive or _ORDER.index(event.depth) <= _ORDER.index(job.depth or Depth.HOLD)
-    ):
+    if job.state is State.PAUSED and (not job.alive or not is_deeper):
         return replace(job, **asked), ()
     if job.state is State.QUEUED:
         return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
@@ -239,6 +263,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "request": event.request,
         "depth": event.depth,
         "deadline_at": now + event.deadline_s,
+        "deadline_s": event.deadline_s,
         "late": False,
         "yielded": False,
     }
@@ -252,6 +277,15 @@ def _is_persons(job: Job) -> bool:
         and job.asked_by is not None
         and job.asked_by.kind == "person"
     )
+
+
+def _refuse_rule(job: Job, verb: str, by: Asker) -> None:
+    """What a person paused goes on when a person says so."""
+    if _is_persons(job) and by.kind == "rule":
+        raise Refused(
+            f"cannot {verb} job `{job.name}` by {by}: {job.asked_by} paused it",
+            hint=f"a person may: `supervisorctl {verb} {job.name}`",
+        )
 
 
 def _check_pausable(job: Job, depth: Depth) -> None:
@@ -272,11 +306,7 @@ def _check_pausable(job: Job, depth: Depth) -> None:
 
 
 def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
-    if _is_persons(job) and event.by.kind == "rule":
-        raise Refused(
-            f"cannot resume job `{job.name}` by {event.by}: {job.asked_by} paused it",
-            hint=f"a person may: `supervisorctl resume {job.name}`",
-        )
+    _refuse_rule(job, "resume", event.by)
     return _resume(job, event.request, event.start_grace_s, now)
 
 
@@ -285,7 +315,9 @@ def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome
     if not job.alive:
         return _launch(job, Kind.RESUME, now, start_grace_s, request=request, problem="")
     keep_yielded = _NO_PAUSE | {"yielded": job.yielded}
-    resuming = _move(job, Kind.RESUME, now, **keep_yielded, request=request, problem="")
+    resuming = _move(
+        job, Kind.RESUME, now, **keep_yielded, request=request, start_grace_s=start_grace_s, problem=""
+    )
     return resuming, (AskResume(job.name, request),)
 
 
@@ -299,6 +331,7 @@ def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now
         return _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE, restart_at=None), ()
     next_state(job.name, job.state, Kind.STOP)
     ask_shim = bool(job.depths) and not kill
+    signal: Literal["TERM", "KILL"] = "KILL" if kill else "TERM"
     stopping = _move(
         job,
         Kind.STOP,
@@ -308,13 +341,15 @@ def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now
         restart_after_stop=False,
         kill_grace_s=kill_grace_s,
         insist_at=now + (stop_grace_s if ask_shim else kill_grace_s),
+        insisted="" if ask_shim else signal,
     )
     if ask_shim:
         return stopping, (AskStop(job.name, request),)
-    return stopping, (Signal(job.name, job.incarnation, "KILL" if kill else "TERM"),)
+    return stopping, (Signal(job.name, job.incarnation, signal),)
 
 
 def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
+    _refuse_rule(job, "restart", event.by)
     if job.alive:
         graces_s = (event.stop_grace_s, event.kill_grace_s)
         stopping, effects = _stop(job, event.request, False, graces_s, now)
@@ -356,6 +391,9 @@ def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
     if event.depth is Depth.EXIT:
         # Paused only when the process is gone: memory that is still taken is not given back.
         return replace(job, yielded=True), ()
+    if job.state in (State.RUNNING, State.RESUMING):
+        # It holds for a pause that was called off; a line that broke has lost the word of it.
+        return job, (AskResume(job.name, job.request),)
     if job.state is not State.PAUSING or event.request != job.request:
         return job, ()
     return _move(job, Kind.YIELDED, now, depth=event.depth, deadline_at=None, late=False), ()
@@ -366,6 +404,8 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         # A checkpoint that was asked for by itself; the job runs as before.
         running = job.state is State.RUNNING
         return (replace(job, problem=f"cannot checkpoint: {event.why}") if running else job), ()
+    if job.insisted == "KILL":
+        return job, ()
     verb = "stop" if job.state is State.STOPPING else "pause"
     back = _move(
         job,
@@ -373,6 +413,7 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         now,
         **_NO_PAUSE,
         insist_at=None,
+        insisted="",
         restart_after_stop=False,
         problem=f"cannot {verb}: {event.why}",
     )
@@ -401,7 +442,7 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
             return _wake(job, event, now)
         case "insist":
             return _insist(job, now)
-        case "restart":
+        case _:  # restart
             job = replace(job, restart_at=None)
             return (_move(job, Kind.RESTART, now) if accepts(job.state, Kind.RESTART) else job), ()
 
@@ -426,10 +467,10 @@ def _insist(job: Job, now: float) -> Outcome:
     """First ask (done), then SIGTERM, then SIGKILL until it is gone."""
     if job.state is not State.STOPPING:
         return replace(job, insist_at=None), ()
-    # `yielded` or no shim: SIGTERM was sent before, or the process hangs on its way out.
-    first = bool(job.depths) and not job.yielded
-    pushed = replace(job, insist_at=now + job.kill_grace_s, depths=())
-    return pushed, (Signal(job.name, job.incarnation, "TERM" if first else "KILL"),)
+    # `yielded`: it hangs on its way out, where SIGTERM asks for nothing that is not under way.
+    signal: Literal["TERM", "KILL"] = "KILL" if job.insisted or job.yielded else "TERM"
+    pushed = replace(job, insist_at=now + job.kill_grace_s, insisted=signal)
+    return pushed, (Signal(job.name, job.incarnation, signal),)
 
 
 _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {

@@ -45,6 +45,8 @@ class Submitted(Event, tag="submitted", frozen=True, kw_only=True):
     """A person or a drop-in file wants a new job."""
 
     spec: JobSpec
+    #: Launches of removed jobs of that name: their run folders tell how those ended.
+    incarnation: int = 0
 
 
 class Admitted(Event, tag="admitted", frozen=True, kw_only=True):

@@ -70,8 +70,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart: Literal["never", "on-failure"] = "never"
     max_restarts: int = 3
     restart_delay_s: float = 10.0
-    #: The drop-in file that asked for this job, or "" for `supervisorctl run`.
+    #: The drop-in file that asked for this job, or "" for `supervisorctl run`; and what it said then.
     source: str = ""
+    source_digest: str = ""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,7 +85,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: When the present state began.
     since: float = 0.0
 
-    #: How many times the command was launched. 0: never yet.
+    #: Number of the newest launch; counts on from removed jobs of the same name.
     incarnation: int = 0
     #: True from the decision to launch until the end of the process is known.
     alive: bool = False
@@ -104,15 +105,21 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     yielded: bool = False
     #: A pause not reached by then is late.
     deadline_at: float | None = None
+    #: What was asked for, should the pause have to be asked again.
+    deadline_s: float = 0.0
     late: bool = False
     #: A pause that ends by itself ends then.
     wake_at: float | None = None
 
     #: A start without a shim counts as running from then on.
     start_grace_at: float | None = None
+    #: For a launch that nobody asks for anew.
+    start_grace_s: float = 60.0
     #: A stop that has not worked by then becomes more forceful.
     insist_at: float | None = None
     kill_grace_s: float = 10.0
+    #: The most forceful signal that the present stop decided on.
+    insisted: Literal["", "TERM", "KILL"] = ""
     restart_after_stop: bool = False
     restart_at: float | None = None
     num_failures: int = 0

@@ -78,6 +78,9 @@ TRANSITIONS: Final = MappingProxyType(
             K.STOP: S.STOPPING,
             K.ENDED_OK: S.COMPLETED,
             K.ENDED_BAD: S.FAILED,
+            # A pause was called off when its process was already on its way out, and the
+            # shim had said hello once more in between.
+            K.ENDED_YIELDED: S.RESUMING,
         },
         # A pause can lose the race with a clean finish. That is not an error.
         S.PAUSING: {
@@ -98,6 +101,8 @@ TRANSITIONS: Final = MappingProxyType(
             K.RESUMED: S.RUNNING,
             K.STOP: S.STOPPING,
             K.STOP_IDLE: S.STOPPED,
+            # Paused by a rule it went on alone while the daemon was away, to its end.
+            K.ENDED_OK: S.COMPLETED,
             K.ENDED_YIELDED: S.PAUSED,
         },
         # A resume may overtake a pause whose process is already on its way out

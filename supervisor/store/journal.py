@@ -61,6 +61,7 @@ class SqliteJournal:
             # The record holds environments, so the file is the owner's alone.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._reader = _connect(path)
+            self._writer = _connect(path)
             migrate(self._reader, str(path))
             self._reader.execute(_PRUNE, (wall - _KEEP_REMOVED_S,))
             self._reader.commit()
@@ -134,17 +135,14 @@ class SqliteJournal:
         self._closing.set()
         self._inbox.put(None)
         self._thread.join()
+        self._writer.close()
         self._reader.close()
         os.close(self._wake_fd)
 
     def _write_forever(self) -> None:
-        db = _connect(self._path)
-        try:
-            while (batches := self._take()) is not None:
-                if batches:
-                    self._store(db, batches)
-        finally:
-            db.close()
+        while (batches := self._take()) is not None:
+            if not self._store(self._writer, batches):
+                return
 
     def _take(self) -> list[Batch] | None:
         """Wait for batches and take all there are, so that one flush serves many; None: it is over."""
@@ -162,8 +160,10 @@ class SqliteJournal:
                 return batches
             batches.append(batch)
 
-    def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> bool:
+        """Say whether they are stored; where not, nothing that follows them may be."""
         while True:
+            is_last_try = self._closing.is_set()
             try:
                 with db:
                     db.execute("BEGIN IMMEDIATE")
@@ -171,12 +171,13 @@ class SqliteJournal:
                         _write(db, batch)
             except sqlite3.Error as error:
                 self._tell(f"cannot write the journal `{self._path}`: {error}")
-                if self._closing.wait(_RETRY_S):
-                    return
+                if is_last_try:
+                    return False
+                self._closing.wait(_RETRY_S)
             else:
                 self._committed = batches[-1].number
                 self._tell("")
-                return
+                return True
 
     def _tell(self, problem: str) -> None:
         self._problem = problem
@@ -184,7 +185,7 @@ class SqliteJournal:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=5.0)
+    db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     return db

@@ -380,10 +380,12 @@ def test_logs_follow_until_the_job_is_over(daemon, home, tmp_path):
         with log.open("a") as more:
             more.write("four\n")
         following.sees(following.out, "four")
+        with log.open("a") as more:
+            more.write("five\n")
         daemon.change("job-1", state="completed")
 
         assert 0 == following.end()
-    assert ["two", "three", "four"] == following.out
+    assert ["two", "three", "four", "five"] == following.out
     assert ["job-1 is completed"] == following.err
 
 
@@ -548,6 +550,26 @@ def test_colours_only_where_they_are_wanted(daemon, home, env, coloured):
     assert coloured is ("\x1b[32mrunning" in shown)
 
 
+def test_a_full_disk_is_told(daemon, home):
+    """
+    Output that could not be written is a failure in words, not half a table and success.
+    """
+    daemon.add("job-1", "running")
+    command = [sys.executable, "-m", "supervisor.cli.main", "status"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command,
+            env=environment(home),
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (1, "error: cannot write the output: No space left on device\n") == (done.returncode, done.stderr)
+
+
 def modules_after_status(home):
     code = (
         "import sys; sys.argv = ['supervisorctl', 'status']\n"
@@ -580,7 +602,6 @@ def test_status_loads_nothing_heavy(daemon, home):
     assert set() == set(HEAVY.split()) & modules_after_status(home)
 
 
-@pytest.mark.xfail(strict=True, reason="`import trainer_shim.protocol` imports the whole shim (2026-11-22)")
 def test_status_loads_only_the_wire_of_the_shim(daemon, home):
     """
     Checkpoints and links belong to training processes; a status has no use for them.

@@ -39,6 +39,8 @@ class FakeDaemon:
         self.answers: dict[type, Answer] = {}
         #: Rows per message, to see that the client collects them.
         self.rows_per_message = 2
+        #: Set when a subscriber has arrived; what is published earlier is lost to it.
+        self.subscribed = threading.Event()
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -58,7 +60,8 @@ class FakeDaemon:
         self._router = self._context.socket(zmq.ROUTER)
         self._router.linger = 0
         self._router.bind(self.paths.control_endpoint)
-        self._publisher = self._context.socket(zmq.PUB)
+        # XPUB is PUB that tells when somebody subscribes.
+        self._publisher = self._context.socket(zmq.XPUB)
         self._publisher.linger = 0
         self._publisher.bind(self.paths.events_endpoint)
         self._thread = threading.Thread(target=self._serve, name="fake-daemon")
@@ -119,6 +122,7 @@ class FakeDaemon:
         poller = zmq.Poller()
         poller.register(self._router, zmq.POLLIN)
         poller.register(self._wake_read, zmq.POLLIN)
+        poller.register(self._publisher, zmq.POLLIN)
         while True:
             ready = dict(poller.poll())
             if self._wake_read in ready:
@@ -127,6 +131,9 @@ class FakeDaemon:
                 if task is None:
                     return
                 task()
+            if self._publisher in ready:
+                self._publisher.recv()
+                self.subscribed.set()
             if self._router in ready:
                 self._handle(*self._router.recv_multipart())
 

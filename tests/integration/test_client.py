@@ -323,8 +323,10 @@ def test_followed_events_of_one_job_leave_out_the_others(daemon, client):
     """
     `events -f job-1` shows job-1, and other jobs' events are no gaps.
     """
-    daemon.publish(event(1, "job-2"), send=False)
+    daemon.publish(event(1), send=False)
     follow = client.follow(job="job-1")
+    assert 1 == next(follow).seq
+    assert daemon.subscribed.wait(10)
     for seq, job in ((2, "job-2"), (3, "job-1"), (4, "job-2"), (5, "job-1")):
         daemon.publish(event(seq, job))
 

@@ -18,7 +18,8 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from trainer_shim.checkpoint.digest import CHUNK_BYTES
@@ -59,15 +60,21 @@ def each_chunk(size_bytes: int, work: Callable[[Chunk, memoryview], None]) -> No
             with _buffer() as buffer:
                 while (chunk := hand_out.next()) is not None:
                     work(chunk, buffer)
-        except BaseException as error:  # noqa: BLE001  # Raised below, in the thread that asked.
+        except BaseException as error:
             hand_out.stop()
             errors.append(error)
+            raise
 
-    threads = _started(run, min(_NUM_THREADS, hand_out.num_chunks) - 1)
-    try:
-        run()  # This thread helps, and does all where no more threads can be had.
-    finally:
-        _join(threads, hand_out)
+    num_helpers = min(_NUM_THREADS, hand_out.num_chunks) - 1
+    if num_helpers < 1:
+        run()
+        return
+    with ThreadPoolExecutor(num_helpers, "trainer_shim.disk") as pool:
+        helpers = _submitted(pool, run, num_helpers)
+        try:
+            run()  # This thread helps, and does all where no more threads can be had.
+        finally:
+            _wait(helpers, hand_out)
     if errors:
         raise errors[0]
 
@@ -134,28 +141,22 @@ class _HandOut:
             self._next = self.num_chunks
 
 
-def _started(run: Callable[[], None], num_threads: int) -> list[threading.Thread]:
-    """Up to so many threads; fewer where the system or a dying interpreter has none to give."""
-    threads: list[threading.Thread] = []
-    for _ in range(num_threads):
-        # Daemons: a hanging disk must not keep a process alive that wants to end.
-        thread = threading.Thread(target=run, name="trainer_shim.disk", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            break
-        threads.append(thread)
-    return threads
+def _submitted(pool: ThreadPoolExecutor, run: Callable[[], None], num_helpers: int) -> list[Future[None]]:
+    """Up to so many helpers; fewer where the system or an ending interpreter has no threads to give."""
+    helpers: list[Future[None]] = []
+    with suppress(RuntimeError):
+        for _ in range(num_helpers):
+            helpers.append(pool.submit(run))  # noqa: PERF401  # Those before an error count.
+    return helpers
 
 
-def _join(threads: list[threading.Thread], hand_out: _HandOut) -> None:
-    """Wait for all threads, whatever interrupts: they must not write to what is being removed."""
+def _wait(helpers: list[Future[None]], hand_out: _HandOut) -> None:
+    """Return when all have ended, whatever interrupts: they must not write to what is being removed."""
     try:
-        for thread in threads:
-            thread.join()
+        wait(helpers)
     except BaseException:
         hand_out.stop()
-        _join(threads, hand_out)
+        _wait(helpers, hand_out)
         raise
 
 

@@ -1,0 +1,80 @@
+"""Documents say what is: links lead somewhere, names exist, the diagram is the table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.diagram import mermaid
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+_HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
+#: A path of this repository, or a module of it, as documents write them.
+_OURS = re.compile(r"(?:supervisor|trainer_shim|tests|docs|examples|benchmarks|systemd|\.ci)/[\w./-]*\w/?")
+_MODULE = re.compile(r"(?:supervisor|trainer_shim)(?:\.[a-z_]+)+(?:\.[A-Za-z_]+)?")
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def anchors(path: Path) -> set[str]:
+    headings = _HEADING.findall(_FENCE.sub("", path.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(path):
+    """
+    To a file that is there, and to a heading that it has.
+    """
+    broken = []
+    for link in _LINK.findall(_FENCE.sub("", path.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(link)
+
+    assert [] == broken
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_files_and_modules_that_are_named_exist(path):
+    """
+    A document that names what was moved misleads.
+    """
+    named = _CODE.findall(_FENCE.sub("", path.read_text()))
+    paths = [name for name in named if _OURS.fullmatch(name)]
+    modules = [name for name in named if _MODULE.fullmatch(name)]
+
+    assert [] == [name for name in paths if not (ROOT / name).exists()]
+    assert [] == [name for name in modules if not _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    """Say whether it is a module, or a name in one."""
+    path = ROOT / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module, word = path.parent, path.name
+    files = [module.with_suffix(".py"), module / "__init__.py"]
+    return any(file.exists() and re.search(rf"\b{word}\b", file.read_text()) for file in files)
+
+
+def test_the_diagram_of_states_is_the_table():
+    """
+    `python -m supervisor.core.diagram` prints what docs/ARCHITECTURE.md has to show.
+    """
+    text = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    blocks = re.findall(r"^```mermaid\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+    assert mermaid() in blocks

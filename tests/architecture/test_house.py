@@ -1,0 +1,190 @@
+"""The rules of the house that a tool can see.
+
+Covers: who imports whom, what an import costs, public names, sizes, the three
+places that may catch everything, the one that changes a state.
+Does not cover: formatting, lint and types of the packages; `make check` runs those tools.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    path for package in ("supervisor", "trainer_shim") for path in (ROOT / package).rglob("*.py")
+)
+
+MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 400
+#: Longer, and why that reads better than two files.
+LONG_FILES = {
+    "supervisor/core/apply.py": "one handler an event; what a pause means is read in one place",
+    "trainer_shim/protocol.py": "the whole wire, one struct after the other",
+    "trainer_shim/session.py": "the order of things at a boundary is the promise, so it stays together",
+}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def module_of(path: Path) -> str:
+    return name_of(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
+def taken_by_name() -> frozenset[tuple[str, str]]:
+    """Return module and name of all that modules of ours take from each other."""
+    imports = (node for path in SOURCES for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom))
+    return frozenset((node.module or "", alias.name) for node in imports for alias in node.names)
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=110
+    )
+
+
+def test_the_floors_hold():
+    """
+    No module imports what lies above it or beside it; the core imports nothing that can block.
+    """
+    done = run("-c", "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])")
+
+    assert "0 broken" in done.stdout, done.stdout + done.stderr
+    assert 0 == done.returncode
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        (
+            "trainer_shim",
+            "torch numpy psutil sqlite3 asyncio structlog click supervisor safetensors torchdata",
+        ),
+        ("supervisor.core.apply", "zmq psutil sqlite3 structlog asyncio trainer_shim"),
+        ("supervisor.cli.main", "torch numpy psutil sqlite3 asyncio structlog watchdog supervisor.daemon"),
+        ("supervisor.daemon", "torch numpy click"),
+    ],
+)
+def test_importing_it_is_light(module, forbidden):
+    """
+    Seen in a fresh interpreter: what is not needed at once is not loaded.
+    """
+    done = run("-c", f"import sys, {module}; print(*set(sys.modules) & set({forbidden.split()}))")
+
+    assert ("", "\n") == (done.stderr, done.stdout)
+
+
+# Importing `__main__` runs it.
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.stem != "__main__"], ids=name_of)
+def test_public_names_are_complete_and_sorted(path):
+    """
+    `__all__` says what others may use: every public class, function and constant of the module
+    that others do use, and nothing that is not there.
+    """
+    listed = getattr(importlib.import_module(module_of(path)), "__all__", None)
+    made = {node.name for node in tree(path).body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    public = {name for name in made if not name.startswith("_")}
+    if listed is None:
+        # A module that is run, not imported, offers nothing.
+        assert public <= {"main"}
+        return
+
+    # Constants first, then classes, then the rest: as ruff sorts them.
+    assert sorted(listed, key=lambda name: (not name.isupper(), name[0].islower(), name)) == list(listed)
+    assert all(hasattr(importlib.import_module(module_of(path)), name) for name in listed)
+    # What no other module takes by name is part of something that is public: a base, a part of a message.
+    assert set() == {name for name in public - set(listed) if (module_of(path), name) in taken_by_name()}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_files_and_functions_have_a_size_that_can_be_read(path):
+    """
+    400 lines a file, 60 a function; what is longer stands in a list with its reason.
+    """
+    text = path.read_text()
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    }
+
+    assert {} == long
+    is_long = len(text.splitlines()) > MAX_FILE_LINES
+    assert is_long == (name_of(path) in LONG_FILES), f"{len(text.splitlines())} lines"
+
+
+def test_only_three_places_catch_everything():
+    """
+    The engine's tick, a request handler, the shim's link; each with its reason. What cleans up
+    and raises again catches nothing.
+    """
+    found = set()
+    for path in SOURCES:
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            names = (
+                {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)} if node.type else {""}
+            )
+            raises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
+            if names & {"", "Exception", "BaseException"} and not raises:
+                found.add(name_of(path))
+
+    assert {"supervisor/daemon.py", "supervisor/server/requests.py", "trainer_shim/link.py"} == found
+    assert 3 == sum(path.read_text().count("BLE001") for path in SOURCES)
+
+
+def test_a_state_changes_by_the_table_and_nowhere_else():
+    """
+    Only `_move` hands a state to a job, and it takes it from the table.
+    """
+    found = []
+    for path in SOURCES:
+        for function in ast.walk(tree(path)):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            for call in ast.walk(function):
+                if isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("replace", "Job"):
+                    found += [(name_of(path), function.name) for word in call.keywords if word.arg == "state"]
+
+    assert [("supervisor/core/apply.py", "_move")] == found
+
+
+def test_only_ascii_is_in_the_code():
+    """
+    What cannot be typed on every keyboard, or seen, is written as an escape.
+    """
+    assert [] == [name_of(path) for path in SOURCES if not path.read_bytes().isascii()]
+
+
+def test_the_public_api_type_checks_as_a_user_writes_it():
+    """
+    Right calls pass and wrong ones are found; mypy in strict mode reads tests/typing/api.py.
+    """
+    done = run("-m", "mypy", "--strict", "--warn-unused-ignores", "tests/typing/api.py")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_pattern_of_names():
+    """
+    No module is called after nothing in particular; such names collect lines.
+    """
+    vague = re.compile(r"(utils?|helpers?|common|managers?|base|misc)\.py")
+
+    assert [] == [name_of(path) for path in SOURCES if vague.fullmatch(path.name)]

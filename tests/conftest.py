@@ -1,0 +1,37 @@
+"""What every test starts from: a clean environment, short paths, one hypothesis profile."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import structlog
+
+# `default` is for every run; `ci` looks longer and prints how to repeat what it found.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=400, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# An engine in the test's own process: thousands of events are not worth reading.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the settings of whoever runs it, or acts on their jobs."""
+    for name in [name for name in os.environ if name.startswith("TRAINING_SUPERVISOR_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Yield a folder for a daemon; short, because the path of a unix socket has at most 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)

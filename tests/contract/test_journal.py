@@ -1,0 +1,473 @@
+"""What the engine relies on. Runs against every journal, the fake included.
+
+Covers: order, all or nothing, nothing before `committed()`, paging, facts; of
+the real one also kill -9, a full disk, files it must refuse, and the file that
+version 1 wrote.
+Does not cover: what the events mean (tests/property/test_journal_engine.py).
+"""
+
+import os
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from msgspec.structs import replace
+
+from supervisor.core.events import JobEvent, Removed, Submitted
+from supervisor.core.job import Asker, Job, JobSpec
+from supervisor.core.states import State
+from supervisor.errors import SupervisorError
+from supervisor.ports import Batch, JournalRow
+from supervisor.store.journal import SqliteJournal
+from supervisor.store.migrate import migrate, migrations
+from tests.fakes.journal import FakeDisk, FakeJournal
+
+GOLDEN = Path(__file__).parents[1] / "golden/journal_v1.sqlite"
+GUARD_S = 60.0
+SPEC = JobSpec(argv=("python", "train.py"), cwd="/work", env={"LANG": "de_DE", "NAME": "\u00e4"})
+
+
+def row(seq, job="job-1", state=State.QUEUED, *, removed=False, wall=None):
+    after = None if removed else Job(name=job, spec=SPEC, created_at=1.0 / 3, state=state, since=seq + 0.1)
+    event = Removed(by=Asker("person", "ada")) if removed else Submitted(spec=SPEC)
+    return JournalRow(
+        seq=seq, job=job, at=seq / 7, wall=100.0 + seq if wall is None else wall, event=event, after=after
+    )
+
+
+def wait_for(journal, claim):
+    """Wait for a claim about the journal, by its descriptor."""
+    while not claim():
+        ready, _, _ = select.select([journal], [], [], GUARD_S)
+        assert ready, f"nothing happened within {GUARD_S} s; the problem is: {journal.problem()!r}"
+        journal.acknowledge()
+
+
+class FakeWorld:
+    def __init__(self, _folder):
+        self.disk = FakeDisk()
+
+    def open(self):
+        return FakeJournal(self.disk)
+
+    def store(self, journal, *batches):
+        for batch in batches:
+            journal.append(batch)
+        journal.write()
+
+
+class RealWorld:
+    def __init__(self, folder):
+        self.path = folder / "journal.sqlite"
+
+    def open(self):
+        return SqliteJournal(self.path, wall=0.0)
+
+    def store(self, journal, *batches):
+        for batch in batches:
+            journal.append(batch)
+        wait_for(journal, lambda: journal.committed() == batches[-1].number)
+
+
+@pytest.fixture(params=[RealWorld, FakeWorld], ids=["real", "fake"])
+def world(request, tmp_path):
+    return request.param(tmp_path)
+
+
+@pytest.fixture
+def journal(world):
+    journal = world.open()
+    yield journal
+    journal.close()
+
+
+class TestEveryJournal:
+    def test_a_new_one_is_empty(self, journal):
+        """
+        A first start has no jobs, no facts and no events.
+        """
+        assert ([], {}, 0, 0, "") == (
+            journal.jobs(),
+            journal.facts(),
+            journal.last_seq(),
+            journal.committed(),
+            journal.problem(),
+        )
+        assert [] == journal.history(after_seq=-1, job=None, limit=10)
+
+    def test_what_was_stored_is_read_back_to_the_bit(self, world, journal):
+        """
+        Jobs, events, times and facts come back as they were given, also in the next life.
+        """
+        first = row(1)
+        world.store(journal, Batch(1, (first,), {"next_job_number": "2"}))
+        other = world.open()
+        try:
+            for one in (journal, other):
+                (stored,) = one.history(after_seq=0, job=None, limit=10)
+                assert [first.after] == one.jobs()
+                assert {"next_job_number": "2"} == one.facts()
+                assert (first.event, first.at, first.wall, "queued") == (
+                    stored.event,
+                    stored.at,
+                    stored.wall,
+                    stored.state,
+                )
+                assert 1 == one.last_seq()
+        finally:
+            other.close()
+
+    def test_the_newest_record_of_a_job_counts_and_a_removed_one_is_gone(self, world, journal):
+        """
+        Events stay readable when their job is removed.
+        """
+        rows = (row(1), row(2, state=State.RUNNING), row(3, "job-2"), row(4, "job-2", removed=True))
+        world.store(journal, Batch(1, rows))
+
+        assert [State.RUNNING] == [job.state for job in journal.jobs()]
+        assert ["queued", "removed"] == [
+            one.state for one in journal.history(after_seq=0, job="job-2", limit=9)
+        ]
+
+    def test_facts_are_replaced_by_name(self, world, journal):
+        """
+        The later value counts; others stay.
+        """
+        world.store(journal, Batch(1, (), {"a": "1", "b": "1"}), Batch(2, (), {"a": "2"}))
+
+        assert {"a": "2", "b": "1"} == journal.facts()
+
+    def test_history_is_paged_forwards_and_read_from_the_end(self, world, journal):
+        """
+        Whoever follows reads on from the last number; whoever looks sees the newest.
+        """
+        world.store(journal, Batch(1, tuple(row(seq, f"job-{seq % 2}") for seq in range(1, 8))))
+
+        def seqs(**query):
+            return [one.seq for one in journal.history(**{"after_seq": 0, "job": None, "limit": 100} | query)]
+
+        assert [1, 2, 3] == seqs(limit=3)
+        assert [4, 5, 6] == seqs(after_seq=3, limit=3)
+        assert [] == seqs(after_seq=7)
+        assert [5, 6, 7] == seqs(after_seq=-1, limit=3)
+        assert [3, 5, 7] == seqs(after_seq=-1, job="job-1", limit=3)
+        assert [2, 4] == seqs(job="job-0", limit=2)
+
+    def test_batches_are_committed_in_their_order(self, world, journal):
+        """
+        When a batch is safe, all before it are.
+        """
+        world.store(journal, *(Batch(number, (row(number),)) for number in range(1, 31)))
+
+        assert list(range(1, 31)) == [one.seq for one in journal.history(after_seq=0, job=None, limit=99)]
+        assert 30 == journal.committed()
+
+    def test_the_descriptor_is_quiet_until_something_is_stored(self, world, journal):
+        """
+        The loop sleeps on it.
+        """
+        before = select.select([journal], [], [], 0)[0]
+        world.store(journal, Batch(1, (row(1),)))
+        journal.acknowledge()
+        journal.acknowledge()
+
+        assert ([], []) == (before, select.select([journal], [], [], 0)[0])
+
+    def test_close_stores_what_was_taken(self, world):
+        """
+        An orderly end forgets nothing.
+        """
+        journal = world.open()
+        journal.append(Batch(1, (row(1),)))
+        journal.close()
+        again = world.open()
+        try:
+            assert ["job-1"] == [job.name for job in again.jobs()]
+        finally:
+            again.close()
+
+
+class TestFakeJournal:
+    def test_nothing_is_visible_before_it_is_committed(self):
+        """
+        A daemon that is killed between `append` and the flush has stored nothing.
+        """
+        world = FakeWorld(None)
+        journal = world.open()
+        journal.append(Batch(1, (row(1),), {"a": "1"}))
+
+        assert ([], {}, 0) == (journal.jobs(), journal.facts(), journal.committed())
+        assert 0 == world.open().last_seq()
+
+    def test_a_full_disk_is_a_problem_until_there_is_room(self):
+        """
+        As on the real one: told, and tried again.
+        """
+        world = FakeWorld(None)
+        journal = world.open()
+        world.disk.failure = "disk full"
+        world.store(journal, Batch(1, (row(1),)))
+        told = journal.problem(), journal.committed()
+        world.disk.failure = ""
+        journal.write()
+
+        assert (("disk full", 0), ("", 1)) == (told, (journal.problem(), journal.committed()))
+
+
+class TestSqliteJournal:
+    def test_a_batch_is_stored_whole_or_not_at_all(self, tmp_path):
+        """
+        A batch with one bad row leaves nothing of itself behind, whoever looks.
+        """
+        journal = SqliteJournal(tmp_path / "journal.sqlite", wall=0.0)
+        journal.append(Batch(1, (row(1),), {"a": "1"}))
+        # The number 1 is taken, so the second batch fails at its last row.
+        journal.append(Batch(2, (row(2, "job-2"), row(1, "job-3")), {"a": "2"}))
+        wait_for(journal, lambda: journal.problem() != "")
+
+        assert "cannot write the journal" in journal.problem()
+        assert {(("job-1",), "1"), ((), None)} >= {
+            (tuple(job.name for job in journal.jobs()), journal.facts().get("a"))
+        }
+        journal.close()
+
+    def test_only_its_owner_can_read_it(self, tmp_path):
+        """
+        It holds the environments of the jobs.
+        """
+        path = tmp_path / "journal.sqlite"
+        SqliteJournal(path, wall=0.0).close()
+
+        assert 0o600 == path.stat().st_mode & 0o777
+
+    def test_it_survives_a_kill_at_any_moment(self, tmp_path):
+        """
+        What was reported as committed is there after kill -9; what came after is there in
+        order and without gaps, or not at all.
+        """
+        path = tmp_path / "journal.sqlite"
+        writer = subprocess.Popen(
+            [sys.executable, __file__, str(path)],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": "."},
+        )
+        try:
+            committed = 0
+            for line in writer.stdout:
+                committed = int(line)
+                if committed >= 50:
+                    break
+        finally:
+            writer.send_signal(signal.SIGKILL)
+            writer.stdout.close()
+            writer.wait()
+        journal = SqliteJournal(path, wall=0.0)
+        seqs = [one.seq for one in journal.history(after_seq=0, job=None, limit=10**6)]
+        (job,) = journal.jobs()
+        journal.close()
+
+        assert committed >= 50
+        assert list(range(1, len(seqs) + 1)) == seqs
+        assert len(seqs) >= committed
+        assert seqs[-1] + 0.1 == job.since
+
+    def test_events_of_jobs_removed_long_ago_are_forgotten(self, tmp_path):
+        """
+        After 30 days, at a start; events of jobs that are still there stay for ever.
+        """
+        path, day = tmp_path / "journal.sqlite", 86400.0
+        journal = SqliteJournal(path, wall=0.0)
+        rows = (row(1, "gone", wall=0.0), row(2, "here", wall=0.0), row(3, "gone", removed=True, wall=0.0))
+        journal.append(Batch(1, rows))
+        journal.close()
+        kept = []
+        for wall in (29 * day, 31 * day):
+            journal = SqliteJournal(path, wall=wall)
+            kept.append([one.seq for one in journal.history(after_seq=0, job=None, limit=9)])
+            journal.close()
+
+        assert [[1, 2, 3], [2]] == kept
+
+    def test_a_close_on_a_failing_disk_stores_no_later_batch_without_an_earlier_one(self, tmp_path):
+        """
+        2026-11: closing gave up the batch that failed and then stored the ones behind it,
+        so the events no longer led to the jobs.
+        """
+        journal = SqliteJournal(tmp_path / "journal.sqlite", wall=0.0)
+        journal.append(Batch(1, (row(1),)))
+        wait_for(journal, lambda: journal.committed() == 1)
+        journal.append(Batch(2, (row(1),)))
+        wait_for(journal, lambda: journal.problem() != "")
+        journal.append(Batch(3, (row(3),)))
+        journal.close()
+        again = SqliteJournal(tmp_path / "journal.sqlite", wall=0.0)
+        seqs = [one.seq for one in again.history(after_seq=0, job=None, limit=9)]
+        again.close()
+
+        assert [1] == seqs
+
+    def test_a_full_disk_is_told_and_waited_out(self, tmp_path, small_disk):
+        """
+        Nothing is lost and nothing is out of order: as soon as there is room it is stored.
+        """
+        journal = SqliteJournal(small_disk / "journal.sqlite", wall=0.0)
+        (small_disk / "ballast").write_bytes(bytes(_free(small_disk)))
+        big = JobSpec(argv=("x" * 1_000_000,), cwd="/")
+        huge = row(1)
+        huge = replace(huge, after=replace(huge.after, spec=big))
+        journal.append(Batch(1, (huge,)))
+        journal.append(Batch(2, (row(2),)))
+        wait_for(journal, lambda: journal.problem() != "")
+        told, stored = journal.problem(), journal.committed()
+        (small_disk / "ballast").unlink()
+        wait_for(journal, lambda: journal.committed() == 2)
+
+        assert "full" in told
+        assert str(small_disk) in told
+        assert (0, "") == (stored, journal.problem())
+        assert [1, 2] == [one.seq for one in journal.history(after_seq=0, job=None, limit=9)]
+        journal.close()
+
+    @pytest.mark.parametrize("contents", [b"this is no database\n" * 100, b"\0" * 5000])
+    def test_a_file_that_is_no_database_is_refused(self, tmp_path, contents):
+        """
+        In words, with the file's name and what to do, and the file stays as it is.
+        """
+        path = tmp_path / "journal.sqlite"
+        path.write_bytes(contents)
+
+        with pytest.raises(SupervisorError, match="cannot open the journal") as caught:
+            SqliteJournal(path, wall=0.0)
+        assert str(path) in str(caught.value)
+        assert "move the file away" in caught.value.hint
+        assert contents == path.read_bytes()
+
+    def test_a_folder_in_its_place_is_refused(self, tmp_path):
+        """
+        In words as well.
+        """
+        with pytest.raises(SupervisorError, match="cannot open the journal"):
+            SqliteJournal(tmp_path, wall=0.0)
+
+    def test_a_journal_of_a_newer_version_is_refused_untouched(self, tmp_path):
+        """
+        An older daemon must not guess what a newer one wrote.
+        """
+        path = tmp_path / "journal.sqlite"
+        SqliteJournal(path, wall=0.0).close()
+        with sqlite3.connect(path) as db:
+            db.execute(f"PRAGMA user_version = {len(migrations()) + 1}")
+        db.close()
+
+        with pytest.raises(SupervisorError, match="written by a newer version") as caught:
+            SqliteJournal(path, wall=0.0)
+        assert "upgrade" in caught.value.hint
+
+    def test_a_migration_that_fails_leaves_the_version_before(self, tmp_path, monkeypatch):
+        """
+        Each is applied whole or not at all, so it can be tried again.
+        """
+        db = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+        monkeypatch.setattr(
+            "supervisor.store.migrate.migrations",
+            lambda: [*migrations(), "CREATE TABLE x (a); SELECT nonsense;"],
+        )
+        with pytest.raises(sqlite3.OperationalError):
+            migrate(db, "journal.sqlite")
+        db.rollback()
+        names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+        version = db.execute("PRAGMA user_version").fetchone()
+        db.close()
+
+        assert (len(migrations()),) == version
+        assert "jobs" in names
+        assert "x" not in names
+
+    def test_migrating_twice_is_migrating_once(self, tmp_path):
+        """
+        A file that is up to date is left alone, and all ways to a schema give the same.
+        """
+        schemas = []
+        db = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+        for _ in range(2):
+            migrate(db, "journal.sqlite")
+            schemas.append(db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall())
+        db.close()
+        golden = sqlite3.connect(f"file:{GOLDEN}?mode=ro&immutable=1", uri=True)
+        old = golden.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+        version = golden.execute("PRAGMA user_version").fetchone()
+        golden.close()
+
+        assert schemas[0] == schemas[1]
+        if version == (len(migrations()),):
+            assert schemas[0] == old
+
+    def test_the_file_that_version_1_wrote_stays_readable(self, tmp_path):
+        """
+        For ever: jobs with all their fields and every kind of event. Never edit the golden
+        file; a new schema adds another beside it.
+        """
+        path = tmp_path / "journal.sqlite"
+        shutil.copyfile(GOLDEN, path)
+        journal = SqliteJournal(path, wall=0.0)
+        stored = journal.history(after_seq=0, job=None, limit=1000)
+        jobs = {job.name: job for job in journal.jobs()}
+        facts = journal.facts()
+        journal.close()
+        kinds = {type(one.event) for one in stored}
+
+        assert set(get_args(JobEvent)) >= kinds
+        assert 16 == len(kinds)
+        assert {"held": State.PAUSED, "left": State.PAUSED, "failing": State.FAILED} == {
+            name: job.state for name, job in jobs.items()
+        }
+        assert ("hold", "ada", "/ckpt/7", 2) == (
+            jobs["held"].depth,
+            jobs["held"].asked_by.name,
+            jobs["held"].checkpoint.path,
+            jobs["held"].incarnation,
+        )
+        assert {"next_job_number": "4"} == facts
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs root with CAP_SYS_ADMIN")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _free(folder):
+    stat = os.statvfs(folder)
+    return stat.f_bavail * stat.f_bsize
+
+
+def _write_until_killed(path):
+    """Run in a process of its own: commit row after row, and say so."""
+    journal = SqliteJournal(Path(path), wall=0.0)
+    number = 0
+    while True:
+        for _ in range(5):
+            number += 1
+            journal.append(Batch(number, (row(number),)))
+        wait_for(journal, lambda goal=number - 2: journal.committed() >= goal)
+        print(journal.committed(), flush=True)
+
+
+if __name__ == "__main__":
+    _write_until_killed(sys.argv[1])

@@ -1,0 +1,149 @@
+"""Training processes with a shim inside, without processes or sockets.
+
+Covers: what a shim does with what it is told (by the real gate's rules), what
+it says and when; a line that breaks, with all that was on it; a shim on its
+way out that still says hello; one that a rule paused going on alone.
+Does not cover: checkpoints. A save works or does not, as the test says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
+from supervisor.core.events import Attached, Checkpointed, JobEvent, PauseFailed, Resumed, Yielded
+from supervisor.core.states import Depth
+from trainer_shim.gate import Want, merge
+from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
+
+__all__ = ["FakeShims", "FakeTrainer"]
+
+
+@dataclass
+class FakeTrainer:
+    """One incarnation's training loop. `outbox` is on its way to the daemon, `inbox` to the gate."""
+
+    job: str
+    incarnation: int
+    depths: tuple[Depth, ...] = (Depth.HOLD, Depth.EXIT)
+    step: int = 0
+    is_connected: bool = False
+    holding: Pause | None = None
+    #: It has said its last words and the process is about to end.
+    is_leaving: bool = False
+    #: What it left in writing for a daemon that is gone just now.
+    receipt: Yielded | None = None
+    inbox: deque[Pause | Resume | Stop | Checkpoint] = field(default_factory=deque)
+    outbox: deque[JobEvent] = field(default_factory=deque)
+
+    def hello(self) -> JobEvent:
+        """Connect; all that was on the old line is lost."""
+        self.outbox.clear()
+        self.is_connected = True
+        holding = self.holding
+        return Attached(
+            incarnation=self.incarnation,
+            depths=self.depths,
+            holding=holding.request if holding else "",
+            holding_depth=Depth(holding.depth) if holding else None,
+        )
+
+    def disconnect(self) -> None:
+        self.is_connected = False
+        self.outbox.clear()
+
+    def boundary(self, *, can_save: bool) -> None:
+        """Reach the end of a step, or wake while holding, and do what is wanted."""
+        if self.is_leaving:
+            return
+        want = self._take(Want(pause=self.holding))
+        if self.holding is None:
+            self.step += 1
+        elif want.pause is self.holding and want.leave is None:
+            self._answer_saves(want)
+            return
+        else:
+            self.holding = None
+        if want.leave is not None or (want.pause is not None and want.pause.depth == "exit"):
+            self._leave(want, can_save=can_save)
+        elif want.pause is not None:
+            self._hold(want.pause, can_save=can_save)
+        else:
+            self._answer_saves(want)
+            if want.resumed:
+                self._tell(Resumed(request=want.resumed))
+
+    def go_on_alone(self) -> bool:
+        """Do what a shim does that has had no daemon for long; only where a rule paused it."""
+        if self.is_connected or self.holding is None or not self.holding.by_rule:
+            return False
+        self.holding = None
+        return True
+
+    def _take(self, want: Want) -> Want:
+        while self.inbox:
+            want = merge(want, self.inbox.popleft())
+        return want
+
+    def _answer_saves(self, want: Want) -> None:
+        for _ in want.saves:
+            self._tell(Checkpointed(**self._checkpoint()))
+
+    def _hold(self, pause: Pause, *, can_save: bool) -> None:
+        if not can_save:
+            self._tell(PauseFailed(request=pause.request, why="disk full"))
+            return
+        self.holding = pause
+        self._tell(Yielded(request=pause.request, depth=Depth.HOLD, **self._checkpoint()))
+
+    def _leave(self, want: Want, *, can_save: bool) -> None:
+        asked = want.leave if isinstance(want.leave, Stop) else want.pause
+        assert asked is not None
+        if not can_save:
+            self._tell(PauseFailed(request=asked.request, why="disk full"))
+            if want.leave is not None and want.pause is not None:
+                self.inbox.appendleft(want.pause)
+            return
+        self.is_leaving = True
+        self.receipt = Yielded(request=asked.request, depth=Depth.EXIT, **self._checkpoint())
+        self._tell(self.receipt)
+
+    def _checkpoint(self) -> dict[str, Any]:
+        path = f"/ckpt/{self.job}/step-{self.step}"
+        return {"step": self.step, "epoch": 0, "path": path, "digest": f"{self.job}-{self.step}"}
+
+    def _tell(self, event: JobEvent) -> None:
+        if self.is_connected:
+            self.outbox.append(event)
+
+
+class FakeShims:
+    """See ports.Shims. Holds the trainers of all jobs; they survive the daemon."""
+
+    def __init__(self) -> None:
+        self.trainers: dict[str, FakeTrainer] = {}
+
+    def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
+        trainer = self.trainers.get(effect.name)
+        if trainer is None or not trainer.is_connected:
+            return False
+        trainer.inbox.append(_message(effect))
+        return True
+
+    def connected(self) -> Iterator[FakeTrainer]:
+        return (trainer for trainer in self.trainers.values() if trainer.is_connected)
+
+
+def _message(effect: AskPause | AskResume | AskStop | AskCheckpoint) -> Pause | Resume | Stop | Checkpoint:
+    match effect:
+        case AskPause():
+            return Pause(request=effect.request, depth=effect.depth, by_rule=effect.by_rule)
+        case AskResume():
+            return Resume(request=effect.request)
+        case AskStop():
+            return Stop(request=effect.request)
+        case AskCheckpoint():
+            return Checkpoint(request=effect.request)

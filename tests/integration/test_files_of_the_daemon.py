@@ -1,0 +1,262 @@
+"""Configuration and drop-in files under a running daemon, and who may serve them.
+
+Covers: changes are noticed by themselves; a bad file leaves the old settings
+in force and shows in `status`; jobs of files; one daemon for one folder.
+Does not cover: what each setting does, the files' formats (tests/unit).
+"""
+
+from __future__ import annotations
+
+import subprocess
+
+import msgspec
+import pytest
+
+from tests.harness import CONFIG, GUARD_S, PYTHON, RunningDaemon, until
+from trainer_shim import protocol as wire
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    """One for all files; each test leaves good ones behind."""
+    with RunningDaemon() as running:
+        yield running
+
+
+def alerts(daemon):
+    return daemon.client.status().alerts
+
+
+def until_alert(daemon, *words):
+    """Return the alert that has these words; nobody asked for a reload."""
+
+    def found():
+        return [alert for alert in alerts(daemon) if all(word in alert for word in words)]
+
+    return until(found, lambda: alerts(daemon))[0]
+
+
+def until_quiet(daemon):
+    until(lambda: not alerts(daemon), lambda: alerts(daemon))
+
+
+def drop_in(daemon, name, *argv, **tables):
+    """Write jobs.d/NAME.toml the way an editor does: another file, then a rename."""
+    lines = [f"command = {msgspec.json.encode(argv).decode()}", f'cwd = "{daemon.work}"']
+    lines += [
+        f"[{key}]\n" + "\n".join(f'{k} = "{v}"' for k, v in value.items()) for key, value in tables.items()
+    ]
+    file = daemon.paths.jobs_dir / f"{name}.toml"
+    draft = file.with_suffix(".partial")
+    draft.write_text("\n".join(lines))
+    draft.rename(file)
+    return file
+
+
+def until_job(daemon, name):
+    until(lambda: name in daemon.names(), lambda: f"{daemon.names()} {alerts(daemon)}")
+
+
+class TestConfiguration:
+    """config.toml is read again when it changes."""
+
+    def test_a_typo_leaves_the_old_settings_in_force_and_shows_in_status(self, daemon):
+        """
+        The alert names the key and the nearest known one; the corrected file
+        clears it. All without a word to the daemon.
+        """
+        daemon.configure(CONFIG + "[jobs]\npause_deadline_s = 0.1\n")
+        daemon.client.reload()
+        daemon.configure(CONFIG + "[jobs]\npause_deadlin_s = 3000\n")
+        alert = until_alert(daemon, "unknown key `jobs.pause_deadlin_s`", "jobs.pause_deadline_s")
+        said = daemon.ctl("status")
+        run = daemon.train("deadline", hold=("step",))
+        run.until_at("step")
+        daemon.pause("deadline")
+        # 0.1 s is still in force.
+        daemon.until("deadline", lambda row: row.late)
+        run.let_go("step")
+        daemon.configure(CONFIG)
+        until_quiet(daemon)
+
+        assert f"warning: {alert}" in said.err
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            (b"[jobs\n", ("not valid TOML",)),
+            (b"\xff\xfe", ("not valid TOML",)),
+            (b"[jobs]\nstart_grace_s = -1\n", ("jobs.start_grace_s", ">= 0")),
+            (b"[jobs]\nstart_grace_s = '60'\n", ("jobs.start_grace_s", "float")),
+            (b"jobs = 3\n", ("jobs",)),
+            (b"[shim]\nheartbeat_s = nan\n", ("shim.heartbeat_s",)),
+        ],
+    )
+    def test_every_bad_file_is_told_and_survived(self, daemon, text, words):
+        """
+        Bad TOML, bad text, a value out of bounds or of another kind.
+        """
+        daemon.paths.config_file.write_bytes(text)
+        until_alert(daemon, "config.toml", *words)
+        daemon.configure(CONFIG)
+        until_quiet(daemon)
+
+    def test_a_file_that_cannot_be_read_is_told(self, daemon):
+        """
+        A folder stands in for one without permission: root may read everything.
+        """
+        daemon.paths.config_file.unlink()
+        daemon.paths.config_file.mkdir()
+        until_alert(daemon, "cannot read", "config.toml")
+        daemon.paths.config_file.rmdir()
+        daemon.configure(CONFIG)
+        until_quiet(daemon)
+
+    def test_a_daemon_starts_with_a_bad_file(self):
+        """
+        With its defaults, and says so; better than jobs that nobody looks after.
+        """
+        with RunningDaemon("[daemn]\n") as daemon:
+            assert "did you mean `daemon`?" in alerts(daemon)[0]
+
+
+class TestDropInFiles:
+    """jobs.d/NAME.toml is the job NAME."""
+
+    def test_an_added_file_becomes_a_job_that_starts(self, daemon):
+        """
+        With the environment that the file adds.
+        """
+        drop_in(daemon, "added", "sh", "-c", "echo hello $WHO", env={"WHO": "drop-in"})
+        until_job(daemon, "added")
+        daemon.until("added", "completed")
+
+        assert "hello drop-in\n" == daemon.job_log("added")
+        assert str(daemon.paths.jobs_dir / "added.toml") == daemon.client.show("added").source
+
+    def test_a_changed_file_counts_from_the_next_start_on(self, daemon):
+        """
+        The running command is left alone.
+        """
+        drop_in(daemon, "changed", "sh", "-c", "echo one; sleep 600")
+        until_job(daemon, "changed")
+        first = daemon.until("changed", lambda row: row.state in ("starting", "running") and row.pid)
+        drop_in(daemon, "changed", "sh", "-c", "echo two")
+        until(lambda: "echo two" in daemon.client.show("changed").argv)
+        same = daemon.row("changed")
+        daemon.ask(wire.RestartRequest, "changed")
+        daemon.until("changed", "completed")
+
+        assert (first.pid, 1) == (same.pid, same.incarnation)
+        assert ["one", "two"] == daemon.job_log("changed").split()
+
+    def test_a_file_that_goes_away_leaves_its_job(self, daemon):
+        """
+        Deleting a file by mistake must not end a week of training.
+        """
+        file = drop_in(daemon, "orphan", "sleep", "600")
+        until_job(daemon, "orphan")
+        pid = daemon.until("orphan", lambda row: row.pid).pid
+        file.unlink()
+        daemon.client.reload()
+        row = daemon.row("orphan")
+        daemon.ask(wire.KillRequest, "orphan")
+
+        assert pid == row.pid
+
+    def test_a_bad_file_concerns_its_own_job_only(self, daemon):
+        """
+        The alert names file and key; a good file beside it starts its job.
+        """
+        bad = daemon.paths.jobs_dir / "bad.toml"
+        bad.write_text('comand = "true"\ncwd = "/"\n')
+        drop_in(daemon, "good", "true")
+        until_job(daemon, "good")
+        alert = until_alert(daemon, "bad.toml", "comand")
+        bad.unlink()
+        until_quiet(daemon)
+
+        assert "did you mean `command`?" in alert
+        assert "bad" not in daemon.names()
+
+    @pytest.mark.parametrize("name", ["-x", "a b", "x" * 65])
+    def test_a_file_whose_name_is_no_job_name_is_told(self, daemon, name):
+        """
+        A job could not be named so on the command line.
+        """
+        file = drop_in(daemon, name, "true")
+        until_alert(daemon, "is not a job name")
+        file.unlink()
+        until_quiet(daemon)
+
+    def test_a_file_named_like_another_job_is_told(self, daemon):
+        """
+        The job that was there keeps its name and its command.
+        """
+        daemon.command("first", "sleep", "600")
+        file = drop_in(daemon, "first", "true")
+        until_alert(daemon, "first.toml", "is taken")
+        argv = daemon.client.show("first").argv
+        file.unlink()
+        until_quiet(daemon)
+        daemon.ask(wire.KillRequest, "first")
+
+        assert ("sleep", "600") == argv
+
+    def test_a_job_of_a_file_is_not_started_again_by_a_new_daemon(self):
+        """
+        The file is still there after a crash; its job is not new.
+        """
+        with RunningDaemon() as daemon:
+            drop_in(daemon, "once", "sh", "-c", "echo started")
+            until_job(daemon, "once")
+            daemon.until("once", "completed")
+            daemon.restart()
+            daemon.client.reload()
+
+            assert ("completed", 1) == (daemon.row("once").state, daemon.row("once").incarnation)
+            assert "started\n" == daemon.job_log("once")
+
+
+class TestOneDaemon:
+    """One folder has one daemon."""
+
+    def second(self, daemon, home=None):
+        command = [PYTHON, "-m", "supervisor", "--home", str(home or daemon.home)]
+        return subprocess.run(
+            command, env=daemon.env, cwd="/", capture_output=True, text=True, timeout=GUARD_S, check=False
+        )
+
+    def test_a_second_daemon_is_refused_in_words(self, daemon):
+        """
+        It names the process that serves; that one goes on undisturbed.
+        """
+        said = self.second(daemon)
+
+        assert 1 == said.returncode
+        assert f"another daemon (process {daemon.pid}) serves `" in said.stderr
+        assert "hint: " in said.stderr
+        assert "Traceback" not in said.stderr
+        assert daemon.pid == daemon.client.version().pid
+
+    def test_a_folder_that_others_may_write_is_refused(self, daemon):
+        """
+        Somebody could answer in the daemon's place there.
+        """
+        home = daemon.home / "open"
+        (home / "run").mkdir(parents=True)
+        (home / "run").chmod(0o777)
+        said = self.second(daemon, home)
+
+        assert 1 == said.returncode
+        assert "that only this user can write" in said.stderr
+
+    def test_a_path_that_no_socket_can_have_is_refused(self, daemon):
+        """
+        A socket path holds 107 bytes.
+        """
+        said = self.second(daemon, daemon.home / ("x" * 100))
+
+        assert 2 == said.returncode
+        assert "choose a shorter --home" in said.stderr
+        assert "Traceback" not in said.stderr

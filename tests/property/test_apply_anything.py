@@ -1,0 +1,219 @@
+"""Any events in any order: what `apply` promises of every job that can come to be.
+
+Covers: facts never raise, refusals change nothing, timers end, time stands in
+the record only where something is due.
+Does not cover: a world that answers (test_journal_engine.py), single rows (tests/unit/test_apply.py).
+"""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from supervisor.core import apply as core
+from supervisor.core.effects import Effect, Launch
+from supervisor.core.events import (
+    Admitted,
+    Attached,
+    CheckpointAsked,
+    Checkpointed,
+    JobEvent,
+    PauseAsked,
+    PauseFailed,
+    ProcessEnded,
+    ProcessStarted,
+    RestartAsked,
+    ResumeAsked,
+    Resumed,
+    SpecChanged,
+    StopAsked,
+    Submitted,
+    TimerFired,
+    Yielded,
+)
+from supervisor.core.job import Asker, Exit, Job, JobSpec, Pid
+from supervisor.core.states import FINAL, TRANSITIONS, Depth, State
+from supervisor.errors import Refused
+
+REQUESTS = st.sampled_from(["", "r1", "r2", "r3"])
+GRACE_S = st.sampled_from([0.0, 5.0, 60.0])
+KILL_GRACE_S = st.sampled_from([1.0, 15.0])
+INCARNATIONS = st.integers(0, 3)
+EXITS = st.builds(Exit, code=st.sampled_from([0, 1, 75])) | st.builds(Exit, signal=st.sampled_from([9, 15]))
+EXITS |= st.just(Exit(error="cannot start: no such file"))
+SPECS = st.builds(
+    JobSpec,
+    argv=st.just(("train",)),
+    cwd=st.just("/work"),
+    restart=st.sampled_from(["never", "on-failure"]),
+    max_restarts=st.integers(0, 1000),
+    restart_delay_s=st.sampled_from([0.0, 10.0, 86400.0]),
+)
+
+
+ASKERS = st.sampled_from([Asker("person", "ada"), Asker("rule", "busy")])
+ASKED = {"request": REQUESTS, "by": ASKERS}
+GRACES = {"stop_grace_s": GRACE_S, "kill_grace_s": KILL_GRACE_S}
+PLACE = {
+    "step": st.integers(0, 9),
+    "epoch": st.just(0),
+    "path": st.just("/c"),
+    "digest": st.sampled_from("abc"),
+}
+DEPTHS = st.sampled_from(Depth)
+TIMERS = st.sampled_from(["start-grace", "deadline", "wake", "insist", "restart"])
+
+FACTS = st.one_of(
+    st.builds(Admitted, start_grace_s=GRACE_S),
+    st.builds(ProcessStarted, incarnation=INCARNATIONS, process=st.just(Pid(1, 2, "boot"))),
+    st.builds(ProcessEnded, incarnation=INCARNATIONS, exit=EXITS, yielded=st.booleans()),
+    st.builds(
+        Attached,
+        incarnation=INCARNATIONS,
+        depths=st.sampled_from([(Depth.HOLD, Depth.EXIT), tuple(Depth), ()]),
+        holding=REQUESTS,
+        holding_depth=st.none() | DEPTHS,
+    ),
+    st.builds(Checkpointed, **PLACE),
+    st.builds(Yielded, request=REQUESTS, depth=DEPTHS, **PLACE),
+    st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full")),
+    st.builds(Resumed, request=REQUESTS),
+    st.builds(SpecChanged, spec=SPECS),
+    st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S),
+)
+REQUESTED = st.one_of(
+    st.builds(
+        PauseAsked,
+        **ASKED,
+        depth=DEPTHS,
+        deadline_s=GRACE_S,
+        reason=st.just("cpu 80 %"),
+        for_s=st.none() | st.sampled_from([1.0, 100.0]),
+    ),
+    st.builds(ResumeAsked, **ASKED, start_grace_s=GRACE_S),
+    st.builds(StopAsked, **ASKED, how=st.sampled_from(["checkpoint", "kill"]), **GRACES),
+    st.builds(RestartAsked, **ASKED, **GRACES),
+    st.builds(CheckpointAsked, **ASKED),
+)
+STEPS = st.lists(st.tuples(FACTS | REQUESTED, st.booleans(), st.sampled_from([0.0, 1.0, 50.0])), max_size=25)
+
+
+@st.composite
+def lives(draw):
+    """A job that can come to be, with the moment at which it is so."""
+    now = 1000.0
+    job = core.create("job-1", Submitted(spec=draw(SPECS)), now)
+    for event, is_current, wait_s in draw(STEPS):
+        now += wait_s
+        job = step(job, aimed(event, job) if is_current else event, now)[0]
+    return job, now
+
+
+def aimed(event, job):
+    """The same event, about the newest launch and the newest request."""
+    names = {"incarnation": job.incarnation, "request": job.request}
+    asked = isinstance(event, PauseAsked | ResumeAsked | StopAsked | RestartAsked | CheckpointAsked)
+    fields = {name: value for name, value in names.items() if name in event.__struct_fields__}
+    return event if asked else replace(event, **fields)
+
+
+def step(job, event, now):
+    """Apply it; a refusal leaves the job as it was."""
+    try:
+        return core.apply(job, event, now)
+    except Refused:
+        return job, ()
+
+
+@given(lives(), FACTS, st.booleans())
+def test_a_fact_of_the_world_never_raises(life, event, is_current):
+    """
+    The world does not ask for permission: what comes too late or twice means nothing.
+    """
+    job, now = life
+    after, effects = core.apply(job, aimed(event, job) if is_current else event, now)
+
+    assert isinstance(after, Job)
+    assert all(isinstance(effect, Effect) for effect in effects)
+
+
+@given(lives(), REQUESTED)
+def test_a_request_is_refused_with_a_hint_or_met(life, event):
+    """
+    A refusal says what to do instead; it is never another kind of error.
+    """
+    job, now = life
+    before, refused = msgspec.json.encode(job), None
+    try:
+        core.apply(job, event, now)
+    except Refused as error:
+        refused = error
+
+    assert refused is None or (refused.hint and str(refused).startswith("cannot "))
+    assert before == msgspec.json.encode(job)
+
+
+@given(lives(), FACTS | REQUESTED)
+def test_states_follow_each_other_by_the_table(life, event):
+    """
+    One event moves a job along at most two arrows (ended, then queued again), and the time of
+    the change is the time of the event.
+    """
+    job, now = life
+    after, effects = step(job, event, now)
+    near = set(TRANSITIONS[job.state].values()) | {job.state}
+    far = {state for one in near for state in TRANSITIONS[one].values()}
+
+    assert after.state in near | far
+    assert (after.state is job.state) or now == after.since
+    assert all(effect.job == after for effect in effects if isinstance(effect, Launch))
+
+
+@given(lives())
+def test_a_job_that_is_over_has_no_process_and_no_pause(life):
+    """
+    And no timer but that of a planned restart.
+    """
+    job, _ = life
+    if job.state in FINAL:
+        assert not job.alive
+        assert (None, None, "", False) == (job.process, job.depth, job.insisted, job.late)
+        assert core.next_due(job) == job.restart_at
+    if job.state is State.PAUSED and not job.alive:
+        assert job.depth is Depth.EXIT
+
+
+@given(lives(), st.sampled_from([0.0, 1.0, 60.0, 1e6]))
+def test_due_timers_end(life, wait_s):
+    """
+    However long the machine slept, a few steps bring a job up to date; nothing that is due is left.
+    """
+    job, now = life
+    now += wait_s
+    for _ in range(12):
+        event = core.due(job, now, start_grace_s=60.0)
+        moment = core.next_due(job)
+
+        assert (event is not None) == (moment is not None and moment <= now)
+        if event is None:
+            return
+        job = core.apply(job, event, now)[0]
+    raise AssertionError("timers fire for ever")
+
+
+@given(lives())
+def test_a_record_is_stored_and_read_back(life):
+    """
+    What the journal holds is the job, to the bit.
+    """
+    job, _ = life
+
+    assert job == msgspec.json.decode(msgspec.json.encode(job), type=Job)
+
+
+@given(FACTS | REQUESTED)
+def test_an_event_is_stored_and_read_back(event):
+    """
+    Replaying a journal applies what was applied.
+    """
+    assert event == msgspec.json.decode(msgspec.json.encode(event), type=JobEvent)

@@ -1,0 +1,66 @@
+"""The public API as a user writes it; type-checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, assert_type
+
+import trainer_shim
+from trainer_shim import CannotRestore, CannotSave, FolderInUse, NotSupported, Shim, ShimError, attach
+
+
+class Model:
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Any, strict: bool = True) -> tuple[str, ...]:  # noqa: FBT001, FBT002
+        return ()
+
+
+class Averaged:
+    def state_dict(self) -> Mapping[str, float]:
+        return {"decay": 0.9}
+
+    def load_state_dict(self, state: Any) -> None: ...
+
+
+def short(loader: list[int]) -> None:
+    shim = trainer_shim.attach(model=Model())
+    for epoch in shim.epochs(10):
+        assert_type(epoch, int)
+        for batch in shim.batches(loader):
+            shim.report(loss=float(batch))
+
+
+def long(loader: Iterator[int], folder: Path) -> int:
+    try:
+        shim = attach(
+            checkpoints=folder,
+            keep_last=5,
+            labels={"dataset": "digits"},
+            preprocessing={"mean": [0.5]},
+            model=Model(),
+            ema=Averaged(),
+        )
+    except (CannotRestore, CannotSave, FolderInUse, NotSupported) as error:
+        assert_type(error.hint, str)
+        raise
+    except ShimError:
+        return 1
+    assert_type(shim, Shim)
+    shim.extra["best"] = 0.5
+    for _ in shim.batches(loader, accumulate=4):
+        with shim.critical():
+            pass
+    shim.boundary()
+    assert_type(shim.step, int)
+    assert_type(shim.epoch, int)
+    assert_type(shim.checkpoint(), Path)
+    shim.detach()
+    return 0
+
+
+def wrong() -> None:
+    attach(model=3)  # type: ignore[arg-type]
+    attach(model=Model(), keep_last="all")  # type: ignore[arg-type]

@@ -1,0 +1,829 @@
+"""What each event does to a job, row by surprising row.
+
+Covers: the rows of core/apply.py that a reader would not guess from the table
+of states, and every refusal.
+Does not cover: orders of events that nobody thought of (tests/property).
+"""
+
+import pytest
+
+from supervisor.core import apply as core
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Launch, Signal
+from supervisor.core.events import (
+    Admitted,
+    Attached,
+    CheckpointAsked,
+    Checkpointed,
+    PauseAsked,
+    PauseFailed,
+    ProcessEnded,
+    ProcessStarted,
+    RestartAsked,
+    ResumeAsked,
+    Resumed,
+    SpecChanged,
+    StopAsked,
+    Submitted,
+    TimerFired,
+    Yielded,
+)
+from supervisor.core.job import Asker, Exit, JobSpec, Pid
+from supervisor.core.states import Depth, State
+from supervisor.errors import InvalidTransition, Refused
+
+ADA, BOB, RULE = Asker("person", "ada"), Asker("person", "bob"), Asker("rule", "busy")
+HOLD, OFFLOAD, EXIT = Depth
+PLACE = {"step": 7, "epoch": 1, "path": "/ckpt/7", "digest": "d7"}
+
+
+class Life:
+    """A job and the events that happen to it. `effects` are those of the last event."""
+
+    def __init__(self, **spec):
+        spec = JobSpec(argv=("train",), cwd="/work", **spec)
+        self.now = 1000.0
+        self.job = core.create("job-1", Submitted(spec=spec), self.now)
+        self.effects = ()
+
+    def __call__(self, event):
+        self.job, self.effects = core.apply(self.job, event, self.now)
+        return self
+
+    @property
+    def state(self):
+        return self.job.state
+
+    def admitted(self):
+        self(Admitted(start_grace_s=60.0))
+        return self(ProcessStarted(incarnation=self.job.incarnation, process=Pid(10, 20, "boot")))
+
+    def running(self):
+        self.admitted()
+        return self.hello()
+
+    def hello(self, holding="", depths=(HOLD, EXIT)):
+        return self(Attached(incarnation=self.job.incarnation, depths=depths, holding=holding))
+
+    def pause(self, request="p", by=ADA, depth=HOLD, for_s=None):
+        return self(PauseAsked(request=request, by=by, depth=depth, deadline_s=30.0, for_s=for_s))
+
+    def resume(self, request="r", by=ADA):
+        return self(ResumeAsked(request=request, by=by, start_grace_s=60.0))
+
+    def stop(self, how="checkpoint", by=ADA):
+        return self(StopAsked(request="s", by=by, how=how, stop_grace_s=20.0, kill_grace_s=5.0))
+
+    def restart(self, by=ADA):
+        return self(RestartAsked(request="again", by=by, stop_grace_s=20.0, kill_grace_s=5.0))
+
+    def yields(self, request="p", depth=HOLD):
+        return self(Yielded(request=request, depth=depth, **PLACE))
+
+    def paused(self, depth=HOLD, by=ADA, **more):
+        self.running().pause(by=by, depth=depth, **more).yields(depth=depth)
+        return self.ends(75) if depth is EXIT else self
+
+    def ends(self, code=None, *, killed_by=None, error="", yielded=False):
+        end = Exit(code=code, signal=killed_by, error=error)
+        return self(ProcessEnded(incarnation=self.job.incarnation, exit=end, yielded=yielded))
+
+    def after(self, seconds):
+        """Let time pass, and all timers that are due by then fire."""
+        self.now += seconds
+        effects = []
+        while event := core.due(self.job, self.now, start_grace_s=60.0):
+            self(event)
+            effects += self.effects
+        self.effects = tuple(effects)
+        return self
+
+
+def refusal(act):
+    with pytest.raises(Refused) as caught:
+        act()
+    assert caught.value.hint
+    return str(caught.value)
+
+
+class TestStarting:
+    def test_an_admitted_job_is_launched_once(self):
+        """
+        The launch is asked for with the record as it will be stored; being
+        admitted again while it starts means nothing.
+        """
+        life = Life()(Admitted(start_grace_s=60.0))
+
+        assert (Launch(life.job),) == life.effects
+        assert (State.STARTING, 1, True) == (life.state, life.job.incarnation, life.job.alive)
+        assert () == life(Admitted(start_grace_s=60.0)).effects
+
+    def test_a_name_that_was_used_before_counts_its_launches_on(self):
+        """
+        A new job under the name of a removed one does not read how the old one ended.
+        """
+        spec = JobSpec(argv=("train",), cwd="/work")
+        life = Life()
+        life.job = core.create("job-1", Submitted(spec=spec, incarnation=4), 1.0)
+
+        assert 5 == life.admitted().job.incarnation
+
+    def test_a_script_without_a_shim_runs_after_the_grace(self):
+        """
+        Such a job runs, and says that it cannot be paused when somebody tries.
+        """
+        life = Life().admitted().after(60)
+
+        assert State.RUNNING is life.state
+        assert "not pausable" in refusal(life.pause)
+        assert "no training shim" in refusal(lambda: life(CheckpointAsked(request="c", by=ADA)))
+
+    def test_news_of_an_older_launch_mean_nothing(self):
+        """
+        A late word about a process that is gone does not touch the one that runs.
+        """
+        life = Life().running()
+        before = life.job
+        old = {"incarnation": 0}
+        life(ProcessEnded(**old, exit=Exit(code=1)))
+        life(ProcessStarted(**old, process=Pid(1, 1, "boot")))
+        life(Attached(**old, depths=()))
+
+        assert before == life.job
+
+    def test_a_command_that_cannot_start_has_failed(self):
+        """
+        The reason of the operating system is what people read.
+        """
+        life = Life()(Admitted(start_grace_s=60.0)).ends(error="cannot start: no such file")
+
+        assert (State.FAILED, "cannot start: no such file") == (life.state, life.job.problem)
+
+
+class TestPausing:
+    def test_a_pause_is_asked_of_the_shim_and_reached_with_its_word(self):
+        """
+        Pausing until the checkpoint is durable, then paused with its place.
+        """
+        life = Life().running().pause(by=RULE)
+        asked, state = life.effects, life.state
+        life.yields()
+
+        assert (AskPause("job-1", "p", HOLD, 30.0, True),) == asked
+        assert (State.PAUSING, State.PAUSED) == (state, life.state)
+        assert ("/ckpt/7", HOLD, True) == (life.job.checkpoint.path, life.job.depth, life.job.alive)
+
+    def test_an_exit_pause_is_reached_when_the_process_is_gone(self):
+        """
+        Memory that is still taken is not given back, whatever the shim says.
+        """
+        life = Life().running().pause(depth=EXIT).yields(depth=EXIT)
+        said = life.state
+        life.ends(0)
+
+        assert (State.PAUSING, State.PAUSED) == (said, life.state)
+        assert (EXIT, False, None) == (life.job.depth, life.job.alive, life.job.deadline_at)
+
+    @pytest.mark.parametrize(
+        "how", [{"code": 75}, {"code": 0, "yielded": True}, {"killed_by": 9, "yielded": True}]
+    )
+    def test_a_receipt_or_the_exit_code_is_the_shims_word(self, how):
+        """
+        A daemon that was away while the process left learns of the pause from what it left.
+        """
+        life = Life().running().pause(depth=EXIT).ends(**how)
+
+        assert State.PAUSED is life.state
+
+    def test_a_pause_that_loses_the_race_with_the_end_is_completed(self):
+        """
+        The run finished while it was asked to pause: that is success, and nothing of the pause is left.
+        """
+        life = Life().running().pause().ends(0)
+
+        assert (State.COMPLETED, None, None) == (life.state, life.job.depth, life.job.asked_by)
+        assert life.job.is_over
+
+    def test_a_process_that_breaks_while_pausing_has_failed(self):
+        """
+        A crash is a crash, also on the way to a pause.
+        """
+        life = Life().running().pause().ends(1)
+
+        assert (State.FAILED, "exit code 1") == (life.state, life.job.problem)
+
+    def test_a_queued_job_is_paused_without_ever_running(self):
+        """
+        Nothing to give back, so it is paused at once, and resume launches it.
+        """
+        life = Life().pause()
+        paused = life.state, life.effects, life.job.depth
+        life.resume()
+
+        assert (State.PAUSED, (), EXIT) == paused
+        assert (State.RESUMING, (Launch(life.job),)) == (life.state, life.effects)
+
+    def test_a_pause_before_the_shim_came_is_told_at_its_hello(self):
+        """
+        Pausing a job that starts waits for its shim, with the time that is left.
+        """
+        life = Life().admitted().pause()
+        life.now += 10
+        life.hello()
+
+        assert (State.PAUSING, (AskPause("job-1", "p", HOLD, 20.0, False),)) == (life.state, life.effects)
+
+    def test_a_pause_without_a_shim_ends_with_the_start_grace(self):
+        """
+        The script has no shim after all: it runs on, and says why it is not paused.
+        """
+        life = Life().admitted().pause().after(60)
+
+        assert (State.RUNNING, None) == (life.state, life.job.depth)
+        assert "cannot pause: no training shim has connected" == life.job.problem
+
+    def test_a_save_that_fails_leaves_the_job_running_with_the_reason(self):
+        """
+        Nothing is given back without a durable checkpoint.
+        """
+        life = Life().running().pause()(PauseFailed(request="p", why="disk full"))
+
+        assert (State.RUNNING, "cannot pause: disk full") == (life.state, life.job.problem)
+        assert None is core.next_due(life.job)
+
+    def test_the_answer_to_an_older_request_is_no_answer(self):
+        """
+        Only the newest pause counts; what the shim said to the one before is late.
+        """
+        life = Life().running().pause("p1").pause("p2").yields("p1")
+        life(PauseFailed(request="p1", why="disk full"))
+        still = life.state
+
+        assert (State.PAUSING, State.PAUSED) == (still, life.yields("p2").state)
+
+    def test_a_pause_past_its_deadline_is_late_and_goes_on_waiting(self):
+        """
+        It is said once; nothing is killed for it.
+        """
+        life = Life().running().pause().after(31)
+
+        assert (True, State.PAUSING, ()) == (life.job.late, life.state, life.effects)
+        assert None is core.next_due(life.job)
+        assert life.yields().job.late is False
+
+    def test_a_depth_that_the_shim_cannot_do_is_refused(self):
+        """
+        The refusal names what it can do.
+        """
+        life = Life().running()
+
+        assert "its shim can do hold, exit" in refusal(lambda: life.pause(depth=OFFLOAD))
+
+    def test_a_job_that_is_over_is_not_paused(self):
+        """
+        The refusal names the state and what is possible in it.
+        """
+        life = Life().running().ends(0)
+
+        with pytest.raises(InvalidTransition, match="cannot pause job `job-1`: it is completed"):
+            life.pause()
+
+
+class TestPaused:
+    def test_deepening_asks_the_shim_again(self):
+        """
+        A held job is moved to exit in place; it listens while it waits.
+        """
+        life = Life().paused().pause("deep", depth=EXIT)
+
+        assert (State.PAUSING, (AskPause("job-1", "deep", EXIT, 30.0, False),)) == (life.state, life.effects)
+
+    def test_the_same_depth_again_only_changes_who_asks(self):
+        """
+        Pausing what is paused takes no effect on the process.
+        """
+        life = Life().paused(by=RULE).pause(by=BOB, for_s=9.0)
+
+        assert (State.PAUSED, (), BOB) == (life.state, life.effects, life.job.asked_by)
+        assert life.now + 9.0 == life.job.wake_at
+
+    def test_a_pause_of_what_has_exited_changes_only_who_asks(self):
+        """
+        There is nothing deeper than gone.
+        """
+        life = Life().paused(EXIT).pause(by=BOB, depth=EXIT)
+
+        assert (State.PAUSED, (), BOB) == (life.state, life.effects, life.job.asked_by)
+
+    def test_a_rule_makes_a_persons_pause_deeper_but_does_not_own_it(self):
+        """
+        Afterwards it is still the person's, so only a person ends it.
+        """
+        life = Life().paused(by=ADA).pause("deep", by=RULE, depth=EXIT).yields("deep", EXIT).ends(75)
+
+        assert (State.PAUSED, ADA) == (life.state, life.job.asked_by)
+        assert "ada paused it" in refusal(lambda: life.resume(by=RULE))
+
+    @pytest.mark.parametrize("is_reached", [False, True])
+    def test_a_rule_never_makes_a_persons_pause_shallower(self, is_reached):
+        """
+        A person who wants the process gone gets that, whatever a rule would be content with.
+        """
+        life = Life().running().pause(by=ADA, depth=EXIT)
+        if is_reached:
+            life.yields(depth=EXIT).ends(75)
+        before = life.job
+
+        assert (before, ()) == (life.pause("rule", by=RULE, depth=HOLD).job, life.effects)
+
+    @pytest.mark.parametrize("verb", ["resume", "restart"])
+    def test_a_rule_neither_resumes_nor_restarts_what_a_person_paused(self, verb):
+        """
+        Must: a job that a person paused goes on when a person says so.
+        """
+        life = Life().paused(by=ADA)
+        before = life.job
+
+        assert f"cannot {verb} job `job-1` by rule busy" in refusal(lambda: getattr(life, verb)(by=RULE))
+        assert before == life.job
+
+    def test_a_person_overrules_a_rule(self):
+        """
+        A person resumes what a rule paused.
+        """
+        life = Life().paused(by=RULE).resume(by=BOB)
+
+        assert (State.RESUMING, (AskResume("job-1", "r"),)) == (life.state, life.effects)
+
+    def test_a_held_process_that_dies_leaves_a_paused_job(self):
+        """
+        Its checkpoint is durable, so the job is paused one depth further down and says what happened.
+        """
+        life = Life().paused().ends(killed_by=9)
+
+        assert (State.PAUSED, EXIT, False) == (life.state, life.job.depth, life.job.alive)
+        assert "killed by signal 9" in life.job.problem
+        assert State.RESUMING is life.resume().state
+
+    def test_a_run_that_a_rule_paused_and_that_finished_alone_is_completed(self):
+        """
+        Without a daemon it went on by itself, as promised, and to its end: nothing is left to resume.
+        2026-11: such a job stayed paused and a resume trained its last part again.
+        """
+        life = Life().paused(by=RULE).ends(0)
+
+        assert (State.COMPLETED, None) == (life.state, life.job.depth)
+
+    def test_a_persons_held_process_that_ends_well_stays_paused(self):
+        """
+        It cannot have gone on alone, so its exit code is a wrapper's.
+        """
+        life = Life().paused(by=ADA).ends(0)
+
+        assert (State.PAUSED, EXIT) == (life.state, life.job.depth)
+
+    def test_a_rules_pause_is_over_when_the_shim_went_on_alone(self):
+        """
+        The daemon was away for longer than orphan_resume_s.
+        """
+        life = Life().paused(by=RULE).hello()
+
+        assert (State.RUNNING, None, ()) == (life.state, life.job.asked_by, life.effects)
+
+    @pytest.mark.parametrize("how", [lambda life: life.hello(), lambda life: life(Resumed(request="x"))])
+    def test_a_persons_pause_is_asked_again_when_the_shim_went_on(self, how):
+        """
+        Whatever made it go on, the person still wants it paused; it can be late again.
+        """
+        life = how(Life().paused(by=ADA))
+
+        assert (State.PAUSING, ADA) == (life.state, life.job.asked_by)
+        assert (AskPause("job-1", "p", HOLD, 30.0, False),) == life.effects
+        assert life.now + 30.0 == life.job.deadline_at
+
+    def test_a_shim_that_holds_and_comes_back_is_left_alone(self):
+        """
+        A restart of the daemon does not touch a paused job.
+        """
+        life = Life().paused()
+        before = life.job
+
+        assert (before, ()) == (life.hello(holding="p").job, life.effects)
+
+    def test_a_pause_for_a_time_ends_by_itself(self):
+        """
+        Its asker asked for the end as well.
+        """
+        held = Life().paused(for_s=100.0).after(100.0)
+        gone = Life().paused(EXIT, for_s=100.0).after(100.0)
+
+        assert (State.RESUMING, (AskResume("job-1", "p-wake"),)) == (held.state, held.effects)
+        assert (State.RESUMING, (Launch(gone.job),)) == (gone.state, gone.effects)
+
+    def test_a_wake_up_that_is_too_late_means_nothing(self):
+        """
+        The job was started, or is over, by other means.
+        """
+        life = Life().running()
+        before = life.job
+
+        assert before == life(TimerFired(timer="wake")).job
+
+
+class TestResuming:
+    def test_a_held_shim_confirms(self):
+        """
+        Running again when it says so, to this request.
+        """
+        life = Life().paused().resume()
+        early = life(Resumed(request="old")).state
+
+        assert (State.RESUMING, State.RUNNING) == (early, life(Resumed(request="r")).state)
+
+    def test_a_resume_that_overtakes_an_exit_launches_again(self):
+        """
+        The process was on its way out already; its work goes on in the next one, with the
+        grace that was asked for. 2026-11: the grace was as long as the run before.
+        """
+        life = Life().running()
+        life.now += 86400
+        life.pause(depth=EXIT).yields(depth=EXIT).resume().ends(75)
+
+        assert (State.RESUMING, 2, (Launch(life.job),)) == (life.state, life.job.incarnation, life.effects)
+        assert life.now + 60.0 == life.job.start_grace_at
+
+    def test_a_hello_on_the_way_out_loses_nothing(self):
+        """
+        2026-11: a shim that was leaving said hello to a restarted daemon after the resume;
+        its exit was then taken for a failure.
+        """
+        life = Life().running().pause(depth=EXIT).yields(depth=EXIT).resume().hello().ends(75)
+
+        assert (State.RESUMING, 2) == (life.state, life.job.incarnation)
+
+    def test_a_called_off_pause_is_called_off_again_at_hello(self):
+        """
+        2026-11: the line broke before the resume was heard; the shim held at its next
+        boundary for ever, while the job was shown as running.
+        """
+        life = Life().running().pause().resume().hello()
+
+        assert (State.RUNNING, (AskResume("job-1", "r"),)) == (life.state, life.effects)
+
+    @pytest.mark.parametrize("state", [State.RESUMING, State.RUNNING])
+    def test_a_shim_that_holds_for_a_called_off_pause_is_told_to_go_on(self, state):
+        """
+        Nobody wants it to hold.
+        """
+        life = Life().running().pause().resume()
+        if state is State.RUNNING:
+            life(Resumed(request="r"))
+        life.yields()
+
+        assert (state, (AskResume("job-1", "r"),)) == (life.state, life.effects)
+
+    @pytest.mark.parametrize("state", [State.RESUMING, State.RUNNING])
+    def test_a_shim_that_comes_back_holding_is_told_to_go_on(self, state):
+        """
+        The word was lost with the line.
+        """
+        life = Life().paused().resume()
+        if state is State.RUNNING:
+            life(Resumed(request="r"))
+        life.hello(holding="p")
+
+        assert (state, (AskResume("job-1", "r"),)) == (life.state, life.effects)
+
+    def test_a_script_that_exits_75_by_itself_is_not_launched_for_ever(self):
+        """
+        2026-11: without a shim, code 75 of a resumed job launched it again at once, and again.
+        """
+        life = Life().pause().resume()
+        life(ProcessStarted(incarnation=1, process=Pid(1, 1, "boot"))).ends(75)
+
+        assert (State.FAILED, ()) == (life.state, life.effects)
+
+    def test_a_process_that_breaks_while_it_resumes_has_failed(self):
+        """
+        Its held state is gone with it; a restart begins from the checkpoint.
+        """
+        life = Life().paused().resume().ends(1)
+
+        assert State.FAILED is life.state
+
+    def test_what_never_started_is_not_launched_again_unasked(self):
+        """
+        A keeper that cannot start the command will not do better a moment later.
+        """
+        life = Life().paused(EXIT).resume().ends(error="cannot start: no such file", yielded=True)
+
+        assert State.FAILED is life.state
+
+    def test_running_jobs_are_not_resumed(self):
+        """
+        The refusal says what is possible.
+        """
+        life = Life().running()
+
+        assert "it is running" in refusal(life.resume)
+
+
+class TestStopping:
+    def test_first_asked_then_term_then_kill_until_it_is_gone(self):
+        """
+        Each only after its time, and KILL again and again.
+        """
+        life = Life().running().stop()
+        seen = [life.effects]
+        seen += [life.after(seconds).effects for seconds in (20, 5, 5)]
+
+        term, kill = (Signal("job-1", 1, name) for name in ("TERM", "KILL"))
+        assert [(AskStop("job-1", "s"),), (term,), (kill,), (kill,)] == seen
+        assert (State.STOPPED, None) == (life.ends(killed_by=9).state, core.next_due(life.job))
+
+    def test_without_a_shim_it_begins_with_term(self):
+        """
+        Nobody is there to be asked.
+        """
+        life = Life().admitted().stop()
+        first = life.effects
+
+        assert (Signal("job-1", 1, "TERM"),) == first
+        assert (Signal("job-1", 1, "KILL"),) == life.after(5).effects
+
+    def test_kill_kills(self):
+        """
+        At once and without asking; the exit status does not matter.
+        """
+        life = Life().running().stop("kill")
+
+        assert (Signal("job-1", 1, "KILL"),) == life.effects
+        assert State.STOPPED is life.ends(0).state
+
+    def test_a_kill_stays_a_kill_when_the_shim_comes_back_first(self):
+        """
+        2026-11: the daemon was killed before it could send the signal; the shim said hello,
+        was asked for a checkpoint, could not write it, and the job ran on.
+        """
+        life = Life().running().stop("kill").hello()
+        asked = life.effects
+        life(PauseFailed(request="s", why="disk full"))
+
+        assert ((), State.STOPPING) == (asked, life.state)
+        assert (Signal("job-1", 1, "KILL"),) == life.after(5).effects
+
+    def test_a_process_that_hangs_on_its_way_out_is_killed(self):
+        """
+        It has saved and said goodbye, so TERM would ask for nothing new.
+        """
+        life = Life().running().stop().yields("s", EXIT).after(20)
+
+        assert (Signal("job-1", 1, "KILL"),) == life.effects
+
+    def test_a_stop_whose_checkpoint_fails_lets_training_go_on(self):
+        """
+        Without a checkpoint a stop would lose work; `kill` insists. The shim is still there,
+        so the job is still pausable. 2026-11: it was not, once TERM had been sent.
+        """
+        life = Life().running().stop().after(20)(PauseFailed(request="s", why="disk full"))
+
+        assert (State.RUNNING, "cannot stop: disk full") == (life.state, life.job.problem)
+        assert None is core.next_due(life.job)
+        assert State.PAUSING is life.pause().state
+
+    def test_a_shim_that_reconnects_while_stopping_is_asked_again(self):
+        """
+        It may not have heard.
+        """
+        assert (AskStop("job-1", "s"),) == Life().running().stop().hello().effects
+
+    @pytest.mark.parametrize("code", [0, 1, 75])
+    def test_whatever_the_exit_code_a_stopped_job_is_stopped(self, code):
+        """
+        It was asked to end, and ended.
+        """
+        assert State.STOPPED is Life().running().stop().ends(code).state
+
+    @pytest.mark.parametrize(
+        "make", [lambda life: life, lambda life: life.pause(), lambda life: life.paused(EXIT)]
+    )
+    def test_what_has_no_process_is_stopped_at_once(self, make):
+        """
+        Nothing to wait for.
+        """
+        life = make(Life()).stop()
+
+        assert (State.STOPPED, (), True) == (life.state, life.effects, life.job.is_over)
+
+    def test_a_held_job_is_stopped_through_its_shim(self):
+        """
+        It listens while it holds.
+        """
+        assert (AskStop("job-1", "s"),) == Life().paused().stop().effects
+
+    def test_what_is_over_cannot_be_stopped(self):
+        """
+        And says that it is over.
+        """
+        life = Life().running().ends(0)
+
+        assert "it is completed" in refusal(life.stop)
+
+    def test_an_insistence_that_comes_too_late_means_nothing(self):
+        """
+        The stop was given up in between.
+        """
+        life = Life().running()
+
+        assert () == life(TimerFired(timer="insist")).effects
+
+
+class TestRestarting:
+    def test_a_running_job_is_stopped_first(self):
+        """
+        With a checkpoint; afterwards it is queued again.
+        """
+        life = Life().running().restart()
+        asked = life.effects
+        life.ends(75)
+
+        assert (AskStop("job-1", "again"),) == asked
+        assert State.QUEUED is life.state
+        assert (2, False) == (life.admitted().job.incarnation, life.job.restart_after_stop)
+
+    def test_a_stop_after_a_restart_counts(self):
+        """
+        The later word.
+        """
+        assert State.STOPPED is Life().running().restart().stop().ends(75).state
+
+    def test_a_restart_whose_checkpoint_fails_is_forgotten(self):
+        """
+        The job runs on; a stop much later is a stop.
+        """
+        life = Life().running().restart()(PauseFailed(request="again", why="disk full"))
+
+        assert State.STOPPED is life.stop().ends(0).state
+
+    @pytest.mark.parametrize(
+        "make",
+        [lambda life: life, lambda life: life.paused(EXIT), lambda life: life.running().ends(1)],
+        ids=["queued", "paused", "failed"],
+    )
+    def test_what_has_no_process_is_queued_at_once(self, make):
+        """
+        With a clean slate.
+        """
+        life = make(Life()).restart()
+
+        assert (State.QUEUED, "", None) == (life.state, life.job.problem, life.job.exit)
+
+    def test_failures_are_tried_again_with_growing_delays_up_to_the_limit(self):
+        """
+        10 s, 20 s, then it stays failed.
+        """
+        life = Life(restart="on-failure", max_restarts=2, restart_delay_s=10.0)
+        delays = []
+        for _ in range(3):
+            life.running().ends(1)
+            due = core.next_due(life.job)
+            delays.append(due and due - life.now)
+            life.after(due - life.now if due else 0)
+
+        assert [10.0, 20.0, None] == delays
+        assert (State.FAILED, True) == (life.state, life.job.is_over)
+
+    def test_a_long_run_is_no_part_of_a_series_of_failures(self):
+        """
+        A job that breaks once a week is started again each time, after the first delay.
+        """
+        life = Life(restart="on-failure", max_restarts=1, restart_delay_s=10.0)
+        for _ in range(3):
+            life.running().after(7 * 86400).ends(1)
+
+            assert life.now + 10.0 == core.next_due(life.job)
+            life.after(10)
+
+    def test_the_delay_between_restarts_has_a_ceiling(self):
+        """
+        After many failures it is an hour, not a week.
+        """
+        life = Life(restart="on-failure", max_restarts=20, restart_delay_s=10.0)
+        for _ in range(15):
+            life.running().ends(1)
+            delay = core.next_due(life.job) - life.now
+            life.after(delay)
+
+        assert 3600.0 == delay
+
+    def test_a_restart_that_is_due_can_be_called_off(self):
+        """
+        `stop` of a failed job means: leave it.
+        """
+        life = Life(restart="on-failure").running().ends(1)
+        was_over = life.job.is_over
+
+        assert (False, True) == (was_over, life.stop().job.is_over)
+        assert State.STOPPED is life.after(1000).state
+
+    def test_a_person_may_restart_sooner_than_the_policy(self):
+        """
+        The planned one does not come on top of it.
+        """
+        life = Life(restart="on-failure").running().ends(1).restart().running().after(1000)
+
+        assert (State.RUNNING, 2) == (life.state, life.job.incarnation)
+
+    def test_a_restart_timer_that_is_too_late_means_nothing(self):
+        """
+        The job runs already.
+        """
+        life = Life().running()
+
+        assert (State.RUNNING, ()) == (life(TimerFired(timer="restart")).state, life.effects)
+
+
+class TestCheckpoints:
+    def test_a_running_job_is_asked_for_one(self):
+        """
+        Training goes on meanwhile, so the job does not change.
+        """
+        life = Life().running()
+        before = life.job
+        life(CheckpointAsked(request="c", by=ADA))
+
+        assert (before, (AskCheckpoint("job-1", "c"),)) == (life.job, life.effects)
+
+    def test_others_are_refused(self):
+        """
+        A paused job has written its own.
+        """
+        life = Life().paused()
+
+        assert "it is paused" in refusal(lambda: life(CheckpointAsked(request="c", by=ADA)))
+
+    def test_the_newest_is_remembered_with_its_first_moment(self):
+        """
+        The same one told again at a reconnect is not younger for it.
+        """
+        life = Life().running()(Checkpointed(**PLACE))
+        first = life.job.checkpoint
+        life.now += 50
+        life(Checkpointed(**PLACE))
+
+        assert (1000.0, first) == (first.at, life.job.checkpoint)
+
+    def test_one_that_fails_is_a_problem_of_a_running_job_only(self):
+        """
+        The run goes on; people see why there is none.
+        """
+        failed = PauseFailed(request="c", why="disk full")
+
+        assert "cannot checkpoint: disk full" == Life().running()(failed).job.problem
+        assert "" == Life().paused()(failed).job.problem
+
+    def test_word_that_comes_after_the_end_keeps_the_checkpoint(self):
+        """
+        A receipt may be read when the process is long gone.
+        """
+        life = Life().running().ends(0).yields(depth=EXIT)
+
+        assert (State.COMPLETED, "/ckpt/7") == (life.state, life.job.checkpoint.path)
+
+    def test_a_resumed_word_of_a_running_job_means_nothing(self):
+        """
+        It came twice.
+        """
+        life = Life().running()
+        before = life.job
+
+        assert before == life(Resumed(request="x")).job
+
+
+def test_an_edited_job_file_is_for_the_next_launch():
+    """
+    The running command is left alone.
+    """
+    spec = JobSpec(argv=("train", "--better"), cwd="/work")
+    life = Life().running()(SpecChanged(spec=spec))
+
+    assert (spec, (), State.RUNNING) == (life.job.spec, life.effects, life.state)
+
+
+def test_a_start_that_nobody_waits_for_any_more_changes_no_state():
+    """
+    The grace ends while the job is stopped.
+    """
+    life = Life().admitted().stop()(TimerFired(timer="start-grace"))
+
+    assert State.STOPPING is life.state
+
+
+def test_timers_fire_in_the_order_of_their_moments():
+    """
+    After a long sleep of the machine the oldest comes first.
+    """
+    life = Life().running().pause(for_s=10.0)
+    life.now += 1000
+
+    assert "wake" == core.due(life.job, life.now, start_grace_s=1.0).timer
+    assert "deadline" == core.due(Life().running().pause().job, life.now, start_grace_s=1.0).timer

@@ -1,0 +1,58 @@
+"""Where a job's checkpoints go when nobody says so, and who is told that a run goes on from old ones."""
+
+from pathlib import Path
+
+from supervisor.cli.command import earlier_checkpoints
+from supervisor.core.job import JobSpec
+from supervisor.engine import Engine, World
+from supervisor.paths import Paths
+from tests.fakes.clock import FakeClock
+from tests.fakes.journal import FakeJournal
+from tests.fakes.launcher import FakeLauncher, FakeMachine
+from trainer_shim.protocol import RunRequest
+
+
+def engine(tmp_path):
+    world = World(FakeClock(), FakeJournal(), FakeLauncher(FakeMachine()), None, lambda *_: None)
+    return Engine(world, Paths(tmp_path, tmp_path, tmp_path), on_stored=lambda _row: None)
+
+
+def request(**fields):
+    return RunRequest(id="1", argv=("train",), env={}, **fields)
+
+
+def test_a_run_without_a_name_never_shares_checkpoints(tmp_path):
+    """
+    Two daemons number from 1: `job-1` of one does not go on from the checkpoints of the other's.
+    """
+    spec = JobSpec(argv=("train",), cwd="/work")
+    first, second = (engine(tmp_path).submit(None, spec) for _ in range(2))
+
+    assert first.name == second.name == "job-1"
+    assert first.spec.checkpoints != second.spec.checkpoints
+    assert first.spec.checkpoints.startswith("/work/checkpoints/job-1-")
+
+
+def test_a_named_run_goes_on_from_the_checkpoints_of_its_name(tmp_path):
+    """
+    The same name in the same folder is the same run.
+    """
+    job = engine(tmp_path).submit("night", JobSpec(argv=("train",), cwd="/work"))
+
+    assert "/work/checkpoints/night" == job.spec.checkpoints
+
+
+def test_old_checkpoints_are_pointed_out_before_a_run_goes_on_from_them(tmp_path):
+    """
+    Nobody should find out from the loss curve that a run did not begin at the beginning.
+    """
+    folder = Path(tmp_path, "checkpoints", "night")
+    named = request(cwd=str(tmp_path), name="night")
+    before = earlier_checkpoints(named)
+    (folder / "step-000000012").mkdir(parents=True)
+    (folder / "step-000000012" / "manifest.json").touch()
+
+    assert before is None
+    assert folder == earlier_checkpoints(named)
+    assert folder == earlier_checkpoints(request(cwd="/", checkpoints=str(folder)))
+    assert earlier_checkpoints(request(cwd=str(tmp_path))) is None

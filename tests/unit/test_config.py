@@ -1,0 +1,128 @@
+"""Every way in which a settings file can be wrong, in the words that people read."""
+
+import itertools
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from supervisor.config import Config, annotated_toml, load
+from supervisor.errors import ConfigError
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "config.toml"
+
+
+def refusal(file):
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert caught.value.hint
+    assert str(file) in str(caught.value)
+    return str(caught.value), caught.value.hint
+
+
+def test_without_a_file_the_defaults_hold(file):
+    """
+    A first start needs no settings.
+    """
+    assert Config() == load(file)
+
+
+def test_what_a_file_says_counts_and_the_rest_is_default(file):
+    """
+    Whole numbers are fine where seconds are wanted.
+    """
+    file.write_text('[daemon]\nlog_level = "debug"\n[jobs]\npause_deadline_s = 90\n')
+    config = load(file)
+
+    assert ("debug", 90.0, 60.0) == (
+        config.daemon.log_level,
+        config.jobs.pause_deadline_s,
+        config.jobs.start_grace_s,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "hints"),
+    [
+        ("[jobs]\nstart_grace = 5", "unknown key `jobs.start_grace`", "did you mean `jobs.start_grace_s`?"),
+        ("[job]\nstart_grace_s = 5", "unknown key `job`", "did you mean `jobs`?"),
+        ("[daemon]\nzzz = 1", "unknown key `daemon.zzz`", "known here: log_level, sample_s"),
+        ("jobs = 3", "jobs: Expected `object`, got `int`", "--print-config"),
+        ('[jobs]\nstart_grace_s = "1m"', "jobs.start_grace_s: Expected `float`, got `str`", "--print-config"),
+        ("[jobs]\nkill_grace_s = 0", "jobs.kill_grace_s: Expected `float` >= 1", "--print-config"),
+        ("[shim]\nheartbeat_s = 1e9", "shim.heartbeat_s: Expected `float` <= 60", "--print-config"),
+        ("[daemon]\nsample_s = nan", "daemon.sample_s: Expected `float` >= 0.2", "--print-config"),
+        ("[daemon]\nsample_s = inf", "daemon.sample_s: Expected `float` <= 3600", "--print-config"),
+        ('[daemon]\nlog_level = "loud"', "daemon.log_level: Invalid enum value 'loud'", "--print-config"),
+        ("[jobs\n", "not valid TOML", "read again when it changes"),
+        ("[jobs]\n[jobs]\n", "not valid TOML", "read again when it changes"),
+        ("x = " + "[" * 5000, "not valid TOML", "read again when it changes"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_key_and_what_to_do(file, text, says, hints):
+    """
+    A typo never leaves a default silently in force.
+    """
+    file.write_text(text)
+    message, hint = refusal(file)
+
+    assert says in message
+    assert hints in hint
+
+
+def test_bytes_that_are_no_text_are_refused(file):
+    """
+    TOML is UTF-8.
+    """
+    file.write_bytes(b'[daemon]\nlog_level = "\xff"\n')
+
+    assert "not valid TOML" in refusal(file)[0]
+
+
+def test_a_file_that_cannot_be_read_is_refused(file):
+    """
+    With the reason of the operating system.
+    """
+    file.mkdir()
+
+    assert "cannot read" in refusal(file)[0]
+    assert "Is a directory" in refusal(file)[0]
+
+
+def test_the_printed_settings_are_the_defaults():
+    """
+    `--print-config > config.toml` is a good start: it is read back as what it says.
+    """
+    text = annotated_toml()
+    data = tomllib.loads(text)
+
+    assert set(Config.__struct_fields__) == set(data)
+    for section, values in data.items():
+        assert values == {
+            name: getattr(getattr(Config(), section), name)
+            for name in type(getattr(Config(), section)).__struct_fields__
+        }
+
+
+def test_every_setting_is_documented_with_unit_and_bounds():
+    """
+    Above each line: what it is, in which unit, from what to what.
+    """
+    lines = annotated_toml().splitlines()
+    for above, line in itertools.pairwise(lines):
+        if " = " in line and not line.startswith("#"):
+            assert above.startswith("# ")
+            assert line.startswith("log_level") or " to " in above
+            assert not line.split(" = ")[0].endswith("_s") or "econds" in above
+
+
+def test_the_example_is_what_the_daemon_prints():
+    """
+    It cannot grow old.
+    """
+    example = Path(__file__).parents[2] / "examples/supervisor.toml"
+
+    assert annotated_toml() == example.read_text()

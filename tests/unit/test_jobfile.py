@@ -1,0 +1,121 @@
+"""Drop-in job files: what they may say, and every way in which they can be wrong."""
+
+import pytest
+from msgspec.structs import replace
+
+from supervisor.core.job import JobSpec
+from supervisor.errors import ConfigError
+from supervisor.jobfile import NAME, read_job_file
+
+BASE = {"PATH": "/bin", "LANG": "C"}
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "night-run.toml"
+
+
+def refusal(file):
+    with pytest.raises(ConfigError) as caught:
+        read_job_file(file, BASE)
+    assert caught.value.hint
+    assert str(file) in str(caught.value)
+    return f"{caught.value} ({caught.value.hint})"
+
+
+def test_two_lines_are_enough(file):
+    """
+    A command and where to run it; words are split as a shell would.
+    """
+    file.write_text('command = "python train.py --name \'two words\'"\ncwd = "/work"\n')
+
+    assert JobSpec(
+        argv=("python", "train.py", "--name", "two words"), cwd="/work", env=BASE, source=str(file)
+    ) == replace(read_job_file(file, BASE), source_digest="")
+
+
+def test_an_edit_can_be_told_from_a_change_around_the_file(file):
+    """
+    The daemon's own environment is no edit of the file.
+    """
+    file.write_text('command = "x"\ncwd = "/"\n')
+    first, second = read_job_file(file, BASE), read_job_file(file, BASE | {"NEW": "1"})
+    file.write_text('command = "x"\ncwd = "/tmp"\n')
+
+    assert first.source_digest == second.source_digest != read_job_file(file, BASE).source_digest
+
+
+def test_everything_that_can_be_said(file):
+    """
+    Its environment goes above the daemon's.
+    """
+    file.write_text(
+        'command = ["python", "train.py"]\ncwd = "/work"\ncheckpoints = "/ckpt"\nrestart = "on-failure"\n'
+        'max_restarts = 5\nrestart_delay_s = 2\n[env]\nLANG = "de"\nX = ""\n'
+    )
+
+    assert JobSpec(
+        argv=("python", "train.py"),
+        cwd="/work",
+        env={"PATH": "/bin", "LANG": "de", "X": ""},
+        checkpoints="/ckpt",
+        restart="on-failure",
+        max_restarts=5,
+        restart_delay_s=2.0,
+        source=str(file),
+    ) == replace(read_job_file(file, BASE), source_digest="")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('comand = "x"\ncwd = "/"', "unknown key `comand` (did you mean `command`?)"),
+        ('cwd = "/"', "missing required field `command`"),
+        ('command = "x"', "missing required field `cwd`"),
+        ('command = ""\ncwd = "/"', "command: it is empty"),
+        ('command = "  "\ncwd = "/"', "command: it is empty"),
+        ('command = []\ncwd = "/"', "command: Expected `array` of length >= 1"),
+        ('command = [1]\ncwd = "/"', "command[0]: Expected `str`, got `int`"),
+        ('command = "it\'s"\ncwd = "/"', "command: No closing quotation (write it as a list of words)"),
+        ('command = "x"\ncwd = "work"', "cwd: `work` is not absolute"),
+        ('command = "x"\ncwd = ""', "cwd: `` is not absolute"),
+        ('command = "x"\ncwd = "/"\nrestart = "always"', "restart: Invalid enum value 'always'"),
+        ('command = "x"\ncwd = "/"\nmax_restarts = -1', "max_restarts: Expected `int` >= 0"),
+        ('command = "x"\ncwd = "/"\n[env]\nN = 1', "env"),
+        ("command = ", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(file, text, says):
+    """
+    With file, key and what to do.
+    """
+    file.write_text(text)
+
+    assert says in refusal(file)
+
+
+def test_a_file_that_is_gone_or_no_text_is_refused(file):
+    """
+    An editor may just be writing it.
+    """
+    gone = refusal(file)
+    file.write_bytes(b"\xff\xfe")
+
+    assert "cannot read" in gone
+    assert "not valid TOML" in refusal(file)
+
+
+@pytest.mark.parametrize("name", ["two words", ".hidden", "-dash", "x" * 65, "a\u00e4", "a\n"])
+def test_a_file_whose_name_is_no_job_name_is_refused(tmp_path, name):
+    """
+    Before it is even read.
+    """
+    assert "is not a job name" in refusal(tmp_path / f"{name}.toml")
+
+
+@pytest.mark.parametrize("name", ["a", "job-3", "Run_2.b", "x" * 64, "0"])
+def test_good_names(name):
+    """
+    What fits in a path, a log line and a shell without quotes.
+    """
+    assert NAME.fullmatch(name)

@@ -1,0 +1,160 @@
+"""A job as one line of `status`: what is known, in the words and numbers that people read."""
+
+import pytest
+from msgspec.structs import replace
+
+from supervisor.core.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
+from supervisor.core.states import Depth, State
+from supervisor.server.rows import Reading, Sight, row
+from supervisor.server.shims import ShimPeer
+from trainer_shim.protocol import Position
+
+NOW = 1000.0
+JOB = Job(
+    name="job-1", spec=JobSpec(argv=("x",), cwd="/"), created_at=900.0, state=State.RUNNING, since=990.0,
+    incarnation=2, alive=True, process=Pid(77, 1, "boot"), depths=(Depth.HOLD,), request="r1",
+)  # fmt: skip
+AT = Position(step=30, num_steps=50, epoch=1, num_epochs=3)
+PEER = ShimPeer(
+    identity=b"x", pid=77, job="job-1", incarnation=2, rank=0, position=AT, heard_at=998.0, boundary_at=995.0,
+    steps_per_s=4.0, metrics={"loss": 0.5},
+)  # fmt: skip
+CHECKPOINT = CheckpointRef(step=20, epoch=0, path="/c", digest="d", at=940.0)
+
+
+def shown(job, *, peer=None, at=None, reading=None):
+    return row(job, Sight(peer, at, reading), now=NOW, log="/log")
+
+
+def saving(request="r1"):
+    return ShimPeer(**(vars(PEER) | {"saving": request}))
+
+
+def test_a_running_job_with_its_shim():
+    """
+    Where it is, how fast, when it ends, what it uses.
+    """
+    line = shown(JOB, peer=PEER, at=AT, reading=Reading(99.0, 4096))
+
+    assert ("job-1", "running", 10.0, True) == (line.name, line.state, line.since_s, line.pausable)
+    assert (30, 50, 1, 3, 4.0, 5.0) == (
+        line.step,
+        line.num_steps,
+        line.epoch,
+        line.num_epochs,
+        line.steps_per_s,
+        line.eta_s,
+    )
+    assert (5.0, 2.0, {"loss": 0.5}) == (line.boundary_age_s, line.heartbeat_age_s, line.metrics)
+    assert (99.0, 4096, 77, "/log") == (line.cpu_pct, line.rss_bytes, line.pid, line.log)
+
+
+def test_what_is_not_known_is_not_shown_as_zero():
+    """
+    No speed, no end; no shim, no place; no process, no use.
+    """
+    slow = ShimPeer(**(vars(PEER) | {"steps_per_s": None}))
+    endless = shown(JOB, peer=PEER, at=Position(step=3))
+    gone = shown(replace(JOB, process=None), reading=Reading(99.0, 4096))
+
+    assert (None, None) == (shown(JOB, peer=slow, at=AT).eta_s, endless.eta_s)
+    assert (None, None, None) == (gone.step, gone.cpu_pct, gone.rss_bytes)
+
+
+def test_a_held_job_has_no_speed():
+    """
+    What it did before it was paused says nothing about when it ends.
+    """
+    line = shown(replace(JOB, state=State.PAUSED), peer=PEER, at=AT)
+
+    assert (None, None, 30) == (line.steps_per_s, line.eta_s, line.step)
+
+
+def test_without_a_shim_the_place_is_where_it_was_last_heard_or_saved():
+    """
+    Rather an old place than none.
+    """
+    job = replace(JOB, checkpoint=CHECKPOINT)
+
+    assert (30, None) == (shown(job, at=AT).step, shown(job, at=AT).heartbeat_age_s)
+    assert (20, 60.0, 20) == (shown(job).step, shown(job).checkpoint_age_s, shown(job).checkpoint_step)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, True),
+        ({"depths": ()}, False),
+        ({"depths": (), "start_grace_at": 1010.0}, None),
+        ({"alive": False, "process": None}, None),
+    ],
+)
+def test_pausable_is_yes_no_or_not_known_yet(fields, expected):
+    """
+    While a job starts, its shim may still be on its way.
+    """
+    assert expected is shown(replace(JOB, **fields)).pausable
+
+
+@pytest.mark.parametrize(
+    ("fields", "peer", "stage"),
+    [
+        ({"state": State.PAUSING}, PEER, "waiting for a batch boundary"),
+        ({"state": State.PAUSING}, None, "waiting for the training shim to connect"),
+        ({"state": State.PAUSING}, saving(), "saving"),
+        (
+            {"state": State.PAUSING, "yielded": True},
+            saving(),
+            "checkpoint is durable, waiting for the process to end",
+        ),
+        ({"state": State.STOPPING}, PEER, "waiting for a batch boundary"),
+        ({"state": State.STOPPING}, saving(), "saving"),
+        ({"state": State.STOPPING, "depths": ()}, None, "waiting for the process to end"),
+        ({"state": State.STARTING}, None, "waiting for the training shim to connect"),
+        ({"state": State.RESUMING}, PEER, ""),
+        ({}, PEER, ""),
+        ({}, saving(), "saving"),
+        ({"state": State.PAUSED}, None, ""),
+    ],
+)
+def test_the_stage_says_what_is_waited_for(fields, peer, stage):
+    """
+    A pause that takes long has a reason that can be read.
+    """
+    assert stage == shown(replace(JOB, **fields), peer=peer).stage
+
+
+def test_who_asked_until_when_and_how_it_ended():
+    """
+    A rule is told from a person; moments are told as durations, never below zero.
+    """
+    paused = replace(
+        JOB,
+        state=State.PAUSED,
+        depth=Depth.EXIT,
+        asked_by=Asker("rule", "busy"),
+        reason="cpu 80 %",
+        wake_at=1010.0,
+        late=True,
+    )
+    failed = replace(JOB, state=State.FAILED, exit=Exit(code=3), restart_at=999.0, problem="exit code 3")
+
+    line = shown(paused)
+    assert ("exit", "rule busy", "cpu 80 %", 10.0, True, None) == (
+        line.depth,
+        line.asked_by,
+        line.reason,
+        line.wake_in_s,
+        line.late,
+        line.restart_in_s,
+    )
+    assert 0.0 == shown(replace(paused, wake_at=NOW - 1)).wake_in_s
+    line = shown(failed)
+    assert (3, None, 0.0, "exit code 3", "") == (
+        line.exit_code,
+        line.exit_signal,
+        line.restart_in_s,
+        line.problem,
+        line.asked_by,
+    )
+    assert 9 == shown(replace(failed, exit=Exit(signal=9))).exit_signal

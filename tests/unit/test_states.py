@@ -1,0 +1,92 @@
+"""The table of states, looked at as a whole."""
+
+import runpy
+
+import pytest
+
+from supervisor.core import diagram
+from supervisor.core.diagram import mermaid
+from supervisor.core.states import FINAL, TRANSITIONS, Kind, State, accepts, next_state
+from supervisor.errors import InvalidTransition
+
+
+def reachable(start):
+    seen, todo = set(), [start]
+    while todo:
+        state = todo.pop()
+        if state not in seen:
+            seen.add(state)
+            todo += TRANSITIONS[state].values()
+    return seen
+
+
+def test_every_state_has_a_row_and_can_be_reached():
+    """
+    No state is a dead letter.
+    """
+    assert set(State) == set(TRANSITIONS) == reachable(State.QUEUED)
+
+
+@pytest.mark.parametrize("state", State)
+def test_from_every_state_a_job_can_come_to_its_end(state):
+    """
+    Whatever has happened, a job can be completed, failed or stopped, and started again.
+    """
+    assert set(State) == reachable(state)
+    assert reachable(state) >= FINAL
+
+
+def test_every_kind_of_event_is_used():
+    """
+    What no row mentions has no business in the list.
+    """
+    assert set(Kind) == {kind for row in TRANSITIONS.values() for kind in row}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("kind", Kind)
+def test_an_event_without_a_row_is_refused_with_what_is_possible(state, kind):
+    """
+    The refusal names the job, the verb and the state; its hint names what may be typed instead.
+    """
+    if accepts(state, kind):
+        assert TRANSITIONS[state][kind] is next_state("job-1", state, kind)
+        return
+    with pytest.raises(InvalidTransition, match=f"job `job-1`: it is {state}") as caught:
+        next_state("job-1", state, kind)
+    assert f"a {state} job accepts: " in caught.value.hint
+    assert "supervisorctl show job-1" in caught.value.hint
+
+
+def test_only_what_a_person_can_type_is_offered():
+    """
+    A completed job can be restarted; nobody can type `ended-ok`.
+    """
+    with pytest.raises(InvalidTransition) as completed:
+        next_state("a", State.COMPLETED, Kind.RESUME)
+    with pytest.raises(InvalidTransition) as paused:
+        next_state("a", State.PAUSED, Kind.LAUNCH)
+
+    assert "cannot resume job `a`: it is completed" == str(completed.value)
+    assert "accepts: restart." in completed.value.hint
+    assert "accepts: pause, resume, stop." in paused.value.hint
+
+
+def test_the_diagram_shows_every_arrow():
+    """
+    One line for each pair of states, with all events that lead along it.
+    """
+    lines = mermaid().splitlines()
+
+    assert ["stateDiagram-v2", "    [*] --> queued"] == lines[:2]
+    assert len({(a, b) for a, row in TRANSITIONS.items() for b in row.values()}) == len(lines) - 2
+    assert "    paused --> stopped: stop-idle" in lines
+
+
+def test_the_diagram_is_printed(capsys):
+    """
+    `python -m supervisor.core.diagram` is how the documents get it.
+    """
+    runpy.run_path(diagram.__file__, run_name="__main__")
+
+    assert mermaid() == capsys.readouterr().out
