@@ -234,7 +234,7 @@ def digests(state: Mapping[str, Any]) -> dict[str, str]:
         except CannotStore as error:
             found[name] = f"unknown ({error})"
             continue
-        memory = {block.name: _digest_of(block.fetch()) for block in blocks}
+        memory = {block.name: _digest_of(block.fetch(0, block.size_bytes)) for block in blocks}
         _walk(tree.parse(text), "", memory, found)
     return found
 

@@ -11,6 +11,7 @@ and before anybody is told that it is.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from trainer_shim.errors import CannotRestore, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.loader import Pass
+from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
 from trainer_shim.surroundings import Surroundings
@@ -70,6 +72,8 @@ def attach(
     keep_last: int = 3,
     labels: Mapping[str, Any] | None = None,
     preprocessing: Any = None,
+    every_s: float | None = None,
+    every_steps: int | None = None,
     **parts: Stateful,
 ) -> Shim:
     """Make this training run pausable, and go on from its newest checkpoint if there is one.
@@ -81,6 +85,9 @@ def attach(
             newer one is durable.
         labels: Plain values that the manifest keeps, for people.
         preprocessing: Plain values that are stored beside the weights.
+        every_s: Save in the background so often; the loop stops only for a
+            copy in memory. Takes memory for one whole state.
+        every_steps: The same, counted in steps. With both, whichever is due.
         **parts: Everything that makes the run what it is, under names of your
             choice: model, optimizer, scheduler, scaler, EMA copies, ... Each
             has `state_dict()` and `load_state_dict()`.
@@ -106,6 +113,8 @@ def attach(
         _current.detach()
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
     _current = Shim(surroundings, parts, facts, keep_last)
+    if every_s is not None or every_steps is not None:
+        _current.save_periodically(every_s, every_steps)
     return _current
 
 
@@ -143,6 +152,10 @@ class Shim:
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
         self._said: set[str] = set()
+        self._periodic: Periodic | None = None
+        #: Whether the state of this very boundary is being written in the background.
+        self._is_begun = False
+        self._due_step: float = math.inf
         self._store = Store(surroundings.checkpoints, job=surroundings.job, keep_last=keep_last)
         self._store.open()
         try:
@@ -154,7 +167,7 @@ class Shim:
         self._signals.install()
         self._link: Link | Proof | None = None
         if proof is not None:
-            proof.begin(self._state, self._notes)
+            proof.begin(self._own_state, self._notes)
             self._link = proof
         elif surroundings.socket:
             self._link = Link(surroundings.socket, self._hello, self._report, self._gate)
@@ -215,7 +228,7 @@ class Shim:
         when the process is to end.
         """
         self._report.step += 1
-        if self._gate.asked:
+        if self._gate.asked or self._report.step >= self._due_step:
             self._yield()
 
     @contextmanager
@@ -246,6 +259,10 @@ class Shim:
         global _current  # noqa: PLW0603
         atexit.unregister(self.detach)
         self._signals.remove()
+        if self._periodic is not None:
+            self._periodic.close()
+            self._tell_ended(self._periodic)
+            self._periodic = None
         if self._link is not None:
             self._link.close(wait_s=_LAST_WORDS_S)
             self._link = None
@@ -265,6 +282,10 @@ class Shim:
         if self._num_critical:
             return
         want = self._gate.take(Want())
+        if self._periodic is not None:
+            self._tell_ended(self._periodic)
+            if not want and self._periodic.is_due(self.step):
+                want = self._begin(self._periodic)
         while want:
             if want.leave is not None or (want.pause is not None and want.pause.depth == "exit"):
                 want = self._leave(want)
@@ -273,7 +294,45 @@ class Shim:
             else:
                 want = self._answer(want)
             want = self._gate.take(want)
-        self._fresh = None
+        self._fresh, self._is_begun = None, False
+        if self._periodic is not None:
+            self._due_step = self._periodic.due_step
+
+    def save_periodically(self, every_s: float | None, every_steps: int | None) -> None:
+        """Save in the background from now on; see `attach()`."""
+
+        def wake() -> None:
+            self._gate.asked = True
+
+        self._periodic = Periodic(self._store, every_s=every_s, every_steps=every_steps, wake=wake)
+        self._periodic.restart(self.step)
+        self._due_step = self._periodic.due_step
+
+    def _begin(self, periodic: Periodic) -> Want:
+        """Copy the state and let it be written while training goes on; what is wanted after that."""
+        try:
+            draft = self._store.prepare(self._state(), step=self.step, epoch=self.epoch, facts=self._facts)
+            self._is_begun = periodic.begin(draft)
+        except ShimError as error:
+            periodic.restart(self.step)
+            self._failed(error)
+        return self._gate.take(Want())
+
+    def _tell_ended(self, periodic: Periodic) -> None:
+        """Say what became of the checkpoints that were written in the background."""
+        for ended in periodic.ended():
+            if ended.saved is not None:
+                self._report.checkpoint = self._checkpointed(ended.saved, "", ended.epoch)
+                self._tell(self._report.checkpoint)
+            elif ended.error is not None:
+                periodic.restart(self.step)
+                self._failed(ended.error)
+        self._say_notices()
+
+    def _failed(self, error: ShimError) -> None:
+        """A checkpoint that nobody asked for could not be written."""
+        self._tell(protocol.CannotYield(request="", why=self._words(error)))
+        self._say(f"{error}; training goes on")
 
     def _answer(self, want: Want) -> Want:
         """Write the checkpoints that were asked for, and confirm that the loop goes on."""
@@ -326,12 +385,14 @@ class Shim:
             return now
         if isinstance(leave, LeaveBySignal):
             self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
+            self._store.close(for_now=True)
             self.detach()
             raise SystemExit(128 + leave.number)
         farewell = self._yielded(request, "exit", saved)
         self._leave_receipt(farewell)
         self._tell(farewell)
         self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        self._store.close(for_now=True)
         self.detach()
         raise SystemExit(EXIT_YIELDED)
 
@@ -340,14 +401,30 @@ class Shim:
         if self._fresh is not None:
             return self._fresh
         self._tell(protocol.Saving(request=request, step=self.step))
-        state = {**self._state(), "rng": rng.capture(), "position": self._cursor.state_dict()}
-        self._say_notes()
-        self._fresh = self._store.save(state, step=self.step, epoch=self.epoch, facts=self._facts)
+        if self._periodic is not None and (saved := self._waited(self._periodic)) is not None:
+            self._fresh = saved
+            return saved
+        self._fresh = self._store.save(self._state(), step=self.step, epoch=self.epoch, facts=self._facts)
         self._report.checkpoint = self._checkpointed(self._fresh, "")
         self._say_notices()
+        if self._periodic is not None:
+            self._periodic.restart(self.step)
         return self._fresh
 
+    def _waited(self, periodic: Periodic) -> Saved | None:
+        """Return when the background is at rest, with what it wrote if that is this boundary's state."""
+        periodic.wait()
+        self._tell_ended(periodic)
+        last = periodic.last_saved
+        return last if self._is_begun and last is not None and last.step == self.step else None
+
     def _state(self) -> dict[str, Any]:
+        """Return everything that a run needs to go on exactly; the tensors are the live ones."""
+        state = {**self._own_state(), "rng": rng.capture(), "position": self._cursor.state_dict()}
+        self._say_notes()
+        return state
+
+    def _own_state(self) -> dict[str, Any]:
         """Return all that is the script's own."""
         parts = {name: part.state_dict() for name, part in self._parts.items()}
         return {"parts": parts, "extra": self.extra}
@@ -406,10 +483,10 @@ class Shim:
     def _yielded(self, request: str, depth: str, saved: Saved) -> protocol.Yielded:
         return protocol.Yielded(request=request, depth=depth, checkpoint=self._checkpointed(saved, request))
 
-    def _checkpointed(self, saved: Saved, request: str) -> protocol.Checkpointed:
+    def _checkpointed(self, saved: Saved, request: str, epoch: int | None = None) -> protocol.Checkpointed:
         return protocol.Checkpointed(
             step=saved.step,
-            epoch=self.epoch,
+            epoch=self.epoch if epoch is None else epoch,
             path=str(saved.path),
             digest=saved.digest,
             size_bytes=saved.size_bytes,

@@ -12,13 +12,13 @@ from contextlib import nullcontext, suppress
 
 import pytest
 
-from tests.fakes.disk import FailingDisk, LossyDisk, MeasuredDisk, PowerCut, Survives
+from tests.fakes.disk import FailingCalls, FailingDisk, LossyDisk, MeasuredDisk, PowerCut, Survives
 from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.reader import load, visible
 from trainer_shim.errors import CannotSave
 
 #: Step and what it holds: a first save, a second, one of the same step again, and enough to remove old ones.
-SAVES = [(1, b"a"), (2, b"b"), (2, b"c"), (3, b"d"), (4, b"e")]
+SAVES = [(1, b"a"), (2, b"b"), (2, b"c"), (3, b"d"), (4, b"e"), (5, b"f")]
 
 
 def run(root, disk, promised):
@@ -39,7 +39,7 @@ def test_a_power_cut_at_any_moment_loses_nothing_that_was_promised(tmp_path, sur
     counting = LossyDisk(tmp_path / "world", None, survives)
     run(tmp_path / "world" / "runs" / "ckpt", counting, [])
     counting.restore(tmp_path / "all")
-    assert counting.num_calls > 40
+    assert counting.num_calls > 150
 
     for cut_at in range(counting.num_calls + 1):
         world, after = tmp_path / f"world-{cut_at}", tmp_path / f"after-{cut_at}"
@@ -63,7 +63,7 @@ def check(root, promised, cut_at):
         at_least = notes.index(promised[-1]) if promised else -1
         found = notes.index(loaded.state["note"]) if loaded else -1
         assert at_least <= found <= at_least + 1, cut_at
-        store.save({"note": b"next"}, step=5, epoch=0, facts={})
+        store.save({"note": b"next"}, step=6, epoch=0, facts={})
         assert b"next" == store.newest().state["note"]
 
 
@@ -91,6 +91,30 @@ def test_a_disk_that_fails_at_any_moment_leaves_the_older_checkpoint_and_the_sto
             store.save({"note": 3}, step=2, epoch=0, facts={})
             assert 3 == store.newest().state["note"]
             assert [] == [notice for notice in store.notices if "cannot use" in notice.text]
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES])
+def test_whichever_call_fails_the_newest_promise_holds_and_the_store_stays_usable(tmp_path, code, for_ever):
+    """
+    Not only flushing and renaming may fail: making, opening, cutting, linking
+    and removing may, in a save that overwrites a retired checkpoint as well.
+    """
+    fail_at, num_calls = 0, 1
+    while fail_at < num_calls:
+        root = tmp_path / str(fail_at)
+        with Store(root, job="j", keep_last=1) as store:
+            for step in (1, 2, 3):
+                store.save({"step": step, "long": bytes(9000)}, step=step, epoch=0, facts={})
+            with FailingCalls(root, code, fail_at, for_ever=for_ever) as calls, suppress(CannotSave):
+                store.save({"step": 4, "long": bytes(9000)}, step=4, epoch=0, facts={})
+            num_calls = calls.num_calls
+            assert store.newest().step in (3, 4)
+            store.save({"step": 5}, step=5, epoch=0, facts={})
+            assert 5 == store.newest().step
+            assert [] == [notice for notice in store.notices if "cannot use" in notice.text]
+        fail_at += 1
+    assert fail_at >= 15
 
 
 TRAIN = """

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import math
 import struct
+import tempfile
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import deserialize
 
-from trainer_shim.checkpoint import digest, tensorfile, tree
+from trainer_shim.checkpoint import digest, directread, directwrite, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
 
 TORCH_DTYPES = [
@@ -118,22 +120,33 @@ TREES = st.recursive(LEAVES, containers, max_leaves=12)
 
 def written(state: dict[str, Any]) -> tuple[bytes, bytes]:
     skeleton, blocks = tree.encode(state)
-    return skeleton, b"".join(tensorfile.pieces(tensorfile.make_plan(blocks)))
+    return skeleton, in_file(blocks)
+
+
+def in_file(blocks: list[tensorfile.Block]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file")
+        found = directwrite.write(path, tensorfile.Image(tensorfile.make_plan(blocks)))
+        data = path.read_bytes()
+    running = digest.start_like(found)
+    running.update(data)
+    assert found == digest.finish(running)
+    return data
 
 
 def read(skeleton: bytes, data: bytes) -> Any:
     node = tree.parse(skeleton)
     nodes = tree.block_nodes(node)
-    values = {}
-
-    def place(name, entry):
+    values, places = {}, []
+    begin, entries = tensorfile.read_header(io.BytesIO(data), len(data))
+    for name, entry in entries.items():
         found = make_place(nodes[name], entry.dtype, entry.shape)
         values[name] = found.value
-        return found.memory
-
-    source, running = io.BytesIO(data), digest.start()
-    tensorfile.read_blocks(source, tensorfile.read_header(source, len(data), running), running, place)
-    assert digest.finish(running) == digest.of_bytes(data)
+        places.append((begin + entry.data_offsets[0], found.memory))
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        assert directread.read(file.fileno(), len(data), places).startswith("xxh3-128-2MiB:")
     return tree.decode(node, values)
 
 
@@ -181,9 +194,12 @@ def test_the_stock_safetensors_reader_opens_every_file_we_write(state):
     Weights can be taken out of a checkpoint without this project.
     """
     _, blocks = tree.encode(state)
-    data = b"".join(tensorfile.pieces(tensorfile.make_plan(blocks)))
+    data = in_file(blocks)
 
-    expected = {block.name: (block.dtype, list(block.shape), bytes(block.fetch())) for block in blocks}
+    expected = {
+        block.name: (block.dtype, list(block.shape), bytes(block.fetch(0, block.size_bytes)))
+        for block in blocks
+    }
     actual = {name: (it["dtype"], it["shape"], bytes(it["data"])) for name, it in deserialize(data)}
 
     assert expected == actual

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
+from trainer_shim.checkpoint.stage import Stage
 from trainer_shim.checkpoint.store import Store
 from trainer_shim.checkpoint.writer import Saved
 
-__all__ = ["Loaded", "Notice", "Saved", "Store"]
+__all__ = ["Loaded", "Notice", "Saved", "Stage", "Store"]

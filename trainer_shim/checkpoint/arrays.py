@@ -21,7 +21,16 @@ from typing import Any
 from trainer_shim.checkpoint.tensorfile import ITEM_BYTES
 from trainer_shim.errors import CannotRestore, CannotSave, CannotStore
 
-__all__ = ["Leaf", "Place", "encode_leaf", "encode_small", "finish_tensor", "make_place", "restore_small"]
+__all__ = [
+    "Leaf",
+    "Place",
+    "encode_leaf",
+    "encode_small",
+    "finish_tensor",
+    "make_place",
+    "restore_small",
+    "settle",
+]
 
 # Types that the file format has no name for are stored under the name of
 # their parts, with one more dimension; the true type stands in the skeleton.
@@ -51,7 +60,9 @@ class Leaf:
     node: dict[str, Any]
     dtype: str
     shape: tuple[int, ...]
-    fetch: Callable[[], memoryview]
+    fetch: Callable[[int, int], memoryview]
+    is_costly: bool = False
+    stamp: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,14 @@ def encode_leaf(value: Any, path: str) -> Leaf | None:
         _refuse_array(numpy, value, path)
         return _array_leaf(numpy, value)
     return None
+
+
+def settle() -> None:
+    """Return when no device is still computing: threads that fetch do not wait for each other's streams."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
 
 
 def encode_small(value: Any, path: str) -> dict[str, Any] | None:
@@ -172,15 +191,22 @@ def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     view = (tensor.device, where, shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
     dtype, stored_shape = _stored(name, shape, tensor.element_size())
 
-    def fetch() -> memoryview:
+    is_plain = tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+    flat = tensor.detach().view(-1).view(torch.uint8) if is_plain and tensor.numel() else None
+
+    def fetch(begin: int, end: int) -> memoryview:
         try:
-            return _memory(tensor.detach().resolve_conj().resolve_neg().to("cpu").contiguous())
+            if flat is not None:  # Of a tensor on a device, no more than this part comes to the host.
+                return _memory(flat[begin:end].to("cpu"))
+            return _memory(tensor.detach().resolve_conj().resolve_neg().to("cpu").contiguous())[begin:end]
         except RuntimeError as error:  # Out of memory on a device, or a lost device.
             raise CannotSave(
                 f"cannot read a tensor of shape {list(shape)} from {tensor.device}: {error}"
             ) from error
 
-    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch)
+    # Tensors made for inference have no counter.
+    stamp = None if tensor.is_inference() else (view, tensor._version)  # noqa: SLF001  # torch documents it.
+    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch, flat is None, stamp)
 
 
 def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:
@@ -208,7 +234,12 @@ def _array_leaf(numpy: ModuleType, array: Any) -> Leaf:
     dtype, stored_shape = _stored(name, shape, array.itemsize)
     node = {"$": "numpy.ndarray", "dtype": name, "shape": list(shape)}
     identity = ("numpy", name, where, shape, array.strides)
-    return Leaf(identity, node, dtype, stored_shape, lambda: _array_memory(numpy.ascontiguousarray(array)))
+    is_plain = array.flags.c_contiguous
+
+    def fetch(begin: int, end: int) -> memoryview:
+        return _array_memory(array if is_plain else numpy.ascontiguousarray(array))[begin:end]
+
+    return Leaf(identity, node, dtype, stored_shape, fetch, is_costly=not is_plain)
 
 
 def _stored(name: str, shape: tuple[int, ...], item_bytes: int) -> tuple[str, tuple[int, ...]]:

@@ -23,9 +23,10 @@ __all__ = [
     "Free",
     "LocalDisk",
     "commit",
+    "erase",
+    "give_up",
     "make_folder",
     "point_latest",
-    "remove",
     "set_aside",
     "sweep",
 ]
@@ -116,14 +117,18 @@ def point_latest(folder: Path, disk: Disk) -> None:
     disk.rename(draft, hint)
 
 
-def remove(folder: Path, disk: Disk) -> None:
-    """Remove a checkpoint; at no moment is half of it visible under its name, not even after a power cut."""
+def give_up(folder: Path, disk: Disk) -> Path:
+    """Take a checkpoint's name away, for ever; return where its files are now.
+
+    From here on they may be removed or overwritten: at no moment is half of
+    it visible under its name, not even after a power cut.
+    """
     doomed = folder.with_name(doomed_name(folder.name))
-    _erase(doomed)
+    erase(doomed)
     disk.rename(folder, doomed)
-    # Without this flush a power cut could bring the old name back for a folder that is already half empty.
+    # Without this flush a power cut could bring the old name back for a folder that is no longer whole.
     disk.sync(folder.parent)
-    _erase(doomed)
+    return doomed
 
 
 def set_aside(folder: Path, disk: Disk) -> Path:
@@ -135,19 +140,19 @@ def set_aside(folder: Path, disk: Disk) -> Path:
     return aside
 
 
-def sweep(root: Path) -> list[tuple[Path, OSError]]:
-    """Remove what a crash left behind; return what could not be removed, which stands in nobody's way."""
+def sweep(root: Path, spare: Path | None = None) -> list[tuple[Path, OSError]]:
+    """Remove what a crash left behind, all but `spare`; return what could not be removed."""
     failed = []
     for path in sorted(root.iterdir()):
-        if is_leftover(path.name):
+        if is_leftover(path.name) and path != spare:
             try:
-                _erase(path)
+                erase(path)
             except OSError as error:
                 failed.append((path, error))
     return failed
 
 
-def _erase(path: Path) -> None:
+def erase(path: Path) -> None:
     """Remove a file, link or folder; nothing a link points to."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -25,9 +25,12 @@ __all__ = [
     "aside_name",
     "doomed_name",
     "free_name",
+    "is_doomed",
     "is_leftover",
+    "is_tensors",
     "parse_name",
     "rank_json",
+    "rank_still",
     "rank_tensors",
 ]
 
@@ -38,6 +41,7 @@ LATEST = "latest"
 LOCK = ".lock"
 #: Ends the name of whatever may be removed at the next start.
 PARTIAL = ".partial"
+_DOOMED = f".removed{PARTIAL}"
 
 # ASCII digits only: `\d` would also take other scripts' digits.
 _NAME = re.compile(r"step-([0-9]{9,18})(?:\.([1-9][0-9]{0,5}))?")
@@ -83,7 +87,12 @@ def aside_name(name: str, taken: Collection[str]) -> str:
 
 def doomed_name(name: str) -> str:
     """What a checkpoint is called while it is being removed."""
-    return f"{name}.removed{PARTIAL}"
+    return f"{name}{_DOOMED}"
+
+
+def is_doomed(text: str) -> bool:
+    """Whether a checkpoint of that name is being removed."""
+    return text.endswith(_DOOMED) and is_leftover(text)
 
 
 def is_leftover(text: str) -> bool:
@@ -94,6 +103,16 @@ def is_leftover(text: str) -> bool:
 def rank_tensors(rank: int) -> str:
     """The file with a rank's tensors."""
     return f"rank-{rank:05d}.safetensors"
+
+
+def rank_still(rank: int) -> str:
+    """The file with those tensors of a rank that do not change, if they have one of their own."""
+    return f"rank-{rank:05d}.still.safetensors"
+
+
+def is_tensors(file_name: str) -> bool:
+    """Whether a file holds tensors."""
+    return file_name.endswith(".safetensors")
 
 
 def rank_json(rank: int) -> str:

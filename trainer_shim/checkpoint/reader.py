@@ -5,7 +5,7 @@ together.
 Does not cover: which checkpoint is read, and what becomes of a damaged one
 (store.py).
 
-A tensor's bytes are read once, into the tensor, and digested on the way;
+A tensor's bytes are read once and digested on the way to their tensor;
 nothing leaves this module before the digest has been compared. Digests guard
 against accidents. Against malice the guard is that a file is only ever data:
 the worst that a forged checkpoint can hold is wrong numbers.
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer_shim.checkpoint import digest, layout, tensorfile, tree
+from trainer_shim.checkpoint import digest, directread, layout, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.manifest import MAX_BYTES, File, Manifest, parse
 from trainer_shim.errors import CannotRestore, Damaged
@@ -32,6 +32,10 @@ __all__ = ["Loaded", "load", "visible"]
 
 #: A skeleton holds no tensors; a larger one is a mistake or an attack.
 _MAX_SKELETON_BYTES = 1 << 30
+#: In the order of reading: the second is optional.
+_TENSOR_FILES = (layout.rank_tensors(0), layout.rank_still(0))
+#: Large enough that the system calls do not show.
+_PIECE_BYTES = 1 << 20
 # The rest (no rights, no descriptors, a stale mount) says nothing about the checkpoint.
 _DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO, errno.ENXIO})
 
@@ -47,6 +51,8 @@ class Loaded:
     manifest: Manifest
     #: The same as `Saved.digest` of the save that wrote it.
     digest: str
+    #: Names of the tensors that stand in the file of those that do not change.
+    still: frozenset[str]
 
 
 def visible(root: Path) -> list[layout.Name]:
@@ -60,9 +66,9 @@ def load(folder: Path) -> Loaded:
         with _opened_folder(folder) as at:
             manifest, own = parse(_manifest_text(at))
             _check_manifest(manifest, folder.name)
-            for name in manifest.files.keys() - {layout.rank_json(0), layout.rank_tensors(0)}:
+            for name in manifest.files.keys() - {layout.rank_json(0), *_TENSOR_FILES}:
                 _verify(at, name, manifest.files[name])
-            state = _read_state(at, manifest)
+            state, still = _read_state(at, manifest)
     except OSError as error:
         reason = f"cannot read the checkpoint `{folder}`: {error.strerror}"
         if error.errno in _DAMAGE:
@@ -70,7 +76,7 @@ def load(folder: Path) -> Loaded:
         raise CannotRestore(reason, hint="look at owner and mode of its files, and at the disk") from error
     except Damaged as error:
         raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
-    return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own)
+    return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own, still)
 
 
 def _reason(error: Damaged) -> str:
@@ -87,65 +93,68 @@ def _check_manifest(manifest: Manifest, folder_name: str) -> None:
         if file not in manifest.files:
             raise Damaged(f"cannot use the manifest: it does not name `{file}`")
     for file, entry in manifest.files.items():
-        if not digest.is_known(entry.digest):
+        if not digest.is_known(entry.digest) or digest.is_chunked(entry.digest) != layout.is_tensors(file):
             raise Damaged(f"cannot use the manifest: `{file}` has the digest `{entry.digest[:40]}`")
 
 
-def _read_state(at: int, manifest: Manifest) -> dict[str, Any]:
-    """The state tree of this rank."""
-    text_file, tensor_file = layout.rank_json(0), layout.rank_tensors(0)
+def _read_state(at: int, manifest: Manifest) -> tuple[dict[str, Any], frozenset[str]]:
+    """The state tree of this rank, and which tensors of it do not change."""
+    text_file = layout.rank_json(0)
     if manifest.files[text_file].size_bytes > _MAX_SKELETON_BYTES:
         raise Damaged(f"cannot use `{text_file}`: it is larger than any state")
     skeleton = tree.parse(_verify(at, text_file, manifest.files[text_file], keep=True))
-    values = _read_values(at, tensor_file, manifest.files[tensor_file], tree.block_nodes(skeleton))
+    nodes, values = tree.block_nodes(skeleton), dict[str, Any]()
+    for file in _TENSOR_FILES:
+        still = frozenset(nodes.keys() - values.keys())
+        if file in manifest.files:
+            _read_values(at, file, manifest.files[file], nodes, values)
+    if values.keys() != nodes.keys():
+        raise Damaged(f"cannot use `{text_file}`: its state has other tensors than the tensor files")
     state = tree.decode(skeleton, values)
     if not isinstance(state, dict):
         raise Damaged(f"cannot use `{text_file}`: its root is not a map")
-    return state
+    return state, still
 
 
-def _read_values(at: int, file_name: str, file: File, nodes: dict[str, tree.Node]) -> dict[str, Any]:
-    """The value of every block, verified."""
-    values: dict[str, Any] = {}
-
-    def place(name: str, entry: tensorfile.Entry) -> memoryview:
-        found = make_place(nodes[name], entry.dtype, entry.shape)
-        values[name] = found.value
-        return found.memory
-
-    running = digest.start()
+def _read_values(
+    at: int, file_name: str, file: File, nodes: dict[str, tree.Node], values: dict[str, Any]
+) -> None:
+    """Add the value of every block of a file, verified."""
     with _opened(at, file_name, file.size_bytes) as source:
-        entries = tensorfile.read_header(source, file.size_bytes, running)
-        if entries.keys() != nodes.keys():
+        begin, entries = tensorfile.read_header(source, file.size_bytes)
+        if entries.keys() - nodes.keys() or entries.keys() & values.keys():
             raise Damaged(f"cannot use `{file_name}`: it holds other tensors than the state says")
+        places: list[tuple[int, memoryview]] = []
         try:
-            tensorfile.read_blocks(source, entries, running, place)
+            for name, entry in entries.items():
+                place = make_place(nodes[name], entry.dtype, entry.shape)
+                values[name] = place.value
+                places.append((begin + entry.data_offsets[0], place.memory))
         # What senseless shapes and types make Python and torch raise.
         except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise Damaged(f"cannot use `{file_name}`: {type(error).__name__}: {error}") from error
-    _compare(file_name, file, running)
-    return values
+        _compare(file_name, file, directread.read(source.fileno(), file.size_bytes, places))
 
 
 def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:
     """Raise Damaged unless the file is the one the manifest means; return its bytes if they are wanted."""
-    running, kept = digest.start(), bytearray()
+    running, kept = digest.start_like(file.digest), bytearray()
     with _opened(at, name, file.size_bytes) as source:
         left = file.size_bytes
         while left:
-            piece = source.read(min(left, tensorfile.PIECE_BYTES))
+            piece = source.read(min(left, _PIECE_BYTES))
             if not piece:
                 raise Damaged(f"cannot use `{name}`: it ends too early")
             running.update(piece)
             kept += piece if keep else b""
             left -= len(piece)
-    _compare(name, file, running)
+    _compare(name, file, digest.finish(running))
     return bytes(kept)
 
 
-def _compare(name: str, file: File, running: digest.Running) -> None:
+def _compare(name: str, file: File, found: str) -> None:
     """Raise Damaged unless the digests agree."""
-    if digest.finish(running) != file.digest:
+    if found != file.digest:
         raise Damaged(f"cannot use `{name}`: its bytes are not those that were saved")
 
 
@@ -173,7 +182,7 @@ def _opened(at: int, name: str, size_bytes: int | None) -> Iterator[io.BufferedR
     """A plain file of the folder, of the expected size."""
     # O_NONBLOCK because opening a pipe would wait for its other end.
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
-    with io.BufferedReader(io.FileIO(descriptor), tensorfile.PIECE_BYTES) as source:
+    with io.BufferedReader(io.FileIO(descriptor)) as source:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise Damaged(f"cannot use `{name}`: it is not a plain file")

@@ -10,19 +10,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from trainer_shim.checkpoint import layout, reader, refusal, retention, writer
+from trainer_shim.checkpoint import layout, reader, recycle, refusal, retention, writer
 from trainer_shim.checkpoint.commit import (
     Disk,
     LocalDisk,
+    erase,
+    give_up,
     make_folder,
     point_latest,
-    remove,
     set_aside,
     sweep,
 )
+from trainer_shim.checkpoint.environment import installed_packages
 from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
+from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.checkpoint.writer import Saved
 from trainer_shim.errors import CannotRestore, CannotSave, Damaged
 
@@ -36,7 +39,7 @@ def _ignore(stage: str) -> None:
 class Store:
     """The durable checkpoints of one rank in one folder.
 
-    Called from one thread, the one that trains. Between `open()` and
+    Called from one thread at a time. Between `open()` and
     `close()` no other process can open the folder; a forked child of this
     process cannot use the store. An error leaves the store usable: a save
     that failed may be tried again at the next step.
@@ -54,6 +57,9 @@ class Store:
         self._keep_last = keep_last
         self._disk: Disk = LocalDisk() if disk is None else disk
         self._lock = FolderLock(self._root / layout.LOCK)
+        #: What is left of a checkpoint that was given up, for the next save to overwrite.
+        self._spare: Path | None = None
+        self._guesses = Guesses()
         #: What a person should hear, oldest first; whoever says it may clear the list.
         self.notices: list[Notice] = []
 
@@ -65,15 +71,25 @@ class Store:
             make_folder(self._root, self._disk)
             self._lock.give_back()
             self._lock.take()
-            leftovers = sweep(self._root)
+            self._spare = recycle.find(self._root)
+            if self._spare is not None:
+                # Whoever took its name away may have been killed before that was flushed.
+                self._disk.sync(self._root)
+            leftovers = sweep(self._root, self._spare)
         except OSError as error:
             self._lock.give_back()
             raise refusal.cannot("keep checkpoints", self._root, error) from error
+        installed_packages()  # Takes longer than a small save; the first save may be a pause.
         for path, why in leftovers:
             self._tell(f"cannot remove the leftover `{path}`: {why.strerror}", "remove it by hand", path)
 
-    def close(self) -> None:
-        """Let other processes use the folder; may be repeated."""
+    def close(self, *, for_now: bool = False) -> None:
+        """Let other processes use the folder; may be repeated.
+
+        A run that goes on later keeps the room that its next save overwrites.
+        """
+        if not for_now and self._lock.is_held:
+            self._drop_spare()
         self._lock.give_back()
 
     def __enter__(self) -> Self:
@@ -98,14 +114,32 @@ class Store:
         `removing old`, each when it begins. A second save of one step becomes
         visible beside the first, which then is removed.
         """
-        self._check_open()
         on_stage("checking")
-        draft = writer.prepare(state, writer.Identity(self._job, step, epoch), facts)
+        return self.write(self.prepare(state, step=step, epoch=epoch, facts=facts), on_stage=on_stage)
+
+    def prepare(
+        self, state: Mapping[str, Any], *, step: int, epoch: int, facts: Mapping[str, Any]
+    ) -> writer.Draft:
+        """The first half of a save: what is to be written, still in the memory of the state."""
+        self._check_open()
+        return writer.prepare(state, writer.Identity(self._job, step, epoch), facts, self._guesses)
+
+    def write(self, draft: writer.Draft, *, on_stage: Callable[[str], None] = _ignore) -> Saved:
+        """The second half, as `save`; in any thread, while no other uses the store."""
+        self._check_open()
+        step = draft.manifest.step
         try:
             name = layout.free_name(step, [str(name) for name in reader.visible(self._root)])
         except OSError as error:
             raise refusal.cannot(f"save step {step}", self._root, error) from error
-        saved = writer.write(draft, self._root, name, self._disk, on_stage)
+        spare, self._spare = self._spare, None
+        try:
+            target = writer.Target(self._root, name, spare, self._guesses.last)
+            saved = writer.write(draft, target, self._disk, on_stage)
+        finally:
+            self._spare = spare
+            self._drop_spare()
+        self._guesses.learn(saved.still)
         on_stage("removing old")
         self._tidy(saved, name)
         return saved
@@ -129,9 +163,12 @@ class Store:
         for name in names:
             folder = self._root / str(name)
             try:
-                return reader.load(folder)
+                loaded = reader.load(folder)
             except Damaged as error:
                 self._put_aside(folder, error)
+            else:
+                self._guesses.learn(_still_file(loaded))
+                return loaded
         return None
 
     def _check_open(self) -> None:
@@ -149,10 +186,20 @@ class Store:
             names = reader.visible(self._root)
             for verdict in retention.decide(names, saved=name, keep_last=self._keep_last):
                 if not verdict.stays:
-                    remove(self._root / str(verdict.name), self._disk)
+                    self._drop_spare()
+                    self._spare = give_up(self._root / str(verdict.name), self._disk)
         except OSError as error:
             text = f"cannot remove older checkpoints in `{self._root}`: {error.strerror}"
             self._tell(text, f"step {saved.step} is saved; look at the disk, it may fill up", self._root)
+
+    def _drop_spare(self) -> None:
+        """Remove what was kept for overwriting; what resists is swept at the next start."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            try:
+                erase(spare)
+            except OSError as error:
+                self._tell(f"cannot remove `{spare}`: {error.strerror}", "look at the disk", spare)
 
     def _put_aside(self, folder: Path, damage: Damaged) -> None:
         """Keep a damaged checkpoint where no reader takes it for one; a failed renaming stops nothing."""
@@ -168,3 +215,11 @@ class Store:
 
     def _tell(self, text: str, hint: str, path: Path) -> None:
         self.notices.append(Notice(text, hint, path))
+
+
+def _still_file(loaded: Loaded) -> StillFile | None:
+    """What the first save after a restore may link: it was verified just now."""
+    name = layout.rank_still(0)
+    if name not in loaded.manifest.files:
+        return None
+    return StillFile(loaded.path / name, loaded.manifest.files[name], loaded.still)

@@ -1,38 +1,40 @@
-"""A `.safetensors` file, written and read in one pass each.
+"""A `.safetensors` file: what lies where in it.
 
-Covers: the header, where each block lies, moving the bytes.
-Does not cover: what a block means (arrays.py, tree.py), flushing (commit.py).
+Covers: the header, where each block lies, the bytes of any chunk.
+Does not cover: what a block means (arrays.py, tree.py), writing and reading
+the chunks (directwrite.py, directread.py).
 
-The file opens with any safetensors reader. It is written here and not by the
-safetensors package so that the digest is computed while the bytes pass, and
-so that a faster way of writing changes this file and no other. Imports
-neither torch nor numpy: blocks are plain memory.
+The file opens with any safetensors reader. It is laid out here and not by the
+safetensors package so that the digest is computed while the bytes pass, by
+several threads. Imports neither torch nor numpy: blocks are plain memory.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from threading import Lock
 from typing import Annotated, Protocol
 
 import msgspec
 
-from trainer_shim.checkpoint.digest import Running
+from trainer_shim.checkpoint.chunks import Chunk, copy
+from trainer_shim.checkpoint.digest import CHUNK_BYTES
 from trainer_shim.errors import CannotSave, Damaged
 
 __all__ = [
     "ITEM_BYTES",
     "MAX_HEADER_BYTES",
-    "PIECE_BYTES",
     "RESERVED_NAME",
     "Block",
     "Entry",
+    "Image",
     "Plan",
     "Source",
     "make_plan",
-    "pieces",
-    "read_blocks",
     "read_header",
 ]
 
@@ -46,8 +48,6 @@ ITEM_BYTES = {
 }  # fmt: skip
 #: The limit of the stock reader; about a million tensors.
 MAX_HEADER_BYTES = 100_000_000
-#: Large enough that the system calls do not show, small enough to stay in the cache while it is digested.
-PIECE_BYTES = 4 << 20
 #: The format keeps this name for remarks.
 RESERVED_NAME = "__metadata__"
 _LENGTH_BYTES = 8
@@ -56,12 +56,17 @@ _MAX_DIM = 1 << 48
 
 @dataclass(frozen=True)
 class Block:
-    """Bytes to be written under a name; `fetch` makes them available, one block at a time."""
+    """Bytes to be written under a name."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    fetch: Callable[[], memoryview]
+    #: Gives bytes `begin` to `end`; called by several threads at once.
+    fetch: Callable[[int, int], memoryview]
+    #: Each call rearranges the whole block, so it is called once and the result kept while it is needed.
+    is_costly: bool = False
+    #: Differs when the bytes may differ from those at another time; None: nobody can say.
+    stamp: Hashable = None
 
     @property
     def size_bytes(self) -> int:
@@ -77,6 +82,11 @@ class Plan:
     blocks: Sequence[Block]
     size_bytes: int
 
+    def ranges(self) -> list[tuple[int, Block]]:
+        """Where in the file each block begins."""
+        begins = accumulate((block.size_bytes for block in self.blocks), initial=len(self.header))
+        return list(zip(begins, self.blocks, strict=False))
+
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A block as the header of a file names it."""
@@ -89,8 +99,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Source(Protocol):
     """An open file that is read from its beginning."""
 
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill the buffer as far as the file goes; return how far."""
+    def read(self, size_bytes: int, /) -> bytes | None:
+        """Return the next bytes, at most so many, none at the end."""
 
 
 def make_plan(blocks: Iterable[Block]) -> Plan:
@@ -112,22 +122,59 @@ def make_plan(blocks: Iterable[Block]) -> Plan:
     return Plan(header, ordered, len(header) + end)
 
 
-def pieces(plan: Plan) -> Iterator[memoryview]:
-    """The file's bytes in order; one block at a time is held in memory."""
-    yield memoryview(plan.header)
-    for block in plan.blocks:
-        memory = block.fetch()
-        assert memory.nbytes == block.size_bytes, block.name
-        for at in range(0, memory.nbytes, PIECE_BYTES):
-            yield memory[at : at + PIECE_BYTES]
+class Image:
+    """The bytes of a planned file, chunk by chunk: what `directwrite` writes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.size_bytes = plan.size_bytes
+        header = Block("", "U8", (len(plan.header),), lambda begin, end: memoryview(plan.header)[begin:end])
+        parts = [(0, header), *((begin, block) for begin, block in plan.ranges() if block.size_bytes)]
+        self._begins = [begin for begin, _ in parts]
+        self._parts = [_Kept(begin, block) if block.is_costly else block for begin, block in parts]
+
+    def chunk(self, chunk: Chunk, buffer: memoryview) -> memoryview:
+        """Gather the chunk's bytes in `buffer`."""
+        at = 0
+        for memory in self.pieces(chunk):
+            copy(buffer[at : at + memory.nbytes], memory)
+            at += memory.nbytes
+        return buffer
+
+    def pieces(self, chunk: Chunk) -> Iterator[memoryview]:
+        """The chunk's bytes where they are, in their order."""
+        for index in range(bisect_right(self._begins, chunk.begin) - 1, len(self._parts)):
+            part, offset = self._parts[index], self._begins[index]
+            if offset >= chunk.end:
+                break
+            begin, end = max(chunk.begin, offset), min(chunk.end, offset + part.size_bytes)
+            yield part.fetch(begin - offset, end - offset)
 
 
-def read_header(source: Source, size_bytes: int, digest: Running) -> dict[str, Entry]:
-    """Every block of a file, in the order of the data; raises Damaged when they do not fill it."""
-    length = int.from_bytes(_read(source, _LENGTH_BYTES, digest), "little")
+class _Kept:
+    """A costly block, in memory from the first chunk that needs it to the last."""
+
+    def __init__(self, begin: int, block: Block) -> None:
+        self.size_bytes = block.size_bytes
+        self._block = block
+        first, last = begin // CHUNK_BYTES, (begin + block.size_bytes - 1) // CHUNK_BYTES
+        self._num_left = last - first + 1
+        self._memory: memoryview | None = None
+        self._lock = Lock()
+
+    def fetch(self, begin: int, end: int) -> memoryview:
+        with self._lock:
+            memory = self._memory or self._block.fetch(0, self.size_bytes)
+            self._num_left -= 1
+            self._memory = memory if self._num_left else None
+        return memory[begin:end]
+
+
+def read_header(source: Source, size_bytes: int) -> tuple[int, dict[str, Entry]]:
+    """Where the data begins, and every block in its order; raises Damaged when they do not fill the file."""
+    length = int.from_bytes(_read(source, _LENGTH_BYTES), "little")
     if length > min(MAX_HEADER_BYTES, size_bytes - _LENGTH_BYTES):
         raise Damaged(f"cannot use the tensor file: its header claims {length} bytes")
-    text = _read(source, length, digest)
+    text = _read(source, length)
     try:
         raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         raw.pop(RESERVED_NAME, None)
@@ -135,18 +182,9 @@ def read_header(source: Source, size_bytes: int, digest: Running) -> dict[str, E
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"cannot use the tensor file: its header is malformed ({error})") from None
     ordered = dict(sorted(entries.items(), key=lambda item: item[1].data_offsets))
-    _check_offsets(ordered, size_bytes - _LENGTH_BYTES - length)
-    return ordered
-
-
-def read_blocks(
-    source: Source, entries: dict[str, Entry], digest: Running, place: Callable[[str, Entry], memoryview]
-) -> None:
-    """Fill the memory that `place` gives for each block; unverified until the digest is compared."""
-    for name, entry in entries.items():
-        memory = place(name, entry)
-        for at in range(0, memory.nbytes, PIECE_BYTES):
-            _fill(source, memory[at : at + PIECE_BYTES], digest)
+    begin = _LENGTH_BYTES + length
+    _check_offsets(ordered, size_bytes - begin)
+    return begin, ordered
 
 
 def _check_offsets(entries: dict[str, Entry], data_bytes: int) -> None:
@@ -164,19 +202,12 @@ def _check_offsets(entries: dict[str, Entry], data_bytes: int) -> None:
         raise Damaged(f"cannot use the tensor file: its tensors take {at} of {data_bytes} bytes")
 
 
-def _read(source: Source, size_bytes: int, digest: Running) -> bytearray:
-    """The next bytes of a small part."""
-    buffer = bytearray(size_bytes)
-    _fill(source, memoryview(buffer), digest)
-    return buffer
-
-
-def _fill(source: Source, memory: memoryview, digest: Running) -> None:
-    """Fill `memory` to the end; raises Damaged where the file is too short."""
-    at = 0
-    while at < memory.nbytes:
-        got = source.readinto(memory[at:])
-        if not got:
+def _read(source: Source, size_bytes: int) -> bytes:
+    """The next bytes of a small part; raises Damaged where the file is too short."""
+    found = bytearray()
+    while len(found) < size_bytes:
+        piece = source.read(size_bytes - len(found))
+        if not piece:
             raise Damaged("cannot use the tensor file: it ends too early")
-        at += got
-    digest.update(memory)
+        found += piece
+    return bytes(found)

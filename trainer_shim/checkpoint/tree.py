@@ -160,7 +160,11 @@ class _Encoder:
         if len(value) <= _INLINE_BYTES:
             return {"$": kind, "base64": base64.b64encode(value).decode()}
         leaf = Leaf(
-            ("bytes", path), {"$": kind, "size": len(value)}, "U8", (len(value),), lambda: memoryview(value)
+            ("bytes", path),
+            {"$": kind, "size": len(value)},
+            "U8",
+            (len(value),),
+            lambda begin, end: memoryview(value)[begin:end],
         )
         return leaf.node | {"block": self._block(leaf, path)}
 
@@ -174,7 +178,7 @@ class _Encoder:
                 name = f"{path}#{again}"
             self._names.add(name)
             self._stored[leaf.identity] = name
-            self.blocks.append(Block(name, leaf.dtype, leaf.shape, leaf.fetch))
+            self.blocks.append(Block(name, leaf.dtype, leaf.shape, leaf.fetch, leaf.is_costly, leaf.stamp))
         return name
 
     @contextmanager

@@ -11,23 +11,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from trainer_shim.checkpoint import digest, layout, refusal, tensorfile, tree
+from trainer_shim.checkpoint import digest, directwrite, layout, recycle, refusal, tensorfile, tree
+from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
 from trainer_shim.checkpoint.environment import installed_packages, versions
 from trainer_shim.checkpoint.manifest import File, Manifest, render
+from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.errors import CannotSave, CannotStore
 
-__all__ = ["Draft", "Identity", "Saved", "prepare", "write"]
+__all__ = ["Draft", "Identity", "Saved", "Target", "prepare", "write"]
 
 #: The facts that have a field of their own in the manifest.
 _NAMED_FACTS = frozenset({"incarnation", "world_size", "git_commit", "command", "labels", "preprocessing"})
@@ -46,6 +50,8 @@ class Saved:
     digest: str
     size_bytes: int
     took_s: float
+    #: What the next save may link.
+    still: StillFile | None = field(default=None, compare=False)
 
 
 class Identity(NamedTuple):
@@ -56,45 +62,71 @@ class Identity(NamedTuple):
     epoch: int
 
 
+class Target(NamedTuple):
+    """Where a checkpoint goes."""
+
+    root: Path
+    name: layout.Name
+    #: What is left of an older one, to be overwritten.
+    spare: Path | None = None
+    #: What may be linked from the one before.
+    still: StillFile | None = None
+
+
 class Draft(NamedTuple):
     """A whole checkpoint in memory, before anything is written."""
 
     manifest: Manifest
     texts: dict[str, bytes]
-    plan: tensorfile.Plan
+    #: By file name.
+    plans: dict[str, tensorfile.Plan]
+    #: The bytes of the tensor files where they were copied already.
+    staged: Mapping[str, directwrite.Source] = MappingProxyType({})
+
+    def source(self, file_name: str) -> directwrite.Source:
+        """The bytes of a tensor file, to be read once."""
+        return self.staged.get(file_name) or tensorfile.Image(self.plans[file_name])
 
     @property
     def size_bytes(self) -> int:
         """What the files take, all but the manifest."""
-        return self.plan.size_bytes + sum(map(len, self.texts.values()))
+        return sum(plan.size_bytes for plan in self.plans.values()) + sum(map(len, self.texts.values()))
 
 
-def prepare(state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any]) -> Draft:
+def prepare(
+    state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any], guesses: Guesses
+) -> Draft:
     """Everything that can be refused is refused here; raises CannotStore."""
     skeleton, blocks = tree.encode(state)
+    settle()
     texts = {layout.rank_json(0): skeleton, layout.ENVIRONMENT: installed_packages().encode()}
     if facts.get("preprocessing") is not None:
         texts[layout.PREPROCESSING] = _document(facts["preprocessing"], "facts.preprocessing")
     manifest = _manifest(identity, facts)
     render(manifest)  # Too long, or not JSON: better now than after the tensors.
-    return Draft(manifest, texts, tensorfile.make_plan(blocks))
+    changing, still = guesses.split(blocks)
+    plans = {layout.rank_tensors(0): tensorfile.make_plan(changing)}
+    if still:
+        plans[layout.rank_still(0)] = tensorfile.make_plan(still)
+    return Draft(manifest, texts, plans)
 
 
-def write(draft: Draft, root: Path, name: layout.Name, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
+def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
     """Make the draft durable under its name; raises CannotSave and leaves nothing behind."""
     began_s = time.monotonic()
+    root, name = target.root, target.name
     final = root / str(name)
     staging: Path | None = None
     try:
-        _check_room(draft, root, disk)
+        links = _links(draft, target)
+        _check_room(draft, target, links, disk)
         on_stage("writing")
         staging = _make_staging(root, name)
-        files = {file: _write_file(staging / file, [text]) for file, text in draft.texts.items()}
-        files[layout.rank_tensors(0)] = _write_file(
-            staging / layout.rank_tensors(0), tensorfile.pieces(draft.plan)
-        )
+        files = {file: _write_file(staging / file, text) for file, text in draft.texts.items()}
+        for file in draft.plans:
+            files[file] = _write_tensors(staging / file, draft.source(file), target, links)
         text, own = render(msgspec.structs.replace(draft.manifest, files=files))
-        _write_file(staging / layout.MANIFEST, [text])
+        _write_file(staging / layout.MANIFEST, text)
         commit(staging, final, disk, on_stage)
     except BaseException as error:
         # Also when Ctrl-C arrives in the middle. What cannot be removed is swept at the next start.
@@ -106,13 +138,22 @@ def write(draft: Draft, root: Path, name: layout.Name, disk: Disk, on_stage: Cal
             hint = "the older checkpoints are untouched; free some memory"
             raise CannotSave(f"cannot save step {name.step}: out of memory", hint=hint) from error
         raise
-    return Saved(final, name.step, own, len(text) + draft.size_bytes, time.monotonic() - began_s)
+    took_s = time.monotonic() - began_s
+    return Saved(
+        final, name.step, own, len(text) + draft.size_bytes, took_s, _still_file(final, files, draft)
+    )
 
 
-def _check_room(draft: Draft, root: Path, disk: Disk) -> None:
+def _check_room(draft: Draft, target: Target, links: Collection[str], disk: Disk) -> None:
     """Raise CannotSave where the checkpoint would not fit."""
+    root = target.root
     free = disk.free(root)
     need_bytes = draft.size_bytes + draft.size_bytes // 64 + _MARGIN_BYTES
+    for file, plan in draft.plans.items():
+        if file in links:
+            need_bytes -= plan.size_bytes
+        elif target.spare is not None:
+            need_bytes -= min(recycle.size(target.spare, file), plan.size_bytes)
     if free.size_bytes < need_bytes:
         raise refusal.no_room(draft.manifest.step, root, need_bytes=need_bytes, free_bytes=free.size_bytes)
     if free.num_files is not None and free.num_files < _MARGIN_FILES:
@@ -120,6 +161,50 @@ def _check_room(draft: Draft, root: Path, disk: Disk) -> None:
             f"cannot save step {draft.manifest.step} in `{root}`: the file system has no room for more files",
             hint="remove files there (`df -i` counts them); the older checkpoints are untouched",
         )
+
+
+def _links(draft: Draft, target: Target) -> dict[str, StillFile]:
+    """The tensor files that would be the same as before, byte for byte."""
+    name, before = layout.rank_still(0), target.still
+    plan = draft.plans.get(name)
+    if plan is None or before is None or plan.size_bytes != before.file.size_bytes:
+        return {}
+    if before.names != {block.name for block in plan.blocks}:
+        return {}
+    found = directwrite.digest_of(draft.source(name))
+    return {name: before} if found == before.file.digest else {}
+
+
+def _still_file(folder: Path, files: dict[str, File], draft: Draft) -> StillFile | None:
+    """What a later save may link."""
+    name = layout.rank_still(0)
+    if name not in files:
+        return None
+    return StillFile(folder / name, files[name], frozenset(block.name for block in draft.plans[name].blocks))
+
+
+def _write_tensors(
+    path: Path, source: directwrite.Source, target: Target, links: dict[str, StillFile]
+) -> File:
+    """Link a tensor file, or write it over one of the spare folder if there is one; flushed later."""
+    same = links.get(path.name)
+    if same is not None and _link(same, path):
+        return same.file
+    if target.spare is not None:
+        recycle.take(target.spare, path.name, path)
+    return File(source.size_bytes, directwrite.write(path, source))
+
+
+def _link(same: StillFile, path: Path) -> bool:
+    """Give the file a second name; False where that cannot be had, and it has to be written."""
+    try:
+        there = same.path.lstat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size != same.file.size_bytes:
+            return False
+        path.hardlink_to(same.path)
+    except OSError:  # A file system without links, or too many of them.
+        return False
+    return True
 
 
 def _make_staging(root: Path, name: layout.Name) -> Path:
@@ -137,18 +222,13 @@ def _make_staging(root: Path, name: layout.Name) -> Path:
     raise AssertionError("count() does not end")
 
 
-def _write_file(path: Path, parts: Iterable[bytes | memoryview]) -> File:
-    """Write a new file and return what the manifest says about it; flushed later, with all the others."""
-    running = digest.start()
-    size_bytes = 0
+def _write_file(path: Path, text: bytes) -> File:
+    """Write a small file and return what the manifest says of it; flushed later, with all the others."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, FILE_MODE)
-    with os.fdopen(descriptor, "wb", buffering=tensorfile.PIECE_BYTES) as file:
+    with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, FILE_MODE)
-        for part in parts:
-            running.update(part)
-            file.write(part)
-            size_bytes += len(part)
-    return File(size_bytes, digest.finish(running))
+        file.write(text)
+    return File(len(text), digest.of_bytes(text))
 
 
 def _manifest(identity: Identity, facts: Mapping[str, Any]) -> Manifest:

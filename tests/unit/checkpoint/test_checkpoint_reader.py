@@ -50,7 +50,9 @@ def forge(folder, file, change):
     manifest, _ = parse((folder / "manifest.json").read_bytes())
     data = change((folder / file).read_bytes())
     (folder / file).write_bytes(data)
-    manifest.files[file] = File(len(data), digest.of_bytes(data))
+    running = digest.start_like(manifest.files[file].digest)
+    running.update(data)
+    manifest.files[file] = File(len(data), digest.finish(running))
     (folder / "manifest.json").write_bytes(render(manifest)[0])
 
 

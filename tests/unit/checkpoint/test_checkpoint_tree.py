@@ -35,7 +35,7 @@ def comes_back(state):
     nodes, places = tree.block_nodes(node), {}
     for block in blocks:
         places[block.name] = make_place(nodes[block.name], block.dtype, block.shape)
-        places[block.name].memory[:] = block.fetch()
+        places[block.name].memory[:] = block.fetch(0, block.size_bytes)
     return tree.decode(node, {name: place.value for name, place in places.items()})
 
 

@@ -1,0 +1,258 @@
+"""Checkpoints in the background, by a real session on a real folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+
+import pytest
+import torch
+
+import trainer_shim
+from tests.fakes.disk import FailingDisk
+from trainer_shim import protocol
+from trainer_shim.checkpoint.commit import LocalDisk
+from trainer_shim.checkpoint.reader import load, visible
+from trainer_shim.periodic import Periodic
+
+GUARD_S = 60
+
+
+class Part:
+    """A state of which every number is the step."""
+
+    def __init__(self) -> None:
+        self.tensor = torch.zeros(300_000)
+        self.on_save = lambda: None
+
+    def state_dict(self):
+        self.on_save()
+        return {"tensor": self.tensor}
+
+    def load_state_dict(self, state):
+        self.tensor = state["tensor"]
+
+
+class Line:
+    """What the daemon is told."""
+
+    def __init__(self) -> None:
+        self.told = []
+
+    def send(self, message):
+        self.told.append(message)
+
+    def close(self, *, wait_s):
+        pass
+
+
+class SlowDisk(LocalDisk):
+    """Does not answer until it is let, not even how full it is."""
+
+    def __init__(self) -> None:
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+
+    def sync(self, path):
+        self.began.set()
+        assert self.may_go_on.wait(GUARD_S)
+        super().sync(path)
+
+    def free(self, path):
+        self.began.set()
+        assert self.may_go_on.wait(GUARD_S)
+        return super().free(path)
+
+
+@pytest.fixture
+def part():
+    return Part()
+
+
+@pytest.fixture
+def attach(tmp_path, part):
+    made = []
+
+    def make(**kwargs):
+        shim = trainer_shim.attach(checkpoints=tmp_path, part=part, keep_last=100, **kwargs)
+        shim._link = Line()
+        made.append(shim)
+        return shim
+
+    yield make
+    for shim in made:
+        if isinstance(shim._store._disk, SlowDisk):
+            shim._store._disk.may_go_on.set()
+        shim.detach()
+
+
+def train(shim, part, num_steps=1):
+    for _ in range(num_steps):
+        part.tensor += 1
+        shim.boundary()
+
+
+def train_until(shim, part, condition):
+    """Steps for as long as it takes."""
+    end_s = time.monotonic() + GUARD_S
+    while not condition():
+        assert time.monotonic() < end_s
+        train(shim, part)
+        time.sleep(0.001)  # A step takes a while.
+
+
+def saved_steps(root):
+    return sorted(name.step for name in visible(root))
+
+
+def check_all(root):
+    """Each checkpoint holds the state of its own step."""
+    for name in visible(root):
+        tensor = load(root / str(name)).state["parts"]["part"]["tensor"]
+        assert torch.equal(tensor, torch.full_like(tensor, name.step))
+
+
+def test_checkpoints_appear_while_training_goes_on(attach, part, tmp_path):
+    """
+    A crash costs no more than the steps since the last one, which the daemon knows of.
+    """
+    shim = attach(every_steps=5)
+    line = shim._link
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 4)
+    shim.detach()
+
+    check_all(tmp_path)
+    assert saved_steps(tmp_path) == [m.step for m in line.told if isinstance(m, protocol.Checkpointed)]
+    assert saved_steps(tmp_path)[0] >= 5
+
+
+def test_a_checkpoint_is_of_its_moment_however_long_the_disk_takes(attach, part, tmp_path):
+    """
+    Steps that are made while it is written are not in it.
+    """
+    shim = attach(every_steps=1)
+    shim._store._disk = disk = SlowDisk()
+    train_until(shim, part, disk.began.is_set)
+    train(shim, part, 20)
+    assert [] == saved_steps(tmp_path)
+    disk.may_go_on.set()
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 2)
+    shim.checkpoint()
+
+    check_all(tmp_path)
+
+
+def test_there_is_one_at_a_time_and_no_queue(attach, part, tmp_path):
+    """
+    A slow disk makes checkpoints rarer, not memory fuller.
+    """
+    shim = attach(every_steps=1)
+    shim._store._disk = disk = SlowDisk()
+    train_until(shim, part, disk.began.is_set)
+    num_saves = []
+    part.on_save = lambda: num_saves.append(shim.step)
+    train(shim, part, 50)
+
+    assert [] == num_saves
+    disk.may_go_on.set()
+    train_until(shim, part, lambda: num_saves)
+
+
+def test_a_pause_waits_for_the_one_that_is_being_written(attach, part, tmp_path):
+    """
+    Both are there afterwards, and the newest is the pause's.
+    """
+    shim = attach(every_steps=1)
+    shim._store._disk = disk = SlowDisk()
+    train_until(shim, part, disk.began.is_set)
+    train(shim, part, 3)
+    threading.Timer(0.05, disk.may_go_on.set).start()
+    path = shim.checkpoint()
+
+    assert 2 == len(saved_steps(tmp_path))
+    assert shim.step == saved_steps(tmp_path)[-1] == load(path).step
+    check_all(tmp_path)
+
+
+def test_a_pause_of_the_same_boundary_uses_the_one_that_is_being_written(attach, part, tmp_path):
+    """
+    Nothing is written twice.
+    """
+    shim = attach(every_steps=2)
+    train_until(shim, part, lambda: saved_steps(tmp_path))  # There is memory from now on.
+    part.on_save = lambda: shim._gate.put(protocol.Checkpoint(request="r1"))
+    before = saved_steps(tmp_path)
+    line = shim._link
+    train_until(shim, part, lambda: any(getattr(message, "request", "") == "r1" for message in line.told))
+    answer = next(m for m in line.told if isinstance(m, protocol.Checkpointed) and m.request == "r1")
+    part.on_save = lambda: None
+
+    assert load(tmp_path / f"step-{answer.step:09d}").digest == answer.digest
+    assert all(name.again == 0 for name in visible(tmp_path))
+    assert len(saved_steps(tmp_path)) > len(before)
+    check_all(tmp_path)
+
+
+def test_one_that_fails_is_told_and_training_goes_on(attach, part, tmp_path, capsys):
+    """
+    A full disk does not end a run; the next one works as soon as there is room.
+    """
+    shim = attach(every_steps=1)
+    shim._store._disk = FailingDisk(errno.ENOSPC, None)
+    line = shim._link
+    train_until(shim, part, lambda: any(isinstance(m, protocol.CannotYield) for m in line.told))
+    shim._periodic.wait()
+    shim._store._disk = LocalDisk()
+    train_until(shim, part, lambda: saved_steps(tmp_path))
+
+    refusal = next(m for m in line.told if isinstance(m, protocol.CannotYield))
+    assert "" == refusal.request
+    assert "the disk is full" in refusal.why
+    assert "the disk is full; training goes on" in capsys.readouterr().err
+
+
+def test_they_come_by_the_clock(attach, part, tmp_path):
+    """
+    Steps may be slow or fast; what is lost at most is a time.
+    """
+    shim = attach(every_s=0.05)
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 3)
+
+    check_all(tmp_path)
+
+
+def test_memory_is_taken_once(attach, part, tmp_path):
+    """
+    The tenth one costs the loop a copy, not an allocation.
+    """
+    shim = attach(every_steps=1)
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 1)
+    memory = shim._periodic._stage._memory.obj
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 4)
+
+    assert memory is shim._periodic._stage._memory.obj
+
+
+def test_a_forked_child_can_end_the_session_without_waiting(attach, part):
+    """
+    A data-loader worker has no such thread and does not hang on it.
+    """
+    shim = attach(every_steps=1)
+    shim._store._disk = disk = SlowDisk()
+    train_until(shim, part, disk.began.is_set)
+    child = os.fork()
+    if child == 0:
+        shim._periodic.close()
+        os._exit(7)
+
+    assert 7 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("kwargs", [{"every_s": 0}, {"every_s": -1}, {"every_steps": 0}])
+def test_a_senseless_period_is_refused(kwargs):
+    """
+    A typo is said at the start.
+    """
+    with pytest.raises(ValueError, match="cannot save every"):
+        Periodic(None, **({"every_s": None, "every_steps": None} | kwargs), wake=lambda: None)
