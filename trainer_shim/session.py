@@ -227,8 +227,9 @@ class Shim:
         Costs an addition and a test while nothing is wanted. Raises SystemExit
         when the process is to end.
         """
-        self._report.step += 1
-        if self._gate.asked or self._report.step >= self._due_step:
+        report = self._report
+        report.step = step = report.step + 1
+        if self._gate.asked or step >= self._due_step:
             self._yield()
 
     @contextmanager
