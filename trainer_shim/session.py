@@ -15,7 +15,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -519,7 +519,9 @@ class Shim:
         """Tell whoever reads the run's output; each thing once."""
         if text not in self._said:
             self._said.add(text)
-            print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
+            with suppress(OSError, ValueError):
+                print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _say_notes(self) -> None:
         """Tell what is known to keep this run from going on exactly."""

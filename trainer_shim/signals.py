@@ -22,6 +22,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from types import FrameType
 from typing import Any
@@ -83,8 +84,9 @@ class SignalWatch:
             return
         self._seen.add(number)
         if number == signal.SIGINT:
-            # os.write: print() is not reentrant.
-            os.write(2, _FIRST_INTERRUPT)
+            # os.write: print() is not reentrant. Words without a reader must not raise in mid-step.
+            with suppress(OSError):
+                os.write(2, _FIRST_INTERRUPT)
         self._on_leave(number)
 
 

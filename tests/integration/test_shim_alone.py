@@ -29,14 +29,14 @@ def alone(tmp_path):
     """Starts chain.py as anybody would who never heard of the daemon."""
     started = []
 
-    def start(name="run", *, steps=60, hold=(), **env):
+    def start(name="run", *, steps=60, hold=(), stderr=subprocess.STDOUT, **env):
         run = Run(tmp_path / name, steps)
         run.block(*hold)
         folder = {"CHAIN": str(run.folder), "CHAIN_STEPS": str(steps)}
         more = {key: str(value) for key, value in env.items()}
         process = subprocess.Popen(
             CHAIN, env={**BASE, **folder, **more}, cwd=run.folder, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            stderr=stderr, text=True, start_new_session=True,
         )  # fmt: skip
         started.append(process)
         return run, process
@@ -121,6 +121,23 @@ def test_state_that_cannot_be_stored_is_said_and_training_goes_on(alone):
     assert 0 == process.returncode
     assert "parts.chain.hook: cannot store a function" in said
     assert "training goes on" in said
+    assert run.is_exact()
+
+
+def test_a_log_on_a_full_disk_does_not_end_training(alone):
+    """
+    A save that fails because the disk is full is told in a log on that disk; so is the first Ctrl-C.
+    """
+    with Path("/dev/full").open("wb") as full:
+        run, process = alone(hold=("step-20",), stderr=full)
+    run.until_at("step-20")
+    (run.folder / "bad-state").touch()
+    process.send_signal(signal.SIGINT)
+    run.let_go("step-20")
+    process.communicate(timeout=GUARD_S)
+
+    # What Python says itself when it cannot flush at its end; an error in the loop would be 1.
+    assert 120 == process.returncode
     assert run.is_exact()
 
 
