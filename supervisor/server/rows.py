@@ -64,6 +64,9 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
 def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
     """Return where the loop is: from its shim, or else from the last checkpoint."""
     at, peer = sight.position, sight.peer
+    if at is None and job.state in (State.COMPLETED, State.FAILED):
+        # It ended somewhere behind its last checkpoint: 10/400 beside `completed` would be a lie.
+        return {}
     if at is None:
         return {"step": job.checkpoint.step, "epoch": job.checkpoint.epoch} if job.checkpoint else {}
     place: dict[str, object] = {

@@ -80,6 +80,16 @@ def test_without_a_shim_the_place_is_where_it_was_last_heard_or_saved():
     assert (20, 60.0, 20) == (shown(job).step, shown(job).checkpoint_age_s, shown(job).checkpoint_step)
 
 
+@pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED])
+def test_a_job_that_ended_unheard_is_not_shown_at_its_last_checkpoint(state):
+    """
+    It ended while no daemon was there: where is not known, and the checkpoint lies before it.
+    """
+    ended = shown(replace(JOB, state=state, alive=False, process=None, checkpoint=CHECKPOINT))
+
+    assert (None, None, 20) == (ended.step, ended.epoch, ended.checkpoint_step)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
