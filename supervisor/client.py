@@ -42,7 +42,6 @@ _EVENT_SILENCE_S: Final = 3.0
 #: As many stored events as one request may ask for.
 _EVENTS_PAGE: Final = 1000
 
-_START_HINT: Final = "start it: `training-supervisord`"
 
 Answers = list[protocol.Accepted | protocol.Refused]
 
@@ -76,6 +75,7 @@ class Client:
     """
 
     def __init__(self, paths: Paths, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S) -> None:
+        self._home = paths.home
         self._endpoint = paths.control_endpoint
         self._events_endpoint = paths.events_endpoint
         self._connect_s = connect_s
@@ -215,14 +215,20 @@ class Client:
             ) from None
         except (FileNotFoundError, NotADirectoryError):
             raise NoDaemon(
-                f"cannot reach the daemon: there is no socket `{path}`", hint=_START_HINT
+                f"cannot reach the daemon: there is no socket `{path}`", hint=self._start_hint()
             ) from None
         except OSError as error:
             raise NoDaemon(
-                f"cannot reach the daemon: nobody listens on the socket `{path}` ({error})", hint=_START_HINT
+                f"cannot reach the daemon: nobody listens on the socket `{path}` ({error})",
+                hint=self._start_hint(),
             ) from None
         finally:
             probe.close()
+
+    def _start_hint(self) -> str:
+        home = self._home
+        known = home is None or str(home) == os.environ.get("TRAINING_SUPERVISOR_HOME")
+        return f"start it: `training-supervisord{'' if known else f' --home {home}'}`"
 
     def _expect(self, request: protocol.Request, kind: type[T]) -> T:
         self._send(request)

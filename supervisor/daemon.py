@@ -238,7 +238,7 @@ def _take_lock(paths: Paths) -> int:
         os.close(fd)
         raise SupervisorError(
             f"cannot start: another daemon (process {holder}) serves `{paths.state_dir}`",
-            hint="use it (`supervisorctl status`), end it, or choose another --home",
+            hint=f"use it (`supervisorctl status`), end it (`kill {holder}`), or choose another --home",
         ) from None
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())

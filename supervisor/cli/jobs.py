@@ -15,6 +15,7 @@ from supervisor.cli.output import as_row, data, hint, print_json, tell
 from supervisor.cli.text import clean
 from supervisor.cli.waiting import Interrupted, Wait, Waited, wait_for
 from supervisor.client import Answers, Client, new_id, refusal
+from supervisor.core.states import State
 from supervisor.errors import SupervisorError
 from trainer_shim import protocol
 
@@ -150,9 +151,14 @@ def wait(
             tell("interrupted: nothing was changed, the jobs go on")
             return _EXIT_INTERRUPTED
     results = [_seen(job, verdict, waited) for job, verdict in waited.verdicts.items()]
-    _print(results, as_json=as_json)
     if waited.pending:
-        raise _timed_out(waited, timeout, "raise --timeout, or ask again later; the jobs go on")
+        late = _timed_out(waited, timeout, "raise --timeout, or ask again later; the jobs go on")
+        _print([*results, *_unreached(waited, late)], as_json=as_json)
+        raise late
+    _print(results, as_json=as_json)
+    for result in results:
+        if result.exit_code:
+            hint(_facts(result.job))
     return max((result.exit_code for result in results), default=0)
 
 
@@ -191,7 +197,8 @@ def _change(
                 tell(f"interrupted: the {verb} request stands for {pending}; {how}")
                 return _EXIT_INTERRUPTED
     _print(results, as_json=as_json)
-    errors = [result.problem() for result in results if result.error] + late
+    told = {str(error) for error in late}
+    errors = [result.problem() for result in results if result.error and result.error not in told] + late
     if errors:
         raise ExceptionGroup(f"cannot {verb} all jobs", errors)
     return 0
@@ -204,7 +211,17 @@ def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result
     reached = [_reached(plan.goal, job, verdict, waited) for job, verdict in waited.verdicts.items()]
     if not waited.pending:
         return reached + refused, []
-    return reached + refused, [_timed_out(waited, plan.timeout_s, f"the {plan.goal} request stands")]
+    late = _timed_out(waited, plan.timeout_s, f"the {plan.goal} request stands")
+    return reached + refused + _unreached(waited, late), [late]
+
+
+def _unreached(waited: Waited, late: SupervisorError) -> list[Result]:
+    """Return a row for each job that is still waited for; the one error tells of all of them."""
+    states = {job: waited.rows[job].state if job in waited.rows else "" for job in waited.pending}
+    return [
+        Result(job=job, state=state, error=str(late), hint=late.hint, exit_code=late.exit_code)
+        for job, state in states.items()
+    ]
 
 
 def _timed_out(waited: Waited, timeout_s: float | None, stands: str) -> SupervisorError:
@@ -222,15 +239,20 @@ def _answered(answer: protocol.Accepted | protocol.Refused) -> Result:
     return Result(job=answer.job, state=answer.state, detail=answer.detail)
 
 
+def _facts(job: str) -> str:
+    return f"`supervisorctl show {job}` has the facts, `supervisorctl logs {job}` what it printed"
+
+
 def _reached(verb: str, job: str, verdict: Verdict, waited: Waited) -> Result:
     state = waited.rows[job].state
     if verdict.ok:
         return Result(job=job, state=state, detail=verdict.text)
+    way_out = f"; `supervisorctl kill {job}` ends it without a checkpoint"
     return Result(
         job=job,
         state=state,
         error=f"cannot {verb} job `{job}`: {clean(verdict.text).removeprefix(f'cannot {verb}: ')}",
-        hint=f"`supervisorctl show {job}` has the facts, `supervisorctl logs {job}` what it printed",
+        hint=_facts(job) + (way_out if verb == "stop" and state == State.RUNNING else ""),
         exit_code=1,
     )
 
@@ -244,6 +266,7 @@ def _print(results: Sequence[Result], *, as_json: bool) -> None:
             continue
         # A detail that begins with the state already says it.
         words = [result.detail] if result.detail.startswith(result.state) else [result.state, result.detail]
-        line = clean(" ".join(word for word in (result.job, *words) if word))
+        said = "; ".join(word for word in words if word)
+        line = clean(" ".join(word for word in (result.job, said) if word))
         if line:
             data(line)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from supervisor.cli.text import Column, ago, bold, clean, cut, duration, number, size, table
+from supervisor.cli.text import Column, ago, bold, clean, cut, duration, number, size, table, width_of
 from supervisor.core.states import State
 from trainer_shim.protocol import Event, JobRow, ShowReply
 
@@ -40,6 +40,8 @@ _COLOURS: Final = {
 _BOUNDARY_WORTH_S: Final = 30.0
 #: Five heartbeats.
 _HEARTBEAT_WORTH_S: Final = 10.0
+#: Narrower than that a value is cut: folded it would be a column of single words.
+_FOLD_MIN: Final = 20
 
 
 def status_lines(rows: Sequence[JobRow], *, width: int | None = None, colour: bool = False) -> list[str]:
@@ -138,10 +140,23 @@ def show_lines(
     for title, facts in _sections(reply):
         known = [(name, clean(value)) for name, value in facts if value not in ("", "-")]
         if known:
-            lines += ["", heading(title), *(cut(f"  {name:<13}{value}", width) for name, value in known)]
+            lines += ["", heading(title)]
+            lines += [line for name, value in known for line in _folded(f"  {name:<13}", value, width)]
     if tail:
-        lines += ["", heading("Last lines of the log"), *(cut(f"  {clean(line)}", width) for line in tail)]
+        lines += ["", heading("Last lines of the log")]
+        lines += [line for text in tail for line in _folded("  ", clean(text), width)]
     return lines
+
+
+def _folded(label: str, value: str, width: int | None) -> list[str]:
+    """Return the value beside its label, on as many lines as it takes: the end may be what matters."""
+    room = None if width is None else width - len(label)
+    if room is None or room < _FOLD_MIN or width_of(value) <= room:
+        return [cut(label + value, width)]
+    from textwrap import wrap
+
+    lines = wrap(value, room, break_on_hyphens=False)
+    return [cut((" " * len(label) if i else label) + line, width) for i, line in enumerate(lines)]
 
 
 def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:

@@ -135,14 +135,17 @@ def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> 
     problems = desk.reload()
     if problems:
         text = "; ".join(problems)
-        raise UsageError(text, hint="the configuration that was in force before stays in force")
+        raise UsageError(
+            text,
+            hint="correct the file, it is read again by itself; what was in force before stays so until then",
+        )
     desk.answer(delivery, protocol.Accepted(id=request.id, job="", state="", detail="configuration read"))
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
     def remove(job: Job) -> protocol.Accepted:
         desk.engine.remove(job.name, delivery.peer.asker())
-        kept = f"checkpoints stay in {job.spec.checkpoints}" if job.checkpoint else ""
+        kept = f"its checkpoints stay in {job.spec.checkpoints}" if job.checkpoint else ""
         return protocol.Accepted(id=request.id, job=job.name, state="removed", detail=kept)
 
     _each(desk, delivery, request, lambda job: job.is_over, remove)

@@ -154,6 +154,15 @@ def test_without_a_daemon_a_command_says_what_to_start(home):
     )
 
 
+def test_the_hint_starts_a_daemon_where_the_command_looked(home, tmp_path):
+    """
+    With --home, the daemon of another place would not help.
+    """
+    done = ctl(home, "--home", str(tmp_path / "other"), "status")
+
+    assert done.stderr.endswith(f"hint: start it: `training-supervisord --home {tmp_path}/other`\n")
+
+
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_a_refusal_is_an_error_with_its_hint_and_code(daemon, home, code):
     """
@@ -310,6 +319,20 @@ def test_a_wait_that_takes_too_long_ends_and_the_request_stands(daemon, home):
     assert "hint: the pause request stands" in done.stderr
 
 
+@pytest.mark.parametrize("command", [("pause", "--wait"), ("wait",)])
+def test_json_has_an_object_for_a_job_that_is_still_waited_for(daemon, home, command):
+    """
+    A program sees every job that it named, and the error is told once.
+    """
+    daemon.add("job-1", "pausing", depth="hold")
+    done = ctl(home, *command, "--timeout", "0.2", "--json", "job-1")
+    (row,) = json.loads(done.stdout)
+
+    assert ("job-1", 1) == (row["job"], row["exit_code"])
+    assert "cannot wait any longer" in row["error"]
+    assert 1 == done.stderr.count("error: ") == done.returncode
+
+
 def test_ctrl_c_leaves_the_request_standing(daemon, home):
     """
     Interrupting the wait does not interrupt the pause, and the person is told.
@@ -351,6 +374,7 @@ def test_wait_succeeds_only_if_all_completed(daemon, home):
 
         assert 1 == waiting.end()
     assert ["job-1 completed", "job-2 failed: exit code 1"] == waiting.out
+    assert "hint: `supervisorctl show job-2` has the facts" in waiting.err[-1]
     assert 0 == ctl(home, "wait", "job-1", "job-2", "--for", "over").returncode
     assert 2 == ctl(home, "wait", "nope").returncode
 
@@ -365,7 +389,7 @@ def test_checkpoint_waits_for_a_newer_one(daemon, home):
         daemon.change("job-1", checkpoint_step=101, checkpoint_age_s=0.0)
 
         assert 0 == waiting.end()
-    assert ["job-1 running checkpoint at step 101"] == waiting.out
+    assert ["job-1 running; checkpoint at step 101"] == waiting.out
 
 
 def test_logs_follow_until_the_job_is_over(daemon, home, tmp_path):

@@ -436,7 +436,7 @@ class TestEnding:
         row = daemon.row("s-9")
         folder = daemon.work / f"checkpoints/s-9/step-{row.checkpoint_step:09}"
 
-        assert (0, [f"s-9 running checkpoint at step {row.checkpoint_step}"]) == (said.code, lines(said))
+        assert (0, [f"s-9 running; checkpoint at step {row.checkpoint_step}"]) == (said.code, lines(said))
         assert (folder / "manifest.json").is_file()
         assert "running" == row.state
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.cli.render import event_lines, progress, show_lines, status_lines, why
 from supervisor.cli.text import Column, clean, cut, duration, number, size, table, width_of
@@ -168,6 +169,18 @@ def test_show_has_all_facts():
     `show` tells everything known, in sections, of the environment only names.
     """
     assert (GOLDEN / "show.txt").read_text().splitlines() == show_lines(SHOW, width=80)
+
+
+def test_show_folds_what_a_narrow_terminal_cannot_hold_in_one_line():
+    """
+    The reason of a problem stands at its end: it is never cut off there, and no line is too wide.
+    """
+    why_not = "cannot pause: extra.hook: cannot store a function (keep numbers, text and tensors)"
+    reply = ShowReply(row=replace(FAILED, problem=why_not), argv=("false",), cwd="/")
+    lines = show_lines(reply, tail=[f"ValueError: {why_not}"], width=48)
+
+    assert max(map(len, lines)) <= 48
+    assert " ".join(" ".join(lines).split()).count(why_not) == 2
 
 
 def test_show_of_a_failed_job_ends_with_its_log():
