@@ -15,7 +15,7 @@ from supervisor.errors import SupervisorError
 __all__ = ["completion", "doctor", "reload", "version"]
 
 
-@click.command()
+@click.command(short_help="Make the daemon read its configuration and job files now.")
 @json_option
 @click.pass_context
 def reload(ctx: click.Context, *, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def version(ctx: click.Context, *, as_json: bool) -> None:
         tell(f"warning: {clean(alert)}")
 
 
-@click.command()
+@click.command(short_help="Look for what commonly stands in the way.")
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool) -> int:
@@ -65,7 +65,7 @@ def doctor(ctx: click.Context, *, as_json: bool) -> int:
     return 1 if any(finding.level == "fail" for finding in findings) else 0
 
 
-@click.command()
+@click.command(short_help="Print what makes a shell complete commands and job names.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, *, shell: str) -> None:

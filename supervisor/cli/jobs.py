@@ -69,7 +69,7 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
         )
 
 
-@click.command()
+@click.command(short_help="Checkpoint jobs, then make them give back what is short.")
 @jobs_argument()
 @click.option(
     "--depth", type=click.Choice(["hold", "offload", "exit"]), default="hold", show_default=True,
@@ -106,7 +106,7 @@ resume = _verb(protocol.ResumeRequest, "resume", "Let paused jobs go on where th
 stop = _verb(protocol.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
 kill = _verb(protocol.KillRequest, "kill", "End jobs at once, without a checkpoint.")
 restart = _verb(
-    protocol.RestartRequest, "restart", "Start the commands of jobs anew, from their newest checkpoints."
+    protocol.RestartRequest, "restart", "Start the commands of jobs anew, from their checkpoints."
 )
 checkpoint = _verb(
     protocol.CheckpointRequest, "checkpoint", "Checkpoint jobs at their next batch boundary and go on."
@@ -123,7 +123,7 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
     return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Wait until jobs are over, or paused, or running.")
 @jobs_argument()
 @click.option(
     "--for", "goal", type=click.Choice(["completed", "paused", "running", "over"]), default="completed",

@@ -50,7 +50,7 @@ def status(ctx: click.Context, *, jobs: tuple[str, ...], as_json: bool) -> None:
         tell(f"warning: {clean(alert)}")
 
 
-@click.command()
+@click.command(short_help="Show everything about a job.")
 @job_argument()
 @json_option
 @click.pass_context
