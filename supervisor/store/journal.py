@@ -13,6 +13,7 @@ and `problem()` says why it takes so long.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import sqlite3
@@ -53,13 +54,17 @@ _PRUNE = "DELETE FROM events WHERE wall < ? AND job NOT IN (SELECT name FROM job
 
 
 class SqliteJournal:
-    """See ports.Journal. One process at a time: the daemon's lock file sees to that."""
+    """See ports.Journal. One process at a time: a lock beside the file sees to that.
+
+    The daemon's own lock is in its run folder, and that depends on how its user logged in.
+    """
 
     def __init__(self, path: Path, *, wall: float) -> None:
         self._path = path
         try:
             # The record holds environments, so the file is the owner's alone.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            self._lock_fd = _take_lock(path)
             self._reader = _connect(path)
             self._writer = _connect(path)
             migrate(self._reader, str(path))
@@ -138,6 +143,7 @@ class SqliteJournal:
         self._writer.close()
         self._reader.close()
         os.close(self._wake_fd)
+        os.close(self._lock_fd)
 
     def _write_forever(self) -> None:
         while (batches := self._take()) is not None:
@@ -169,7 +175,9 @@ class SqliteJournal:
                     db.execute("BEGIN IMMEDIATE")
                     for batch in batches:
                         _write(db, batch)
-            except sqlite3.Error as error:
+            # SQLite without memory is a MemoryError, a text that is no UTF-8 a ValueError. Were this thread
+            # to end of one, the daemon would wait for it without a word.
+            except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
                 self._tell(f"cannot write the journal `{self._path}`: {error}")
                 if is_last_try:
                     return False
@@ -182,6 +190,19 @@ class SqliteJournal:
     def _tell(self, problem: str) -> None:
         self._problem = problem
         os.eventfd_write(self._wake_fd, 1)
+
+
+def _take_lock(path: Path) -> int:
+    fd = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise SupervisorError(
+            f"cannot open the journal `{path}`: another daemon uses it",
+            hint="was it started with another XDG_RUNTIME_DIR? `fuser` tells which process it is",
+        ) from None
+    return fd
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -101,27 +101,26 @@ class TestEveryJournal:
         )
         assert [] == journal.history(after_seq=-1, job=None, limit=10)
 
-    def test_what_was_stored_is_read_back_to_the_bit(self, world, journal):
+    def test_what_was_stored_is_read_back_to_the_bit(self, world):
         """
         Jobs, events, times and facts come back as they were given, also in the next life.
         """
         first = row(1)
-        world.store(journal, Batch(1, (first,), {"next_job_number": "2"}))
-        other = world.open()
-        try:
-            for one in (journal, other):
-                (stored,) = one.history(after_seq=0, job=None, limit=10)
-                assert [first.after] == one.jobs()
-                assert {"next_job_number": "2"} == one.facts()
-                assert (first.event, first.at, first.wall, "queued") == (
-                    stored.event,
-                    stored.at,
-                    stored.wall,
-                    stored.state,
-                )
-                assert 1 == one.last_seq()
-        finally:
-            other.close()
+        for life in (1, 2):
+            journal = world.open()
+            if life == 1:
+                world.store(journal, Batch(1, (first,), {"next_job_number": "2"}))
+            (stored,) = journal.history(after_seq=0, job=None, limit=10)
+            found = journal.jobs(), journal.facts(), journal.last_seq()
+            journal.close()
+
+            assert ([first.after], {"next_job_number": "2"}, 1) == found
+            assert (first.event, first.at, first.wall, "queued") == (
+                stored.event,
+                stored.at,
+                stored.wall,
+                stored.state,
+            )
 
     def test_the_newest_record_of_a_job_counts_and_a_removed_one_is_gone(self, world, journal):
         """
@@ -348,6 +347,28 @@ class TestSqliteJournal:
         assert str(path) in str(caught.value)
         assert "move the file away" in caught.value.hint
         assert contents == path.read_bytes()
+
+    def test_it_has_one_owner_at_a_time(self, tmp_path):
+        """
+        A daemon without XDG_RUNTIME_DIR has another run folder and lock, but the same journal.
+        """
+        path = tmp_path / "journal.sqlite"
+        first = SqliteJournal(path, wall=0.0)
+        with pytest.raises(SupervisorError, match="another daemon uses it"):
+            SqliteJournal(path, wall=0.0)
+        first.close()
+        SqliteJournal(path, wall=0.0).close()
+
+    def test_a_batch_that_cannot_be_written_is_told(self, tmp_path):
+        """
+        Whatever the reason: a writer that ends silently would keep every request waiting.
+        """
+        journal = SqliteJournal(tmp_path / "journal.sqlite", wall=0.0)
+        journal.append(Batch(1, (row(1, job="caf\udce9"),)))
+        wait_for(journal, journal.problem)
+
+        assert "surrogates not allowed" in journal.problem()
+        journal.close()
 
     def test_a_folder_in_its_place_is_refused(self, tmp_path):
         """
