@@ -13,6 +13,7 @@ and must not touch the socket: libzmq's contexts do not survive fork().
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import queue
 import struct
@@ -63,8 +64,19 @@ class Report:
     def position(self) -> protocol.Position:
         """Return where the loop is, in the form of the wire."""
         return protocol.Position(
-            step=self.step, epoch=self.epoch, num_steps=self.num_steps, num_epochs=self.num_epochs
+            step=self.step,
+            epoch=self.epoch,
+            num_steps=_count(self.num_steps),
+            num_epochs=_count(self.num_epochs),
         )
+
+
+def _count(number: Any) -> int | None:
+    """Return what a script gave as a count, be it NumPy's; None for what is none, as infinity."""
+    try:
+        return max(0, operator.index(number))
+    except TypeError:
+        return None
 
 
 class Link:
@@ -108,6 +120,8 @@ class Link:
         self._closing = True
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join(wait_s + 1.0)
+        if not self._thread.is_alive():
+            os.close(self._wake_fd)
 
     # --- the link's thread ------------------------------------------------------------------
 
@@ -235,9 +249,9 @@ class Link:
 
     def _metrics(self) -> dict[str, float]:
         numbers = {}
-        # A copy, because the training thread may add a name meanwhile.
-        for name, value in list(self._report.metrics.items())[:64]:
-            with contextlib.suppress(TypeError, ValueError, RuntimeError):
+        # A copy in one go, because the training thread may add a name meanwhile.
+        for name, value in list(self._report.metrics.copy().items())[:64]:
+            with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
                 numbers[name[:64]] = float(value)
         return numbers
 
@@ -246,8 +260,8 @@ class Link:
             socket.send(protocol.encode(message), zmq.NOBLOCK)
         except zmq.Again:
             self._lost()
-        except protocol.ProtocolError:
-            # A report that is too long for one message is worth less than the link.
+        except (protocol.ProtocolError, ValueError):
+            # A report that is too long for one message, or no UTF-8, is worth less than the link.
             return
 
     def _lost(self) -> None:

@@ -513,7 +513,8 @@ class Shim:
             self._link.send(message)
 
     def _words(self, error: ShimError) -> str:
-        return f"{error} ({error.hint})" if error.hint else str(error)
+        # The wire takes 4096: a longer answer would be dropped, and whoever asked would wait for ever.
+        return (f"{error} ({error.hint})" if error.hint else str(error))[:4000]
 
     def _say(self, text: str) -> None:
         """Tell whoever reads the run's output; each thing once."""

@@ -7,6 +7,7 @@ Does not cover: what is saved (tests/exactness).
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,8 +18,10 @@ from pathlib import Path
 import pytest
 import zmq
 
-from tests.harness import CHAIN, GUARD_S, PYTHON, ROOT, Run
+from tests.harness import CHAIN, GUARD_S, PYTHON, ROOT, Run, until
 from trainer_shim import protocol as wire
+from trainer_shim.gate import Gate
+from trainer_shim.link import Link, Report
 
 TORCH = (PYTHON, str(ROOT / "tests/trainers/torch_small.py"))
 BASE = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -249,6 +252,39 @@ def test_without_a_daemon_a_rules_pause_ends_and_a_persons_does_not(alone, route
         held["person"].checkpoint == hello.checkpoint or held["person"].checkpoint.step == hello.position.step
     )
     assert runs["person"][0].is_exact()
+
+
+class Index:
+    """A number as NumPy has them: not an int, and MessagePack does not know it."""
+
+    def __index__(self):
+        return 7
+
+
+def test_odd_numbers_of_a_script_do_not_end_the_line(router):
+    """
+    `epochs()` with a NumPy number or without an end, a metric beyond every float: the rest is still told,
+    and a session that is over leaves no descriptor behind.
+    """
+    def num_open():
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    report = Report(num_epochs=math.inf, num_steps=Index(), metrics={"huge": 10**400, "loss": 0.5})
+    with router() as socket:
+        before = num_open()
+        link = Link(
+            router.endpoint,
+            lambda: wire.Hello(job="odd", incarnation=1, position=report.position()),
+            report,
+            Gate(),
+        )
+        _, beat = next_of(socket, wire.Heartbeat, "odd")
+        link.close(wait_s=GUARD_S)
+        # The other end of the connection is closed a moment later.
+        until(lambda: before == num_open())
+
+    assert wire.Position(num_steps=7, num_epochs=None) == beat.position
+    assert {"loss": 0.5} == beat.metrics
 
 
 def test_a_script_on_a_machine_whose_daemon_is_gone_trains(alone, router):
