@@ -266,6 +266,7 @@ def test_odd_numbers_of_a_script_do_not_end_the_line(router):
     `epochs()` with a NumPy number or without an end, a metric beyond every float: the rest is still told,
     and a session that is over leaves no descriptor behind.
     """
+
     def num_open():
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
