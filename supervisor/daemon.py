@@ -168,7 +168,7 @@ class Daemon:
         # Settle before stage: what an effect brings to light goes into this turn's batch.
         if self._journal.fileno() in ready:
             self._journal.acknowledge()
-            self._engine.settle()
+        self._engine.settle()
         self._engine.stage()
         self._desk.tell_watchers()
 

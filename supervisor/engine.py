@@ -17,6 +17,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import structlog
@@ -81,6 +82,8 @@ class Engine:
         self._after: list[Callable[[], None]] = []
         self._facts: dict[str, str] = {}
         self._waiting: deque[tuple[Batch, list[Callable[[], None]]]] = deque()
+        #: What waited for batches that are stored by now.
+        self._due: deque[Callable[[], None]] = deque()
         self._num_batches = 0
         self._next_seq = world.journal.last_seq() + 1
         facts = world.journal.facts()
@@ -170,7 +173,9 @@ class Engine:
     # --- the loop's turn --------------------------------------------------------------------
 
     def next_due(self) -> float | None:
-        """Return when the next timer of any job fires, in steady seconds."""
+        """Return when there is something to do without news: a timer, or what an error left undone."""
+        if self._due:
+            return self._clock.now()
         moments = (core.next_due(job) for job in self._jobs.values())
         return min((at for at in moments if at is not None), default=None)
 
@@ -191,10 +196,11 @@ class Engine:
         committed = self._journal.committed()
         while self._waiting and self._waiting[0][0].number <= committed:
             batch, calls = self._waiting.popleft()
-            for row in batch.rows:
-                self._on_stored(row)
-            for call in calls:
-                call()
+            self._due.extend(partial(self._on_stored, row) for row in batch.rows)
+            self._due.extend(calls)
+        # One that raises ends this round and is lost; the launches behind it must not be lost with it.
+        while self._due:
+            self._due.popleft()()
 
     def remember(self, facts: Mapping[str, str]) -> None:
         """Store small things with the next batch."""

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -328,3 +329,28 @@ class TestNames:
         world.close()
 
         assert ["job-1", "job-2", "job-3"] == names
+
+
+class TestEffects:
+    """What was journaled is carried out, once."""
+
+    def test_an_effect_that_fails_takes_no_other_with_it(self):
+        """
+        2026-11: no descriptor was left for a signal, and a job launched in the same batch never started.
+        """
+        disk = FakeDisk()
+        world = SupervisedMachine(lambda: FakeJournal(disk))
+
+        def fail():
+            raise OSError(24, "Too many open files")
+
+        world.engine.submit("job-1", world.spec())
+        world.engine.then(fail)
+        world.engine.submit("job-2", world.spec())
+        with pytest.raises(OSError, match="Too many open files"):
+            world.turns()
+        world.turns()
+        starts = world.machine.starts
+        world.close()
+
+        assert [("job-1", 1), ("job-2", 1)] == sorted(starts)
