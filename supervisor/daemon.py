@@ -67,7 +67,7 @@ class _Sample(NamedTuple):
 
 
 class Daemon:
-    """Everything that runs, for one set of folders. `run()` returns after `stop()` or SIGTERM."""
+    """Everything that runs, for one set of folders. `run()` returns after a signal given to `stop_on()`."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
@@ -132,10 +132,16 @@ class Daemon:
                 time.sleep(0.05)
         self._log.info("stopped", jobs_left_running=sum(job.alive for job in self._engine.jobs.values()))
 
-    def stop(self) -> None:
-        """End the loop after its present turn; may be called from a signal handler."""
+    def stop_on(self, *numbers: int) -> None:
+        """Let these signals end the loop; call it from the main thread."""
+        # Python runs handlers between two bytecodes only: a signal that arrives just before the poll would
+        # wait for its end. The descriptor is written at once, so it wakes the poll.
+        signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, self._stop)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
-        os.write(self._signals[1], b"x")
 
     def close(self) -> None:
         """Store what is not stored yet and let go of everything."""
@@ -144,6 +150,7 @@ class Daemon:
         self._journal.close()
         self._router.close()
         self._launcher.close()
+        signal.set_wakeup_fd(-1)
         for fd in (*self._signals, self._lock):
             os.close(fd)
 
@@ -305,12 +312,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
         return error.exit_code
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        daemon.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
     try:
+        daemon.stop_on(signal.SIGTERM, signal.SIGINT)
         daemon.run()
     finally:
         daemon.close()

@@ -1,0 +1,29 @@
+"""Signals that reach the daemon at an awkward moment."""
+
+import ctypes
+import signal
+from pathlib import Path
+
+from tests.harness import RunningDaemon
+
+
+def unblocked_threads(pid):
+    """Threads other than the main one that the kernel may give a SIGTERM to."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        status = dict(
+            line.split(":", 1) for line in (task / "status").read_text().splitlines() if ":" in line
+        )
+        if int(task.name) != pid and not int(status["SigBlk"], 16) & 1 << (signal.SIGTERM - 1):
+            yield int(task.name)
+
+
+def test_a_sigterm_that_another_thread_gets_ends_the_daemon_at_once():
+    """
+    2026-11-22: an idle daemon took up to 30 s to end, because Python runs handlers in its main thread
+    only, and that slept in the poll.
+    """
+    with RunningDaemon() as daemon:
+        thread = next(unblocked_threads(daemon.pid))
+        assert 0 == ctypes.CDLL(None).tgkill(daemon.pid, thread, signal.SIGTERM)
+
+        assert 0 == daemon._process.wait(15)
