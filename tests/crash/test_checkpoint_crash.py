@@ -138,9 +138,31 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_reported(tmp_path):
     After kill -9 at random moments the newest checkpoint is complete, and at
     least as new as the last one that was reported durable.
     """
-    end_s = time.monotonic() + 8
+    num_kills, durable = kill_again_and_again(tmp_path, for_s=8, at_most=25)
+
+    assert num_kills >= 5
+    assert durable >= 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_thousands_of_kills_lose_nothing_that_was_reported(tmp_path):
+    """
+    The same for SOAK_S seconds (default 600): some thousand moments on two cores.
+    """
+    num_kills, _ = kill_again_and_again(
+        tmp_path, for_s=float(os.environ.get("SOAK_S", "600")), at_most=1_000_000
+    )
+    print(f"{num_kills} kills")
+
+    assert num_kills >= 5
+
+
+def kill_again_and_again(tmp_path, *, for_s, at_most):
+    """Train, kill, look, for so long; how many kills, and the last step that was reported durable."""
+    end_s = time.monotonic() + for_s
     durable, num_kills = 0, 0
-    while time.monotonic() < end_s and num_kills < 25:
+    while time.monotonic() < end_s and num_kills < at_most:
         durable = max(durable, killed_run(tmp_path, num_lines=random.randrange(1, 20)))
         num_kills += 1
         with Store(tmp_path, job="j") as store:
@@ -150,8 +172,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_reported(tmp_path):
         assert durable <= (loaded.step if loaded else 0)
         if loaded:
             assert loaded.state["long"] == loaded.step.to_bytes(8, "big") * 100_000
-    assert num_kills >= 5
-    assert durable >= 1
+    return num_kills, durable
 
 
 def killed_run(root, num_lines):

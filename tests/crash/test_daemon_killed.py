@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import NamedTuple
 
 import pytest
@@ -330,9 +330,28 @@ def test_kills_at_random_moments_lose_nothing(daemon, seed):
     Anybody asks for anything while the daemon is killed again and again; in
     the end every run is complete and exact, and no start of it was made twice.
     """
+    kill_at_random(daemon, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_kills_at_random_moments_lose_nothing_for_long(daemon):
+    """
+    The same for SOAK_S seconds (default 600), each round with a seed of its own.
+    """
+    until_s = time.monotonic() + float(os.environ.get("SOAK_S", "600"))
+    for number in count():
+        if time.monotonic() > until_s:
+            break
+        for job in kill_at_random(daemon, random.randrange(2**32), suffix=f"-{number}"):
+            daemon.ask(wire.RemoveRequest, job)
+
+
+def kill_at_random(daemon: RunningDaemon, seed: int, suffix: str = "") -> list[str]:
+    """Play one round with three jobs; returns their names."""
     print(f"seed {seed}")
     chance = random.Random(seed)
-    jobs = ["a", "b", "c"]
+    jobs = [f"{letter}{suffix}" for letter in "abc"]
     runs = {name: daemon.train(name, steps=NUM_STEPS, wait=False) for name in jobs}
     for _ in range(5):
         for _ in range(chance.randrange(1, 4)):
@@ -348,6 +367,7 @@ def test_kills_at_random_moments_lose_nothing(daemon, seed):
         # One that was stopped in its first moments may have left no line.
         assert sorted(set(seen)) == seen
         assert daemon.row(job).incarnation == seen[-1]
+    return jobs
 
 
 def ask_at_random(daemon: RunningDaemon, chance: random.Random, job: str) -> None:
