@@ -26,6 +26,8 @@ _Seconds = Annotated[float, Meta(ge=0, le=365 * 86400)]
 
 T = TypeVar("T")
 
+_HINT = "`training-supervisord --print-config` shows every setting with its unit and bounds"
+
 
 class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The daemon itself."""
@@ -93,7 +95,7 @@ def load(path: Path) -> Config:
     return read_toml(path, Config)[0] if path.exists() else Config()
 
 
-def read_toml(path: Path, kind: type[T]) -> tuple[T, str]:
+def read_toml(path: Path, kind: type[T], *, hint: str = _HINT) -> tuple[T, str]:
     """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
     try:
         raw = path.read_bytes()
@@ -112,11 +114,9 @@ def read_toml(path: Path, kind: type[T]) -> tuple[T, str]:
         return msgspec.convert(data, kind, strict=True), hashlib.sha256(raw).hexdigest()
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$")
-        key = where.rstrip("`").lstrip(".") or "the file"
-        raise ConfigError(
-            f"cannot use `{path}`: {key}: {reason}",
-            hint="`training-supervisord --print-config` shows every setting with its unit and bounds",
-        ) from error
+        key = where.rstrip("`").lstrip(".")
+        what = f"{key}: {reason}" if key else reason.replace("Object missing required field", "missing key")
+        raise ConfigError(f"cannot use `{path}`: {what}", hint=hint) from error
 
 
 def _refuse_unknown(path: Path, data: dict[str, Any], kind: Any, prefix: str) -> None:

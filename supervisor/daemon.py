@@ -125,7 +125,7 @@ class Daemon:
             ready = dict(self._poller.poll(self._timeout_ms()))
             try:
                 self._turn(ready)
-            except Exception:  # noqa: BLE001  # one of the three places that may: the engine's tick
+            except Exception:  # noqa: BLE001  # one of the few places that may: the engine's tick
                 self._num_errors += 1
                 self._log.exception("turn-failed", total=self._num_errors)
                 # The same input would be ready again at once: do not spin on it.
@@ -169,6 +169,7 @@ class Daemon:
         now = self._clock.now()
         if self._read_files_at is not None and now >= self._read_files_at:
             self._read_files_at = None
+            self._watch.refresh()
             self._settings.read()
         if now >= self._sample_at:
             self._sample(now)
@@ -217,6 +218,8 @@ class Daemon:
         self._desk.mark_changed(row.job)
         if row.after is None or not row.after.alive:
             self._shims.forget(row.job)
+        if row.after is None:
+            self._shims.drop(row.job)
 
     def _receipt(self, job: str, incarnation: int) -> Yielded | None:
         return read_receipt(self._paths.incarnation_dir(job, incarnation))

@@ -20,6 +20,9 @@ __all__ = ["NAME", "JobFile", "read_job_file"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+_HINT = 'a job file needs at least `command = ["python", "train.py"]` and `cwd = "/where/it/runs"`'
+
+
 class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What such a file may say."""
 
@@ -43,7 +46,7 @@ def read_job_file(path: Path, base_env: Mapping[str, str]) -> JobSpec:
             f"cannot use `{path}`: `{path.stem}` is not a job name",
             hint="letters, digits, dot, dash and underscore; at most 64, the first a letter or digit",
         )
-    file, digest = read_toml(path, JobFile)
+    file, digest = read_toml(path, JobFile, hint=_HINT)
     try:
         argv = shlex.split(file.command) if isinstance(file.command, str) else file.command
     except ValueError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import ObservedWatch
 
 __all__ = ["FolderWatch"]
 
@@ -23,15 +24,32 @@ class FolderWatch(FileSystemEventHandler):
         #: Why changes are not seen, or "".
         self.problem = ""
         self._observer = Observer()
+        self._watched: dict[Path, tuple[int, ObservedWatch]] = {}
+        self._folders = folders
         try:
-            for folder in folders:
-                self._observer.schedule(self, str(folder), recursive=False)
+            self.refresh()
             self._observer.start()
         except OSError as error:
-            # Out of inotify watches (fs.inotify.max_user_watches), or no inotify at all.
-            self.problem = (
-                f"cannot watch `{folders[0]}` for changes: {error.strerror}; use `supervisorctl reload`"
-            )
+            self._cannot(error)
+
+    def refresh(self) -> None:
+        """Watch what is there now: a folder that was replaced is another one, though its name is the same."""
+        for folder in self._folders:
+            try:
+                number = folder.stat().st_ino
+                before = self._watched.get(folder)
+                if before is not None and before[0] == number:
+                    continue
+                if before is not None:
+                    self._observer.unschedule(before[1])
+                self._watched[folder] = (number, self._observer.schedule(self, str(folder), recursive=False))
+            except OSError as error:
+                self._cannot(error)
+
+    def _cannot(self, error: OSError) -> None:
+        # The folder is gone, or inotify has no watches left (fs.inotify.max_user_watches).
+        where = self._folders[0]
+        self.problem = f"cannot watch `{where}` for changes: {error.strerror}; use `supervisorctl reload`"
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake the loop; called by watchdog's thread."""

@@ -32,6 +32,9 @@ class ShimError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        if hint:
+            # Where nobody catches it, the traceback shows it (PEP 678).
+            self.add_note(f"hint: {hint}")
 
 
 class CannotStore(ShimError):

@@ -40,6 +40,9 @@ _RECONNECT_MAX_MS = 1000
 #: Steps per second are taken over that many seconds: long enough to be calm, short enough to be now.
 _RATE_WINDOW_S = 10.0
 
+#: A daemon that does not want us is asked again after that long.
+_REFUSED_AGAIN_S = 30.0
+
 #: After the answer "who are you?" while the daemon is still learning of the process.
 _HELLO_AGAIN_S = 0.1
 
@@ -83,12 +86,18 @@ class Link:
     """Started once per session. `send` may be called from the training thread only."""
 
     def __init__(
-        self, endpoint: str, hello: Callable[[], protocol.Hello], report: Report, gate: Gate
+        self,
+        endpoint: str,
+        hello: Callable[[], protocol.Hello],
+        report: Report,
+        gate: Gate,
+        say_aloud: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._endpoint = endpoint
         self._hello = hello
         self._report = report
         self._gate = gate
+        self._say_aloud = say_aloud
         self._pid = os.getpid()
         self._outbox: queue.SimpleQueue[protocol.Message] = queue.SimpleQueue()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -137,7 +146,7 @@ class Link:
         try:
             socket.connect(self._endpoint)
             self._serve(socket, monitor)
-        except Exception as error:  # noqa: BLE001  # one of the three places that may: training must go on
+        except Exception as error:  # noqa: BLE001  # one of the few places that may: training must go on
             self.refused = f"internal error of the link: {type(error).__name__}: {error}"
         finally:
             socket.disable_monitor()
@@ -191,6 +200,7 @@ class Link:
         match message:
             case protocol.Welcome():
                 self._welcome = True
+                self.refused = ""
                 self._heartbeat_s = message.heartbeat_s
                 self._orphan_resume_s = message.orphan_resume_s
                 self._next_beat = 0.0
@@ -199,12 +209,15 @@ class Link:
                 # Whoever asked sees at once how long ago the last boundary was.
                 self._next_beat = 0.0
             case protocol.Unknown():
-                self._welcome = False
+                self._lost()
                 self._next_beat = time.monotonic() + _HELLO_AGAIN_S
             case protocol.Refused():
-                self._welcome = False
+                self._lost()
+                if not self.refused:
+                    self._say_aloud(f"{message.error}; {message.hint}" if message.hint else message.error)
                 self.refused = message.error
-                self._next_beat = time.monotonic() + self._heartbeat_s
+                # The reason may pass: the process before this one may still be on its way out.
+                self._next_beat = time.monotonic() + _REFUSED_AGAIN_S
 
     def _send_queued(self, socket: zmq.Socket[bytes]) -> None:
         if self._welcome and not self._outbox.empty():
@@ -223,8 +236,6 @@ class Link:
         self._next_beat = now + self._heartbeat_s
         rate = self._look_at_loop(now)
         self._resume_orphan(now)
-        if self.refused:
-            return
         if not self._welcome:
             self._say(socket, self._hello())
         else:
@@ -239,13 +250,20 @@ class Link:
     def _look_at_loop(self, now: float) -> float | None:
         """Note whether the loop moved since the last look; return its speed."""
         step = self._report.step
+        if self._report.holding is not None:
+            # The time that it holds is neither slow nor late.
+            self._steps.clear()
+            self._boundary_at = now
+            return None
         if not self._steps or step != self._steps[-1][1]:
             self._boundary_at = now
         self._steps.append((now, step))
         while now - self._steps[0][0] > _RATE_WINDOW_S:
             self._steps.popleft()
         since, first = self._steps[0]
-        return (step - first) / (now - since) if now > since else None
+        if now == since or (step == first and now - since < _RATE_WINDOW_S / 2):
+            return None
+        return (step - first) / (now - since)
 
     def _metrics(self) -> dict[str, float]:
         numbers = {}

@@ -147,6 +147,6 @@ def _tried(task: Callable[[], Ended | None]) -> Ended | None:
         return task()
     except ShimError as error:
         return Ended(0, error=error)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001  # a loop that waits for this thread must not wait for ever
         reason = CannotSave(f"cannot save in the background: {error or 'out of memory'}")
         return Ended(0, error=reason)

@@ -104,7 +104,9 @@ def attach(
     for name, part in given.items():
         if not isinstance(part, Stateful):
             kind = type(part).__name__
-            raise TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
+            error = TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
+            error.add_note("hint: attach the object itself; plain values go into `shim.extra`")
+            raise error
     surroundings = Surroundings.read(os.environ)
     # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
     if checkpoints is not None and surroundings.prove_dir is None:
@@ -170,7 +172,7 @@ class Shim:
             proof.begin(self._own_state, self._notes)
             self._link = proof
         elif surroundings.socket:
-            self._link = Link(surroundings.socket, self._hello, self._report, self._gate)
+            self._link = Link(surroundings.socket, self._hello, self._report, self._gate, self._say)
         atexit.register(self.detach)
 
     # --- what a loop calls --------------------------------------------------------------------
@@ -488,7 +490,8 @@ class Shim:
         return protocol.Checkpointed(
             step=saved.step,
             epoch=self.epoch if epoch is None else epoch,
-            path=str(saved.path),
+            # A name that is not UTF-8 has no place on the wire.
+            path=str(saved.path).encode("utf-8", "replace").decode(),
             digest=saved.digest,
             size_bytes=saved.size_bytes,
             took_s=saved.took_s,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from supervisor.config import Config
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Asker, Job, JobSpec
@@ -26,8 +28,12 @@ __all__ = ["Desk", "refusal"]
 #: A watcher that is silent for that long has gone; clients repeat their wish every 2 s.
 _WATCH_S = 10.0
 
-#: Rows in one message: a row is well under 2 KiB, the limit is 64 KiB.
-_ROWS_PER_MESSAGE = 20
+#: Rows in one message; what is left of the frame's limit is for alerts.
+_PART_BYTES = protocol.MAX_FRAME_BYTES // 2
+
+#: More bad files than that say no more.
+_MAX_ALERTS = 20
+_ALERT_CHARS = 1000
 
 
 class _Engine(Protocol):
@@ -114,20 +120,29 @@ class Desk:
 
     def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
         """Send the lines of some jobs, in as many messages as it takes."""
-        rows = list(self.rows(jobs))
-        alerts = self.alerts()
-        starts = range(0, max(1, len(rows)), _ROWS_PER_MESSAGE)
-        sent = True
-        for start in starts:
-            more = start + _ROWS_PER_MESSAGE < len(rows)
-            part = tuple(rows[start : start + _ROWS_PER_MESSAGE])
-            last_alerts = () if more else alerts
-            sent = self.send(identity, protocol.JobRows(id=request, rows=part, more=more, alerts=last_alerts))
-        return sent
+        parts = _parted(list(self.rows(jobs)))
+        for part in parts[:-1]:
+            self.send(identity, protocol.JobRows(id=request, rows=part, more=True))
+        alerts = tuple(alert[:_ALERT_CHARS] for alert in self.alerts()[:_MAX_ALERTS])
+        return self.send(identity, protocol.JobRows(id=request, rows=parts[-1], alerts=alerts))
 
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send now; False when the peer is gone."""
         return self.router.send(identity, message)
+
+
+def _parted(rows: list[protocol.JobRow]) -> list[tuple[protocol.JobRow, ...]]:
+    """Return the rows in as many parts as messages are needed; at least one, which may be empty."""
+    parts: list[tuple[protocol.JobRow, ...]] = [()]
+    room = _PART_BYTES
+    for one in rows:
+        size = len(msgspec.msgpack.encode(one))
+        if parts[-1] and size > room:
+            parts.append(())
+            room = _PART_BYTES
+        parts[-1] += (one,)
+        room -= size
+    return parts
 
 
 def refusal(request: str, error: SupervisorError, *, job: str = "") -> protocol.Refused:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,7 +22,7 @@ from supervisor.core import events
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
-from supervisor.errors import SupervisorError, UsageError
+from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.server.access import check_may_act
 from supervisor.server.desk import Desk, refusal
 from supervisor.server.history import event_message
@@ -47,8 +48,11 @@ def take(desk: Desk, delivery: Delivery) -> None:
             _refuse(desk, delivery, UsageError(f"cannot take a `{_tag(message)}`: it is an answer"))
     except SupervisorError as error:
         _refuse(desk, delivery, error)
-    except Exception as error:  # noqa: BLE001  # one of the three places that may: a request handler
+    except Exception as error:  # noqa: BLE001  # one of the few places that may: a request handler
         _log.exception("handler-failed", message=_tag(message))
+        if isinstance(message, protocol.FromShim):
+            # A refusal would send the shim away; its next word may be fine.
+            return
         text = f"cannot answer: internal error ({type(error).__name__}: {error})"
         _refuse(desk, delivery, SupervisorError(text, hint="the daemon's log has the details"))
 
@@ -144,6 +148,11 @@ def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
     def remove(job: Job) -> protocol.Accepted:
+        if job.spec.source and Path(job.spec.source).exists():
+            raise Refused(
+                f"cannot remove job `{job.name}`: its file `{job.spec.source}` would start it again",
+                hint="remove the file first",
+            )
         desk.engine.remove(job.name, delivery.peer.asker())
         kept = f"its checkpoints stay in {job.spec.checkpoints}" if job.checkpoint else ""
         return protocol.Accepted(id=request.id, job=job.name, state="removed", detail=kept)

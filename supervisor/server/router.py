@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,10 +47,16 @@ class Peer(NamedTuple):
 
     def asker(self) -> Asker:
         """Return the person, by user name."""
-        try:
-            return Asker("person", pwd.getpwuid(self.uid).pw_name)
-        except KeyError:
-            return Asker("person", f"uid {self.uid}")
+        return Asker("person", _user_name(self.uid))
+
+
+@cache
+def _user_name(uid: int) -> str:
+    """Cached, because the user database may be a server that does not answer just now."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 class Delivery(NamedTuple):
@@ -94,6 +101,10 @@ class Router:
             self.socket.send_multipart([identity, protocol.encode(message)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             self._log.debug("not-sent", error=str(error), message=type(message).__name__)
+            return False
+        except ProtocolError as error:
+            # A mistake of ours; whoever waits for this answer must not take the others' with it.
+            self._log.error("not-sent", error=str(error), message=type(message).__name__)
             return False
         return True
 

@@ -110,6 +110,10 @@ class ShimTable:
             self._by_identity.pop(peer.identity, None)
             self._gone[job] = peer
 
+    def drop(self, job: str) -> None:
+        """The job was removed; nobody asks for its last position again."""
+        self._gone.pop(job, None)
+
     def _said(self, peer: ShimPeer, message: protocol.FromShim, jobs: _Jobs) -> None:
         match message:
             case protocol.Heartbeat():
@@ -131,6 +135,8 @@ class ShimTable:
                 peer.saving = ""
                 jobs.observe(peer.job, events.PauseFailed(request=message.request, why=message.why))
             case protocol.Resumed():
+                # The time that it held is no time without a boundary.
+                peer.boundary_at = peer.heard_at
                 jobs.observe(peer.job, events.Resumed(request=message.request))
 
     def _at_boundary(self, peer: ShimPeer, checkpoint: protocol.Checkpointed) -> None:

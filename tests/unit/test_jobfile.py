@@ -70,8 +70,8 @@ def test_everything_that_can_be_said(file):
     ("text", "says"),
     [
         ('comand = "x"\ncwd = "/"', "unknown key `comand` (did you mean `command`?)"),
-        ('cwd = "/"', "missing required field `command`"),
-        ('command = "x"', "missing required field `cwd`"),
+        ('cwd = "/"', "missing key `command`"),
+        ('command = "x"', "missing key `cwd`"),
         ('command = ""\ncwd = "/"', "command: it is empty"),
         ('command = "  "\ncwd = "/"', "command: it is empty"),
         ('command = []\ncwd = "/"', "command: Expected `array` of length >= 1"),
