@@ -329,7 +329,7 @@ def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now
     stop_grace_s, kill_grace_s = graces_s
     if not job.alive and not job.is_over:
         return _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE, restart_at=None), ()
-    next_state(job.name, job.state, Kind.STOP)
+    next_state(job.name, job.state, Kind.STOP, verb="kill" if kill else "")
     ask_shim = bool(job.depths) and not kill
     signal: Literal["TERM", "KILL"] = "KILL" if kill else "TERM"
     stopping = _move(

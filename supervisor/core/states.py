@@ -146,11 +146,11 @@ def accepts(state: State, kind: Kind) -> bool:
     return kind in TRANSITIONS[state]
 
 
-def next_state(job: str, state: State, kind: Kind) -> State:
-    """Return the state that follows; raises InvalidTransition and changes nothing."""
+def next_state(job: str, state: State, kind: Kind, *, verb: str = "") -> State:
+    """Return the state that follows; raises InvalidTransition, in the words typed, and changes nothing."""
     try:
         return TRANSITIONS[state][kind]
     except KeyError:
         verbs = dict.fromkeys(_VERBS[kind] for kind in TRANSITIONS[state] if kind in _VERBS)
         allowed = ", ".join(verbs) or "nothing, it is over"
-        raise InvalidTransition(job, state, _VERBS.get(kind, kind), allowed) from None
+        raise InvalidTransition(job, state, verb or _VERBS.get(kind, kind), allowed) from None

@@ -130,8 +130,8 @@ def test_files_and_functions_have_a_size_that_can_be_read(path):
 
 def test_only_a_few_places_catch_everything():
     """
-    The engine's tick, a request handler, the shim's link, its background saves; each with its reason. What cleans up
-    and raises again catches nothing.
+    The engine's tick, a request handler, the shim's link, its background saves; each with its
+    reason. What cleans up and raises again catches nothing.
     """
     found = set()
     for path in SOURCES:

@@ -550,6 +550,14 @@ class TestStopping:
         assert (Signal("job-1", 1, "TERM"),) == first
         assert (Signal("job-1", 1, "KILL"),) == life.after(5).effects
 
+    def test_a_refused_kill_is_called_a_kill(self):
+        """
+        An error speaks of what was typed.
+        """
+        life = Life().running().ends(0)
+
+        assert "cannot kill job `job-1`" in str(refusal(lambda: life.stop(how="kill")))
+
     def test_kill_kills(self):
         """
         At once and without asking; the exit status does not matter.
