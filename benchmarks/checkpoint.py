@@ -1,6 +1,6 @@
 """Checkpoints beside the raw device and beside other ways of saving the same state.
 
-    python benchmarks/checkpoint.py [--sizes 0.25 2] [--rounds 5] [--folder DIR]
+    python -m benchmarks.checkpoint [--sizes 0.25 2] [--rounds 5] [--folder DIR]
 
 Every round runs all ways one after the other, so that a slow moment of a
 shared machine hits all of them; figures are medians, ratios are medians of
@@ -245,8 +245,11 @@ def saving(folder, state, rounds):
     raw, peers = Raw(folder / "raw", size_of(state)), Peers(folder, state)
     ours = Ours(folder / "ours", state)
     ours.save()
+    over_own = Raw(folder / "raw-over", size_of(state))
+    over_own.write()
     ways = {
         "raw device, `O_DIRECT`, 2 threads (reference)": raw.write,
+        "raw device, over its own blocks": over_own.write,
         "ours, over a retired checkpoint": ours.save,
         "ours, new blocks": ours.save_anew,
         "safetensors + fsync": peers.safetensors,
@@ -262,6 +265,7 @@ def saving(folder, state, rounds):
     took = compare("until durable", ways, next(iter(ways)), rounds, between)
     for way in (raw.write, peers.torch_save, peers.safetensors, peers.dcp):  # To be read.
         way()
+    over_own.path.unlink()
     own = took["ours, over a retired checkpoint"]
     faster = [peer / mine for peer, mine in zip(took["torch.save + fsync"], own, strict=True)]
     extra = f"{peak_extra_bytes(ours.save) / 2**20:.0f} MiB"
@@ -372,25 +376,35 @@ def flipped_bits(folder):
     table("one flipped bit", rows, ("format", "what happens"))
 
 
+def run(*, quick: bool) -> None:
+    """Measure as `python -m benchmarks checkpoint` does."""
+    sizes, rounds = ([0.05], 2) if quick else ([0.25, 2.0], 5)
+    measure(sizes, rounds, None)
+
+
+def measure(sizes, rounds, folder):
+    for size_gb in sizes:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            place, state = Path(name), trained_state(size_gb)
+            print(f"\n### Checkpoints: {size_of(state) / 1e9:.2f} GB, {len(flat(state))} tensors")
+            raw, peers, ours = saving(place, state, rounds)
+            loading(raw, peers, ours, state, rounds)
+            background(ours, state, rounds)
+            del raw, peers, ours
+            for leftover in ("ours", "dcp"):
+                shutil.rmtree(place / leftover)
+            frozen(place, state, rounds)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        flipped_bits(Path(name))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.25, 2.0], metavar="GB")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to measure")
     arguments = parser.parse_args()
-    for size_gb in arguments.sizes:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-            folder, state = Path(name), trained_state(size_gb)
-            print(f"\n## {size_of(state) / 1e9:.2f} GB, {len(flat(state))} tensors")
-            raw, peers, ours = saving(folder, state, arguments.rounds)
-            loading(raw, peers, ours, state, arguments.rounds)
-            background(ours, state, arguments.rounds)
-            del raw, peers, ours
-            for leftover in ("ours", "dcp"):
-                shutil.rmtree(folder / leftover)
-            frozen(folder, state, arguments.rounds)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        flipped_bits(Path(name))
+    measure(arguments.sizes, arguments.rounds, arguments.folder)
 
 
 if __name__ == "__main__":
