@@ -193,3 +193,13 @@ def test_pattern_of_names():
     vague = re.compile(r"(utils?|helpers?|common|managers?|base|misc)\.py")
 
     assert [] == [name_of(path) for path in SOURCES if vague.fullmatch(path.name)]
+
+
+def test_both_sides_mean_the_same_exit_code():
+    """
+    The core may not import the shim, so the number stands twice.
+    """
+    from supervisor.core import apply
+    from trainer_shim import session
+
+    assert apply.EXIT_YIELDED == session.EXIT_YIELDED
