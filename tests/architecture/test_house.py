@@ -1,6 +1,6 @@
 """The rules of the house that a tool can see.
 
-Covers: who imports whom, what an import costs, public names, sizes, the three
+Covers: who imports whom, what an import costs, public names, sizes, the few
 places that may catch everything, the one that changes a state.
 Does not cover: formatting, lint and types of the packages; `make check` runs those tools.
 """
@@ -16,6 +16,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from supervisor.core import apply
+from trainer_shim import session
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -199,7 +202,4 @@ def test_both_sides_mean_the_same_exit_code():
     """
     The core may not import the shim, so the number stands twice.
     """
-    from supervisor.core import apply
-    from trainer_shim import session
-
     assert apply.EXIT_YIELDED == session.EXIT_YIELDED
