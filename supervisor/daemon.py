@@ -32,10 +32,10 @@ from supervisor.core.job import Pid
 from supervisor.engine import Engine, World
 from supervisor.errors import SupervisorError
 from supervisor.launcher import KeeperLauncher
-from supervisor.launcher.identity import boot_id
 from supervisor.monitors.process_tree import ProcessTree, Usage, cpu_percent
 from supervisor.paths import Paths
 from supervisor.ports import JournalRow
+from supervisor.procfs import boot_id
 from supervisor.server import requests
 from supervisor.server.desk import Desk
 from supervisor.server.history import event_message, stored

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, Self
 
 from supervisor.client import Client, new_id
 from supervisor.errors import NoDaemon, SupervisorError
-from supervisor.launcher.identity import read_stat
 from supervisor.paths import Paths
+from supervisor.procfs import read_stat
 from tests.trainers import chain
 from trainer_shim import protocol as wire
 

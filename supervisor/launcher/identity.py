@@ -1,6 +1,6 @@
 """Who a process is: pid, start ticks and boot id, read and compared.
 
-Covers: reading an identity from /proc, opening exactly that process.
+Covers: the identity of a process, opening exactly that process.
 Does not cover: what is done with a process (stop.py), how it ended (reap.py).
 
 A pid alone is never believed. The descriptor of a process is opened first and
@@ -8,56 +8,16 @@ the start ticks are read afterwards: if they fit, the descriptor cannot mean a
 later process with the same number.
 """
 
-# A Path for each file of /proc costs more than reading it.
-# ruff: noqa: PTH123
 from __future__ import annotations
 
 import errno
 import os
 import select
-from functools import cache
-from typing import NamedTuple
 
 from supervisor.core.job import Pid
+from supervisor.procfs import boot_id, read_stat
 
-__all__ = ["Stat", "boot_id", "has_ended", "identify", "is_alive", "open_process", "parse_stat", "read_stat"]
-
-
-class Stat(NamedTuple):
-    """The part of `/proc/PID/stat` that tells processes apart and ties them together."""
-
-    state: str
-    parent: int
-    session: int
-    start_ticks: int
-
-
-def parse_stat(text: bytes) -> Stat:
-    """Return the fields behind the name, which may itself hold spaces, newlines and parentheses."""
-    fields = text[text.rindex(b")") + 1 :].split()
-    return Stat(
-        state=fields[0].decode(),
-        parent=int(fields[1]),
-        session=int(fields[3]),
-        start_ticks=int(fields[19]),
-    )
-
-
-def read_stat(pid: int) -> Stat | None:
-    """Return who runs under this number now; None when nobody does."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            return parse_stat(file.read())
-    # The second one: the process ended between open and read.
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-@cache
-def boot_id() -> str:
-    """Return the name of this boot of the machine; it cannot change while we run."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+__all__ = ["has_ended", "identify", "is_alive", "open_process"]
 
 
 def identify(pid: int) -> Pid | None:

@@ -14,7 +14,7 @@ from collections.abc import Container
 from contextlib import suppress
 
 from supervisor.core.job import Exit
-from supervisor.launcher.identity import read_stat
+from supervisor.procfs import read_stat
 
 __all__ = ["NOT_OURS", "reap", "reap_orphans"]
 

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from supervisor.core.job import Exit, Pid
 from supervisor.launcher import linux, records, stop
-from supervisor.launcher.identity import boot_id, has_ended, identify, is_alive, open_process
+from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.ports import Ended, LaunchSpec, Started
+from supervisor.procfs import boot_id
 
 __all__ = ["KeeperLauncher"]
 

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from supervisor.core.job import Pid
-from supervisor.launcher.identity import Stat, boot_id, open_process, read_stat
+from supervisor.launcher.identity import open_process
+from supervisor.procfs import Stat, boot_id, read_stat
 
 __all__ = ["leftovers", "read_table", "send", "send_to_tree", "tree"]
 

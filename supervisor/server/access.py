@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from supervisor.core.job import Pid
 from supervisor.errors import Refused
+from supervisor.procfs import read_stat
 from supervisor.server.router import Peer
 
 __all__ = ["check_may_act", "is_within"]
@@ -30,23 +30,12 @@ def is_within(pid: int, root: Pid) -> bool:
     for _ in range(_MAX_DEPTH):
         if seen == root.pid:
             return True
-        stat = _stat(seen)
+        stat = read_stat(seen)
         if stat is None:
             return False
-        parent, session = stat
-        if session == root.pid:
+        if stat.session == root.pid:
             return True
-        if parent <= 1:
+        if stat.parent <= 1:
             return False
-        seen = parent
+        seen = stat.parent
     return False
-
-
-def _stat(pid: int) -> tuple[int, int] | None:
-    """Return parent and session id from /proc/PID/stat (fields 4 and 6; the name may hold spaces)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return int(fields[1]), int(fields[3])

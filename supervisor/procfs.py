@@ -1,0 +1,52 @@
+"""What /proc says of a process and of this boot: the one place that reads it for the launcher and the server.
+
+Covers: the fields of `/proc/PID/stat` that tell processes apart and tie them
+together, the boot id.
+Does not cover: what they use (monitors/), and the keeper, which imports nothing of ours.
+"""
+
+# A Path for each file of /proc costs more than reading it.
+# ruff: noqa: PTH123
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+__all__ = ["Stat", "boot_id", "parse_stat", "read_stat"]
+
+
+class Stat(NamedTuple):
+    """The part of `/proc/PID/stat` that tells processes apart and ties them together."""
+
+    state: str
+    parent: int
+    session: int
+    start_ticks: int
+
+
+def parse_stat(text: bytes) -> Stat:
+    """Return the fields behind the name, which may itself hold spaces, newlines and parentheses."""
+    fields = text[text.rindex(b")") + 1 :].split()
+    return Stat(
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+    )
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return who runs under this number now; None when nobody does."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return parse_stat(file.read())
+    # The second one: the process ended between open and read.
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+@cache
+def boot_id() -> str:
+    """Return the name of this boot of the machine; it cannot change while we run."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
