@@ -12,7 +12,7 @@ import subprocess
 import msgspec
 import pytest
 
-from tests.harness import CONFIG, GUARD_S, PYTHON, RunningDaemon, until
+from tests.harness import CONFIG, GUARD_S, PYTHON, Denied, RunningDaemon, until
 from trainer_shim import protocol as wire
 
 
@@ -149,6 +149,21 @@ class TestDropInFiles:
 
         assert (first.pid, 1) == (same.pid, same.incarnation)
         assert ["one", "two"] == daemon.job_log("changed").split()
+
+    def test_a_job_whose_file_is_there_is_not_removed(self, daemon):
+        """
+        The file would start it again at the next change of any other; without the file it goes.
+        """
+        file = drop_in(daemon, "stubborn", "true")
+        until_job(daemon, "stubborn")
+        daemon.until("stubborn", "completed")
+        with pytest.raises(Denied) as refused:
+            daemon.ask(wire.RemoveRequest, "stubborn")
+        file.unlink()
+        daemon.ask(wire.RemoveRequest, "stubborn")
+
+        assert "would start it again" in str(refused.value)
+        assert "stubborn" not in [row.name for row in daemon.client.status().rows]
 
     def test_a_file_that_goes_away_leaves_its_job(self, daemon):
         """
