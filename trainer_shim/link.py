@@ -103,8 +103,8 @@ class Link:
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closing = False
         self._linger_ms = 0
-        #: Why the daemon does not want us, or "".
-        self.refused = ""
+        #: Why the daemon does not want us, or ""; said once.
+        self._refused = ""
         self._heartbeat_s = protocol.Welcome().heartbeat_s
         self._orphan_resume_s = protocol.Welcome().orphan_resume_s
         self._welcome = False
@@ -147,7 +147,10 @@ class Link:
             socket.connect(self._endpoint)
             self._serve(socket, monitor)
         except Exception as error:  # noqa: BLE001  # one of the few places that may: training must go on
-            self.refused = f"internal error of the link: {type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
+            self._say_aloud(
+                f"internal error of the line to the daemon ({reason}); training goes on without it"
+            )
         finally:
             socket.disable_monitor()
             monitor.close(0)
@@ -171,7 +174,6 @@ class Link:
             self._send_queued(socket)
             if self._closing:
                 # The last words: where the loop ended.
-                self._next_beat = 0.0
                 self._beat(socket)
                 return
             if time.monotonic() >= self._next_beat:
@@ -181,7 +183,7 @@ class Link:
         # zmq.utils.monitor would read this for us, but it imports asyncio.
         event, _ = _MONITOR_EVENT.unpack(monitor.recv_multipart()[0])
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            self.refused = ""
+            self._refused = ""
             self._say(socket, self._hello())
         else:
             self._lost()
@@ -200,7 +202,7 @@ class Link:
         match message:
             case protocol.Welcome():
                 self._welcome = True
-                self.refused = ""
+                self._refused = ""
                 self._heartbeat_s = message.heartbeat_s
                 self._orphan_resume_s = message.orphan_resume_s
                 self._next_beat = 0.0
@@ -213,9 +215,9 @@ class Link:
                 self._next_beat = time.monotonic() + _HELLO_AGAIN_S
             case protocol.Refused():
                 self._lost()
-                if not self.refused:
+                if not self._refused:
                     self._say_aloud(f"{message.error}; {message.hint}" if message.hint else message.error)
-                self.refused = message.error
+                self._refused = message.error
                 # The reason may pass: the process before this one may still be on its way out.
                 self._next_beat = time.monotonic() + _REFUSED_AGAIN_S
 

@@ -315,3 +315,27 @@ def test_a_folder_of_checkpoints_has_one_writer(alone):
     assert str(process.pid) in said
     assert Path(run.folder).is_dir()
     assert run.is_exact()
+
+
+def test_a_line_that_breaks_from_within_is_said_and_training_goes_on():
+    """
+    A mistake of ours in the link's thread must neither end the run nor stay unsaid.
+    """
+    said = []
+
+    def broken():
+        raise ZeroDivisionError("a bug")
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zmq.Context() as context,
+        context.socket(zmq.ROUTER) as router,
+    ):
+        router.bind(f"ipc://{folder}/s")
+        link = Link(f"ipc://{folder}/s", broken, Report(), Gate(), said.append)
+        link._thread.join(30)
+        link.close(wait_s=1)
+
+    assert [
+        "internal error of the line to the daemon (ZeroDivisionError: a bug); training goes on without it"
+    ] == said
