@@ -96,13 +96,11 @@ class FakeDaemon:
     def publish(self, event: wire.Event, *, store: bool = True, send: bool = True) -> None:
         """Store an event and publish it; either can be left out."""
 
-        def task() -> None:
-            if store:
-                self.events.append(event)
-            if send:
-                self._publisher.send(wire.encode(event))
-
-        self._post(task)
+        if store:
+            # At once, as a journal has it before anybody is told: a request that follows must see it.
+            self.events.append(event)
+        if send:
+            self._post(lambda: self._publisher.send(wire.encode(event)))
 
     def received(self, kind: type, *, count: int = 1, within_s: float = 10.0) -> Any:
         """Return the newest request of that class, when `count` of them have come."""
