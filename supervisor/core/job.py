@@ -56,6 +56,9 @@ class CheckpointRef(msgspec.Struct, frozen=True):
     path: str
     digest: str
     at: float
+    size_bytes: int = 0
+    #: How long writing it took; 0: not told.
+    took_s: float = 0.0
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +76,18 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: The drop-in file that asked for this job, or "" for `supervisorctl run`; and what it said then.
     source: str = ""
     source_digest: str = ""
+    #: The user it belongs to.
+    user: str = ""
+    #: Higher yields later and returns earlier.
+    priority: int = 0
+    #: Rules leave it alone; persons do not have to.
+    protected: bool = False
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    #: What it needs to start; 0: nobody said.
+    num_gpus: int = 0
+    gpu_memory_bytes: int = 0
+    memory_bytes: int = 0
+    num_cpus: float = 0.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,6 +105,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: True from the decision to launch until the end of the process is known.
     alive: bool = False
     process: Pid | None = None
+    #: GPUs given to this start, by UUID.
+    gpus: tuple[str, ...] = ()
     started_at: float | None = None
     #: Depths that the connected shim can do; empty while none has connected: not pausable.
     depths: tuple[Depth, ...] = ()
