@@ -7,6 +7,7 @@ through `fileno()` and a drain call.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ import msgspec
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Exit, Job, Pid
+from supervisor.core.sample import Sample
 
 __all__ = [
     "Batch",
@@ -24,9 +26,11 @@ __all__ = [
     "JournalRow",
     "LaunchSpec",
     "Launcher",
+    "Sampler",
     "Shims",
     "Started",
     "StoredEvent",
+    "WatchedJob",
 ]
 
 
@@ -189,4 +193,44 @@ class Shims(Protocol):
 
     def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
         """Tell every rank of a job; False when none is connected, which is no error."""
+        ...
+
+
+class WatchedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One job whose use is measured; all that are not over are watched."""
+
+    name: str
+    #: Without a process, only the disk is read.
+    process: Pid | None = None
+    #: Where its checkpoints go; need not be there yet. None: not known.
+    checkpoints: Path | None = None
+    #: GPUs that it was given, by UUID; counted as held where the driver does not tell who holds one.
+    gpus: tuple[str, ...] = ()
+
+
+class Sampler(Protocol):
+    """Looks at the machine. What may hang is read aside; a sample takes the newest that is known."""
+
+    def watch(self, programs: Collection[str], *, memory_low_pct: float = 5.0) -> None:
+        """Look for these programs from now on, and more often while little more memory is available."""
+        ...
+
+    def sample(self, jobs: Sequence[WatchedJob], *, at: float, wall: float) -> Sample:
+        """Return all readings of this moment; returns at once."""
+        ...
+
+    def wait_s(self, interval_s: float) -> float:
+        """Return how long to wait until the next sample: the interval, less while memory is nearly gone."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable (POLLIN) when memory became short: sample at once."""
+        ...
+
+    def acknowledge(self) -> None:
+        """Make `fileno()` unreadable; the next sample is urgent. Call it only when it was readable."""
+        ...
+
+    def close(self) -> None:
+        """Let go; never waits for a call that hangs."""
         ...
