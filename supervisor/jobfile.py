@@ -19,6 +19,8 @@ __all__ = ["NAME", "JobFile", "read_job_file"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+_GIB = 1 << 30
+
 
 _HINT = 'a job file needs at least `command = ["python", "train.py"]` and `cwd = "/where/it/runs"`'
 
@@ -37,10 +39,24 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     restart: Literal["never", "on-failure"] = "never"
     max_restarts: Annotated[int, Meta(ge=0, le=1000)] = 3
     restart_delay_s: Annotated[float, Meta(ge=0, le=86400)] = 10.0
+    #: Higher yields later and returns earlier.
+    priority: Annotated[int, Meta(ge=-10000, le=10000)] = 0
+    #: Rules leave it alone.
+    protected: bool = False
+    labels: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
+        Meta(max_length=32),
+    ] = {}
+    #: What it needs to start; 0: not said.
+    gpus: Annotated[int, Meta(ge=0, le=1024)] = 0
+    #: On each of its GPUs.
+    gpu_memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
 
 
-def read_job_file(path: Path, base_env: Mapping[str, str]) -> JobSpec:
-    """Return what to run; the job's name is the file's name without `.toml`."""
+def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") -> JobSpec:
+    """Return what to run, for that user; the job's name is the file's name without `.toml`."""
     if not NAME.fullmatch(path.stem):
         raise ConfigError(
             f"cannot use `{path}`: `{path.stem}` is not a job name",
@@ -71,4 +87,12 @@ def read_job_file(path: Path, base_env: Mapping[str, str]) -> JobSpec:
         restart_delay_s=file.restart_delay_s,
         source=str(path),
         source_digest=digest,
+        user=user,
+        priority=file.priority,
+        protected=file.protected,
+        labels=file.labels,
+        num_gpus=file.gpus,
+        gpu_memory_bytes=round(file.gpu_memory_gib * _GIB),
+        memory_bytes=round(file.memory_gib * _GIB),
+        num_cpus=file.cpus,
     )

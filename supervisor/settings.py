@@ -24,6 +24,7 @@ from supervisor.core.job import Job, JobSpec
 from supervisor.errors import ConfigError
 from supervisor.jobfile import read_job_file
 from supervisor.paths import Paths
+from supervisor.users import user_name
 
 __all__ = ["Settings"]
 
@@ -43,6 +44,8 @@ class Settings:
         self._paths = paths
         self._engine = engine
         self._in_force = in_force
+        #: Jobs from files belong to the daemon's own user.
+        self._user = user_name(os.geteuid())
         self._log = structlog.get_logger("settings")
         #: One line per file that could not be used.
         self.problems: tuple[str, ...] = ()
@@ -77,7 +80,7 @@ class Settings:
         return problems
 
     def _take(self, file: Path) -> None:
-        spec = read_job_file(file, _own_environment())
+        spec = read_job_file(file, _own_environment(), user=self._user)
         job = self._engine.find(file.stem)
         if job is None:
             self._engine.submit(file.stem, spec)

@@ -50,6 +50,7 @@ __all__ = [
     "Resumed",
     "RunRequest",
     "Saving",
+    "SetRequest",
     "ShowReply",
     "ShowRequest",
     "StatusRequest",
@@ -82,6 +83,12 @@ JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 RequestId = Annotated[str, Meta(max_length=64)]
 Words = Annotated[str, Meta(max_length=4096)]
 DepthName = Annotated[str, Meta(pattern=r"^(hold|offload|exit)\Z")]
+#: Wide enough for any scheme, narrow enough to add ageing to.
+Priority = Annotated[int, Meta(ge=-10000, le=10000)]
+Labels = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
+    Meta(max_length=32),
+]
 #: What a script reports beside its loop, e.g. {"loss": 0.31}.
 Metrics = Annotated[dict[Annotated[str, Meta(max_length=64)], float], Meta(max_length=64)]
 
@@ -243,6 +250,16 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     name: JobName | None = None
     checkpoints: str = ""
     restart: Annotated[str, Meta(pattern=r"^(never|on-failure)\Z")] = "never"
+    #: Higher yields later and returns earlier.
+    priority: Priority = 0
+    #: Rules leave it alone.
+    protected: bool = False
+    labels: Labels = {}
+    #: What it needs to start; 0: not said.
+    num_gpus: Annotated[int, Meta(ge=0, le=1024)] = 0
+    gpu_memory_bytes: Count = 0
+    memory_bytes: Count = 0
+    num_cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
 
 
 class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):
@@ -289,6 +306,15 @@ class CheckpointRequest(JobsRequest, tag="checkpoint-request", frozen=True, kw_o
 
 class RemoveRequest(JobsRequest, tag="remove-request", frozen=True, kw_only=True):
     """Forget jobs that are over; their checkpoints stay."""
+
+
+class SetRequest(JobsRequest, tag="set-request", frozen=True, kw_only=True):
+    """Change how jobs are treated; what is None stays as it is."""
+
+    priority: Priority | None = None
+    protected: bool | None = None
+    #: Added or replaced; an empty value takes the label away.
+    labels: Labels = {}
 
 
 class EventsRequest(Request, tag="events-request", frozen=True, kw_only=True):
@@ -357,6 +383,9 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_code: int | None = None
     exit_signal: int | None = None
     log: str = ""
+    priority: int = 0
+    protected: bool = False
+    user: str = ""
 
 
 class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):
@@ -382,6 +411,13 @@ class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
     checkpoint_digest: str = ""
     created_wall: float = 0.0
     depths: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    num_gpus: int = 0
+    gpu_memory_bytes: int = 0
+    memory_bytes: int = 0
+    num_cpus: float = 0.0
+    #: GPUs that the present start was given, by UUID.
+    gpus: tuple[str, ...] = ()
 
 
 class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):
@@ -450,6 +486,7 @@ _FromCtl = (
     | RestartRequest
     | CheckpointRequest
     | RemoveRequest
+    | SetRequest
     | EventsRequest
     | ReloadRequest
     | VersionRequest

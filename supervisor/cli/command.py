@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,7 +20,13 @@ _OWN: str = "TRAINING_SUPERVISOR_"
 
 
 def run_request(
-    argv: tuple[str, ...], *, cwd: str | None, name: str | None, checkpoints: str | None, restart: str
+    argv: tuple[str, ...],
+    *,
+    cwd: str | None,
+    name: str | None,
+    checkpoints: str | None,
+    restart: str,
+    **treatment: Any,
 ) -> protocol.RunRequest:
     """Return the checked request; raises UsageError for what cannot work."""
     folder = Path(cwd).expanduser().absolute() if cwd else Path.cwd()
@@ -34,6 +41,7 @@ def run_request(
         name=name,
         checkpoints=str(Path(checkpoints).expanduser().absolute()) if checkpoints else "",
         restart=restart,
+        **{field: value for field, value in treatment.items() if value is not None},
     )
     check_request(request)
     return request

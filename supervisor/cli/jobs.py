@@ -10,7 +10,16 @@ import click
 import msgspec
 
 from supervisor.cli.goals import Verdict
-from supervisor.cli.options import DURATION, connect, jobs_argument, json_option, named_jobs, waitable
+from supervisor.cli.options import (
+    DURATION,
+    connect,
+    jobs_argument,
+    json_option,
+    named_jobs,
+    parse_labels,
+    treatment,
+    waitable,
+)
 from supervisor.cli.output import as_row, data, hint, print_json, tell
 from supervisor.cli.text import clean
 from supervisor.cli.waiting import Interrupted, Wait, Waited, wait_for
@@ -19,7 +28,7 @@ from supervisor.core.states import State
 from supervisor.errors import SupervisorError
 from trainer_shim import protocol
 
-__all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "stop", "wait"]
+__all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "set_job", "stop", "wait"]
 
 #: Ended by SIGINT, as shells say it.
 _EXIT_INTERRUPTED = 130
@@ -50,6 +59,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--checkpoints", metavar="DIR", type=click.Path(), help="Where its checkpoints go.")
 @click.option("--restart", type=click.Choice(["never", "on-failure"]), default="never", show_default=True)
 @click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
+@treatment
 @json_option
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -121,6 +131,28 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
     """Forget jobs that are over. Their checkpoints stay."""
     request = protocol.RemoveRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
     return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
+
+
+@click.command("set", short_help="Change priority, protection and labels of jobs.")
+@jobs_argument()
+@click.option(
+    "--priority", type=click.IntRange(-10000, 10000), help="Higher yields later and returns earlier."
+)
+@click.option("--protect/--no-protect", "protected", default=None, help="Whether rules leave it alone.")
+@click.option(
+    "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=parse_labels,
+    help="Add a label; an empty value takes it away.",
+)  # fmt: skip
+@json_option
+@click.pass_context
+def set_job(
+    ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, as_json: bool, **changes: Any
+) -> int:
+    """Change how jobs are treated by rules and in the queue."""
+    if not changes["labels"] and changes["priority"] is None and changes["protected"] is None:
+        raise click.UsageError("cannot tell what to change: give --priority, --protect or --label")
+    request = protocol.SetRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **changes)
+    return _change(ctx, "set", request, wait=False, timeout=None, as_json=as_json)
 
 
 @click.command(short_help="Wait until jobs are over, or paused, or running.")

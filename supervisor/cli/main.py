@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "restart": "jobs",
     "checkpoint": "jobs",
     "remove": "jobs",
+    "set": "jobs",
     "wait": "jobs",
     "prove": "prove",
     "reload": "host",
@@ -40,6 +41,8 @@ COMMANDS: Final = {
     "version": "host",
     "completion": "host",
 }
+#: Where the function is called otherwise: the word means something in Python.
+_FUNCTIONS: Final = {"set": "set_job"}
 #: Ended by SIGINT, as shells say it.
 _EXIT_INTERRUPTED: Final = 130
 
@@ -51,7 +54,9 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"supervisor.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        command: click.Command = getattr(
+            import_module(f"supervisor.cli.{COMMANDS[cmd_name]}"), _FUNCTIONS.get(cmd_name, cmd_name)
+        )
         return command
 
     def resolve_command(

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DURATION",
+    "SIZE",
     "connect",
     "job_argument",
     "jobs_argument",
     "json_option",
     "named_jobs",
+    "parse_labels",
     "paths",
+    "treatment",
     "waitable",
 ]
 
@@ -29,6 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(?:iB)?")
 #: The wire takes no longer pause, and nobody waits longer.
 _LONGEST_S: Final = 10 * 365 * 86400.0
 
@@ -52,6 +56,30 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]  # Generic in newer 
 
 #: 90, 30s, 10m, 2h, 1d, 1h30m -> seconds.
 DURATION: Final = _Duration()
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg]
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"`{value}` is not a size such as 800M, 20G or 1.5T", param, ctx)
+        return round(float(match[1]) * 1024.0 ** " KMGT".index(match[2].upper() or " "))
+
+
+#: 800M, 20G, 1.5T -> bytes; powers of 1024.
+SIZE: Final = _Size()
+
+
+def parse_labels(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """Return `key=value` words as a map."""
+    for word in words:
+        if not word.partition("=")[0]:
+            raise click.BadParameter(f"`{word}` is not of the form key=value", ctx, param)
+    return {key: text for key, _, text in (word.partition("=") for word in words)}
 
 
 def paths(ctx: click.Context) -> Paths:
@@ -115,3 +143,49 @@ def waitable(command: F) -> F:
     )
     wait = click.option("--wait", "wait", is_flag=True, help="Wait until it is reached, and show the stages.")
     return wait(timeout(command))
+
+
+def treatment(command: F) -> F:
+    """Take what rules and the queue go by: priority, protection, labels, needs."""
+    for option in (
+        click.option(
+            "--cpus",
+            "num_cpus",
+            type=click.FloatRange(0, 1e6),
+            metavar="N",
+            help="CPUs that it needs to start.",
+        ),
+        click.option(
+            "--memory", "memory_bytes", type=SIZE, metavar="SIZE", help="Memory that it needs to start: 8G."
+        ),
+        click.option(
+            "--gpu-memory",
+            "gpu_memory_bytes",
+            type=SIZE,
+            metavar="SIZE",
+            help="Memory that it needs on each GPU: 20G.",
+        ),
+        click.option(
+            "--gpus",
+            "num_gpus",
+            type=click.IntRange(0, 1024),
+            metavar="K",
+            help="GPUs that it needs; it gets that many.",
+        ),
+        click.option(
+            "--label",
+            "labels",
+            metavar="KEY=VALUE",
+            multiple=True,
+            callback=parse_labels,
+            help="For rules that pick jobs by label.",
+        ),
+        click.option("--protect", "protected", is_flag=True, help="Rules leave it alone."),
+        click.option(
+            "--priority",
+            type=click.IntRange(-10000, 10000),
+            help="Higher yields later and returns earlier; 0.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -19,6 +19,7 @@ _COLUMNS: Final = (
     Column("NAME"),
     Column("STATE"),
     Column("SINCE", spare=3, right=True),
+    Column("PRIORITY", spare=9, right=True),
     Column("STEP", spare=1, right=True),
     Column("EPOCH", spare=8, right=True),
     Column("STEPS/S", spare=7, right=True),
@@ -51,18 +52,20 @@ def status_lines(rows: Sequence[JobRow], *, width: int | None = None, colour: bo
         code = _COLOURS.get(State(rows[row].state)) if rows[row].state in set(State) else None
         return f"\x1b[{code}m{cell}\x1b[0m" if code and column == 1 else cell
 
-    cells = [_cells(row) for row in rows]
+    with_priority = any(row.priority for row in rows)
+    cells = [_cells(row, str(row.priority) if with_priority else "-") for row in rows]
     lines = (
         table(_COLUMNS, cells, width=width, paint=paint) if colour else table(_COLUMNS, cells, width=width)
     )
     return [bold(lines[0]), *lines[1:]] if colour else lines
 
 
-def _cells(row: JobRow) -> tuple[str, ...]:
+def _cells(row: JobRow, priority: str) -> tuple[str, ...]:
     return (
         clean(row.name),
         state_of(row),
         duration(row.since_s),
+        priority,
         _of(row.step, row.num_steps, percent=True),
         _of(row.epoch, row.num_epochs),
         number(row.steps_per_s),
@@ -195,13 +198,18 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("folder", reply.checkpoints),
         ],
     )
-    yield "Process", _process(row)
+    yield "Process", _process(row, reply.gpus)
     yield (
         "Job",
         [
             ("command", _command(reply.argv)),
             ("folder", reply.cwd),
             ("restart", reply.restart),
+            ("user", row.user),
+            ("priority", str(row.priority) if row.priority else ""),
+            ("protected", "yes: rules leave it alone" if row.protected else ""),
+            ("labels", ", ".join(f"{key}={text}" for key, text in sorted(reply.labels.items()))),
+            ("needs", _needs(reply)),
             ("asked for", "" if not reply.created_wall else _moment(reply.created_wall)),
             ("file", reply.source),
             (
@@ -213,15 +221,28 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     )
 
 
-def _process(row: JobRow) -> list[tuple[str, str]]:
+def _process(row: JobRow, gpus: Sequence[str]) -> list[tuple[str, str]]:
     return [
         ("pid", "" if row.pid is None else str(row.pid)),
         ("starts", str(row.incarnation) if row.incarnation else ""),
         ("CPU", "" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%"),
         ("memory", size(row.rss_bytes)),
+        ("GPUs", ", ".join(gpus)),
         ("exit code", "" if row.exit_code is None else str(row.exit_code)),
         ("killed by", "" if row.exit_signal is None else f"signal {row.exit_signal}"),
     ]
+
+
+def _needs(reply: ShowReply) -> str:
+    """Return what the job needs to start, as it would be typed."""
+    gib = 1 << 30
+    words = (
+        ("--gpus", f"{reply.num_gpus}" if reply.num_gpus else ""),
+        ("--gpu-memory", f"{reply.gpu_memory_bytes / gib:.4g}G" if reply.gpu_memory_bytes else ""),
+        ("--memory", f"{reply.memory_bytes / gib:.4g}G" if reply.memory_bytes else ""),
+        ("--cpus", f"{reply.num_cpus:g}" if reply.num_cpus else ""),
+    )
+    return " ".join(f"{name} {value}" for name, value in words if value)
 
 
 def _pausable(reply: ShowReply) -> str:

@@ -168,9 +168,11 @@ class Removed(Event, tag="removed", frozen=True, kw_only=True):
 
 
 class SpecChanged(Event, tag="spec-changed", frozen=True, kw_only=True):
-    """The drop-in file of the job was edited; the next launch uses it."""
+    """Its drop-in file was edited, or a person changed how it is treated; the next launch uses it."""
 
     spec: JobSpec
+    #: None: the file.
+    by: Asker | None = None
 
 
 class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):

@@ -33,17 +33,26 @@ def _detail(event: JobEvent) -> str:
     match event:
         case events.Submitted(spec=spec):
             return " ".join(spec.argv)[:200]
-        case events.ProcessStarted(incarnation=number, process=process):
-            return f"start {number}, process {process.pid}"
-        case events.ProcessEnded(exit=exit_):
-            return str(exit_)
         case events.PauseAsked(by=by, depth=depth, reason=reason, for_s=for_s):
             timed = f" for {for_s:g} s" if for_s is not None else ""
             return f"{depth} by {by}{timed}" + (f": {reason}" if reason else "")
+        case events.SpecChanged(spec=spec, by=by):
+            protected = ", protected" if spec.protected else ""
+            return f"by {by}: priority {spec.priority}{protected}" if by else "its file changed"
         case events.StopAsked(by=by, how=how):
             return f"by {by}" + (" at once" if how == "kill" else "")
         case events.ResumeAsked(by=by) | events.RestartAsked(by=by) | events.Removed(by=by):
             return f"by {by}"
+        case _:
+            return _detail_of_fact(event)
+
+
+def _detail_of_fact(event: JobEvent) -> str:
+    match event:
+        case events.ProcessStarted(incarnation=number, process=process):
+            return f"start {number}, process {process.pid}"
+        case events.ProcessEnded(exit=exit_):
+            return str(exit_)
         case events.Checkpointed(step=step) | events.Yielded(step=step):
             return f"step {step}"
         case events.PauseFailed(why=why):

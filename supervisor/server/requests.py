@@ -93,6 +93,12 @@ def _show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None
         checkpoint_digest=checkpoint.digest if checkpoint else "",
         created_wall=desk.clock.wall() - (desk.clock.now() - job.created_at),
         depths=tuple(str(depth) for depth in job.depths),
+        labels=spec.labels,
+        num_gpus=spec.num_gpus,
+        gpu_memory_bytes=spec.gpu_memory_bytes,
+        memory_bytes=spec.memory_bytes,
+        num_cpus=spec.num_cpus,
+        gpus=job.gpus if job.alive else (),
     )
     desk.send(delivery.identity, reply)
 
@@ -130,6 +136,14 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         env=request.env,
         checkpoints=request.checkpoints,
         restart="on-failure" if request.restart == "on-failure" else "never",
+        user=delivery.peer.asker().name,
+        priority=request.priority,
+        protected=request.protected,
+        labels=request.labels,
+        num_gpus=request.num_gpus,
+        gpu_memory_bytes=request.gpu_memory_bytes,
+        memory_bytes=request.memory_bytes,
+        num_cpus=request.num_cpus,
     )
     job = desk.engine.submit(request.name, spec)
     desk.answer(delivery, protocol.Accepted(id=request.id, job=job.name, state=job.state))
@@ -158,6 +172,27 @@ def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> 
         return protocol.Accepted(id=request.id, job=job.name, state="removed", detail=kept)
 
     _each(desk, delivery, request, lambda job: job.is_over, remove)
+
+
+def _set(desk: Desk, delivery: Delivery, request: protocol.SetRequest) -> None:
+    def change(job: Job) -> protocol.Accepted:
+        spec = job.spec
+        if spec.source:
+            raise Refused(
+                f"cannot change job `{job.name}`: it comes from `{spec.source}`",
+                hint="edit the file; it is read again by itself",
+            )
+        labels = {name: text for name, text in {**spec.labels, **request.labels}.items() if text}
+        spec = replace(
+            spec,
+            priority=spec.priority if request.priority is None else request.priority,
+            protected=spec.protected if request.protected is None else request.protected,
+            labels=labels,
+        )
+        after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=delivery.peer.asker()))
+        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
+
+    _each(desk, delivery, request, lambda _job: True, change)
 
 
 def _pause(desk: Desk, delivery: Delivery, request: protocol.PauseRequest) -> None:
@@ -277,6 +312,7 @@ _HANDLERS: dict[type, Callable[[Desk, Delivery, Any], None]] = {
     protocol.RunRequest: _run,
     protocol.ReloadRequest: _reload,
     protocol.RemoveRequest: _remove,
+    protocol.SetRequest: _set,
     protocol.PauseRequest: _pause,
     protocol.ResumeRequest: _resume,
     protocol.StopRequest: _stop,

@@ -12,9 +12,7 @@ connection of a peer whose frame is over the limit.
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +21,7 @@ import zmq
 
 from supervisor.core.job import Asker
 from supervisor.errors import SupervisorError
+from supervisor.users import user_name
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
 
@@ -47,16 +46,7 @@ class Peer(NamedTuple):
 
     def asker(self) -> Asker:
         """Return the person, by user name."""
-        return Asker("person", _user_name(self.uid))
-
-
-@cache
-def _user_name(uid: int) -> str:
-    """Cached, because the user database may be a server that does not answer just now."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
+        return Asker("person", user_name(self.uid))
 
 
 class Delivery(NamedTuple):

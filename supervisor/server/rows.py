@@ -57,6 +57,9 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         exit_code=exit_.code if exit_ else None,
         exit_signal=exit_.signal if exit_ else None,
         log=log,
+        priority=job.spec.priority,
+        protected=job.spec.protected,
+        user=job.spec.user,
         **_progress(job, sight, now),  # type: ignore[arg-type]
     )
 

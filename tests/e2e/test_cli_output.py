@@ -250,6 +250,43 @@ def test_run_sends_the_command_and_the_environment_without_our_settings(daemon, 
     assert [] == [name for name in request.env if name.startswith("TRAINING_SUPERVISOR_")]
 
 
+def test_run_sends_how_the_job_is_to_be_treated(daemon, home):
+    """
+    Priority, protection, labels and needs; sizes are powers of 1024, as a GPU's memory is told.
+    """
+    done = ctl(
+        home, "run", "--priority", "-5", "--protect", "--label", "team=vision", "--label", "why=a=b",
+        "--gpus", "2", "--gpu-memory", "20G", "--memory", "512M", "--cpus", "1.5", "--", "sh", "-c", "true",
+    )  # fmt: skip
+    request = daemon.received(wire.RunRequest)
+
+    assert (0, "job-1 queued\n") == (done.returncode, done.stdout)
+    assert (-5, True, {"team": "vision", "why": "a=b"}) == (
+        request.priority,
+        request.protected,
+        request.labels,
+    )
+    assert (2, 20 << 30, 512 << 20, 1.5) == (
+        request.num_gpus,
+        request.gpu_memory_bytes,
+        request.memory_bytes,
+        request.num_cpus,
+    )
+
+
+def test_set_sends_only_what_is_to_change(daemon, home):
+    """
+    What is not named stays as it is.
+    """
+    daemon.add("night", "running")
+    done = ctl(home, "set", "night", "--no-protect", "--label", "team=")
+    request = daemon.received(wire.SetRequest)
+
+    assert (0, "night running\n") == (done.returncode, done.stdout)
+    assert (None, False, {"team": ""}) == (request.priority, request.protected, request.labels)
+    assert 2 == ctl(home, "set", "night").returncode
+
+
 def test_pause_hands_over_what_was_asked(daemon, home):
     """
     Depth, time, reason and --all arrive as they were typed; --home chooses the daemon.

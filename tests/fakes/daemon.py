@@ -193,7 +193,7 @@ class FakeDaemon:
         return answers or [wire.Accepted(id=request.id, job="", state="", detail="no job it applies to")]
 
     _PauseRequest = _ResumeRequest = _StopRequest = _KillRequest = _accept
-    _RestartRequest = _CheckpointRequest = _RemoveRequest = _accept
+    _RestartRequest = _CheckpointRequest = _RemoveRequest = _SetRequest = _accept
 
     def _ShowRequest(self, request: wire.ShowRequest) -> list[wire.Message]:  # noqa: N802
         if request.job not in self.shows:

@@ -51,7 +51,9 @@ def test_everything_that_can_be_said(file):
     """
     file.write_text(
         'command = ["python", "train.py"]\ncwd = "/work"\ncheckpoints = "/ckpt"\nrestart = "on-failure"\n'
-        'max_restarts = 5\nrestart_delay_s = 2\n[env]\nLANG = "de"\nX = ""\n'
+        "max_restarts = 5\nrestart_delay_s = 2\npriority = -3\nprotected = true\ngpus = 2\n"
+        'gpu_memory_gib = 20\nmemory_gib = 0.5\ncpus = 4\n[env]\nLANG = "de"\nX = ""\n'
+        '[labels]\nteam = "vision"\n'
     )
 
     assert JobSpec(
@@ -63,7 +65,15 @@ def test_everything_that_can_be_said(file):
         max_restarts=5,
         restart_delay_s=2.0,
         source=str(file),
-    ) == replace(read_job_file(file, BASE), source_digest="")
+        user="ada",
+        priority=-3,
+        protected=True,
+        labels={"team": "vision"},
+        num_gpus=2,
+        gpu_memory_bytes=20 << 30,
+        memory_bytes=1 << 29,
+        num_cpus=4.0,
+    ) == replace(read_job_file(file, BASE, user="ada"), source_digest="")
 
 
 @pytest.mark.parametrize(

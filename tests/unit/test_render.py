@@ -297,3 +297,16 @@ def test_clean_keeps_what_is_harmless():
     """
     assert "f\u00fcr Anna" == clean("f\u00fcr Anna")
     assert ["..", "a", "", "ab..."] == [cut("abc", 2), cut("a", 1), cut("abc", 0), cut("abcdefg", 5)]
+
+
+def test_the_priority_shows_where_some_job_has_one():
+    """
+    Where nobody gave one the column would say nothing.
+    """
+    plain = status_lines([RUNNING, PAUSED])
+    ranked = status_lines([replace(RUNNING, priority=5), PAUSED])
+
+    assert "PRIORITY" not in plain[0]
+    assert "PRIORITY" in ranked[0]
+    end = ranked[0].index("PRIORITY") + len("PRIORITY")
+    assert ["5", "0"] == [line[:end].split()[-1] for line in ranked[1:]]
