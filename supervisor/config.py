@@ -80,6 +80,13 @@ class ShimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _Seconds,
         Meta(description="Without a daemon for that long, a job that a rule paused goes on. Seconds."),
     ] = 300.0
+    return_retry_s: Annotated[
+        _Seconds,
+        Meta(
+            description="So long a resumed job tries to get GPU memory back that it had given back; then its "
+            "process ends and is started again from its checkpoint. Seconds."
+        ),
+    ] = 60.0
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -53,6 +53,7 @@ __all__ = [
     "SetRequest",
     "ShowReply",
     "ShowRequest",
+    "Stage",
     "StatusRequest",
     "Stop",
     "StopRequest",
@@ -136,6 +137,15 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     #: Steps per second over the last seconds; None until it is known.
     steps_per_s: Seconds | None = None
     metrics: Metrics = {}
+    #: What can be given back by now; () says nothing about it.
+    depths: tuple[DepthName, ...] = ()
+
+
+class Stage(Message, tag="stage", frozen=True, kw_only=True):
+    """What it is that takes time on the way into a pause, or out of it, in words."""
+
+    request: RequestId
+    what: Annotated[str, Meta(max_length=500)]
 
 
 class Saving(Message, tag="saving", frozen=True, kw_only=True):
@@ -168,10 +178,12 @@ class Yielded(Message, tag="yielded", frozen=True, kw_only=True):
 
 
 class CannotYield(Message, tag="cannot-yield", frozen=True, kw_only=True):
-    """The checkpoint could not be written: nothing was given back, training goes on."""
+    """What was asked for could not be done: training goes on, or the loop holds as it did before."""
 
     request: RequestId
     why: Words
+    #: How deep it holds all the same; None: training goes on.
+    holding_depth: DepthName | None = None
 
 
 class Resumed(Message, tag="resumed", frozen=True, kw_only=True):
@@ -190,6 +202,9 @@ class Welcome(Message, tag="welcome", frozen=True, kw_only=True):
     heartbeat_s: Seconds = 2.0
     #: Without a daemon for that long, a loop that a rule paused goes on by itself.
     orphan_resume_s: Seconds = 300.0
+    #: So long a loop that is to go on tries to get its GPU memory back, before its process ends
+    #: with a receipt, to be started from its checkpoint.
+    return_retry_s: Seconds = 60.0
 
 
 class Pause(Message, tag="pause", frozen=True, kw_only=True):
@@ -349,6 +364,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: str
     since_s: float
     depth: str | None = None
+    #: Memory of devices that a paused job gave back.
+    bytes_freed: int | None = None
     #: False: no shim has connected. None: not known yet, or not running.
     pausable: bool | None = None
     #: The request that a paused or pausing job answers to.
@@ -472,7 +489,7 @@ class VersionReply(Reply, tag="version-reply", frozen=True, kw_only=True):
     alerts: tuple[str, ...] = ()
 
 
-FromShim = Hello | Heartbeat | Saving | Checkpointed | Yielded | CannotYield | Resumed
+FromShim = Hello | Heartbeat | Stage | Saving | Checkpointed | Yielded | CannotYield | Resumed
 ToShim = Welcome | Pause | Resume | Stop | Checkpoint | Unknown | Refused
 _FromCtl = (
     RunRequest

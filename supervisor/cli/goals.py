@@ -56,6 +56,9 @@ def _at_step(row: JobRow) -> str:
 
 def _pause(row: JobRow, _since: Since) -> Verdict | None:
     match row.state:
+        case State.PAUSED if row.problem and row.depth != "exit":
+            # It goes on holding, but could not go deeper.
+            return Verdict(ok=False, text=_ended(row))
         case State.PAUSED:
             return Verdict(ok=True, text=_at_step(row))
         case State.COMPLETED:

@@ -169,6 +169,7 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
         [
             ("stage", progress(row) if row.late or row.stage else ""),
             ("problem", row.problem),
+            ("gave back", f"{size(row.bytes_freed)} of GPU memory" if row.bytes_freed else ""),
             ("asked by", row.asked_by),
             ("reason", row.reason),
             ("resumes in", duration(row.wake_in_s)),

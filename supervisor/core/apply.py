@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Effect, Launch, Signal
 from supervisor.core.events import (
+    AbleTo,
     Admitted,
     Attached,
     CheckpointAsked,
@@ -99,12 +100,24 @@ def _move(job: Job, kind: Kind, now: float, **changes: Any) -> Job:
 
 _NO_PAUSE: dict[str, Any] = {
     "depth": None,
+    "held_depth": None,
+    "bytes_freed": 0,
     "asked_by": None,
     "reason": "",
     "yielded": False,
     "deadline_at": None,
     "late": False,
     "wake_at": None,
+}
+
+
+#: A paused job whose process is no more.
+_GONE: dict[str, Any] = {
+    "depth": Depth.EXIT,
+    "held_depth": None,
+    "bytes_freed": 0,
+    "deadline_at": None,
+    "late": False,
 }
 
 
@@ -160,7 +173,7 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
         exit=event.exit,
         yielded=yielded,
     )
-    if job.state is State.PAUSED:
+    if job.state is State.PAUSED or (job.state is State.PAUSING and job.held_depth is not None):
         if event.exit.code == 0 and not yielded and not _is_persons(job):
             return _over(ended, event.exit, now)
         lost = (
@@ -168,9 +181,9 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
             if yielded
             else f"the held process ended ({event.exit}); resume starts it again from its checkpoint"
         )
-        return _move(ended, Kind.ENDED_YIELDED, now, depth=Depth.EXIT, problem=lost), ()
+        return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, problem=lost), ()
     if job.state is State.PAUSING and yielded:
-        return _move(ended, Kind.ENDED_YIELDED, now, depth=Depth.EXIT, deadline_at=None, late=False), ()
+        return _move(ended, Kind.ENDED_YIELDED, now, **_GONE), ()
     if job.state in (State.RESUMING, State.RUNNING) and goes_on and not never_ran:
         return _launch(ended, Kind.ENDED_YIELDED, now, job.start_grace_s)
     return _over(ended, event.exit, now)
@@ -207,7 +220,8 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
     if not job.alive or event.incarnation != job.incarnation:
         return job, ()
     was_connected = bool(job.depths)
-    job = replace(job, depths=event.depths, start_grace_at=None)
+    held_depth = job.held_depth if event.holding else None
+    job = replace(job, depths=event.depths, start_grace_at=None, held_depth=held_depth)
     match job.state:
         case State.STARTING | State.RESUMING if not event.holding:
             # The pause that was called off may still wait in a gate for its boundary.
@@ -224,6 +238,12 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
             return job, (AskStop(job.name, job.request),)
         case _:
             return job, ()
+
+
+def _able_to(job: Job, event: AbleTo, _now: float) -> Outcome:
+    if not job.depths or event.incarnation != job.incarnation:
+        return job, ()
+    return replace(job, depths=event.depths), ()
 
 
 def _paused_but_running(job: Job, now: float) -> Outcome:
@@ -252,7 +272,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         # A rule may make a person's pause deeper, but never takes it over.
         if not is_deeper:
             return job, ()
-        asked = {}
+        asked = {"problem": ""}
     if job.state is State.PAUSED and (not job.alive or not is_deeper):
         return replace(job, **asked), ()
     if job.state is State.QUEUED:
@@ -264,6 +284,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "depth": event.depth,
         "deadline_at": now + event.deadline_s,
         "deadline_s": event.deadline_s,
+        "held_depth": job.depth if job.state is State.PAUSED else job.held_depth,
         "late": False,
         "yielded": False,
     }
@@ -396,7 +417,8 @@ def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
         return job, (AskResume(job.name, job.request),)
     if job.state is not State.PAUSING or event.request != job.request:
         return job, ()
-    return _move(job, Kind.YIELDED, now, depth=event.depth, deadline_at=None, late=False), ()
+    reached = {"depth": event.depth, "held_depth": None, "bytes_freed": event.bytes_freed}
+    return _move(job, Kind.YIELDED, now, **reached, deadline_at=None, late=False), ()
 
 
 def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
@@ -406,6 +428,10 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         return (replace(job, problem=f"cannot checkpoint: {event.why}") if running else job), ()
     if job.insisted == "KILL":
         return job, ()
+    if event.holding_depth is not None and accepts(job.state, Kind.STILL_HELD):
+        problem = f"cannot pause at depth {job.depth}: {event.why}"
+        held = {"depth": event.holding_depth, "held_depth": None, "deadline_at": None, "late": False}
+        return _move(job, Kind.STILL_HELD, now, **held, problem=problem), ()
     verb = "stop" if job.state is State.STOPPING else "pause"
     back = _move(
         job,
@@ -425,6 +451,9 @@ def _resumed(job: Job, event: Resumed, now: float) -> Outcome:
         return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
     if job.state is State.PAUSED and job.alive:
         return _paused_but_running(job, now)
+    if job.held_depth is not None:
+        # It went on alone, for a rule and without a daemon, before it heard that it is to go deeper.
+        return replace(job, held_depth=None), ()
     return job, ()
 
 
@@ -478,6 +507,7 @@ _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {
     ProcessStarted: _process_started,
     ProcessEnded: _process_ended,
     Attached: _attached,
+    AbleTo: _able_to,
     PauseAsked: _pause_asked,
     ResumeAsked: _resume_asked,
     StopAsked: _stop_asked,

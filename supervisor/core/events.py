@@ -15,6 +15,7 @@ from supervisor.core.job import Asker, Exit, JobSpec, Pid
 from supervisor.core.states import Depth
 
 __all__ = [
+    "AbleTo",
     "Admitted",
     "Attached",
     "CheckpointAsked",
@@ -79,6 +80,13 @@ class Attached(Event, tag="attached", frozen=True, kw_only=True):
     #: The pause request that it is holding for, or "" while it trains.
     holding: str = ""
     holding_depth: Depth | None = None
+
+
+class AbleTo(Event, tag="able-to", frozen=True, kw_only=True):
+    """What a connected shim can give back has changed: a model was moved to a GPU after attach()."""
+
+    incarnation: int
+    depths: tuple[Depth, ...]
 
 
 class PauseAsked(Event, tag="pause-asked", frozen=True, kw_only=True):
@@ -146,13 +154,17 @@ class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
     epoch: int
     path: str
     digest: str
+    #: Memory of devices that was given back.
+    bytes_freed: int = 0
 
 
 class PauseFailed(Event, tag="pause-failed", frozen=True, kw_only=True):
-    """A shim could not write its checkpoint, so it gave nothing back and trains on."""
+    """A shim could not do what was asked: it trains on, or holds as it did before."""
 
     request: str
     why: str
+    #: How deep it holds all the same; None: it trains on.
+    holding_depth: Depth | None = None
 
 
 class Resumed(Event, tag="resumed", frozen=True, kw_only=True):
@@ -189,6 +201,7 @@ JobEvent = (
     | ProcessStarted
     | ProcessEnded
     | Attached
+    | AbleTo
     | PauseAsked
     | ResumeAsked
     | StopAsked

@@ -113,6 +113,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: Depth asked for while pausing, reached when paused.
     depth: Depth | None = None
+    #: While pausing: how deep it holds already, its checkpoint durable.
+    held_depth: Depth | None = None
+    #: Memory of devices that the shim gave back at that depth.
+    bytes_freed: int = 0
     asked_by: Asker | None = None
     #: Why it was asked, for people.
     reason: str = ""

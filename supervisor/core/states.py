@@ -51,6 +51,7 @@ class Kind(StrEnum):
     PAUSE = "pause"
     YIELDED = "yielded"
     NOT_PAUSED = "not-paused"
+    STILL_HELD = "still-held"
     RESUME = "resume"
     RESUMED = "resumed"
     STOP = "stop"
@@ -85,6 +86,8 @@ TRANSITIONS: Final = MappingProxyType(
         # A pause can lose the race with a clean finish. That is not an error.
         S.PAUSING: {
             K.YIELDED: S.PAUSED,
+            # A held job that could not go deeper goes on holding, not training.
+            K.STILL_HELD: S.PAUSED,
             K.NOT_PAUSED: S.RUNNING,
             K.PAUSE: S.PAUSING,
             K.RESUME: S.RESUMING,

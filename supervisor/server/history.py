@@ -53,11 +53,11 @@ def _detail_of_fact(event: JobEvent) -> str:
             return f"start {number}, process {process.pid}"
         case events.ProcessEnded(exit=exit_):
             return str(exit_)
+        case events.AbleTo(depths=depths):
+            return ", ".join(depths)
         case events.Checkpointed(step=step) | events.Yielded(step=step):
             return f"step {step}"
-        case events.PauseFailed(why=why):
-            return why
-        case events.TimerFired(timer=timer):
-            return timer
+        case events.PauseFailed(why=words) | events.TimerFired(timer=words):
+            return words
         case _:
             return ""

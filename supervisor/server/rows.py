@@ -39,6 +39,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         state=job.state,
         since_s=_age(job.since, now),
         depth=job.depth,
+        bytes_freed=job.bytes_freed or None,
         pausable=_pausable(job),
         request=job.request,
         stage=_stage(job, peer),
@@ -105,6 +106,8 @@ def _stage(job: Job, peer: ShimPeer | None) -> str:
             return "checkpoint is durable, waiting for the process to end"
         case State.PAUSING | State.STOPPING if peer is not None and peer.saving:
             return "saving"
+        case State.PAUSING | State.RESUMING if peer is not None and peer.stage:
+            return peer.stage
         case State.PAUSING if peer is None:
             return "waiting for the training shim to connect"
         case State.PAUSING:

@@ -54,6 +54,8 @@ class ShimPeer:
     metrics: dict[str, float] = field(default_factory=dict)
     #: The request it writes a checkpoint for at this moment, or "".
     saving: str = ""
+    #: What else takes time on the way into a pause or out of it, in its words.
+    stage: str = ""
 
 
 class ShimTable:
@@ -121,23 +123,34 @@ class ShimTable:
                 peer.boundary_at = peer.heard_at - message.boundary_age_s
                 peer.steps_per_s = message.steps_per_s
                 peer.metrics = message.metrics
+                self._able_to(peer, message.depths, jobs)
             case protocol.Saving():
                 peer.saving = message.request
+                self.on_change(peer.job)
+            case protocol.Stage():
+                peer.saving, peer.stage = "", message.what
                 self.on_change(peer.job)
             case protocol.Checkpointed():
                 peer.saving = ""
                 jobs.observe(peer.job, _checkpointed_event(message))
             case protocol.Yielded():
-                peer.saving = ""
+                peer.saving = peer.stage = ""
                 self._at_boundary(peer, message.checkpoint)
                 jobs.observe(peer.job, _yielded_event(message))
             case protocol.CannotYield():
-                peer.saving = ""
-                jobs.observe(peer.job, events.PauseFailed(request=message.request, why=message.why))
+                peer.saving = peer.stage = ""
+                jobs.observe(peer.job, _failed_event(message))
             case protocol.Resumed():
+                peer.stage = ""
                 # The time that it held is no time without a boundary.
                 peer.boundary_at = peer.heard_at
                 jobs.observe(peer.job, events.Resumed(request=message.request))
+
+    def _able_to(self, peer: ShimPeer, names: tuple[str, ...], jobs: _Jobs) -> None:
+        """Take over what it can give back; told with every heartbeat, stored when it changes."""
+        job, depths = jobs.find(peer.job), tuple(map(Depth, names))
+        if job is not None and depths and depths != job.depths:
+            jobs.observe(peer.job, events.AbleTo(incarnation=peer.incarnation, depths=depths))
 
     def _at_boundary(self, peer: ShimPeer, checkpoint: protocol.Checkpointed) -> None:
         before = peer.position
@@ -175,7 +188,9 @@ class ShimTable:
         )
         self._by_identity[peer.identity] = self._by_job[peer.job] = peer
         welcome = protocol.Welcome(
-            heartbeat_s=self.config.heartbeat_s, orphan_resume_s=self.config.orphan_resume_s
+            heartbeat_s=self.config.heartbeat_s,
+            orphan_resume_s=self.config.orphan_resume_s,
+            return_retry_s=self.config.return_retry_s,
         )
         self._send(peer.identity, welcome)
         if hello.checkpoint is not None:
@@ -215,7 +230,13 @@ def _yielded_event(message: protocol.Yielded) -> events.Yielded:
         epoch=checkpoint.epoch,
         path=checkpoint.path,
         digest=checkpoint.digest,
+        bytes_freed=message.bytes_freed,
     )
+
+
+def _failed_event(message: protocol.CannotYield) -> events.PauseFailed:
+    holding_depth = Depth(message.holding_depth) if message.holding_depth else None
+    return events.PauseFailed(request=message.request, why=message.why, holding_depth=holding_depth)
 
 
 def _checkpointed_event(message: protocol.Checkpointed) -> events.Checkpointed:

@@ -1,8 +1,9 @@
 """Training processes with a shim inside, without processes or sockets.
 
 Covers: what a shim does with what it is told (by the real gate's rules), what
-it says and when; a line that breaks, with all that was on it; a shim on its
-way out that still says hello; one that a rule paused going on alone.
+it says and when; going deeper while it holds, a return that finds no memory; a
+line that breaks, with all that was on it; a shim on its way out that still says
+hello; one that a rule paused going on alone.
 Does not cover: checkpoints. A save works or does not, as the test says.
 """
 
@@ -13,8 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import Attached, Checkpointed, JobEvent, PauseFailed, Resumed, Yielded
+from supervisor.core.events import (
+    AbleTo,
+    Attached,
+    Checkpointed,
+    JobEvent,
+    PauseFailed,
+    Resumed,
+    Yielded,
+)
 from supervisor.core.states import Depth
 from trainer_shim.gate import Want, merge
 from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
@@ -30,6 +41,9 @@ class FakeTrainer:
     incarnation: int
     depths: tuple[Depth, ...] = (Depth.HOLD, Depth.EXIT)
     step: int = 0
+    #: Whether its host has room for what is on its device, and its device for what is on the host.
+    has_host_memory: bool = True
+    has_device_memory: bool = True
     is_connected: bool = False
     holding: Pause | None = None
     #: It has said its last words and the process is about to end.
@@ -55,6 +69,11 @@ class FakeTrainer:
         self.is_connected = False
         self.outbox.clear()
 
+    def move_to_device(self) -> None:
+        """From now on there is something to give back; the next heartbeat says so."""
+        self.depths = tuple(Depth)
+        self._tell(AbleTo(incarnation=self.incarnation, depths=self.depths))
+
     def boundary(self, *, can_save: bool) -> None:
         """Reach the end of a step, or wake while holding, and do what is wanted."""
         if self.is_leaving:
@@ -65,13 +84,15 @@ class FakeTrainer:
         elif want.pause is self.holding and want.leave is None:
             self._answer_saves(want)
             return
-        else:
-            self.holding = None
         if want.leave is not None or (want.pause is not None and want.pause.depth == "exit"):
             self._leave(want, can_save=can_save)
         elif want.pause is not None:
             self._hold(want.pause, can_save=can_save)
+        elif self.holding is not None and self.holding.depth == "offload" and not self.has_device_memory:
+            # It has tried for long enough.
+            self._leave(Want(pause=Pause(request=want.resumed, depth="exit")), can_save=True)
         else:
+            self.holding = None
             self._answer_saves(want)
             if want.resumed:
                 self._tell(Resumed(request=want.resumed))
@@ -80,6 +101,9 @@ class FakeTrainer:
         """Do what a shim does that has had no daemon for long; only where a rule paused it."""
         if self.is_connected or self.holding is None or not self.holding.by_rule:
             return False
+        if self.holding.depth == "offload" and not self.has_device_memory:
+            self._leave(Want(pause=replace(self.holding, depth="exit")), can_save=True)
+            return True
         self.holding = None
         return True
 
@@ -93,16 +117,25 @@ class FakeTrainer:
             self._tell(Checkpointed(**self._checkpoint()))
 
     def _hold(self, pause: Pause, *, can_save: bool) -> None:
-        if not can_save:
-            self._tell(PauseFailed(request=pause.request, why="disk full"))
+        held = self.holding
+        is_away = held is not None and held.depth == "offload"
+        depth = "offload" if is_away else pause.depth
+        needs_room = depth == "offload" and not is_away
+        # What is durable for the pause that it holds for is not written again.
+        if (held is None and not can_save) or (needs_room and not self.has_host_memory):
+            holding = Depth(held.depth) if held is not None else None
+            self._tell(PauseFailed(request=pause.request, why="no room", holding_depth=holding))
+            self.holding = None if held is None else replace(pause, depth=held.depth)
             return
-        self.holding = pause
-        self._tell(Yielded(request=pause.request, depth=Depth.HOLD, **self._checkpoint()))
+        self.holding = replace(pause, depth=depth)
+        freed = 4096 if depth == "offload" else 0
+        place = self._checkpoint()
+        self._tell(Yielded(request=pause.request, depth=Depth(depth), bytes_freed=freed, **place))
 
     def _leave(self, want: Want, *, can_save: bool) -> None:
         asked = want.leave if isinstance(want.leave, Stop) else want.pause
         assert asked is not None
-        if not can_save:
+        if not can_save and self.holding is None:
             self._tell(PauseFailed(request=asked.request, why="disk full"))
             if want.leave is not None and want.pause is not None:
                 self.inbox.appendleft(want.pause)

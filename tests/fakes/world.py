@@ -144,8 +144,18 @@ class SupervisedMachine:
         trainer = self.trainer(name)
         if trainer is not None:
             trainer.boundary(can_save=can_save)
-            if trainer.receipt is not None:
-                self._receipts[name, trainer.incarnation] = trainer.receipt
+            self._keep_receipt(trainer)
+
+    def go_on_alone(self, name: str) -> None:
+        """The shim has been without a daemon for long."""
+        trainer = self.trainer(name)
+        if trainer is not None:
+            trainer.go_on_alone()
+            self._keep_receipt(trainer)
+
+    def _keep_receipt(self, trainer: FakeTrainer) -> None:
+        if trainer.receipt is not None:
+            self._receipts[trainer.job, trainer.incarnation] = trainer.receipt
 
     def end(self, name: str, code: int = 0, *, killed_by: int | None = None) -> None:
         if self.running(name):
@@ -186,8 +196,10 @@ class SupervisedMachine:
         match job.state:
             case State.RUNNING:
                 return runs and (trainer is None or trainer.holding is None)
-            case State.PAUSED if job.depth is Depth.HOLD:
-                return trainer is not None and trainer.holding is not None
+            case State.PAUSED if job.depth is not Depth.EXIT:
+                return (
+                    trainer is not None and trainer.holding is not None and trainer.holding.depth == job.depth
+                )
             case State.PAUSED:
                 return not runs
             case _:

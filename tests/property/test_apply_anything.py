@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from supervisor.core import apply as core
 from supervisor.core.effects import Effect, Launch
 from supervisor.core.events import (
+    AbleTo,
     Admitted,
     Attached,
     CheckpointAsked,
@@ -61,6 +62,7 @@ PLACE = {
     "digest": st.sampled_from("abc"),
 }
 DEPTHS = st.sampled_from(Depth)
+PLACES = st.sampled_from([Depth.HOLD, Depth.OFFLOAD])
 TIMERS = st.sampled_from(["start-grace", "deadline", "wake", "insist", "restart"])
 
 FACTS = st.one_of(
@@ -75,8 +77,11 @@ FACTS = st.one_of(
         holding_depth=st.none() | DEPTHS,
     ),
     st.builds(Checkpointed, **PLACE),
-    st.builds(Yielded, request=REQUESTS, depth=DEPTHS, **PLACE),
-    st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full")),
+    st.builds(
+        AbleTo, incarnation=INCARNATIONS, depths=st.sampled_from([(Depth.HOLD, Depth.EXIT), tuple(Depth)])
+    ),
+    st.builds(Yielded, request=REQUESTS, depth=DEPTHS, bytes_freed=st.sampled_from([0, 4096]), **PLACE),
+    st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full"), holding_depth=st.none() | DEPTHS),
     st.builds(Resumed, request=REQUESTS),
     st.builds(SpecChanged, spec=SPECS),
     st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S),
@@ -181,6 +186,36 @@ def test_a_job_that_is_over_has_no_process_and_no_pause(life):
         assert core.next_due(job) == job.restart_at
     if job.state is State.PAUSED and not job.alive:
         assert job.depth is Depth.EXIT
+
+
+@given(lives(), PLACES)
+def test_a_job_that_holds_does_not_train_because_it_cannot_go_deeper(life, depth):
+    """
+    It stays paused as deep as it was, and says what did not work; no pause is over by that.
+    """
+    job, now = life
+    after, effects = core.apply(
+        job, PauseFailed(request=job.request, why="no room", holding_depth=depth), now
+    )
+    is_asked = job.state is State.PAUSING
+
+    assert (State.PAUSED if is_asked else job.state) == after.state or job.state is State.STOPPING
+    assert () == effects
+    if is_asked:
+        assert (depth, None, None) == (after.depth, after.held_depth, after.deadline_at)
+        assert (job.asked_by, job.wake_at, job.request) == (after.asked_by, after.wake_at, after.request)
+        assert after.problem
+
+
+@given(lives())
+def test_only_a_pausing_job_remembers_how_deep_it_holds_already(life):
+    """
+    And only while its process lives; else a job that trains could be taken for one that holds.
+    """
+    job, _ = life
+
+    assert job.held_depth is None or (job.state is State.PAUSING and job.alive)
+    assert 0 == job.bytes_freed or job.state in (State.PAUSING, State.PAUSED)
 
 
 @given(lives(), st.sampled_from([0.0, 1.0, 60.0, 1e6]))

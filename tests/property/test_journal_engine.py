@@ -36,7 +36,7 @@ from tests.fakes.world import SupervisedMachine
 
 JOBS = st.sampled_from(["job-1", "job-1", "job-1", "job-2", "plain"])
 ASKERS = st.sampled_from([Asker("person", "ada"), Asker("rule", "busy")])
-DEPTHS = st.sampled_from([Depth.HOLD, Depth.EXIT])
+DEPTHS = st.sampled_from(Depth)
 ACTS = st.sampled_from(["hello", "step", "fail", "say", "turn", "live", "live"])
 MISHAPS = [
     "line",
@@ -169,8 +169,8 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
         match what:
             case "line" if trainer is not None:
                 trainer.disconnect()
-            case "alone" if trainer is not None:
-                trainer.go_on_alone()
+            case "alone":
+                self.world.go_on_alone(job)
             case "killed":
                 self.world.end(job, killed_by=9)
             case "finished" | "failed" | "tired":
@@ -183,6 +183,15 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
                 machine.keepers_are_slow = True
             case "quick":
                 machine.release()
+
+    @rule(job=JOBS, what=st.sampled_from(["device", "device", "full", "room"]))
+    def memory(self, job, what):
+        """A model is moved to a GPU; host and GPU run out of memory, or have it again."""
+        trainer = self.world.trainer(job)
+        if trainer is not None and what == "device":
+            trainer.move_to_device()
+        elif trainer is not None:
+            trainer.has_host_memory = trainer.has_device_memory = what == "room"
 
     @rule(job=JOBS, request=STALE, kind=st.sampled_from(["hold", "failed", "resumed"]))
     def stale_word(self, job, request, kind):

@@ -10,6 +10,7 @@ import pytest
 from supervisor.core import apply as core
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Launch, Signal
 from supervisor.core.events import (
+    AbleTo,
     Admitted,
     Attached,
     CheckpointAsked,
@@ -103,6 +104,82 @@ def refusal(act):
         act()
     assert caught.value.hint
     return str(caught.value)
+
+
+class TestDeeper:
+    """hold -> offload -> exit while it waits."""
+
+    def deeper(self, **failed):
+        life = Life().running().hello(depths=tuple(Depth)).pause().yields()
+        life.pause(request="p2", depth=OFFLOAD)
+        return life(PauseFailed(request="p2", why="no host memory", **failed)) if failed else life
+
+    def test_what_was_given_back_is_remembered_until_it_is_taken_again(self):
+        """
+        `show` tells it, and a rule can reckon with it.
+        """
+        life = self.deeper()
+        life(Yielded(request="p2", depth=OFFLOAD, bytes_freed=4096, **PLACE))
+        away = (life.state, life.job.depth, life.job.bytes_freed)
+        life.resume()
+
+        assert (State.PAUSED, OFFLOAD, 4096) == away
+        assert (State.RESUMING, 0) == (life.state, life.job.bytes_freed)
+
+    def test_a_job_that_cannot_go_deeper_stays_paused(self):
+        """
+        2026-11: the daemon took it for one that trains, and it trained.
+        """
+        life = self.deeper(holding_depth=HOLD)
+
+        assert (State.PAUSED, HOLD, None) == (life.state, life.job.depth, life.job.deadline_at)
+        assert (ADA, "cannot pause at depth offload: no host memory") == (life.job.asked_by, life.job.problem)
+
+    def test_the_problem_is_forgotten_when_it_is_tried_again(self):
+        """
+        By a rule as well as by a person.
+        """
+        life = self.deeper(holding_depth=HOLD).pause(request="p3", depth=OFFLOAD, by=RULE)
+
+        assert (State.PAUSING, "", ADA) == (life.state, life.job.problem, life.job.asked_by)
+
+    def test_a_held_process_that_dies_on_its_way_deeper_leaves_a_paused_job(self):
+        """
+        The copy to host memory was too much for the machine; the checkpoint was durable before.
+        """
+        life = self.deeper().ends(killed_by=9)
+        gone = (life.state, life.job.depth, life.job.problem)
+
+        assert (State.PAUSED, EXIT) == gone[:2]
+        assert "the held process ended (killed by signal 9)" in gone[2]
+
+    def test_one_that_trained_meanwhile_and_dies_has_failed(self):
+        """
+        A rule had paused it and it went on alone: steps are lost, which nobody may hide.
+        """
+        by_hello = self.deeper().hello(depths=tuple(Depth)).ends(killed_by=9)
+        by_word = self.deeper()(Resumed(request="p")).ends(killed_by=9)
+
+        assert [State.FAILED] * 2 == [by_hello.state, by_word.state]
+
+    def test_what_a_shim_can_do_is_learned_while_it_runs(self):
+        """
+        Its model was moved to a GPU after attach(). What an older start says counts no more.
+        """
+        life = Life().running()
+        life(AbleTo(incarnation=0, depths=(HOLD,)))
+        before = life.job.depths
+        life(AbleTo(incarnation=1, depths=tuple(Depth)))
+
+        assert ((HOLD, EXIT), tuple(Depth)) == (before, life.job.depths)
+
+    def test_nobody_is_able_to_anything_without_a_shim(self):
+        """
+        A word that was still on its way when the process ended changes nothing.
+        """
+        life = Life().admitted()(AbleTo(incarnation=1, depths=tuple(Depth)))
+
+        assert () == life.job.depths
 
 
 class TestStarting:
