@@ -13,12 +13,14 @@ that batch is safe. So a crash at any point forgets only what nobody was told.
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Literal
 
 import structlog
 from msgspec.structs import replace
@@ -45,7 +47,9 @@ __all__ = ["Engine", "World"]
 
 _STARTS = "starts."
 
-_SIGNALS = MappingProxyType({"TERM": 15, "KILL": 9})
+_SIGNALS = MappingProxyType(
+    {name: int(signal.Signals[f"SIG{name}"]) for name in ("TERM", "KILL", "STOP", "CONT")}
+)
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,10 @@ class Engine:
     def _take_up(self, job: Job) -> None:
         run_dir = self._paths.incarnation_dir(job.name, job.incarnation)
         if self._launcher.adopt(job.name, job.incarnation, run_dir):
+            if job.was_frozen:
+                # Whether the last word on it was carried out is not known.
+                word: Literal["STOP", "CONT"] = "CONT" if job.frozen_at is None else "STOP"
+                self._carry_out(Signal(job.name, job.incarnation, word))
             return
         if job.process is None:
             # Journaled, but perhaps not launched before the daemon died; or a keeper is on its way that
@@ -272,6 +280,8 @@ class Engine:
         for name in list(self._jobs):
             # Each timer clears or moves its own moment, so this ends.
             while event := core.due(self._jobs[name], now, start_grace_s=self.config.jobs.start_grace_s):
+                if event.timer == "deadline":
+                    event = replace(event, is_saving=self._shims.is_saving(name))
                 self._apply(self._jobs[name], event)
 
     def _admit(self) -> None:
@@ -292,8 +302,8 @@ class Engine:
         match effect:
             case Launch(job):
                 self._launch(job)
-            case Signal(name, incarnation, signal):
-                self._launcher.signal(name, incarnation, _SIGNALS[signal], whole_tree=True)
+            case Signal(name, incarnation, word):
+                self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=True)
             case AskPause() | AskResume() | AskStop() | AskCheckpoint():
                 # Not connected just now: the shim says Hello when it is, and is told then.
                 self._shims.send(effect)
@@ -317,8 +327,10 @@ class Engine:
 
     def _environment(self, job: Job) -> dict[str, str]:
         """Return the job's environment with what its shim needs to find us."""
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)} if job.gpus else {}
         return {
             **job.spec.env,
+            **gpus,
             "TRAINING_SUPERVISOR_SOCKET": self._paths.control_endpoint,
             "TRAINING_SUPERVISOR_JOB": job.name,
             "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),

@@ -195,6 +195,10 @@ class Shims(Protocol):
         """Tell every rank of a job; False when none is connected, which is no error."""
         ...
 
+    def is_saving(self, job: str) -> bool:
+        """Say whether its shim is at a boundary and writes a checkpoint."""
+        ...
+
 
 class WatchedJob(msgspec.Struct, frozen=True, kw_only=True):
     """One job whose use is measured; all that are not over are watched."""

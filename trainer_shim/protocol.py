@@ -297,6 +297,9 @@ class PauseRequest(JobsRequest, tag="pause-request", frozen=True, kw_only=True):
     depth: DepthName = "hold"
     for_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | None = None
     reason: Annotated[str, Meta(max_length=500)] = ""
+    #: None: as the settings say.
+    deadline_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | None = None
+    at_deadline: Annotated[str, Meta(pattern=r"^(wait|freeze|terminate)\Z")] = "wait"
 
 
 class ResumeRequest(JobsRequest, tag="resume-request", frozen=True, kw_only=True):
@@ -393,6 +396,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_in_s: float | None = None
     #: The pause did not reach a boundary before its deadline.
     late: bool = False
+    #: For that long all its processes stand still, because the pause was late.
+    frozen_s: float | None = None
     #: The last thing that did not work.
     problem: str = ""
     pid: int | None = None

@@ -87,12 +87,23 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
 )  # fmt: skip
 @click.option("--for", "for_s", type=DURATION, metavar="TIME", help="Resume by itself after 30s, 10m, 2h ...")
 @click.option("--reason", metavar="TEXT", default="", help="Shown to whoever asks why it is paused.")
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=DURATION,
+    metavar="TIME",
+    help="Without a batch boundary in that time it is late.",
+)
+@click.option(
+    "--at-deadline", type=click.Choice(["wait", "freeze", "terminate"]), default="wait", show_default=True,
+    help="What is done when it is late.",
+)  # fmt: skip
 @waitable
 @json_option
 @click.pass_context
 def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
     """Checkpoint jobs at their next batch boundary, then make them give back what is short."""
-    fields = {name: options.pop(name) for name in ("depth", "for_s", "reason")}
+    fields = {name: options.pop(name) for name in ("depth", "for_s", "reason", "deadline_s", "at_deadline")}
     request = protocol.PauseRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **fields)
     return _change(ctx, "pause", request, **options)
 

@@ -93,6 +93,10 @@ def _of(value: int | None, total: int | None, *, percent: bool = False) -> str:
 
 def progress(row: JobRow) -> str:
     """Return what happens inside the state: the line that a waiting command shows."""
+    if row.frozen_s is not None:
+        newest = f"its newest checkpoint is {duration(row.checkpoint_age_s)} old"
+        has = newest if row.checkpoint_age_s is not None else "it has no checkpoint yet"
+        return f"frozen for {duration(row.frozen_s)}: no batch boundary came in time; {has}"
     if row.late:
         return (
             f"no batch boundary for {duration(row.boundary_age_s)}"

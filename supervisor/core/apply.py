@@ -54,6 +54,12 @@ _HEALTHY_RUN_S = 3600.0
 #: Doubling the delay ends here, unless the first one is longer already.
 _LONGEST_DELAY_S = 3600.0
 
+#: A save gets at least that much when a pause is late.
+_SAVING_S = 10.0
+
+#: SIGKILL and SIGTERM, as the system numbers them everywhere that has pidfds.
+_ENDING = (9, 15)
+
 _ORDER = tuple(Depth)
 
 
@@ -64,7 +70,12 @@ def create(name: str, event: Submitted, now: float) -> Job:
 
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:
     """Return the job as it is after the event, and what is to be done. Pure; see the module's text."""
-    return _HANDLERS[type(event)](job, event, now)
+    after, effects = _HANDLERS[type(event)](job, event, now)
+    if after.frozen_at is None or after.state is State.PAUSING:
+        return after, effects
+    # Only a pausing job stands still: whatever comes after the pause lets it go first.
+    after, thaw = _thaw(after, now)
+    return after, (*thaw, *effects)
 
 
 def next_due(job: Job) -> float | None:
@@ -107,22 +118,26 @@ _NO_PAUSE: dict[str, Any] = {
     "yielded": False,
     "deadline_at": None,
     "late": False,
+    "at_deadline": "wait",
+    "verdict": None,
     "wake_at": None,
 }
 
+
+#: A pause that waits for nothing any more.
+_REACHED: dict[str, Any] = {"deadline_at": None, "late": False, "insist_at": None, "insisted": ""}
 
 #: A paused job whose process is no more.
 _GONE: dict[str, Any] = {
     "depth": Depth.EXIT,
     "held_depth": None,
     "bytes_freed": 0,
-    "deadline_at": None,
-    "late": False,
+    **_REACHED,
 }
 
 
 def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: Any) -> Outcome:
-    """Begin the next incarnation."""
+    """Begin the next incarnation; without new GPUs it gets those of the one before."""
     launched = _move(
         job,
         kind,
@@ -137,6 +152,8 @@ def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: A
         start_grace_s=start_grace_s,
         exit=None,
         restart_at=None,
+        frozen_at=None,
+        was_frozen=False,
         **changes,
     )
     return launched, (Launch(launched),)
@@ -145,7 +162,7 @@ def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: A
 def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
     if not accepts(job.state, Kind.LAUNCH):
         return job, ()
-    return _launch(job, Kind.LAUNCH, now, event.start_grace_s)
+    return _launch(job, Kind.LAUNCH, now, event.start_grace_s, gpus=event.gpus or job.gpus)
 
 
 def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
@@ -162,6 +179,9 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     never_ran = job.process is None and not job.depths and bool(event.exit.error)
     # Where no shim was, the exit code is the script's own.
     goes_on = has_word or (yielded and bool(job.depths) and job.state is State.RESUMING)
+    # A pause that was late had ended it when it was called off.
+    was_killed = job.state is State.RESUMING and event.exit.signal in _ENDING
+    goes_on |= bool(job.insisted) and (yielded or was_killed)
     ended = replace(
         job,
         alive=False,
@@ -170,6 +190,7 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
         start_grace_at=None,
         insist_at=None,
         insisted="",
+        frozen_at=None,
         exit=event.exit,
         yielded=yielded,
     )
@@ -184,6 +205,8 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
         return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, problem=lost), ()
     if job.state is State.PAUSING and yielded:
         return _move(ended, Kind.ENDED_YIELDED, now, **_GONE), ()
+    if job.state is State.PAUSING and event.exit.code != 0 and (job.insisted or _may_restart(job, now)):
+        return _paused_by_its_end(ended, job, now), ()
     if job.state in (State.RESUMING, State.RUNNING) and goes_on and not never_ran:
         return _launch(ended, Kind.ENDED_YIELDED, now, job.start_grace_s)
     return _over(ended, event.exit, now)
@@ -204,13 +227,34 @@ def _over(job: Job, exit_: Exit, now: float) -> Outcome:
     return _plan_restart(over, now), ()
 
 
-def _plan_restart(job: Job, now: float) -> Job:
-    """Start a failed job again after a while, twice as long each time; a long run wipes the slate clean."""
-    spec = job.spec
+def _paused_by_its_end(ended: Job, job: Job, now: float) -> Job:
+    """A pause that is under way outlives the process: it was ended for it, or would be started again."""
+    since = f"checkpoint at step {ended.checkpoint.step}" if ended.checkpoint else "beginning"
+    goes_on = f"resume starts it again from its {since}"
+    if job.insisted:
+        problem = f"it reached no batch boundary in time and was ended ({ended.exit}); {goes_on}"
+        num_failures = job.num_failures
+    else:
+        problem = f"it failed while it was to pause ({ended.exit}); {goes_on}"
+        num_failures = _failures(job, now) + 1
+    return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, num_failures=num_failures, problem=problem)
+
+
+def _failures(job: Job, now: float) -> int:
+    """Return the failures in a row; a long run wipes the slate clean."""
     ran_s = now - (job.started_at if job.started_at is not None else now)
-    num_failures = 0 if ran_s >= _HEALTHY_RUN_S else job.num_failures
-    if spec.restart == "never" or num_failures >= spec.max_restarts:
+    return 0 if ran_s >= _HEALTHY_RUN_S else job.num_failures
+
+
+def _may_restart(job: Job, now: float) -> bool:
+    return job.spec.restart == "on-failure" and _failures(job, now) < job.spec.max_restarts
+
+
+def _plan_restart(job: Job, now: float) -> Job:
+    """Start a failed job again after a while, twice as long each time."""
+    if not _may_restart(job, now):
         return job
+    spec, num_failures = job.spec, _failures(job, now)
     wait_s = min(spec.restart_delay_s * 2**num_failures, max(_LONGEST_DELAY_S, spec.restart_delay_s))
     return replace(job, restart_at=now + wait_s, num_failures=num_failures + 1)
 
@@ -266,6 +310,8 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "reason": event.reason,
         "wake_at": None if event.for_s is None else now + event.for_s,
         "problem": "",
+        "verdict": event.verdict,
+        "at_deadline": event.at_deadline,
     }
     is_deeper = _ORDER.index(event.depth) > _ORDER.index(job.depth or Depth.HOLD)
     if _is_persons(job) and event.by.kind == "rule":
@@ -277,6 +323,11 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         return replace(job, **asked), ()
     if job.state is State.QUEUED:
         return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
+    is_ended = job.state is State.PAUSING and bool(job.insisted)
+    if is_ended or (job.frozen_at is not None and not is_deeper):
+        # The late pause has done what can be done; this one only takes it over.
+        return replace(job, **asked), ()
+    job, thaw = _thaw(job, now)
     next_state(job.name, job.state, Kind.PAUSE)
     _check_pausable(job, event.depth)
     asked |= {
@@ -287,9 +338,11 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "held_depth": job.depth if job.state is State.PAUSED else job.held_depth,
         "late": False,
         "yielded": False,
+        "insisted": "",
+        "kill_grace_s": event.kill_grace_s,
     }
     pausing = _move(job, Kind.PAUSE, now, **asked)
-    return pausing, (_ask_pause(pausing, now),)
+    return pausing, (*thaw, _ask_pause(pausing, now))
 
 
 def _is_persons(job: Job) -> bool:
@@ -328,6 +381,8 @@ def _check_pausable(job: Job, depth: Depth) -> None:
 
 def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     _refuse_rule(job, "resume", event.by)
+    if event.gpus and not job.alive:
+        job = replace(job, gpus=event.gpus)
     return _resume(job, event.request, event.start_grace_s, now)
 
 
@@ -335,6 +390,8 @@ def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome
     next_state(job.name, job.state, Kind.RESUME)
     if not job.alive:
         return _launch(job, Kind.RESUME, now, start_grace_s, request=request, problem="")
+    # It may be on its way out for a late pause: nothing more is done for that.
+    job = replace(job, insist_at=None)
     keep_yielded = _NO_PAUSE | {"yielded": job.yielded}
     resuming = _move(
         job, Kind.RESUME, now, **keep_yielded, request=request, start_grace_s=start_grace_s, problem=""
@@ -418,7 +475,7 @@ def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
     if job.state is not State.PAUSING or event.request != job.request:
         return job, ()
     reached = {"depth": event.depth, "held_depth": None, "bytes_freed": event.bytes_freed}
-    return _move(job, Kind.YIELDED, now, **reached, deadline_at=None, late=False), ()
+    return _move(job, Kind.YIELDED, now, **reached, **_REACHED), ()
 
 
 def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
@@ -430,8 +487,8 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         return job, ()
     if event.holding_depth is not None and accepts(job.state, Kind.STILL_HELD):
         problem = f"cannot pause at depth {job.depth}: {event.why}"
-        held = {"depth": event.holding_depth, "held_depth": None, "deadline_at": None, "late": False}
-        return _move(job, Kind.STILL_HELD, now, **held, problem=problem), ()
+        held = {"depth": event.holding_depth, "held_depth": None}
+        return _move(job, Kind.STILL_HELD, now, **held, **_REACHED, problem=problem), ()
     verb = "stop" if job.state is State.STOPPING else "pause"
     back = _move(
         job,
@@ -466,7 +523,7 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
         case "start-grace":
             return _without_shim(replace(job, start_grace_at=None), now)
         case "deadline":
-            return replace(job, late=True), ()
+            return _deadline(job, event, now)
         case "wake":
             return _wake(job, event, now)
         case "insist":
@@ -492,9 +549,36 @@ def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
     return _resume(job, f"{job.request}-wake", event.start_grace_s, now)
 
 
+def _deadline(job: Job, event: TimerFired, now: float) -> Outcome:
+    """The pause is late; do with it what was asked for."""
+    if event.is_saving and job.at_deadline != "wait":
+        # It is at its boundary: what it needs is time, and it gets as much again.
+        return replace(job, deadline_at=now + max(job.deadline_s, _SAVING_S)), ()
+    late = replace(job, late=True)
+    if not job.alive or job.state is not State.PAUSING:
+        return late, ()
+    if job.at_deadline == "terminate":
+        late = replace(late, insisted="TERM", insist_at=now + job.kill_grace_s)
+        return late, (() if job.yielded else (Signal(job.name, job.incarnation, "TERM"),))
+    if job.at_deadline == "freeze" and not job.yielded:
+        late = replace(late, frozen_at=now, was_frozen=True, start_grace_at=None)
+        return late, (Signal(job.name, job.incarnation, "STOP"),)
+    return late, ()
+
+
+def _thaw(job: Job, now: float) -> Outcome:
+    """Let a frozen job go; a shim that had not connected yet gets its time to do so."""
+    if job.frozen_at is None:
+        return job, ()
+    grace_at = job.start_grace_at if job.depths or not job.alive else now + job.start_grace_s
+    thawed = replace(job, frozen_at=None, start_grace_at=grace_at)
+    return thawed, ((Signal(job.name, job.incarnation, "CONT"),) if job.alive else ())
+
+
 def _insist(job: Job, now: float) -> Outcome:
     """First ask (done), then SIGTERM, then SIGKILL until it is gone."""
-    if job.state is not State.STOPPING:
+    is_ending = job.state is State.STOPPING or (job.state is State.PAUSING and job.insisted)
+    if not is_ending:
         return replace(job, insist_at=None), ()
     # `yielded`: it hangs on its way out, where SIGTERM asks for nothing that is not under way.
     signal: Literal["TERM", "KILL"] = "KILL" if job.insisted or job.yielded else "TERM"

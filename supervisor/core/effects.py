@@ -59,7 +59,7 @@ class Signal(msgspec.Struct, frozen=True):
 
     name: str
     incarnation: int
-    signal: Literal["TERM", "KILL"]
+    signal: Literal["TERM", "KILL", "STOP", "CONT"]
 
 
 Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal

@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.core.job import Asker, Exit, JobSpec, Pid
 from supervisor.core.states import Depth
+from supervisor.core.verdict import Verdict
 
 __all__ = [
     "AbleTo",
@@ -54,6 +55,10 @@ class Admitted(Event, tag="admitted", frozen=True, kw_only=True):
     """A queued job may start now."""
 
     start_grace_s: float
+    #: What it was given, by UUID.
+    gpus: tuple[str, ...] = ()
+    #: Where the queue or a rule decided it.
+    verdict: Verdict | None = None
 
 
 class ProcessStarted(Event, tag="process-started", frozen=True, kw_only=True):
@@ -99,6 +104,11 @@ class PauseAsked(Event, tag="pause-asked", frozen=True, kw_only=True):
     reason: str = ""
     #: Resume by itself after that long.
     for_s: float | None = None
+    #: What is done with a pause that is late: nothing, stop all processes where they are, or end them.
+    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    #: Between SIGTERM and SIGKILL, should it come to that.
+    kill_grace_s: float = 15.0
+    verdict: Verdict | None = None
 
 
 class ResumeAsked(Event, tag="resume-asked", frozen=True, kw_only=True):
@@ -108,6 +118,8 @@ class ResumeAsked(Event, tag="resume-asked", frozen=True, kw_only=True):
     by: Asker
     #: For a job that has to be launched again.
     start_grace_s: float
+    gpus: tuple[str, ...] = ()
+    verdict: Verdict | None = None
 
 
 class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
@@ -193,6 +205,8 @@ class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):
     timer: Literal["start-grace", "deadline", "wake", "insist", "restart"]
     #: For timers that launch a command.
     start_grace_s: float = 0.0
+    #: Its shim is at a boundary and writes a checkpoint.
+    is_saving: bool = False
 
 
 JobEvent = (

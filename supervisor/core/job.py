@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from supervisor.core.states import FINAL, Depth, State
+from supervisor.core.verdict import Verdict
 
 __all__ = ["Asker", "CheckpointRef", "Exit", "Job", "JobSpec", "Pid"]
 
@@ -124,11 +125,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request: str = ""
     #: The shim said that its checkpoint is durable and its process is about to end.
     yielded: bool = False
+    #: What a rule saw that asked for this pause.
+    verdict: Verdict | None = None
     #: A pause not reached by then is late.
     deadline_at: float | None = None
     #: What was asked for, should the pause have to be asked again.
     deadline_s: float = 0.0
     late: bool = False
+    #: What is done when it is late.
+    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    #: Since when all its processes stand still, because the pause was late.
+    frozen_at: float | None = None
+    #: The present start was frozen at some time: after a crash it may have to be thawed again.
+    was_frozen: bool = False
     #: A pause that ends by itself ends then.
     wake_at: float | None = None
 
@@ -139,7 +148,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: A stop that has not worked by then becomes more forceful.
     insist_at: float | None = None
     kill_grace_s: float = 10.0
-    #: The most forceful signal that the present stop decided on.
+    #: The most forceful signal that the present stop, or a late pause, decided on.
     insisted: Literal["", "TERM", "KILL"] = ""
     restart_after_stop: bool = False
     restart_at: float | None = None

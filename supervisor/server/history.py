@@ -33,16 +33,22 @@ def _detail(event: JobEvent) -> str:
     match event:
         case events.Submitted(spec=spec):
             return " ".join(spec.argv)[:200]
-        case events.PauseAsked(by=by, depth=depth, reason=reason, for_s=for_s):
+        case events.PauseAsked(by=by, depth=depth, reason=reason, for_s=for_s, at_deadline=late):
             timed = f" for {for_s:g} s" if for_s is not None else ""
-            return f"{depth} by {by}{timed}" + (f": {reason}" if reason else "")
+            then = f", {late} if late" if late != "wait" else ""
+            return f"{depth} by {by}{timed}{then}" + (f": {reason}" if reason else "")
         case events.SpecChanged(spec=spec, by=by):
             protected = ", protected" if spec.protected else ""
             return f"by {by}: priority {spec.priority}{protected}" if by else "its file changed"
         case events.StopAsked(by=by, how=how):
             return f"by {by}" + (" at once" if how == "kill" else "")
-        case events.ResumeAsked(by=by) | events.RestartAsked(by=by) | events.Removed(by=by):
+        case events.ResumeAsked(by=by, verdict=verdict):
+            return f"by {by}" + (f": {verdict.reason}" if verdict else "")
+        case events.RestartAsked(by=by) | events.Removed(by=by):
             return f"by {by}"
+        case events.Admitted(verdict=verdict, gpus=gpus):
+            held = f"GPUs {', '.join(gpus)}" if gpus else ""
+            return ": ".join(word for word in (verdict.reason if verdict else "", held) if word)
         case _:
             return _detail_of_fact(event)
 

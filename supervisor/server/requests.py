@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from msgspec.structs import replace
@@ -30,6 +30,12 @@ from supervisor.server.router import Delivery
 from trainer_shim import protocol
 
 __all__ = ["take"]
+
+_AT_DEADLINE: dict[str, Literal["wait", "freeze", "terminate"]] = {
+    "wait": "wait",
+    "freeze": "freeze",
+    "terminate": "terminate",
+}
 
 _log = structlog.get_logger("requests")
 
@@ -196,14 +202,18 @@ def _set(desk: Desk, delivery: Delivery, request: protocol.SetRequest) -> None:
 
 
 def _pause(desk: Desk, delivery: Delivery, request: protocol.PauseRequest) -> None:
+    jobs = desk.engine.config.jobs
+
     def event(by: Asker) -> JobEvent:
         return events.PauseAsked(
             request=_new_request(),
             by=by,
             depth=Depth(request.depth),
-            deadline_s=desk.engine.config.jobs.pause_deadline_s,
+            deadline_s=jobs.pause_deadline_s if request.deadline_s is None else request.deadline_s,
             reason=request.reason,
             for_s=request.for_s,
+            at_deadline=_AT_DEADLINE[request.at_deadline],
+            kill_grace_s=jobs.kill_grace_s,
         )
 
     _ask_each(

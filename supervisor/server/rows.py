@@ -52,6 +52,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         wake_in_s=None if job.wake_at is None else max(0.0, job.wake_at - now),
         restart_in_s=None if job.restart_at is None else max(0.0, job.restart_at - now),
         late=job.late,
+        frozen_s=None if job.frozen_at is None else _age(job.frozen_at, now),
         problem=job.problem,
         pid=job.process.pid if job.process else None,
         incarnation=job.incarnation,
@@ -102,6 +103,10 @@ def _pausable(job: Job) -> bool | None:
 
 def _stage(job: Job, peer: ShimPeer | None) -> str:
     match job.state:
+        case State.PAUSING if job.frozen_at is not None:
+            return "frozen"
+        case State.PAUSING if job.insisted:
+            return "waiting for the process to end"
         case State.PAUSING | State.STOPPING if job.yielded:
             return "checkpoint is durable, waiting for the process to end"
         case State.PAUSING | State.STOPPING if peer is not None and peer.saving:

@@ -88,6 +88,11 @@ class ShimTable:
         peer = self._by_job.get(effect.name)
         return peer is not None and self._send(peer.identity, _message(effect))
 
+    def is_saving(self, job: str) -> bool:
+        """Say whether the job's shim is at a boundary and writes a checkpoint."""
+        peer = self._by_job.get(job)
+        return peer is not None and bool(peer.saving)
+
     def take(self, delivery: Delivery, jobs: _Jobs) -> None:
         """Handle a message of a shim."""
         message = delivery.message

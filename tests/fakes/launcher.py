@@ -54,6 +54,8 @@ class FakeMachine:
         self.keepers_are_slow = False
         #: Jobs whose command ignores every signal that can be ignored.
         self.deaf: set[str] = set()
+        #: Commands that stand still: SIGSTOP came, and no SIGCONT since.
+        self.frozen: set[tuple[str, int]] = set()
         self._commands: dict[tuple[str, int], _Command] = {}
         self._slow: list[tuple[str, int]] = []
         self._refusals: dict[str, str] = {}
@@ -92,6 +94,7 @@ class FakeMachine:
 
     def _end(self, key: tuple[str, int], end: Exit) -> None:
         self._commands[key].exit = end
+        self.frozen.discard(key)
         self._tell(key)
 
     def _run(self, key: tuple[str, int]) -> None:
@@ -169,6 +172,10 @@ class FakeLauncher:
         if command.exit is not None or key not in self._tracked:
             return
         self.machine.signals.append((job, incarnation, number, whole_tree))
+        if number == signal.SIGSTOP:
+            self.machine.frozen.add(key)
+        elif number == signal.SIGCONT:
+            self.machine.frozen.discard(key)
         is_ignored = job in self.machine.deaf and number not in _NEVER_IGNORED
         if number not in _HARMLESS and not is_ignored:
             self.machine._end(key, Exit(signal=number))

@@ -158,6 +158,7 @@ class FakeShims:
 
     def __init__(self) -> None:
         self.trainers: dict[str, FakeTrainer] = {}
+        self.saving: set[str] = set()
 
     def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
         trainer = self.trainers.get(effect.name)
@@ -165,6 +166,10 @@ class FakeShims:
             return False
         trainer.inbox.append(_message(effect))
         return True
+
+    def is_saving(self, job: str) -> bool:
+        """A save takes no time here, unless the test says that it is under way."""
+        return job in self.saving
 
     def connected(self) -> Iterator[FakeTrainer]:
         return (trainer for trainer in self.trainers.values() if trainer.is_connected)

@@ -7,6 +7,7 @@ Does not cover: sockets, real processes.
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Callable
 
@@ -125,7 +126,7 @@ class SupervisedMachine:
     def hello(self, name: str) -> None:
         """Let the shim connect, where the daemon knows its process by now."""
         trainer, job = self.trainer(name), self.engine.find(name)
-        if trainer is None or job is None or not job.alive or job.process is None:
+        if trainer is None or self.is_frozen(name) or job is None or not job.alive or job.process is None:
             return
         if job.incarnation == trainer.incarnation:
             self.engine.observe(name, trainer.hello())
@@ -140,9 +141,12 @@ class SupervisedMachine:
             if job is not None and job.incarnation == trainer.incarnation:
                 self.engine.observe(name, event)
 
+    def is_frozen(self, name: str) -> bool:
+        return any(key[0] == name for key in self.machine.frozen)
+
     def boundary(self, name: str, *, can_save: bool) -> None:
         trainer = self.trainer(name)
-        if trainer is not None:
+        if trainer is not None and not self.is_frozen(name):
             trainer.boundary(can_save=can_save)
             self._keep_receipt(trainer)
 
@@ -190,6 +194,10 @@ class SupervisedMachine:
 
     def _is_at_rest(self, job: Job) -> bool:
         trainer = self.trainer(job.name)
+        if self.is_frozen(job.name) != (job.frozen_at is not None):
+            return False
+        if job.frozen_at is not None:
+            return True
         if trainer is not None and (not trainer.is_connected or trainer.inbox or trainer.outbox):
             return False
         runs = self.running(job.name)
@@ -260,7 +268,10 @@ class _Launcher:
         self._inner.launch(spec)
 
     def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
-        self._world.effect(job, [f"{incarnation} stopping"])
+        states = ("stopping", "pausing")
+        if number == signal.SIGCONT:
+            states = (*states, "paused", "resuming", "running")
+        self._world.effect(job, [f"{incarnation} {state}" for state in states])
         self._inner.signal(job, incarnation, number, whole_tree=whole_tree)
 
 
@@ -269,6 +280,9 @@ class _Shims:
 
     def __init__(self, world: SupervisedMachine) -> None:
         self._world = world
+
+    def is_saving(self, job: str) -> bool:
+        return self._world.shims.is_saving(job)
 
     def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
         self._world.effect(effect.name, [] if isinstance(effect, AskCheckpoint) else [effect.request])

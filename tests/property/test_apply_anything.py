@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisor.core import apply as core
-from supervisor.core.effects import Effect, Launch
+from supervisor.core.effects import Effect, Launch, Signal
 from supervisor.core.events import (
     AbleTo,
     Admitted,
@@ -33,7 +33,9 @@ from supervisor.core.events import (
     Yielded,
 )
 from supervisor.core.job import Asker, Exit, Job, JobSpec, Pid
+from supervisor.core.sample import Missing
 from supervisor.core.states import FINAL, TRANSITIONS, Depth, State
+from supervisor.core.verdict import Candidate, Evidence, Verdict
 from supervisor.errors import Refused
 
 REQUESTS = st.sampled_from(["", "r1", "r2", "r3"])
@@ -65,8 +67,20 @@ DEPTHS = st.sampled_from(Depth)
 PLACES = st.sampled_from([Depth.HOLD, Depth.OFFLOAD])
 TIMERS = st.sampled_from(["start-grace", "deadline", "wake", "insist", "restart"])
 
+GPUS = st.sampled_from([(), ("GPU-a",), ("GPU-a", "GPU-b")])
+VERDICTS = st.none() | st.just(
+    Verdict(
+        kind="pause",
+        job="job-1",
+        rule="busy",
+        reason="cpu 80 %",
+        evidence=(Evidence(what="cpu_foreign_pct", reading=80.0), Evidence(what="x", reading=Missing("no"))),
+        candidates=(Candidate(job="job-1", why="priority 0", is_chosen=True),),
+    )
+)
+
 FACTS = st.one_of(
-    st.builds(Admitted, start_grace_s=GRACE_S),
+    st.builds(Admitted, start_grace_s=GRACE_S, gpus=GPUS, verdict=VERDICTS),
     st.builds(ProcessStarted, incarnation=INCARNATIONS, process=st.just(Pid(1, 2, "boot"))),
     st.builds(ProcessEnded, incarnation=INCARNATIONS, exit=EXITS, yielded=st.booleans()),
     st.builds(
@@ -84,7 +98,7 @@ FACTS = st.one_of(
     st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full"), holding_depth=st.none() | DEPTHS),
     st.builds(Resumed, request=REQUESTS),
     st.builds(SpecChanged, spec=SPECS),
-    st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S),
+    st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S, is_saving=st.booleans()),
 )
 REQUESTED = st.one_of(
     st.builds(
@@ -94,8 +108,11 @@ REQUESTED = st.one_of(
         deadline_s=GRACE_S,
         reason=st.just("cpu 80 %"),
         for_s=st.none() | st.sampled_from([1.0, 100.0]),
+        at_deadline=st.sampled_from(["wait", "freeze", "terminate"]),
+        kill_grace_s=KILL_GRACE_S,
+        verdict=VERDICTS,
     ),
-    st.builds(ResumeAsked, **ASKED, start_grace_s=GRACE_S),
+    st.builds(ResumeAsked, **ASKED, start_grace_s=GRACE_S, gpus=GPUS, verdict=VERDICTS),
     st.builds(StopAsked, **ASKED, how=st.sampled_from(["checkpoint", "kill"]), **GRACES),
     st.builds(RestartAsked, **ASKED, **GRACES),
     st.builds(CheckpointAsked, **ASKED),
@@ -200,7 +217,7 @@ def test_a_job_that_holds_does_not_train_because_it_cannot_go_deeper(life, depth
     is_asked = job.state is State.PAUSING
 
     assert (State.PAUSED if is_asked else job.state) == after.state or job.state is State.STOPPING
-    assert () == effects
+    assert all(effect == Signal(job.name, job.incarnation, "CONT") for effect in effects)
     if is_asked:
         assert (depth, None, None) == (after.depth, after.held_depth, after.deadline_at)
         assert (job.asked_by, job.wake_at, job.request) == (after.asked_by, after.wake_at, after.request)
@@ -216,6 +233,34 @@ def test_only_a_pausing_job_remembers_how_deep_it_holds_already(life):
 
     assert job.held_depth is None or (job.state is State.PAUSING and job.alive)
     assert 0 == job.bytes_freed or job.state in (State.PAUSING, State.PAUSED)
+
+
+@given(lives(), FACTS | REQUESTED)
+def test_only_a_pausing_job_stands_still(life, event):
+    """
+    Whatever ends the pause lets its processes go; nothing else stops or lets go of them.
+    """
+    job, now = life
+    after, effects = step(job, event, now)
+    words = [effect.signal for effect in effects if isinstance(effect, Signal)]
+
+    assert after.frozen_at is None or (after.state is State.PAUSING and after.alive and after.was_frozen)
+    assert ("STOP" in words) == (job.frozen_at is None and after.frozen_at is not None)
+    let_go = job.frozen_at is not None and after.frozen_at is None and after.alive
+    assert ("CONT" in words) == (let_go and after.incarnation == job.incarnation)
+    assert "CONT" not in words or "CONT" == words[0]
+
+
+@given(lives(), st.booleans())
+def test_a_pause_outlives_a_crash_after_which_the_job_would_be_started_again(life, is_killed):
+    """
+    Whoever asked for it: a restart would take back at once what was to be given.
+    """
+    job, now = life
+    end = Exit(signal=9) if is_killed else Exit(code=1)
+    after = step(job, ProcessEnded(incarnation=job.incarnation, exit=end), now)[0]
+    if job.state is State.PAUSING and job.alive:
+        assert (after.state is State.PAUSED and after.asked_by == job.asked_by) or after.restart_at is None
 
 
 @given(lives(), st.sampled_from([0.0, 1.0, 60.0, 1e6]))

@@ -101,11 +101,16 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
         except Refused:
             assert job in self.world.engine.jobs
 
-    @rule(job=JOBS, by=ASKERS, depth=DEPTHS, for_s=st.none() | st.sampled_from([5.0, 50.0]))
-    def pause(self, job, by, depth, for_s):
-        request = self.request()
-        event = PauseAsked(request=request, by=by, depth=depth, deadline_s=30.0, for_s=for_s)
-        self.ask(job, event)
+    @rule(
+        job=JOBS,
+        by=ASKERS,
+        depth=DEPTHS,
+        for_s=st.none() | st.sampled_from([5.0, 50.0]),
+        late=st.sampled_from(["wait", "freeze", "terminate"]),
+    )
+    def pause(self, job, by, depth, for_s, late):
+        asked = {"request": self.request(), "by": by, "depth": depth, "deadline_s": 30.0, "for_s": for_s}
+        self.ask(job, PauseAsked(**asked, at_deadline=late, kill_grace_s=10.0))
 
     @rule(job=JOBS, by=ASKERS)
     def resume(self, job, by):

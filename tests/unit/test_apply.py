@@ -65,8 +65,17 @@ class Life:
     def hello(self, holding="", depths=(HOLD, EXIT)):
         return self(Attached(incarnation=self.job.incarnation, depths=depths, holding=holding))
 
-    def pause(self, request="p", by=ADA, depth=HOLD, for_s=None):
-        return self(PauseAsked(request=request, by=by, depth=depth, deadline_s=30.0, for_s=for_s))
+    def pause(self, request="p", by=ADA, depth=HOLD, for_s=None, late="wait"):
+        asked = PauseAsked(
+            request=request, by=by, depth=depth, deadline_s=30.0, for_s=for_s, at_deadline=late,
+            kill_grace_s=5.0,
+        )  # fmt: skip
+        return self(asked)
+
+    def late(self, *, is_saving=False):
+        """The deadline of the pause is over."""
+        self.now += 30
+        return self(TimerFired(timer="deadline", is_saving=is_saving))
 
     def resume(self, request="r", by=ADA):
         return self(ResumeAsked(request=request, by=by, start_grace_s=60.0))
@@ -912,3 +921,175 @@ def test_timers_fire_in_the_order_of_their_moments():
 
     assert "wake" == core.due(life.job, life.now, start_grace_s=1.0).timer
     assert "deadline" == core.due(Life().running().pause().job, life.now, start_grace_s=1.0).timer
+
+
+# --- a pause that reaches no boundary in time ---------------------------------------------------
+
+
+def signals(life):
+    return [effect.signal for effect in life.effects if isinstance(effect, Signal)]
+
+
+def test_a_late_pause_that_may_freeze_stops_every_process_where_it_is():
+    """
+    The job goes on pausing, and says since when it stands still.
+    """
+    life = Life().running().pause(late="freeze").late()
+
+    assert (State.PAUSING, True, life.now) == (life.state, life.job.late, life.job.frozen_at)
+    assert ["STOP"] == signals(life)
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        (lambda life: life.resume(), [Signal("job-1", 1, "CONT"), AskResume("job-1", "r")]),
+        (lambda life: life.stop(), [Signal("job-1", 1, "CONT"), AskStop("job-1", "s")]),
+        (lambda life: life.stop("kill"), [Signal("job-1", 1, "CONT"), Signal("job-1", 1, "KILL")]),
+        (lambda life: life.yields(), [Signal("job-1", 1, "CONT")]),
+    ],
+    ids=["resume", "stop", "kill", "boundary"],
+)
+def test_whatever_ends_the_pause_of_a_frozen_job_lets_it_go_first(ask, expected):
+    """
+    A process that stands still hears nothing. A boundary that was passed just before is one too.
+    """
+    life = ask(Life().running().pause(late="freeze").late())
+
+    assert expected == list(life.effects)
+    assert life.job.frozen_at is None
+
+
+def test_a_frozen_job_is_paused_deeper_only_when_it_runs():
+    """
+    The same pause again changes who asked; a deeper one lets it go, asks anew and has a new deadline.
+    """
+    life = Life().running().pause(by=RULE, late="freeze").late()
+    life.pause(request="mine")
+
+    assert (ADA, "p", ()) == (life.job.asked_by, life.job.request, life.effects)
+    assert life.job.frozen_at is not None
+
+    life.pause(request="deep", depth=EXIT)
+
+    assert ["CONT"] == signals(life)
+    assert (None, False, "deep") == (life.job.frozen_at, life.job.late, life.job.request)
+
+
+def test_a_job_frozen_before_its_shim_connected_gets_time_for_that_when_it_goes_on():
+    """
+    Standing still it could not connect; nobody concludes that there is no shim.
+    """
+    life = Life().admitted().pause(late="freeze").late()
+
+    assert core.next_due(life.job) is None
+
+    life.after(1000).resume()
+
+    assert life.now + 60.0 == life.job.start_grace_at
+
+
+def test_a_late_pause_that_may_terminate_asks_once_and_then_insists():
+    """
+    SIGTERM, the grace time, SIGKILL; then the job is paused, not failed: it goes on from its checkpoint.
+    """
+    life = Life().running()(Checkpointed(**PLACE)).pause(late="terminate").late()
+
+    assert ["TERM"] == signals(life)
+    assert life.now + 5.0 == core.next_due(life.job)
+
+    life.after(5)
+
+    assert ["KILL"] == signals(life)
+
+    life.ends(killed_by=9)
+
+    assert (State.PAUSED, EXIT, ADA, "") == (life.state, life.job.depth, life.job.asked_by, life.job.insisted)
+    assert (
+        "ended (killed by signal 9); resume starts it again from its checkpoint at step 7" in life.job.problem
+    )
+
+
+def test_a_resume_that_overtakes_a_termination_starts_the_command_again():
+    """
+    The signal is on its way already; its end is our doing, not a failure.
+    """
+    life = Life().running().pause(late="terminate").late().resume()
+
+    assert core.next_due(life.job) is None
+
+    life.ends(killed_by=15)
+
+    assert (State.RESUMING, 2) == (life.state, life.job.incarnation)
+
+
+@pytest.mark.parametrize("late", ["freeze", "terminate"])
+def test_a_save_that_is_under_way_at_the_deadline_gets_as_much_time_again(late):
+    """
+    Freezing or ending it would lose the very checkpoint that the pause waits for.
+    """
+    life = Life().running().pause(late=late).late(is_saving=True)
+
+    assert ([], False, life.now + 30.0) == (signals(life), life.job.late, core.next_due(life.job))
+
+
+def test_a_late_pause_whose_checkpoint_is_durable_is_not_frozen():
+    """
+    Its process is on its way out; one that hangs there may be ended.
+    """
+    life = Life().running().pause(depth=EXIT, late="freeze").yields(depth=EXIT).late()
+
+    assert ([], True, None) == (signals(life), life.job.late, life.job.frozen_at)
+
+    life = Life().running().pause(depth=EXIT, late="terminate").yields(depth=EXIT).late()
+
+    assert ([], life.now + 5.0) == (signals(life), life.job.insist_at)
+
+
+# --- a pause and a crash --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", [ADA, RULE], ids=str)
+def test_a_job_that_crashes_while_it_is_to_pause_comes_up_paused(by):
+    """
+    Where it would be started again: the pause stands, and the failure counts.
+    """
+    life = Life(restart="on-failure").running().pause(by=by).ends(1)
+
+    assert (State.PAUSED, EXIT, by, 1) == (
+        life.state,
+        life.job.depth,
+        life.job.asked_by,
+        life.job.num_failures,
+    )
+    assert life.job.problem.startswith("it failed while it was to pause (exit code 1); resume starts")
+    assert core.next_due(life.job) is None
+
+
+def test_a_job_that_crashes_while_it_is_to_pause_fails_where_nothing_would_start_it_again():
+    """
+    A crash is a crash; a pause is no restart policy.
+    """
+    assert State.FAILED is Life().running().pause().ends(1).state
+    assert State.FAILED is Life(restart="on-failure", max_restarts=0).running().pause().ends(1).state
+
+
+# --- GPUs -----------------------------------------------------------------------------------------
+
+
+def test_a_job_keeps_the_gpus_it_was_given_until_it_gets_others():
+    """
+    A start that nobody planned anew uses the same ones.
+    """
+    life = Life()(Admitted(start_grace_s=60.0, gpus=("GPU-a",)))
+
+    assert ("GPU-a",) == life.effects[0].job.gpus
+
+    life.hello().pause(depth=EXIT).yields(depth=EXIT).ends(75).resume()
+
+    assert ("GPU-a",) == life.effects[0].job.gpus
+
+    life.hello().pause(depth=EXIT).yields(depth=EXIT).ends(75)
+    life(ResumeAsked(request="r", by=ADA, start_grace_s=60.0, gpus=("GPU-b",)))
+
+    assert ("GPU-b",) == life.effects[0].job.gpus
