@@ -1,7 +1,8 @@
 """TOML to frozen structs: every default, unit and bound of the daemon's settings.
 
-Covers: reading, checking, and printing the settings with their documentation.
-Does not cover: job files (jobfile.py), when a file is read again (watch.py).
+Covers: reading, checking, the rules in force, and what a file may say of them.
+Does not cover: printing them (config_text.py), job files (jobfile.py), when a file
+is read again (watch.py).
 
 Units are in the names. An unknown key is an error that names the nearest known
 one: a typo must never leave a default silently in force.
@@ -11,16 +12,21 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
+from supervisor.core.default_rules import DEFAULT_RULES
+from supervisor.core.rule_check import RuleError, check_rules
+from supervisor.core.rules import PolicyConfig, QueueConfig, Rule, Settings
 from supervisor.errors import ConfigError
 
-__all__ = ["Config", "DaemonConfig", "JobsConfig", "ShimConfig", "annotated_toml", "load", "read_toml"]
+__all__ = ["Config", "DaemonConfig", "JobsConfig", "ShimConfig", "load", "read_toml"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=365 * 86400)]
 
@@ -95,14 +101,60 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     daemon: DaemonConfig = DaemonConfig()
     jobs: JobsConfig = JobsConfig()
     shim: ShimConfig = ShimConfig()
+    policy: PolicyConfig = PolicyConfig()
+    queue: QueueConfig = QueueConfig()
+    #: Those in force, the defaults among them.
+    rules: tuple[Rule, ...] = DEFAULT_RULES
+
+    @property
+    def settings(self) -> Settings:
+        """What the policy is told."""
+        return Settings(policy=self.policy, queue=self.queue, rules=self.rules)
 
 
 def load(path: Path) -> Config:
     """Return the settings of a file, or the defaults when there is none; raises ConfigError."""
-    return read_toml(path, Config)[0] if path.exists() else Config()
+    if not path.exists():
+        return Config()
+    config, _ = read_toml(path, Config, prepare=_with_default_rules)
+    try:
+        check_rules(config.rules)
+    except RuleError as error:
+        raise ConfigError(f"cannot use `{path}`: {error}", hint=error.hint) from error
+    return config
 
 
-def read_toml(path: Path, kind: type[T], *, hint: str = _HINT) -> tuple[T, str]:
+def _with_default_rules(data: dict[str, Any]) -> dict[str, Any]:
+    """Put the file's rules among the default ones: in the place of one of the same name, else behind them.
+
+    One without `when` changes only what it says of the default; one with it is a whole new rule.
+    """
+    rules, policy = data.get("rules", []), data.get("policy", {})
+    are_rules = isinstance(rules, list) and all(isinstance(rule, dict) for rule in rules)
+    if not are_rules or not isinstance(policy, dict):
+        # What is wrong with it is said when it is converted.
+        return data
+    defaults: dict[str, dict[str, Any]] = {}
+    if policy.get("default_rules", True) is True:
+        defaults = {rule.name: msgspec.to_builtins(rule) for rule in DEFAULT_RULES}
+    said: dict[str, dict[str, Any]] = {}
+    added: list[dict[str, Any]] = []
+    for rule in rules:
+        name = rule.get("name")
+        if name in defaults and name not in said:
+            said[name] = rule if "when" in rule else defaults[name] | rule
+        else:
+            added.append(rule)
+    return data | {"rules": [*(said.get(name, rule) for name, rule in defaults.items()), *added]}
+
+
+def read_toml(
+    path: Path,
+    kind: type[T],
+    *,
+    hint: str = _HINT,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: data,
+) -> tuple[T, str]:
     """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
     try:
         raw = path.read_bytes()
@@ -117,11 +169,12 @@ def read_toml(path: Path, kind: type[T], *, hint: str = _HINT) -> tuple[T, str]:
             hint="correct the file; it is read again when it changes",
         ) from error
     _refuse_unknown(path, data, kind, "")
+    data = prepare(data)
     try:
         return msgspec.convert(data, kind, strict=True), hashlib.sha256(raw).hexdigest()
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$")
-        key = where.rstrip("`").lstrip(".")
+        key = _named(where.rstrip("`").lstrip("."), data)
         what = f"{key}: {reason}" if key else reason.replace("Object missing required field", "missing key")
         raise ConfigError(f"cannot use `{path}`: {what}", hint=hint) from error
 
@@ -134,30 +187,23 @@ def _refuse_unknown(path: Path, data: dict[str, Any], kind: Any, prefix: str) ->
             hint = f"did you mean `{prefix}{nearest[0]}`?" if nearest else f"known here: {', '.join(fields)}"
             raise ConfigError(f"cannot use `{path}`: unknown key `{prefix}{key}`", hint=hint)
         section = fields[key]
-        if isinstance(value, dict) and isinstance(section, type) and issubclass(section, msgspec.Struct):
+        of = next(iter(get_args(section)), None)
+        if isinstance(value, list) and _is_struct(of):
+            for number, one in enumerate(value, 1):
+                if isinstance(one, dict):
+                    _refuse_unknown(path, one, of, f"{prefix}{key}[{one.get('name', number)}].")
+        elif isinstance(value, dict) and _is_struct(section):
             _refuse_unknown(path, value, section, f"{prefix}{key}.")
 
 
-def annotated_toml() -> str:
-    """Return the default settings as TOML, each with its documentation; what --print-config prints."""
-    lines = ["# Settings of training-supervisord, with their defaults.", ""]
-    for section in msgspec.structs.fields(Config):
-        kind: Any = section.type
-        lines += [f"# {(kind.__doc__ or '').strip()}", f"[{section.name}]"]
-        hints = get_type_hints(kind, include_extras=True)
-        for field in msgspec.structs.fields(kind):
-            lines += [f"# {_describe(hints[field.name])}", f"{field.name} = {_toml(field.default)}"]
-        lines.append("")
-    return "\n".join(lines)
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def _describe(hint: Any) -> str:
-    metas = [arg for arg in get_args(hint)[1:] if isinstance(arg, Meta)]
-    text = next((meta.description for meta in metas if meta.description), "")
-    low = next((meta.ge for meta in metas if meta.ge is not None), None)
-    high = next((meta.le for meta in metas if meta.le is not None), None)
-    return f"{text} From {low:g} to {high:g}." if low is not None and high is not None else text
-
-
-def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else f"{value}"
+def _named(where: str, data: dict[str, Any]) -> str:
+    """Name a rule that msgspec only counts: `rules[3].depth` becomes `rules[gpu-hot].depth`."""
+    match = re.match(r"rules\[(\d+)\]", where)
+    if match is None:
+        return where
+    name = data["rules"][int(match[1])].get("name", int(match[1]) + 1)
+    return f"rules[{name}]{where[match.end() :]}"

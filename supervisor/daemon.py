@@ -26,7 +26,8 @@ import zmq
 
 from supervisor import __version__
 from supervisor.clock import SteadyClock
-from supervisor.config import Config, annotated_toml
+from supervisor.config import Config
+from supervisor.config_text import annotated_toml
 from supervisor.core.events import Yielded
 from supervisor.core.job import Pid
 from supervisor.engine import Engine, World

@@ -3,8 +3,9 @@
 Covers: the shape of the `[policy]` and `[queue]` settings and the rules, with
 units and bounds. Does not cover: reading them (config.py), applying them (policy.py).
 
-A rule is short when all its conditions are; it is over when all its conditions
-are clear; in between nothing changes.
+A rule is short when all its conditions are; it is over when all its levels are
+clear, or one of its circumstances (clock, program, battery) is over; in between
+nothing changes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-__all__ = ["Condition", "PolicyConfig", "QueueConfig", "Rule", "Selector"]
+__all__ = ["Condition", "PolicyConfig", "QueueConfig", "Rule", "Selector", "Settings"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=30 * 86400)]
 _RuleName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
@@ -70,7 +71,12 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When jobs yield by themselves and come back."""
 
-    enabled: Annotated[bool, Meta(description="Whether rules may pause and resume jobs.")] = True
+    enabled: Annotated[
+        bool, Meta(description="Whether rules are in force; without them paused jobs come back.")
+    ] = True
+    default_rules: Annotated[
+        bool, Meta(description="Whether the rules below hold where no rule of the same name replaces them.")
+    ] = True
     settle_s: Annotated[
         float, Meta(ge=0, le=3600, description="Time after every verdict in which no other is made. Seconds.")
     ] = 15.0
@@ -112,8 +118,20 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     max_running: Annotated[int, Meta(ge=0, le=10000, description="Jobs that run at once; 0: no limit.")] = 0
     ageing_s: Annotated[
         float,
-        Meta(ge=0, le=30 * 86400, description="Waiting that long counts as one point of priority; 0: never."),
+        Meta(
+            ge=0,
+            le=30 * 86400,
+            description="So many seconds of waiting count as one point of priority; 0: none do.",
+        ),
     ] = 3600.0
     preempt: Annotated[
         bool, Meta(description="Whether a queued job may pause running ones of lower priority.")
     ] = False
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the policy is told: rules in the order of their importance."""
+
+    policy: PolicyConfig = PolicyConfig()
+    queue: QueueConfig = QueueConfig()
+    rules: tuple[Rule, ...] = ()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.config import Config, annotated_toml, load
+from supervisor.config import Config, load
+from supervisor.config_text import annotated_toml
+from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.errors import ConfigError
 
 
@@ -100,6 +102,7 @@ def test_the_printed_settings_are_the_defaults():
     data = tomllib.loads(text)
 
     assert set(Config.__struct_fields__) == set(data)
+    assert [rule.name for rule in DEFAULT_RULES] == [rule["name"] for rule in data.pop("rules")]
     for section, values in data.items():
         assert values == {
             name: getattr(getattr(Config(), section), name)
@@ -112,11 +115,20 @@ def test_every_setting_is_documented_with_unit_and_bounds():
     Above each line: what it is, in which unit, from what to what.
     """
     lines = annotated_toml().splitlines()
-    for above, line in itertools.pairwise(lines):
+    for above, line in itertools.pairwise(lines[: lines.index("[[rules]]")]):
         if " = " in line and not line.startswith("#"):
             assert above.startswith("# ")
-            assert line.startswith("log_level") or " to " in above
+            assert line.startswith("log_level") or line.endswith(("true", "false")) or " to " in above
             assert not line.split(" = ")[0].endswith("_s") or "econds" in above
+
+
+def test_the_example_read_back_is_the_defaults():
+    """
+    Also the rules, which it lists as they are: to start from the example changes nothing.
+    """
+    example = Path(__file__).parents[2] / "examples/supervisor.toml"
+
+    assert Config() == load(example)
 
 
 def test_the_example_is_what_the_daemon_prints():

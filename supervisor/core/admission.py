@@ -1,0 +1,103 @@
+"""Whose turn it is: queued jobs that want to start and paused ones that may come back, in one line.
+
+Covers: the order, who may pass whom, what each one waits for.
+Does not cover: whether a job fits (room.py), whether the rules let it (returning.py).
+
+The order is priority, with one point more for each `ageing_s` of waiting; among
+equals who was paused comes before who never ran, then who has waited longest.
+One that does not fit may be passed by others for `ageing_s`. After that what it
+lacks is kept for it, so a big job does not starve behind small ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from supervisor.core.job import Job
+from supervisor.core.returning import crossing, may_come_back, obstacle
+from supervisor.core.room import Fit, asked, fit, needs_of
+from supervisor.core.rulebook import place_kind
+from supervisor.core.scene import Scene
+from supervisor.core.states import State
+
+__all__ = ["Standing", "asks_for_nothing", "line"]
+
+_RUNS = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.RESUMING, State.STOPPING})
+
+
+class Standing(NamedTuple):
+    """One job in the line."""
+
+    job: Job
+    waited_s: float
+    #: What it waits for; "": it may go on now, with these GPUs.
+    why_not: str
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def may_go(self) -> bool:
+        """Say whether nothing stands in its way."""
+        return not self.why_not
+
+
+def asks_for_nothing(job: Job) -> bool:
+    """Say whether a queued job named no needs: there is nothing to wait for."""
+    spec = job.spec
+    return not (spec.num_gpus or spec.memory_bytes or spec.num_cpus or spec.gpu_memory_bytes)
+
+
+def line(scene: Scene) -> Iterator[Standing]:
+    """Yield every job that waits, who is first first."""
+    kept: frozenset[str] = frozenset()
+    num_running = sum(job.state in _RUNS for job in scene.jobs.values())
+    most = scene.settings.queue.max_running
+    for job in _in_order(scene):
+        waited_s = max(0.0, scene.now - job.since)
+        why_not = _held_by_rules(job, scene)
+        if not why_not and most and num_running >= most:
+            why_not = f"{num_running} jobs run, of {most} that may"
+        if why_not:
+            yield Standing(job, waited_s, why_not)
+            continue
+        answer = _fit(job, scene, kept, waited_s)
+        yield Standing(job, waited_s, answer.why_not, answer.gpus)
+        if answer.why_not and not answer.is_hopeless and waited_s >= scene.settings.queue.ageing_s:
+            kept |= answer.lacks
+
+
+def _fit(job: Job, scene: Scene, kept: frozenset[str], waited_s: float) -> Fit:
+    needs = needs_of(job, scene.known(job.name).footprint)
+    answer = fit(job, needs, scene)
+    if answer.why_not:
+        return answer
+    for what in sorted(asked(needs) & kept):
+        return Fit(f"{what} is kept for a job before it in the line", frozenset({what}))
+    ageing_s = scene.settings.queue.ageing_s
+    is_patient = not ageing_s or waited_s < ageing_s
+    too_close = crossing(job, scene) if is_patient else Fit()
+    return too_close if too_close.why_not else answer
+
+
+def _in_order(scene: Scene) -> list[Job]:
+    waiting = [job for job in scene.jobs.values() if job.state is State.QUEUED or may_come_back(job)]
+    ageing_s = scene.settings.queue.ageing_s
+
+    def rank(job: Job) -> tuple[float, bool, float, str]:
+        aged = max(0.0, scene.now - job.since) / ageing_s if ageing_s else 0.0
+        return -(job.spec.priority + aged), job.state is State.QUEUED, job.since, job.name
+
+    return sorted(waiting, key=rank)
+
+
+def _held_by_rules(job: Job, scene: Scene) -> str:
+    if job.state is not State.QUEUED:
+        return obstacle(job, scene)
+    if job.spec.protected:
+        return ""
+    for instance in scene.instances.values():
+        # GPUs are found for a job that asks for some, and one whose rule is on is not found.
+        is_found_later = place_kind(instance.rule) == "gpu" and job.spec.num_gpus
+        if instance.is_on and not is_found_later and scene.concerns(instance, job):
+            return f"rule {instance.rule.name} is on"
+    return ""

@@ -1,0 +1,104 @@
+"""Two thresholds, two holding times: when a shortage counts as one, and when it counts as over.
+
+Covers: the switch of one rule at one place, and whether a shortage eases by itself.
+Does not cover: what a reading means (conditions.py), what is done about it (policy.py).
+
+Holding times are summed from the gaps between readings, not taken from a first
+moment: so a reading that is missing stops the clock, and a daemon that was away
+for an hour has not watched a shortage for an hour.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
+
+__all__ = ["Side", "Trend", "Trigger"]
+
+#: A longer gap between two readings counts as this much: nobody saw what was in between.
+_LONGEST_GAP_S = 60.0
+
+#: A mean has to be that much lower before it counts as easing: noise is no trend.
+_EASING_SHARE = 0.98
+
+
+class Side(StrEnum):
+    """Where a reading lies: beyond the one threshold, beyond the other, in between, or nobody knows."""
+
+    SHORT = "short"
+    BETWEEN = "between"
+    CLEAR = "clear"
+    UNKNOWN = "unknown"
+
+
+class Trend(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Two exponential means of how short it is, over a short and a long time."""
+
+    short: float
+    long: float
+    at: float
+
+    def step(self, value: float, now: float, *, short_s: float, long_s: float) -> Trend:
+        """Weigh in one more reading; the longer the gap before it, the more it counts."""
+        gap_s = now - self.at
+        if gap_s <= 0:
+            return self
+        return Trend(_mean(self.short, value, gap_s, short_s), _mean(self.long, value, gap_s, long_s), now)
+
+    @property
+    def is_easing(self) -> bool:
+        """Say whether it has clearly become less of late."""
+        return self.short < self.long * _EASING_SHARE
+
+
+def _mean(mean: float, value: float, gap_s: float, over_s: float) -> float:
+    share = 1.0 if over_s <= 0 else 1.0 - math.exp(-gap_s / over_s)
+    return mean + share * (value - mean)
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """On when short for `rise_s`, off when clear for `fall_s`; otherwise it stays as it is."""
+
+    is_on: bool = False
+    #: When it last turned; None: never yet.
+    turned_at: float | None = None
+    #: The last side that was read.
+    side: Side = Side.UNKNOWN
+    #: How long the side that would turn it has lasted.
+    held_s: float = 0.0
+    #: When that was last added to; None: the clock stands.
+    held_at: float | None = None
+    #: Since when there is no reading.
+    missing_since: float | None = None
+
+    def step(self, side: Side, now: float, *, rise_s: float, fall_s: float) -> Trigger:
+        """Take in one reading; the same object is returned where nothing changes."""
+        if side is Side.UNKNOWN:
+            return self._without_reading(now)
+        if side is not (Side.CLEAR if self.is_on else Side.SHORT):
+            return self._at_rest(side)
+        held_s = self.held_s
+        if self.held_at is not None:
+            held_s += min(max(now - self.held_at, 0.0), _LONGEST_GAP_S)
+        if held_s < (fall_s if self.is_on else rise_s):
+            return replace(self, side=side, held_s=held_s, held_at=now, missing_since=None)
+        return Trigger(is_on=not self.is_on, turned_at=now, side=side)
+
+    def _at_rest(self, side: Side) -> Trigger:
+        is_same = side is self.side and self.missing_since is None and self.held_at is None
+        if is_same and not self.held_s:
+            return self
+        return replace(self, side=side, held_s=0.0, held_at=None, missing_since=None)
+
+    def _without_reading(self, now: float) -> Trigger:
+        """Nothing is known: the state stays, the clock stands."""
+        if self.missing_since is not None:
+            return self
+        return replace(self, held_at=None, missing_since=now)
+
+    def for_s(self, now: float) -> float:
+        """Return how long ago it last turned; 0 where it never did."""
+        return 0.0 if self.turned_at is None else max(0.0, now - self.turned_at)

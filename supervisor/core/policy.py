@@ -1,0 +1,188 @@
+"""Samples, jobs and memory to at most one verdict: who yields, who goes deeper, who comes back, who starts.
+
+Covers: the order in which these are asked, and waiting for each answer.
+Does not cover: what is short (rulebook.py), who makes room (victims.py), whose
+turn it is to go on (admission.py), carrying it out (engine.py).
+
+Pure: the same arguments give the same answer. After a verdict nothing is
+decided for `settle_s`, because the machine has to show its effect first. Two
+things do not wait: an emergency, once in each settle time, for a machine that
+thrashes has no 15 s to lose; and a queued job that asks for nothing, because
+there is nothing to measure that could keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from supervisor.core.admission import Standing, asks_for_nothing, line
+from supervisor.core.conditions import thresholds
+from supervisor.core.history import noted, watched
+from supervisor.core.job import Job
+from supervisor.core.policy_memory import JobMemory, Memory
+from supervisor.core.rulebook import Instance, survey
+from supervisor.core.rules import Condition, Settings
+from supervisor.core.sample import Missing, Sample
+from supervisor.core.scene import Scene
+from supervisor.core.states import State
+from supervisor.core.verdict import Evidence, Verdict
+from supervisor.core.victims import Option, chosen, options
+
+__all__ = ["QUEUE", "decide", "evidence", "look_around", "waits_for"]
+
+#: The rule's name in verdicts that make room for a queued job or start one.
+QUEUE = "queue"
+
+
+def decide(
+    jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float
+) -> tuple[tuple[Verdict, ...], Memory]:
+    """Return what is to be done now, and what to remember until the next call."""
+    scene = look_around(jobs, sample, settings, memory, now)
+    starts = _free_starts(scene)
+    found = _relieve(scene) or _go_on(scene)
+    memory = scene.memory
+    for start in starts:
+        memory = noted(memory, start, QUEUE, settings.policy, scene.now)
+    if found is None:
+        return starts, memory
+    verdict, key, is_urgent = found
+    memory = noted(memory, verdict, key, settings.policy, scene.now)
+    urgent_at = scene.now if is_urgent else memory.urgent_at
+    return (*starts, verdict), replace(memory, acted_at=scene.now, urgent_at=urgent_at)
+
+
+def look_around(jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float) -> Scene:
+    """Return everything that a decision is made from, with the memory brought up to now."""
+    # The clock never goes back; one that seems to has not moved.
+    now = max(now, memory.at)
+    by_name = {job.name: job for job in jobs}
+    instances = survey(by_name, sample, settings, memory, now)
+    known = {
+        name: watched(
+            memory.jobs.get(name) or JobMemory(last_state=job.state),
+            job,
+            sample.jobs.get(name),
+            instances,
+            (settings.policy, now),
+        )
+        for name, job in by_name.items()
+    }
+    memory = replace(
+        memory,
+        at=now,
+        triggers={key: instance.trigger for key, instance in instances.items()},
+        trends={key: instance.trend for key, instance in instances.items() if instance.trend is not None},
+        jobs=known,
+        last={name: verdict for name, verdict in memory.last.items() if name in by_name},
+    )
+    return Scene(by_name, sample, settings, memory, instances, now)
+
+
+def waits_for(scene: Scene, *, is_urgent: bool = False) -> str:
+    """Return what has to show its effect before anything else is decided, or ""."""
+    settle_s, now = scene.settings.policy.settle_s, scene.now
+    moments = [(scene.memory.acted_at, "the last verdict")]
+    if is_urgent:
+        moments = [(scene.memory.urgent_at, "the last emergency")]
+    for job in scene.jobs.values():
+        if job.state is State.PAUSING and not job.late and not (is_urgent and now - job.since >= settle_s):
+            return f"{job.name} is pausing"
+        if job.state is State.PAUSED:
+            moments.append((job.since, f"the pause of {job.name}"))
+    for at, what in moments:
+        if at is not None and 0 <= now - at < settle_s:
+            return f"{what} was {now - at:.0f} s ago, of {settle_s:.0f} s that it has to show its effect"
+    return ""
+
+
+def _relieve(scene: Scene) -> tuple[Verdict, str, bool] | None:
+    """Ask one job to make room for the first rule that is short and finds one."""
+    for instance in scene.instances.values():
+        if not instance.is_short or waits_for(scene, is_urgent=instance.is_urgent):
+            continue
+        if instance.is_easing(scene.settings.policy, scene.now):
+            continue
+        ranking = options(instance, scene)
+        option = chosen(ranking)
+        if option is not None:
+            return _yield(instance, option, ranking, scene), instance.key, instance.is_urgent
+    return None
+
+
+def _yield(instance: Instance, option: Option, ranking: list[Option], scene: Scene) -> Verdict:
+    rule = instance.rule
+    seen = evidence(instance, scene.now)
+    return Verdict(
+        kind=option.kind,
+        job=option.job.name,
+        rule=rule.name,
+        reason=" and ".join(_told(one) for one in seen),
+        depth=option.depth,
+        deadline_s=rule.deadline_s,
+        at_deadline=rule.at_deadline,
+        evidence=seen,
+        candidates=tuple(one.candidate(is_chosen=one is option) for one in ranking),
+    )
+
+
+def _go_on(scene: Scene) -> tuple[Verdict, str, bool] | None:
+    """Let the first one in the line go on that can."""
+    if waits_for(scene):
+        return None
+    for standing in line(scene):
+        if standing.may_go and not _starts_free(standing):
+            return _resume_or_start(standing), QUEUE, False
+    return None
+
+
+def _free_starts(scene: Scene) -> tuple[Verdict, ...]:
+    if all(job.state is not State.QUEUED for job in scene.jobs.values()):
+        return ()
+    return tuple(_resume_or_start(standing) for standing in line(scene) if _starts_free(standing))
+
+
+def _starts_free(standing: Standing) -> bool:
+    job = standing.job
+    return standing.may_go and job.state is State.QUEUED and asks_for_nothing(job)
+
+
+def _resume_or_start(standing: Standing) -> Verdict:
+    job = standing.job
+    if job.state is State.QUEUED:
+        return Verdict(kind="start", job=job.name, rule=QUEUE, reason="it fits", gpus=standing.gpus)
+    rule = job.asked_by.name if job.asked_by is not None else ""
+    return Verdict(
+        kind="resume", job=job.name, rule=rule, reason=f"rule {rule} is over, and it fits", gpus=standing.gpus
+    )
+
+
+def evidence(instance: Instance, now: float) -> tuple[Evidence, ...]:
+    """Return each condition of a rule as it was seen."""
+    trigger = instance.trigger
+    held_s = trigger.for_s(now) + instance.rule.pause_after_s if trigger.is_on else trigger.held_s
+    return tuple(
+        Evidence(
+            what=condition.metric or condition.clock or condition.program,
+            place=instance.place,
+            reading=seen.reading,
+            unit="",
+            threshold=_threshold(condition),
+            for_s=held_s,
+        )
+        for condition, seen in zip(instance.rule.when, instance.looks, strict=True)
+    )
+
+
+def _threshold(condition: Condition) -> str:
+    if condition.clock or condition.program:
+        return ""
+    short, clear = thresholds(condition)
+    return f"{'>' if short > clear else '<'} {short:g}"
+
+
+def _told(seen: Evidence) -> str:
+    reading = seen.reading.why if isinstance(seen.reading, Missing) else f"{seen.reading:.4g}"
+    return f"{seen.what} {reading} {seen.threshold} for {seen.for_s:.0f} s"

@@ -1,0 +1,177 @@
+"""Every rule at every place where it holds, with its trigger: what is short, what is over.
+
+Covers: which instances there are, stepping their triggers, easing.
+Does not cover: which job yields (victims.py), when one returns (returning.py).
+
+An instance is a rule and a place: "" for the host, a GPU's UUID, a job's name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from supervisor.core.conditions import Look, combined, is_circumstance, look_at_all
+from supervisor.core.hysteresis import Side, Trend, Trigger
+from supervisor.core.job import Job
+from supervisor.core.metrics import METRICS, Place, places
+from supervisor.core.policy_memory import Memory
+from supervisor.core.rules import PolicyConfig, Rule, Settings
+from supervisor.core.sample import Missing, Sample
+
+__all__ = ["Instance", "Instances", "key_of", "place_kind", "rule_of", "survey"]
+
+_SEPARATOR = "@"
+
+#: Metrics that the kernel's memory alarm is fresher than: it fires before their means move.
+_ALARMED = frozenset({"psi_memory_some_pct", "psi_memory_full_pct"})
+
+
+class Instance(NamedTuple):
+    """One rule at one place, now."""
+
+    key: str
+    rule: Rule
+    place: str
+    trigger: Trigger
+    side: Side
+    looks: tuple[Look, ...]
+    trend: Trend | None
+    #: The kernel's memory alarm speaks for it.
+    is_urgent: bool = False
+
+    @property
+    def is_on(self) -> bool:
+        """Say whether it has been short for its time, and not yet clear for its time."""
+        return self.trigger.is_on
+
+    @property
+    def is_short(self) -> bool:
+        """Say whether it is on and short at this moment: between the thresholds nothing is done."""
+        return self.trigger.is_on and self.side is Side.SHORT
+
+    def is_easing(self, policy: PolicyConfig, now: float) -> bool:
+        """Say whether it gets better by itself; after the longer of the two times that counts no more."""
+        if self.trend is None or self.is_urgent or self.trigger.for_s(now) > policy.easing_long_s:
+            return False
+        return self.trend.is_easing
+
+
+Instances = dict[str, Instance]
+
+
+def key_of(rule: str, place: str) -> str:
+    """Return the name of an instance in memory: `memory` or `gpu-foreign@GPU-1`."""
+    return f"{rule}{_SEPARATOR}{place}" if place else rule
+
+
+def rule_of(key: str) -> str:
+    """Return the rule's name of an instance."""
+    return key.partition(_SEPARATOR)[0]
+
+
+def place_kind(rule: Rule) -> Place:
+    """Return where the rule holds; rule_check.py sees that its conditions agree."""
+    kinds = {METRICS[condition.metric].place for condition in rule.when if condition.metric}
+    return next((kind for kind in ("gpu", "job") if kind in kinds), "host")
+
+
+def survey(jobs: dict[str, Job], sample: Sample, settings: Settings, memory: Memory, now: float) -> Instances:
+    """Return all instances of the rules in force, their triggers stepped to now."""
+    found: Instances = {}
+    if settings.policy.enabled:
+        for rule in settings.rules:
+            if rule.enabled:
+                for place in _places(rule, jobs, sample, memory):
+                    instance = _step(rule, place, jobs, sample, (settings.policy, memory, now))
+                    found[instance.key] = instance
+    return found
+
+
+def _places(rule: Rule, jobs: dict[str, Job], sample: Sample, memory: Memory) -> list[str]:
+    kind = place_kind(rule)
+    if kind == "host":
+        return [""]
+    if kind == "job":
+        return [name for name, job in jobs.items() if not job.is_over]
+    metric = next(METRICS[c.metric] for c in rule.when if c.metric and METRICS[c.metric].place == "gpu")
+    seen = places(metric, sample)
+    # A GPU that does not answer keeps what was known of it.
+    prefix = key_of(rule.name, "?")[:-1]
+    lost = [
+        key.removeprefix(prefix) for key, t in memory.triggers.items() if key.startswith(prefix) and t.is_on
+    ]
+    return seen + [uuid for uuid in lost if uuid not in seen]
+
+
+def _step(
+    rule: Rule, place: str, jobs: dict[str, Job], sample: Sample, given: tuple[PolicyConfig, Memory, float]
+) -> Instance:
+    policy, memory, now = given
+    key = key_of(rule.name, place)
+    looks = look_at_all(rule.when, sample, place)
+    if sample.is_urgent:
+        looks = _alarmed(rule, looks)
+    looks = _without_process(rule, looks, jobs.get(place))
+    side = combined(rule.when, looks)
+    is_urgent = sample.is_urgent and side is Side.SHORT and is_about_memory(rule)
+    before = memory.triggers.get(key)
+    if before is None:
+        before = Trigger(is_on=_paused_somebody(rule.name, key, jobs, memory))
+    trigger = before.step(
+        side, now, rise_s=0.0 if is_urgent else rule.pause_after_s, fall_s=rule.resume_after_s
+    )
+    trend = _trend(rule, looks, side, memory.trends.get(key), (policy, now))
+    return Instance(key, rule, place, trigger, side, looks, trend, is_urgent)
+
+
+def is_about_memory(rule: Rule) -> bool:
+    """Say whether the kernel's memory alarm concerns this rule."""
+    return any(condition.metric.startswith(("memory_", "psi_memory_")) for condition in rule.when)
+
+
+def _alarmed(rule: Rule, looks: tuple[Look, ...]) -> tuple[Look, ...]:
+    return tuple(
+        seen._replace(side=Side.SHORT) if condition.metric in _ALARMED else seen
+        for condition, seen in zip(rule.when, looks, strict=True)
+    )
+
+
+def _without_process(rule: Rule, looks: tuple[Look, ...], job: Job | None) -> tuple[Look, ...]:
+    """A job without a process uses no memory: here nothing to read is known to be nothing."""
+    if job is None or job.alive:
+        return looks
+    return tuple(
+        Look(Side.CLEAR, 0.0, 0.0) if condition.metric == "job_memory_gib" else seen
+        for condition, seen in zip(rule.when, looks, strict=True)
+    )
+
+
+def _paused_somebody(name: str, key: str, jobs: dict[str, Job], memory: Memory) -> bool:
+    """Say whether a trigger that nobody remembers must have been on."""
+    return any(
+        job.asked_by is not None
+        and job.asked_by.kind == "rule"
+        and job.asked_by.name == name
+        and (job.name not in memory.jobs or key in memory.jobs[job.name].paused_by)
+        for job in jobs.values()
+    )
+
+
+def _trend(
+    rule: Rule, looks: tuple[Look, ...], side: Side, before: Trend | None, given: tuple[PolicyConfig, float]
+) -> Trend | None:
+    """Watch how short it is for as long as it is short."""
+    policy, now = given
+    if side is not Side.SHORT:
+        return before if side is Side.UNKNOWN else None
+    levels = [
+        seen.nearness
+        for condition, seen in zip(rule.when, looks, strict=True)
+        if not is_circumstance(condition) and not isinstance(seen.reading, Missing)
+    ]
+    if not levels:
+        return None
+    nearness = min(levels)
+    if before is None:
+        return Trend(nearness, nearness, now)
+    return before.step(nearness, now, short_s=policy.easing_short_s, long_s=policy.easing_long_s)
