@@ -17,6 +17,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from trainer_shim.checkpoint.retention import Keep
     from trainer_shim.errors import (
         CannotRestore,
         CannotSave,
@@ -34,11 +35,14 @@ __all__ = [
     "CannotStore",
     "Damaged",
     "FolderInUse",
+    "Keep",
     "NotSupported",
     "Shim",
     "ShimError",
     "attach",
 ]
+
+_HOMES = {"Keep": "checkpoint.retention", "Shim": "session", "attach": "session"}
 
 
 def __getattr__(name: str) -> object:
@@ -47,5 +51,5 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module `trainer_shim` has no attribute `{name}`")
     from importlib import import_module
 
-    home = "session" if name in ("Shim", "attach") else "errors"
+    home = _HOMES.get(name, "errors")
     return getattr(import_module(f"trainer_shim.{home}"), name)

@@ -73,6 +73,15 @@ class Report:
             num_epochs=_count(self.num_epochs),
         )
 
+    def numbers(self) -> dict[str, float]:
+        """Return what was reported last, as numbers; what is none is left out."""
+        numbers = {}
+        # A copy in one go, because the training thread may add a name meanwhile.
+        for name, value in list(self.metrics.copy().items())[:64]:
+            with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+                numbers[name[:64]] = float(value)
+        return numbers
+
 
 def _count(number: Any) -> int | None:
     """Return what a script gave as a count, be it NumPy's; None for what is none, as infinity."""
@@ -245,7 +254,7 @@ class Link:
                 position=self._report.position(),
                 boundary_age_s=now - self._boundary_at,
                 steps_per_s=rate,
-                metrics=self._metrics(),
+                metrics=self._report.numbers(),
             )
             self._say(socket, beat)
 
@@ -266,14 +275,6 @@ class Link:
         if now == since or (step == first and now - since < _RATE_WINDOW_S / 2):
             return None
         return (step - first) / (now - since)
-
-    def _metrics(self) -> dict[str, float]:
-        numbers = {}
-        # A copy in one go, because the training thread may add a name meanwhile.
-        for name, value in list(self._report.metrics.copy().items())[:64]:
-            with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
-                numbers[name[:64]] = float(value)
-        return numbers
 
     def _say(self, socket: zmq.Socket[bytes], message: protocol.Message) -> None:
         try:

@@ -16,13 +16,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from trainer_shim import protocol, rng
-from trainer_shim.checkpoint import Loaded, Saved, Store
+from trainer_shim.checkpoint import Keep, Loaded, Saved, Store
 from trainer_shim.doubts import doubts
 from trainer_shim.errors import CannotRestore, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
@@ -69,7 +69,7 @@ _current: Shim | None = None
 def attach(
     *,
     checkpoints: str | os.PathLike[str] | None = None,
-    keep_last: int = 3,
+    keep: int | Keep = 3,
     labels: Mapping[str, Any] | None = None,
     preprocessing: Any = None,
     every_s: float | None = None,
@@ -81,8 +81,8 @@ def attach(
     Args:
         checkpoints: Folder of this run's checkpoints. Default: what the daemon
             says, or `checkpoints/SCRIPT` in the working directory.
-        keep_last: How many checkpoints stay; older ones are removed after a
-            newer one is durable.
+        keep: How many checkpoints stay, or a `Keep`: the best by a reported
+            metric, one every few hours. Others go after a newer one is durable.
         labels: Plain values that the manifest keeps, for people.
         preprocessing: Plain values that are stored beside the weights.
         every_s: Save in the background so often; the loop stops only for a
@@ -114,7 +114,7 @@ def attach(
     if _current is not None:
         _current.detach()
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
-    _current = Shim(surroundings, parts, facts, keep_last)
+    _current = Shim(surroundings, parts, facts, keep if isinstance(keep, Keep) else Keep(last=keep))
     if every_s is not None or every_steps is not None:
         _current.save_periodically(every_s, every_steps)
     return _current
@@ -136,7 +136,7 @@ class Shim:
         surroundings: Surroundings,
         parts: Mapping[str, Stateful],
         facts: Mapping[str, Any],
-        keep_last: int,
+        keep: Keep,
     ) -> None:
         #: Plain values of the script's own that are saved and restored with the rest.
         self.extra: dict[str, Any] = {}
@@ -158,7 +158,7 @@ class Shim:
         #: Whether the state of this very boundary is being written in the background.
         self._is_begun = False
         self._due_step: float = math.inf
-        self._store = Store(surroundings.checkpoints, job=surroundings.job, keep_last=keep_last)
+        self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=keep)
         self._store.open()
         try:
             self._restore()
@@ -314,7 +314,9 @@ class Shim:
     def _begin(self, periodic: Periodic) -> Want:
         """Copy the state and let it be written while training goes on; what is wanted after that."""
         try:
-            draft = self._store.prepare(self._state(), step=self.step, epoch=self.epoch, facts=self._facts)
+            draft = self._store.prepare(
+                self._state(), step=self.step, epoch=self.epoch, facts=self._facts_now()
+            )
             self._is_begun = periodic.begin(draft)
         except ShimError as error:
             periodic.restart(self.step)
@@ -407,7 +409,8 @@ class Shim:
         if self._periodic is not None and (saved := self._waited(self._periodic)) is not None:
             self._fresh = saved
             return saved
-        self._fresh = self._store.save(self._state(), step=self.step, epoch=self.epoch, facts=self._facts)
+        facts = self._facts_now()
+        self._fresh = self._store.save(self._state(), step=self.step, epoch=self.epoch, facts=facts)
         self._report.checkpoint = self._checkpointed(self._fresh, "")
         self._say_notices()
         if self._periodic is not None:
@@ -426,6 +429,12 @@ class Shim:
         state = {**self._own_state(), "rng": rng.capture(), "position": self._cursor.state_dict()}
         self._say_notes()
         return state
+
+    def _facts_now(self) -> dict[str, Any]:
+        """Return what the manifest says besides; JSON has no word for NaN and infinity, so they are texts."""
+        numbers = self._report.numbers()
+        metrics = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
+        return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics}
 
     def _own_state(self) -> dict[str, Any]:
         """Return all that is the script's own."""

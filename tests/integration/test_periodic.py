@@ -75,7 +75,7 @@ def attach(tmp_path, part):
     made = []
 
     def make(**kwargs):
-        shim = trainer_shim.attach(checkpoints=tmp_path, part=part, keep_last=100, **kwargs)
+        shim = trainer_shim.attach(checkpoints=tmp_path, part=part, keep=100, **kwargs)
         shim._link = Line()
         made.append(shim)
         return shim

@@ -1,12 +1,22 @@
-"""Names and retention: what stays, what goes, what is newest."""
+"""Names: what is newest, what is a leftover, what is a mark."""
 
 from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trainer_shim.checkpoint.layout import Name, aside_name, doomed_name, free_name, is_leftover, parse_name
-from trainer_shim.checkpoint.retention import decide
+from trainer_shim.checkpoint.layout import (
+    Name,
+    aside_name,
+    doomed_name,
+    doomed_of,
+    free_name,
+    is_leftover,
+    parse_aside,
+    parse_name,
+    parse_pin,
+    pin_name,
+)
 
 NAMES = st.builds(Name, st.integers(0, 12) | st.integers(0, 10**12), st.integers(0, 4))
 
@@ -29,6 +39,25 @@ def test_a_name_under_removal_or_set_aside_is_not_a_checkpoint(name):
 
     assert (None, None) == (parse_name(doomed), parse_name(aside))
     assert (True, False) == (is_leftover(doomed), is_leftover(aside))
+    assert (name, None) == (doomed_of(doomed), doomed_of(aside))
+    assert (None, name) == (parse_aside(doomed), parse_aside(aside))
+    assert name == parse_aside(aside_name(str(name), [aside]))
+
+
+@given(NAMES)
+def test_a_pin_is_no_checkpoint_and_no_leftover(name):
+    """
+    It names what it pins, and nothing sweeps it away.
+    """
+    mark = pin_name(name)
+
+    assert (name, None, None, False) == (
+        parse_pin(mark),
+        parse_name(mark),
+        doomed_of(mark),
+        is_leftover(mark),
+    )
+    assert parse_pin(str(name)) is None
 
 
 @given(st.text(alphabet="step-0123456789.x", max_size=20))
@@ -52,27 +81,3 @@ def test_a_new_save_is_newer_than_every_earlier_one_of_its_step(names, step):
     name = free_name(step, {str(one) for one in names})
 
     assert all(name > other for other in names if other.step == step)
-
-
-@given(st.sets(NAMES), NAMES, st.integers(1, 5))
-def test_the_checkpoint_just_saved_always_stays(names, saved, keep_last):
-    """
-    Whatever else goes, the work just made safe does not.
-    """
-    verdicts = {verdict.name: verdict for verdict in decide(names, saved=saved, keep_last=keep_last)}
-
-    assert verdicts.keys() == names | {saved}
-    assert verdicts[saved].stays
-    assert all(verdict.why for verdict in verdicts.values())
-
-
-@given(st.sets(NAMES), NAMES, st.integers(1, 5))
-def test_as_many_steps_stay_as_were_asked_for(names, saved, keep_last):
-    """
-    `keep_last` counts steps; a step that was saved twice is kept once.
-    """
-    every = names | {saved}
-    stays = {verdict.name for verdict in decide(names, saved=saved, keep_last=keep_last) if verdict.stays}
-    last_steps = sorted({name.step for name in every}, reverse=True)[:keep_last]
-
-    assert {max(name for name in every if name.step == step) for step in last_steps} | {saved} == stays

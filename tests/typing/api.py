@@ -37,7 +37,7 @@ def long(loader: Iterator[int], folder: Path) -> int:
     try:
         shim = attach(
             checkpoints=folder,
-            keep_last=5,
+            keep=trainer_shim.Keep(last=5, best=2, metric="val_loss", every_h=24),
             labels={"dataset": "digits"},
             preprocessing={"mean": [0.5]},
             model=Model(),
@@ -63,4 +63,4 @@ def long(loader: Iterator[int], folder: Path) -> int:
 
 def wrong() -> None:
     attach(model=3)  # type: ignore[arg-type]
-    attach(model=Model(), keep_last="all")  # type: ignore[arg-type]
+    attach(model=Model(), keep="all")  # type: ignore[arg-type]

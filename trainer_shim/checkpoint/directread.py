@@ -17,7 +17,7 @@ from trainer_shim.checkpoint import digest
 from trainer_shim.checkpoint.chunks import Chunk, copy, each_chunk, padded, set_direct, unless_direct
 from trainer_shim.errors import Damaged
 
-__all__ = ["read"]
+__all__ = ["fill", "read"]
 
 
 def read(descriptor: int, size_bytes: int, places: Sequence[tuple[int, memoryview]]) -> str:
@@ -32,7 +32,7 @@ def read(descriptor: int, size_bytes: int, places: Sequence[tuple[int, memoryvie
     set_direct(descriptor, is_on=True)
 
     def work(chunk: Chunk, buffer: memoryview) -> None:
-        _fill(descriptor, chunk, buffer)
+        fill(descriptor, chunk, buffer)
         digests[chunk.number] = digest.of_chunk([buffer[: chunk.end - chunk.begin]])
         for begin, memory in parts[max(0, bisect_right(begins, chunk.begin) - 1) :]:
             if begin >= chunk.end:
@@ -45,7 +45,7 @@ def read(descriptor: int, size_bytes: int, places: Sequence[tuple[int, memoryvie
     return digest.combine(digests)
 
 
-def _fill(descriptor: int, chunk: Chunk, buffer: memoryview) -> None:
+def fill(descriptor: int, chunk: Chunk, buffer: memoryview) -> None:
     """Read the chunk into the beginning of the buffer."""
     at, end = chunk.begin, chunk.begin + padded(chunk.end - chunk.begin)
     while at < chunk.end:

@@ -24,11 +24,15 @@ __all__ = [
     "Name",
     "aside_name",
     "doomed_name",
+    "doomed_of",
     "free_name",
     "is_doomed",
     "is_leftover",
     "is_tensors",
+    "parse_aside",
     "parse_name",
+    "parse_pin",
+    "pin_name",
     "rank_json",
     "rank_still",
     "rank_tensors",
@@ -42,9 +46,11 @@ LOCK = ".lock"
 #: Ends the name of whatever may be removed at the next start.
 PARTIAL = ".partial"
 _DOOMED = f".removed{PARTIAL}"
+_PIN = ".pin"
 
 # ASCII digits only: `\d` would also take other scripts' digits.
 _NAME = re.compile(r"step-([0-9]{9,18})(?:\.([1-9][0-9]{0,5}))?")
+_ASIDE = re.compile(r"(.+)\.damaged(?:\.[1-9][0-9]*)?")
 _LEFTOVER = re.compile(rf"(?:{_NAME.pattern}(?:\.removed)?(?:\.try-[0-9]+)?|{LATEST}){re.escape(PARTIAL)}")
 
 
@@ -85,6 +91,22 @@ def aside_name(name: str, taken: Collection[str]) -> str:
     return next(aside for n in count(1) if (aside := first if n == 1 else f"{first}.{n}") not in taken)
 
 
+def parse_aside(text: str) -> Name | None:
+    """The checkpoint that was set aside under this name, or None."""
+    found = _ASIDE.fullmatch(text)
+    return parse_name(found[1]) if found else None
+
+
+def pin_name(name: Name) -> str:
+    """The mark of a checkpoint that is to stay."""
+    return f"{name}{_PIN}"
+
+
+def parse_pin(text: str) -> Name | None:
+    """The checkpoint that a mark of this name pins, or None: not a mark."""
+    return parse_name(text.removesuffix(_PIN)) if text.endswith(_PIN) else None
+
+
 def doomed_name(name: str) -> str:
     """What a checkpoint is called while it is being removed."""
     return f"{name}{_DOOMED}"
@@ -93,6 +115,11 @@ def doomed_name(name: str) -> str:
 def is_doomed(text: str) -> bool:
     """Whether a checkpoint of that name is being removed."""
     return text.endswith(_DOOMED) and is_leftover(text)
+
+
+def doomed_of(text: str) -> Name | None:
+    """The checkpoint that is being removed under this name, or None."""
+    return parse_name(text.removesuffix(_DOOMED)) if text.endswith(_DOOMED) else None
 
 
 def is_leftover(text: str) -> bool:

@@ -28,7 +28,7 @@ from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.manifest import MAX_BYTES, File, Manifest, parse
 from trainer_shim.errors import CannotRestore, Damaged
 
-__all__ = ["Loaded", "load", "visible"]
+__all__ = ["Loaded", "load", "opened", "opened_folder", "read_manifest", "visible"]
 
 #: A skeleton holds no tensors; a larger one is a mistake or an attack.
 _MAX_SKELETON_BYTES = 1 << 30
@@ -63,9 +63,8 @@ def visible(root: Path) -> list[layout.Name]:
 def load(folder: Path) -> Loaded:
     """Read and verify one checkpoint; raises Damaged, or CannotRestore when it cannot be read here."""
     try:
-        with _opened_folder(folder) as at:
-            manifest, own = parse(_manifest_text(at))
-            _check_manifest(manifest, folder.name)
+        with opened_folder(folder) as at:
+            manifest, own = read_manifest(at, folder.name)
             for name in manifest.files.keys() - {layout.rank_json(0), *_TENSOR_FILES}:
                 _verify(at, name, manifest.files[name])
             state, still = _read_state(at, manifest)
@@ -77,6 +76,13 @@ def load(folder: Path) -> Loaded:
     except Damaged as error:
         raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
     return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own, still)
+
+
+def read_manifest(at: int, folder_name: str) -> tuple[Manifest, str]:
+    """The manifest of an open folder, and its digest; raises Damaged, CannotRestore or OSError."""
+    manifest, own = parse(_manifest_text(at))
+    _check_manifest(manifest, folder_name)
+    return manifest, own
 
 
 def _reason(error: Damaged) -> str:
@@ -120,7 +126,7 @@ def _read_values(
     at: int, file_name: str, file: File, nodes: dict[str, tree.Node], values: dict[str, Any]
 ) -> None:
     """Add the value of every block of a file, verified."""
-    with _opened(at, file_name, file.size_bytes) as source:
+    with opened(at, file_name, file.size_bytes) as source:
         begin, entries = tensorfile.read_header(source, file.size_bytes)
         if entries.keys() - nodes.keys() or entries.keys() & values.keys():
             raise Damaged(f"cannot use `{file_name}`: it holds other tensors than the state says")
@@ -139,7 +145,7 @@ def _read_values(
 def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:
     """Raise Damaged unless the file is the one the manifest means; return its bytes if they are wanted."""
     running, kept = digest.start_like(file.digest), bytearray()
-    with _opened(at, name, file.size_bytes) as source:
+    with opened(at, name, file.size_bytes) as source:
         left = file.size_bytes
         while left:
             piece = source.read(min(left, _PIECE_BYTES))
@@ -160,7 +166,7 @@ def _compare(name: str, file: File, found: str) -> None:
 
 def _manifest_text(at: int) -> bytes:
     """The text of the manifest, which nobody vouches for yet."""
-    with _opened(at, layout.MANIFEST, None) as source:
+    with opened(at, layout.MANIFEST, None) as source:
         text = source.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
         raise Damaged(f"cannot use the manifest: it is longer than {MAX_BYTES} bytes")
@@ -168,7 +174,7 @@ def _manifest_text(at: int) -> bytes:
 
 
 @contextmanager
-def _opened_folder(folder: Path) -> Iterator[int]:
+def opened_folder(folder: Path) -> Iterator[int]:
     """A descriptor of the folder itself, never of what a link points to."""
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -178,7 +184,7 @@ def _opened_folder(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _opened(at: int, name: str, size_bytes: int | None) -> Iterator[io.BufferedReader[io.FileIO]]:
+def opened(at: int, name: str, size_bytes: int | None) -> Iterator[io.BufferedReader[io.FileIO]]:
     """A plain file of the folder, of the expected size."""
     # O_NONBLOCK because opening a pipe would wait for its other end.
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from trainer_shim.checkpoint import layout, reader, recycle, refusal, retention, writer
+from trainer_shim.checkpoint import layout, reader, recycle, refusal, removal, retention, survey, writer
 from trainer_shim.checkpoint.commit import (
     Disk,
     LocalDisk,
     erase,
-    give_up,
     make_folder,
     point_latest,
     set_aside,
@@ -25,6 +24,7 @@ from trainer_shim.checkpoint.environment import installed_packages
 from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
+from trainer_shim.checkpoint.retention import Keep
 from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.checkpoint.writer import Saved
 from trainer_shim.errors import CannotRestore, CannotSave, Damaged
@@ -49,12 +49,13 @@ class Store:
     (a checkpoint cannot be read here, nothing was set aside) and FolderInUse.
     """
 
-    def __init__(self, root: Path, *, job: str, keep_last: int = 3, disk: Disk | None = None) -> None:
-        if keep_last < 1:
-            raise ValueError(f"cannot keep {keep_last} checkpoints: the newest one always stays")
+    def __init__(
+        self, root: Path, *, job: str, keep_last: int = 3, keep: Keep | None = None, disk: Disk | None = None
+    ) -> None:
         self._root = Path(root).absolute()  # A script may change its working directory.
         self._job = job
-        self._keep_last = keep_last
+        #: `keep_last` is short for a Keep that says no more.
+        self.keep = Keep(last=keep_last) if keep is None else keep
         self._disk: Disk = LocalDisk() if disk is None else disk
         self._lock = FolderLock(self._root / layout.LOCK)
         #: What is left of a checkpoint that was given up, for the next save to overwrite.
@@ -71,6 +72,7 @@ class Store:
             make_folder(self._root, self._disk)
             self._lock.give_back()
             self._lock.take()
+            brought_back = removal.bring_back(self._root, self._disk)
             self._spare = recycle.find(self._root)
             if self._spare is not None:
                 # Whoever took its name away may have been killed before that was flushed.
@@ -80,6 +82,10 @@ class Store:
             self._lock.give_back()
             raise refusal.cannot("keep checkpoints", self._root, error) from error
         installed_packages()  # Takes longer than a small save; the first save may be a pause.
+        for path in brought_back:
+            self._tell(
+                f"the pinned checkpoint `{path}` is back; its removal had begun", "nothing is lost", path
+            )
         for path, why in leftovers:
             self._tell(f"cannot remove the leftover `{path}`: {why.strerror}", "remove it by hand", path)
 
@@ -183,11 +189,12 @@ class Store:
         """Point the hint at the new checkpoint and remove old ones; the save stands whatever happens here."""
         try:
             point_latest(saved.path, self._disk)
-            names = reader.visible(self._root)
-            for verdict in retention.decide(names, saved=name, keep_last=self._keep_last):
+            known = [seen.known for seen in survey.look(self._root)]
+            for verdict in retention.decide(known, self.keep, saved=name):
                 if not verdict.stays:
+                    # The one before is emptied first, so that there is room for one more at most.
                     self._drop_spare()
-                    self._spare = give_up(self._root / str(verdict.name), self._disk)
+                    self._spare = removal.take_away(self._root, verdict.name, self._disk)
         except OSError as error:
             text = f"cannot remove older checkpoints in `{self._root}`: {error.strerror}"
             self._tell(text, f"step {saved.step} is saved; look at the disk, it may fill up", self._root)

@@ -138,7 +138,7 @@ def test_no_checkpoint_may_not_be_kept(root):
     """
     A store that keeps nothing is a mistake in the script, said at once.
     """
-    with pytest.raises(ValueError, match="cannot keep 0 checkpoints"):
+    with pytest.raises(ValueError, match="cannot keep the last 0 checkpoints"):
         Store(root, job="j", keep_last=0)
 
 
