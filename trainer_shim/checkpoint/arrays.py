@@ -15,8 +15,11 @@ import re
 import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
+
+import msgspec
 
 from trainer_shim.checkpoint.tensorfile import ITEM_BYTES
 from trainer_shim.errors import CannotRestore, CannotSave, CannotStore
@@ -52,8 +55,7 @@ _NUMPY_DTYPE = re.compile(r"[<>|][?bhilqefdgFDGiucmMSUV][0-9]{1,9}(\[[0-9]{0,9}[
 _TORCH_DTYPE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
-@dataclass(frozen=True)
-class Leaf:
+class Leaf(msgspec.Struct, frozen=True):
     """A value whose bytes go to the tensor file; leaves of one `identity` are one piece of memory."""
 
     identity: Hashable
@@ -137,7 +139,7 @@ def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Plac
         _agree(_stored(node["dtype"], true_shape, torch_dtype.itemsize), (dtype, shape))
         # The device is named because a script may have set another default.
         tensor = _torch().empty(true_shape, dtype=torch_dtype, device="cpu")
-        return Place(_memory(tensor), tensor)
+        return Place(_tensor_memory(tensor), tensor)
     numpy_dtype = _numpy_dtype(node["dtype"])
     _agree(_stored(node["dtype"], true_shape, numpy_dtype.itemsize), (dtype, shape))
     array = _numpy().empty(true_shape, numpy_dtype)
@@ -181,32 +183,59 @@ def _refuse_tensor(torch: ModuleType, tensor: Any, path: str) -> None:
 
 def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     """A strided tensor as memory."""
-    name = str(tensor.dtype).removeprefix("torch.")
-    shape = tuple(tensor.shape)
+    name, shape = _name_of(tensor.dtype), tuple(tensor.shape)
     node: dict[str, Any] = {"$": "tensor", "dtype": name, "shape": list(shape)}
-    node |= {"requires_grad": True} if tensor.requires_grad else {}
-    node |= {"parameter": True} if type(tensor) is torch.nn.Parameter else {}
+    if tensor.requires_grad:
+        node["requires_grad"] = True
+    if type(tensor) is torch.nn.Parameter:
+        node["parameter"] = True
     # Empty tensors share the null pointer without being one.
     where = tensor.data_ptr() if tensor.numel() else id(tensor)
-    view = (tensor.device, where, shape, tensor.stride(), tensor.is_conj(), tensor.is_neg())
+    is_turned = tensor.is_conj() or tensor.is_neg()
+    view = (tensor.device, where, shape, tensor.stride(), is_turned and (tensor.is_conj(), tensor.is_neg()))
     dtype, stored_shape = _stored(name, shape, tensor.element_size())
-
-    is_plain = tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
-    flat = tensor.detach().view(-1).view(torch.uint8) if is_plain and tensor.numel() else None
-
-    def fetch(begin: int, end: int) -> memoryview:
-        try:
-            if flat is not None:  # Of a tensor on a device, no more than this part comes to the host.
-                return _memory(flat[begin:end].to("cpu"))
-            return _memory(tensor.detach().resolve_conj().resolve_neg().to("cpu").contiguous())[begin:end]
-        except RuntimeError as error:  # Out of memory on a device, or a lost device.
-            raise CannotSave(
-                f"cannot read a tensor of shape {list(shape)} from {tensor.device}: {error}"
-            ) from error
-
+    is_plain = tensor.is_contiguous() and not is_turned
+    memory = _Lent(tensor) if is_plain and tensor.is_cpu else _Fetched(torch, tensor, is_plain=is_plain)
     # Tensors made for inference have no counter.
     stamp = None if tensor.is_inference() else (view, tensor._version)  # noqa: SLF001  # torch documents it.
-    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch, flat is None, stamp)
+    return Leaf(("tensor", name, view), node, dtype, stored_shape, memory.fetch, not is_plain, stamp)
+
+
+@cache
+def _name_of(dtype: Any) -> str:
+    """What torch calls a type."""
+    return str(dtype).removeprefix("torch.")
+
+
+class _Lent:
+    """The bytes of a tensor where they are."""
+
+    def __init__(self, tensor: Any) -> None:
+        # The storage, because a script may give the tensor another one at any time.
+        self._where = tensor.data_ptr(), tensor.nbytes, tensor.untyped_storage()
+        self._memory: memoryview | None = None
+
+    def fetch(self, begin: int, end: int) -> memoryview:
+        if self._memory is None:  # Several threads may make it; they make the same.
+            self._memory = _memory(*self._where)
+        return self._memory[begin:end]
+
+
+class _Fetched:
+    """The bytes of a tensor that have to be brought here: from a device, or into another order."""
+
+    def __init__(self, torch: ModuleType, tensor: Any, *, is_plain: bool) -> None:
+        self._tensor = tensor.detach()
+        self._flat = self._tensor.view(-1).view(torch.uint8) if is_plain and tensor.numel() else None
+
+    def fetch(self, begin: int, end: int) -> memoryview:
+        try:
+            if self._flat is not None:  # No more than this part comes to the host.
+                return _tensor_memory(self._flat[begin:end].to("cpu"))
+            return _tensor_memory(self._tensor.resolve_conj().resolve_neg().to("cpu").contiguous())[begin:end]
+        except RuntimeError as error:  # Out of memory on a device, or a lost device.
+            shape, device = list(self._tensor.shape), self._tensor.device
+            raise CannotSave(f"cannot read a tensor of shape {shape} from {device}: {error}") from error
 
 
 def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:
@@ -251,14 +280,18 @@ def _stored(name: str, shape: tuple[int, ...], item_bytes: int) -> tuple[str, tu
     return part, (*shape, item_bytes // ITEM_BYTES[part])
 
 
-def _memory(tensor: Any) -> memoryview:
-    """The bytes of a contiguous CPU tensor, which stays alive as long as they are used."""
-    size_bytes = tensor.numel() * tensor.element_size()
+def _memory(address: int, size_bytes: int, owner: Any) -> memoryview:
+    """The bytes at an address, which stay there as long as they are used: their owner does."""
     if size_bytes == 0:
         return memoryview(bytearray())
-    raw = (ctypes.c_ubyte * size_bytes).from_address(tensor.data_ptr())
-    raw.owner = tensor  # ctypes does not know whose memory it is.
+    raw = (ctypes.c_ubyte * size_bytes).from_address(address)
+    raw.owner = owner  # type: ignore[attr-defined]  # ctypes does not know whose memory it is.
     return memoryview(raw).cast("B")
+
+
+def _tensor_memory(tensor: Any) -> memoryview:
+    """The bytes of a contiguous CPU tensor."""
+    return _memory(tensor.data_ptr(), tensor.nbytes, tensor)
 
 
 def _array_memory(array: Any) -> memoryview:

@@ -14,7 +14,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from trainer_shim.checkpoint import digest
-from trainer_shim.checkpoint.chunks import Chunk, copy, each_chunk, padded, set_direct, unless_direct
+from trainer_shim.checkpoint.chunks import Chunk, copy, each_chunk, set_direct, unless_direct
+from trainer_shim.checkpoint.pages import padded
 from trainer_shim.errors import Damaged
 
 __all__ = ["fill", "read"]

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Protocol
 
 from trainer_shim.checkpoint import digest
-from trainer_shim.checkpoint.chunks import Chunk, each_chunk, padded, set_direct, unless_direct
+from trainer_shim.checkpoint.chunks import (
+    Chunk,
+    chunks_of,
+    each,
+    each_chunk,
+    num_processors,
+    set_direct,
+    unless_direct,
+)
+from trainer_shim.checkpoint.pages import padded
 
 __all__ = ["Source", "digest_of", "write"]
 
@@ -57,7 +66,11 @@ def write(path: Path, source: Source) -> str:
 def digest_of(source: Source) -> str:
     """The digest that a file of these bytes would have."""
     digests = _Digests(source)
-    each_chunk(source.size_bytes, lambda chunk, _: digests.add(chunk, source.pieces(chunk)))
+
+    def work(chunk: Chunk) -> None:
+        digests.add(chunk, source.pieces(chunk))
+
+    each(chunks_of(source.size_bytes), work, num_processors())
     return digests.combined()
 
 

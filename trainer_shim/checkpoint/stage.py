@@ -9,14 +9,17 @@ files will, so it is written without another copy.
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable
+from typing import NamedTuple
 
-from trainer_shim.checkpoint.chunks import Chunk, each_chunk, padded
-from trainer_shim.checkpoint.tensorfile import Image
+from trainer_shim.checkpoint.chunks import Chunk, copy, each, each_chunk, num_processors
+from trainer_shim.checkpoint.pages import padded, take
+from trainer_shim.checkpoint.tensorfile import Block, Plan
 from trainer_shim.checkpoint.writer import Draft
 
 __all__ = ["Stage"]
+
+#: Of a block on a device, so much at a time comes to the host in each thread.
+_PART_BYTES = 4 << 20
 
 
 class Stage:
@@ -32,20 +35,19 @@ class Stage:
     def grow(self, draft: Draft) -> None:
         """Take memory for the tensors of a draft, and touch all of it; raises MemoryError or OSError."""
         self._memory = memoryview(b"")  # The smaller one first, or both would be there at once.
-        # Shared with forked children, as Python's default is: a private one would be copied, page by page,
-        # at each save after a data-loader worker was forked.
-        flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS
-        self._memory = memoryview(mmap.mmap(-1, _need_bytes(draft), flags=flags))
+        self._memory = take(_need_bytes(draft))
         each_chunk(self._memory.nbytes, self._touch)
 
     def fill(self, draft: Draft) -> Draft:
         """Copy the tensors here; what returns can be written when the tensors are already others."""
         staged, begin = {}, 0
+        moves: list[_Move] = []
         for file, plan in draft.plans.items():
             memory = self._memory[begin : begin + padded(plan.size_bytes)]
             staged[file] = _Staged(memory, plan.size_bytes)
-            each_chunk(plan.size_bytes, _filler(Image(plan), memory))
+            moves += _moves(plan, memory)
             begin += memory.nbytes
+        each(moves, _Move.make, num_processors())
         return draft._replace(staged=staged)
 
     def _touch(self, chunk: Chunk, buffer: memoryview) -> None:
@@ -67,11 +69,28 @@ class _Staged:
         return [self._memory[chunk.begin : chunk.end]]
 
 
-def _filler(image: Image, memory: memoryview) -> Callable[[Chunk, memoryview], None]:
-    def work(chunk: Chunk, _: memoryview) -> None:
-        image.chunk(chunk, memory[chunk.begin : chunk.end])
+class _Move(NamedTuple):
+    """A part of a block, and where it goes."""
 
-    return work
+    target: memoryview
+    block: Block
+    begin: int
+
+    def make(self) -> None:
+        """Copy it."""
+        copy(self.target, self.block.fetch(self.begin, self.begin + self.target.nbytes))
+
+
+def _moves(plan: Plan, memory: memoryview) -> list[_Move]:
+    """All that a file consists of; a large block in several parts, so that threads can share it."""
+    copy(memory[: len(plan.header)], memoryview(plan.header))
+    moves = []
+    for start, block in plan.ranges():
+        step = block.size_bytes if block.is_costly else _PART_BYTES
+        for begin in range(0, block.size_bytes, step or 1):
+            end = min(begin + step, block.size_bytes)
+            moves.append(_Move(memory[start + begin : start + end], block, begin))
+    return moves
 
 
 def _need_bytes(draft: Draft) -> int:

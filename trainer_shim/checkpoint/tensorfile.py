@@ -54,8 +54,7 @@ _LENGTH_BYTES = 8
 _MAX_DIM = 1 << 48
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Bytes to be written under a name."""
 
     name: str
@@ -67,11 +66,12 @@ class Block:
     is_costly: bool = False
     #: Differs when the bytes may differ from those at another time; None: nobody can say.
     stamp: Hashable = None
+    #: What the block takes in the file.
+    size_bytes: int = 0
 
-    @property
-    def size_bytes(self) -> int:
-        """What the block takes in the file."""
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+    def __post_init__(self) -> None:
+        """Reckon the size once; it is asked for again and again."""
+        msgspec.structs.force_setattr(self, "size_bytes", math.prod(self.shape) * ITEM_BYTES[self.dtype])
 
 
 @dataclass(frozen=True)

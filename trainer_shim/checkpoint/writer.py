@@ -14,8 +14,10 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
@@ -118,13 +120,12 @@ def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], No
     final = root / str(name)
     staging: Path | None = None
     try:
-        links = _links(draft, target)
-        _check_room(draft, target, links, disk)
+        same = _maybe_same(draft, target)
+        _check_room(draft, target, disk, links=() if same is None else (layout.rank_still(0),))
         on_stage("writing")
         staging = _make_staging(root, name)
         files = {file: _write_file(staging / file, text) for file, text in draft.texts.items()}
-        for file in draft.plans:
-            files[file] = _write_tensors(staging / file, draft.source(file), target, links)
+        files |= _write_tensors(staging, draft, target, disk, same)
         text, own = render(msgspec.structs.replace(draft.manifest, files=files))
         _write_file(staging / layout.MANIFEST, text)
         commit(staging, final, disk, on_stage)
@@ -144,8 +145,8 @@ def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], No
     )
 
 
-def _check_room(draft: Draft, target: Target, links: Collection[str], disk: Disk) -> None:
-    """Raise CannotSave where the checkpoint would not fit."""
+def _check_room(draft: Draft, target: Target, disk: Disk, *, links: Collection[str]) -> None:
+    """Raise CannotSave where the checkpoint would not fit, without the files that are linked."""
     root = target.root
     free = disk.free(root)
     need_bytes = draft.size_bytes + draft.size_bytes // 64 + _MARGIN_BYTES
@@ -163,16 +164,12 @@ def _check_room(draft: Draft, target: Target, links: Collection[str], disk: Disk
         )
 
 
-def _links(draft: Draft, target: Target) -> dict[str, StillFile]:
-    """The tensor files that would be the same as before, byte for byte."""
-    name, before = layout.rank_still(0), target.still
-    plan = draft.plans.get(name)
+def _maybe_same(draft: Draft, target: Target) -> StillFile | None:
+    """The file before of the tensors that seem not to have changed, if it holds the same ones."""
+    plan, before = draft.plans.get(layout.rank_still(0)), target.still
     if plan is None or before is None or plan.size_bytes != before.file.size_bytes:
-        return {}
-    if before.names != {block.name for block in plan.blocks}:
-        return {}
-    found = directwrite.digest_of(draft.source(name))
-    return {name: before} if found == before.file.digest else {}
+        return None
+    return before if before.names == {block.name for block in plan.blocks} else None
 
 
 def _still_file(folder: Path, files: dict[str, File], draft: Draft) -> StillFile | None:
@@ -184,14 +181,39 @@ def _still_file(folder: Path, files: dict[str, File], draft: Draft) -> StillFile
 
 
 def _write_tensors(
-    path: Path, source: directwrite.Source, target: Target, links: dict[str, StillFile]
-) -> File:
-    """Link a tensor file, or write it over one of the spare folder if there is one; flushed later."""
-    same = links.get(path.name)
-    if same is not None and _link(same, path):
-        return same.file
-    if target.spare is not None:
-        recycle.take(target.spare, path.name, path)
+    staging: Path, draft: Draft, target: Target, disk: Disk, same: StillFile | None
+) -> dict[str, File]:
+    """Write the tensor files, or link the one that proves to be the same as before; flushed later."""
+    still, files = layout.rank_still(0), dict[str, File]()
+    with ThreadPoolExecutor(1, "trainer_shim.digest") as pool:
+        # The disk and the processor each have something to do: the proof costs no time of its own.
+        found = None if same is None else _begun(pool, partial(directwrite.digest_of, draft.source(still)))
+        for file in draft.plans.keys() - {still}:
+            files[file] = _write_over(staging / file, draft.source(file), target.spare)
+        is_same = same is not None and found is not None and found.result() == same.file.digest
+    if same is not None and is_same and _link(same, staging / still):
+        files[still] = same.file
+    elif still in draft.plans:
+        if same is not None:  # It was not reckoned with.
+            _check_room(draft, target, disk, links=draft.plans.keys() - {still})
+        files[still] = _write_over(staging / still, draft.source(still), target.spare)
+    return files
+
+
+def _begun(pool: ThreadPoolExecutor, work: Callable[[], str]) -> Future[str]:
+    """What `work` will have returned; at once where no thread can be had."""
+    try:
+        return pool.submit(work)
+    except RuntimeError:
+        done = Future[str]()
+        done.set_result(work())
+        return done
+
+
+def _write_over(path: Path, source: directwrite.Source, spare: Path | None) -> File:
+    """Write a tensor file, over that of the spare folder if there is one."""
+    if spare is not None:
+        recycle.take(spare, path.name, path)
     return File(source.size_bytes, directwrite.write(path, source))
 
 

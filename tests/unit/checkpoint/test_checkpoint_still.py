@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests.fakes.disk import MeasuredDisk
 from trainer_shim.checkpoint import Store
+from trainer_shim.checkpoint.commit import LocalDisk
 from trainer_shim.checkpoint.reader import load
-from trainer_shim.errors import Damaged
+from trainer_shim.errors import CannotSave, Damaged
 
 STILL = "rank-00000.still.safetensors"
 SIZE = 20_000
@@ -101,6 +103,25 @@ def test_a_flipped_bit_in_a_linked_file_is_noticed(store):
 
     with pytest.raises(Damaged, match=r"still\.safetensors"):
         load(saved.path)
+
+
+def test_a_change_that_no_counter_told_of_needs_room_like_any_other(store):
+    """
+    What seemed unchanged was not reckoned with; on a full disk it is refused,
+    and the older checkpoint stays.
+    """
+    state = tuned()
+    for step in range(3):
+        save(store, state, step)
+    state["base"].numpy()[7] += 1
+    store._disk = MeasuredDisk((16 << 20) + 150_000)
+    with pytest.raises(CannotSave, match="the disk is too full"):
+        save(store, state, 3)
+    assert 2 == store.newest().step
+    store._disk = LocalDisk()
+    save(store, state, 4)
+
+    assert same(state, store.newest().state["model"])
 
 
 def behind_torchs_back(tensor):

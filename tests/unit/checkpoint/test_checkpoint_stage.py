@@ -1,0 +1,113 @@
+"""What was copied is what is written, however the state looks from one time to the next."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import OrderedDict
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from trainer_shim.checkpoint import Stage, Store
+from trainer_shim.checkpoint.pages import take
+from trainer_shim.checkpoint.reader import load
+
+LARGE = 1_300_000  # More than one part, and no multiple of anything.
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path, job="j", keep_last=100) as opened:
+        yield opened
+
+
+def as_before():
+    return {"a": torch.arange(LARGE, dtype=torch.float32), "b": torch.ones(7), "note": bytes(5000)}
+
+
+def shared():
+    tensor = torch.randn(LARGE)
+    return {"a": tensor, "b": tensor.view(-1), "c": tensor[5:]}
+
+
+STATES = {
+    "the same": as_before,
+    "replaced": lambda: {**as_before(), "a": torch.randn(LARGE)},
+    "resized": lambda: {**as_before(), "a": torch.randn(LARGE - 3), "b": torch.ones(0)},
+    "of another type": lambda: {**as_before(), "a": torch.ones(LARGE, dtype=torch.bfloat16)},
+    "moved": lambda: {key: value.clone() if key == "a" else value for key, value in as_before().items()},
+    "shared": shared,
+    "in another order": lambda: dict(reversed(as_before().items())),
+    "fewer": lambda: {"b": torch.ones(7)},
+    "turned": lambda: {"a": torch.randn(1100, 1200).t(), "c": torch.randn(900, dtype=torch.cfloat).conj()},
+    "no torch": lambda: {"a": np.arange(LARGE), "b": bytearray(b"x" * 2000), "c": OrderedDict(d=1)},
+    "nothing": dict,
+}
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return bool(np.all(one == other))
+
+
+def train_on(state):
+    """Every number becomes another one, in place."""
+    for value in state.values():
+        if isinstance(value, torch.Tensor):
+            value.resolve_conj().fill_(7)
+        elif isinstance(value, np.ndarray):
+            value.fill(7)
+        elif isinstance(value, bytearray):
+            value[:] = b"7" * len(value)
+
+
+def test_whatever_becomes_of_a_state_its_copy_is_what_was_there(store):
+    """
+    Parameters are replaced, resized, retyped, moved, tied and dropped between
+    two checkpoints; each holds the state of its own moment.
+    """
+    stage = Stage()
+    for step, name in enumerate(["the same", *STATES, *reversed(STATES)]):
+        state = STATES[name]()
+        expected = deepcopy(state)
+        draft = store.prepare(state, step=step, epoch=0, facts={})
+        if not stage.has_room(draft):
+            stage.grow(draft)
+        copied = stage.fill(draft)
+        train_on(state)
+        saved = store.write(copied)
+
+        assert same(expected, load(saved.path).state), name
+
+
+def test_a_parameter_that_gets_other_memory_is_saved_with_what_it_had(store):
+    """
+    A hook that swaps `.data` between looking and writing tears nothing.
+    """
+    parameter = torch.nn.Parameter(torch.ones(LARGE))
+    draft = store.prepare({"w": parameter}, step=1, epoch=0, facts={})
+    parameter.data = torch.zeros(3)
+    saved = store.write(draft)
+
+    assert torch.equal(torch.ones(LARGE), load(saved.path).state["w"])
+
+
+def test_a_forked_worker_takes_no_part_of_the_copy_with_it():
+    """
+    A data-loader worker makes neither the copy dearer nor itself larger.
+    """
+    memory = take(10_000)
+    memory[:] = b"x" * 10_000
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if not any(memory) else 1)
+
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert bytes(memory) == b"x" * 10_000
+    assert 0 == ctypes.addressof(ctypes.c_char.from_buffer(memory)) % (2 << 20)
