@@ -1,0 +1,107 @@
+"""Free space under the folders of checkpoints.
+
+Covers: folders that are not there yet, file systems that do not answer.
+Does not cover: inodes, quotas.
+
+One thread looks at all folders in turn. When it hangs at one (a network file
+system without its server), it is left to that one and another takes the rest:
+there are never more threads than folders that hang, and one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from supervisor.core.sample import Disk, Missing
+from supervisor.monitors.aside import Aside
+
+__all__ = ["Disks", "look"]
+
+_EVERY_S: Final = 5.0
+#: A folder that takes longer hangs, and the others do not wait for it.
+_HANGS_S: Final = 2.0
+_NOT_YET: Final = Missing("not measured yet")
+
+
+class Disks:
+    """For one thread; never waits."""
+
+    def __init__(self, *, look_at: Callable[[Path], Disk] | None = None) -> None:
+        self._look = look_at or look
+        self._answers: dict[Path, Disk] = {}
+        self._round = _Round(self._look, self._answers)
+        self._hanging: list[_Round] = []
+        self._asked_at = float("-inf")
+        self._asked: frozenset[Path] = frozenset()
+
+    def read(self, folders: Collection[Path], *, at: float) -> dict[Path, Disk]:
+        """Return what was last seen under each folder."""
+        for one in [one for one in self._hanging if not one.aside.busy_s()]:
+            self._hanging.remove(one)
+            one.aside.close()
+        if self._round.aside.busy_s() > _HANGS_S:
+            self._round.is_left = True
+            self._hanging.append(self._round)
+            self._round = _Round(self._look, self._answers)
+            self._asked_at = float("-inf")
+        wanted = frozenset(folders)
+        is_due = at - self._asked_at >= _EVERY_S or not wanted <= self._asked
+        if wanted and is_due and not self._round.aside.busy_s():
+            self._asked_at, self._asked = at, wanted
+            hanging = {one.current for one in self._hanging}
+            self._round.folders = sorted(wanted - hanging)
+            self._round.aside.ask()
+        for folder in self._answers.keys() - wanted:
+            del self._answers[folder]
+        return {folder: self._newest(folder) for folder in wanted}
+
+    def close(self) -> None:
+        """Look no more; threads that hang are left to it."""
+        for one in (self._round, *self._hanging):
+            one.is_left = True
+            one.aside.close()
+
+    def _newest(self, folder: Path) -> Disk:
+        for one in self._hanging:
+            if one.current == folder:
+                why = Missing(f"the file system has not answered for {one.aside.busy_s():.0f} s")
+                return Disk(why, why)
+        return self._answers.get(folder, Disk(_NOT_YET, _NOT_YET))
+
+
+class _Round:
+    """One thread with its list."""
+
+    def __init__(self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk]) -> None:
+        self.folders: list[Path] = []
+        self.current: Path | None = None
+        #: Others have taken over what stands behind the current one.
+        self.is_left = False
+        self.aside = Aside("the file system", partial(self._go, look_at, answers))
+
+    def _go(self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk]) -> None:
+        for folder in self.folders:
+            self.current = folder
+            answers[folder] = look_at(folder)
+            if self.is_left:
+                return
+
+
+def look(folder: Path) -> Disk:
+    """Return the space under a folder, or under the nearest one above it that is there; may hang."""
+    for place in (folder, *folder.parents):
+        try:
+            found = os.statvfs(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            why = Missing(f"cannot look at {place}: {error.strerror}")
+            return Disk(why, why)
+        # What root has in reserve is not there for a job.
+        return Disk(float(found.f_bavail * found.f_frsize), float(found.f_blocks * found.f_frsize))
+    why = Missing(f"no folder above {folder} is there")
+    return Disk(why, why)

@@ -1,0 +1,226 @@
+"""All processes of the machine by number, and which of them belong to which job.
+
+Covers: the trees below given roots, what each has used up and holds, the names
+of the others. Linux only.
+Does not cover: which programs rules ask for (programs.py), GPUs.
+
+A reading lists /proc once and looks closer only at numbers that are new, and at
+those of jobs. That is what makes it cheap: the other way, from each process
+through the `children` of all its threads, costs more for one training process
+with its 64 threads than the list of 400 processes does.
+
+A process that was seen in a tree stays in it when its parent ends. One that
+was never seen with its parent is found by its session where the job's command
+leads one; one that left that too is missed: it shows as foreign.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from supervisor.core.job import Pid
+
+__all__ = ["Processes", "Usage"]
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+#: After that long without a look, a number may have been given out again: all are looked at anew.
+_FORGET_S = 10.0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a tree of processes has used up and holds at one moment."""
+
+    #: Only grows. Of the living, of those they have waited for, and of those that vanished as last seen.
+    cpu_s: float
+    rss_bytes: int
+    num_processes: int
+
+
+class _Stat(msgspec.Struct):
+    """The part of /proc/PID/stat that is needed here."""
+
+    comm: str
+    state: str
+    parent: int
+    session: int
+    #: In user and kernel mode; and the same of all children that were waited for.
+    own_ticks: int
+    waited_ticks: int
+    start_ticks: int
+    rss_pages: int
+
+
+@dataclass
+class _Process:
+    parent: int
+    session: int
+    start_ticks: int
+    comm: str
+    #: Job, or "": foreign.
+    owner: str = ""
+    own_ticks: int = 0
+    waited_ticks: int = 0
+
+
+@dataclass
+class _Tree:
+    root: Pid
+    pids: set[int] = field(default_factory=set)
+    cpu_ticks: int = 0
+    #: What processes that vanished since the last reading had used when last seen.
+    vanished_ticks: int = 0
+    is_new: bool = True
+
+
+class Processes:
+    """For one thread; costs some 0.5 us a process of the machine and 10 us one of a job."""
+
+    def __init__(self, *, proc: Path = Path("/proc")) -> None:
+        self._proc = str(proc)
+        self._boot_id = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        self._known: dict[int, _Process] = {}
+        self._trees: dict[str, _Tree] = {}
+        self._read_at = float("-inf")
+
+    def read(self, roots: Mapping[str, Pid], *, at: float) -> dict[str, Usage]:
+        """Return what each job's tree uses now; those whose root has ended are left out."""
+        if at - self._read_at > _FORGET_S:
+            self._known = {pid: process for pid, process in self._known.items() if process.owner}
+        self._read_at = at
+        pids = {int(name) for name in os.listdir(self._proc) if name.isdecimal()}  # noqa: PTH208  # A Path each costs more.
+        for pid in self._known.keys() - pids:
+            self._lose(pid)
+        new = [pid for pid in pids - self._known.keys() if self._meet(pid)]
+        if self._set_roots(roots):
+            new = list(self._known)
+        for pid in new:
+            self._own(pid)
+        usages = {name: self._usage(tree) for name, tree in self._trees.items()}
+        return {name: usage for name, usage in usages.items() if usage is not None}
+
+    def owner(self, pid: int) -> str:
+        """Return the job that a process belonged to at the last reading, or ""."""
+        process = self._known.get(pid)
+        return process.owner if process is not None else ""
+
+    def foreign(self) -> dict[int, str]:
+        """Return the names of all processes that belong to no job, as first seen."""
+        return {pid: process.comm for pid, process in self._known.items() if not process.owner}
+
+    def _meet(self, pid: int) -> bool:
+        stat = self._stat(pid)
+        if stat is None:
+            return False
+        self._known[pid] = _Process(stat.parent, stat.session, stat.start_ticks, stat.comm)
+        return True
+
+    def _lose(self, pid: int) -> None:
+        process = self._known.pop(pid)
+        tree = self._trees.get(process.owner)
+        if tree is not None:
+            tree.pids.discard(pid)
+            tree.vanished_ticks += process.own_ticks + process.waited_ticks
+
+    def _set_roots(self, roots: Mapping[str, Pid]) -> bool:
+        """Take up new roots and drop old ones; say whether there are new ones."""
+        for name, tree in list(self._trees.items()):
+            if roots.get(name) != tree.root:
+                self._release(tree.pids)
+                del self._trees[name]
+        has_new = False
+        for name, root in roots.items():
+            process = self._known.get(root.pid)
+            if name in self._trees or process is None:
+                continue
+            if root.boot_id == self._boot_id and process.start_ticks == root.start_ticks:
+                self._trees[name] = _Tree(root)
+                has_new = True
+        return has_new
+
+    def _release(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            self._known[pid].owner = ""
+
+    def _own(self, pid: int) -> None:
+        """Find out whose a process is, by its parents, and by its session where a root leads it."""
+        process = self._known[pid]
+        roots = {tree.root.pid: name for name, tree in self._trees.items()}
+        lineage: list[int] = []
+        owner = ""
+        while not owner and pid not in lineage:
+            lineage.append(pid)
+            owner = process.owner or roots.get(pid, "") or roots.get(process.session, "")
+            parent = self._known.get(process.parent)
+            # A parent that is younger than its child is somebody else under that number.
+            if owner or parent is None or parent.start_ticks > process.start_ticks:
+                break
+            pid, process = process.parent, parent
+        if owner:
+            for one in lineage:
+                self._known[one].owner = owner
+                self._trees[owner].pids.add(one)
+
+    def _usage(self, tree: _Tree) -> Usage | None:
+        used = waited = rss_pages = num_processes = 0
+        is_there = False
+        for pid in list(tree.pids):
+            stat = self._stat(pid)
+            process = self._known[pid]
+            if stat is None or stat.start_ticks != process.start_ticks:
+                self._lose(pid)
+                continue
+            used += max(0, stat.own_ticks - process.own_ticks)
+            waited += max(0, stat.waited_ticks - process.waited_ticks)
+            process.own_ticks, process.waited_ticks = stat.own_ticks, stat.waited_ticks
+            rss_pages += stat.rss_pages
+            is_living = stat.state not in "ZX"
+            num_processes += is_living
+            is_there |= is_living and pid == tree.root.pid
+        if not is_there:
+            return None
+        if tree.is_new:
+            tree.cpu_ticks = used + waited
+        else:
+            # Who waits for a child takes over all its time, also what was counted before. What a child
+            # that nobody waits for had used is not taken back: time that was used does not become less.
+            tree.cpu_ticks += used + max(0, waited - tree.vanished_ticks)
+        tree.is_new = False
+        tree.vanished_ticks = 0
+        return Usage(tree.cpu_ticks / _TICKS_PER_S, rss_pages * _PAGE_BYTES, num_processes)
+
+    def _stat(self, pid: int) -> _Stat | None:
+        """Return who this is; None when it is gone, or when we may not know."""
+        try:
+            fd = os.open(f"{self._proc}/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            return _parse(os.read(fd, 2048))
+        # It ended after it was opened; or the file does not have the form that is known.
+        except (OSError, ValueError, IndexError):
+            return None
+        finally:
+            os.close(fd)
+
+
+def _parse(text: bytes) -> _Stat:
+    """Return the fields; the name may itself hold spaces, newlines and parentheses."""
+    end = text.rindex(b")")
+    fields = text[end + 1 :].split()
+    return _Stat(
+        comm=text[text.index(b"(") + 1 : end].decode("utf-8", "replace"),
+        state=fields[0].decode("ascii", "replace"),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        own_ticks=int(fields[11]) + int(fields[12]),
+        waited_ticks=int(fields[13]) + int(fields[14]),
+        start_ticks=int(fields[19]),
+        rss_pages=int(fields[21]),
+    )
