@@ -220,9 +220,9 @@ class Nvml:
 class Gpus:
     """The newest readings; for the thread of the loop, never waits."""
 
-    def __init__(self, nvml: Nvml | None = None) -> None:
-        nvml = nvml or Nvml()
-        self._aside = Aside("the NVIDIA driver", nvml.read, at_end=nvml.close)
+    def __init__(self, nvml: Nvml | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        nvml = nvml or Nvml(clock=clock)
+        self._aside = Aside("the NVIDIA driver", nvml.read, at_end=nvml.close, clock=clock)
         self._asked_at = float("-inf")
 
     def read(self, owner: Callable[[int], str], *, at: float, interval_s: float) -> tuple[Gpu, ...] | Missing:

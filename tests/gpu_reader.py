@@ -1,0 +1,34 @@
+"""A process that reads GPUs when told: a library of the loader's is for a whole process.
+
+A line of its input is a JSON object: the time it is, and whether to read through
+`Nvml` at once or through `Gpus` aside. Each is answered by one line.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from supervisor.monitors.gpu import Gpus, Nvml
+
+
+def main() -> None:
+    now = [0.0]
+    nvml = Nvml(clock=lambda: now[0])
+    gpus = Gpus(clock=lambda: now[0])
+    for line in sys.stdin:
+        order = msgspec.json.decode(line)
+        now[0] = order["now"]
+        if order["how"] == "aside":
+            owners = {int(pid): job for pid, job in order["owners"].items()}
+            answer = gpus.read(lambda pid, owners=owners: owners.get(pid, ""), at=now[0], interval_s=0.0)
+        else:
+            answer = nvml.read()
+        sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
+        sys.stdout.flush()
+    gpus.close()
+
+
+if __name__ == "__main__":
+    main()
