@@ -11,6 +11,7 @@ there are never more threads than folders that hang, and one.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,15 @@ _NOT_YET: Final = Missing("not measured yet")
 class Disks:
     """For one thread; never waits."""
 
-    def __init__(self, *, look_at: Callable[[Path], Disk] | None = None) -> None:
-        self._look = look_at or look
+    def __init__(
+        self,
+        *,
+        look_at: Callable[[Path], Disk] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._answers: dict[Path, Disk] = {}
-        self._round = _Round(self._look, self._answers)
+        self._new_round = partial(_Round, look_at or look, self._answers, clock)
+        self._round = self._new_round()
         self._hanging: list[_Round] = []
         self._asked_at = float("-inf")
         self._asked: frozenset[Path] = frozenset()
@@ -46,7 +52,7 @@ class Disks:
         if self._round.aside.busy_s() > _HANGS_S:
             self._round.is_left = True
             self._hanging.append(self._round)
-            self._round = _Round(self._look, self._answers)
+            self._round = self._new_round()
             self._asked_at = float("-inf")
         wanted = frozenset(folders)
         is_due = at - self._asked_at >= _EVERY_S or not wanted <= self._asked
@@ -76,12 +82,14 @@ class Disks:
 class _Round:
     """One thread with its list."""
 
-    def __init__(self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk]) -> None:
+    def __init__(
+        self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk], clock: Callable[[], float]
+    ) -> None:
         self.folders: list[Path] = []
         self.current: Path | None = None
         #: Others have taken over what stands behind the current one.
         self.is_left = False
-        self.aside = Aside("the file system", partial(self._go, look_at, answers))
+        self.aside = Aside("the file system", partial(self._go, look_at, answers), clock=clock)
 
     def _go(self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk]) -> None:
         for folder in self.folders:

@@ -100,8 +100,9 @@ class Processes:
         new = [pid for pid in pids - self._known.keys() if self._meet(pid)]
         if self._set_roots(roots):
             new = list(self._known)
+        roots_by_pid = {tree.root.pid: (tree.root, name) for name, tree in self._trees.items()}
         for pid in new:
-            self._own(pid)
+            self._own(pid, roots_by_pid)
         usages = {name: self._usage(tree) for name, tree in self._trees.items()}
         return {name: usage for name, usage in usages.items() if usage is not None}
 
@@ -148,15 +149,14 @@ class Processes:
         for pid in pids:
             self._known[pid].owner = ""
 
-    def _own(self, pid: int) -> None:
+    def _own(self, pid: int, roots: Mapping[int, tuple[Pid, str]]) -> None:
         """Find out whose a process is, by its parents, and by its session where a root leads it."""
         process = self._known[pid]
-        roots = {tree.root.pid: name for name, tree in self._trees.items()}
         lineage: list[int] = []
         owner = ""
         while not owner and pid not in lineage:
             lineage.append(pid)
-            owner = process.owner or roots.get(pid, "") or roots.get(process.session, "")
+            owner = process.owner or _led_by(roots, pid, process)
             parent = self._known.get(process.parent)
             # A parent that is younger than its child is somebody else under that number.
             if owner or parent is None or parent.start_ticks > process.start_ticks:
@@ -182,7 +182,7 @@ class Processes:
             rss_pages += stat.rss_pages
             is_living = stat.state not in "ZX"
             num_processes += is_living
-            is_there |= is_living and pid == tree.root.pid
+            is_there |= is_living and (pid, stat.start_ticks) == (tree.root.pid, tree.root.start_ticks)
         if not is_there:
             return None
         if tree.is_new:
@@ -208,6 +208,17 @@ class Processes:
             return None
         finally:
             os.close(fd)
+
+
+def _led_by(roots: Mapping[int, tuple[Pid, str]], pid: int, process: _Process) -> str:
+    """Return the job whose root this is, or leads its session. Numbers are given out again."""
+    root, name = roots.get(pid, (None, ""))
+    if root is not None and root.start_ticks == process.start_ticks:
+        return name
+    root, name = roots.get(process.session, (None, ""))
+    # A number is not given out again while it names a session.
+    is_led = root is not None and process.session != pid and root.start_ticks <= process.start_ticks
+    return name if is_led else ""
 
 
 def _parse(text: bytes) -> _Stat:
