@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -29,6 +29,7 @@ __all__ = [
     "Sampler",
     "Shims",
     "Started",
+    "StoredBlock",
     "StoredEvent",
     "WatchedJob",
 ]
@@ -135,6 +136,15 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     state: str
 
 
+class StoredBlock(NamedTuple):
+    """Recorded readings of some minutes: zlib of MessagePack, a list of samples."""
+
+    #: Unix time of the first and of the last one.
+    first: float
+    last: float
+    block: bytes
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Rows that are stored together or not at all."""
 
@@ -181,6 +191,14 @@ class Journal(Protocol):
 
     def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
         """Return events after that number, oldest first; with -1 the newest `limit`."""
+        ...
+
+    def record(self, samples: Sequence[Sample], *, limit_bytes: int) -> None:
+        """Take readings to be stored when nothing else is to do; they may be lost, jobs' rows never are."""
+        ...
+
+    def recorded(self, *, after_wall: float, before_wall: float, limit: int) -> list[StoredBlock]:
+        """Return blocks of readings that begin in between, oldest first; older ones are coarser."""
         ...
 
     def close(self) -> None:

@@ -18,20 +18,39 @@ import os
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Job
+from supervisor.core.sample import Sample
 from supervisor.errors import SupervisorError
-from supervisor.ports import Batch, JournalRow, StoredEvent
+from supervisor.ports import Batch, JournalRow, StoredBlock, StoredEvent
+from supervisor.store import samples as sample_blocks
 from supervisor.store.migrate import migrate
 
 __all__ = ["SqliteJournal"]
 
+
+class _Recorded(NamedTuple):
+    """Readings to store, and how much room all of them may take."""
+
+    samples: tuple[Sample, ...]
+    limit_bytes: int
+
+
+#: Says to the writer that there are some.
+_WAKE = _Recorded((), 0)
+
+
 _RETRY_S = 1.0
+
+#: Blocks of readings that wait for the writer.
+_MAX_RECORDED = 5
 
 #: Events of jobs that were removed are kept that long.
 _KEEP_REMOVED_S = 30 * 86400.0
@@ -77,7 +96,10 @@ class SqliteJournal:
             ) from error
         self._event_decoder = msgspec.json.Decoder(JobEvent)
         self._job_decoder = msgspec.json.Decoder(Job)
-        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Batch | _Recorded | None] = queue.SimpleQueue()
+        #: A disk that hangs for long costs readings, not memory.
+        self._recorded: deque[_Recorded] = deque(maxlen=_MAX_RECORDED)
+        self._record_problem = ""
         self._committed = 0
         self._problem = ""
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -103,6 +125,16 @@ class SqliteJournal:
         """Hand a batch to the writer; returns at once."""
         self._inbox.put(batch)
 
+    def record(self, samples: Sequence[Sample], *, limit_bytes: int) -> None:
+        """Hand readings to the writer; every batch comes first, and what cannot be stored is dropped."""
+        if samples:
+            self._recorded.append(_Recorded(tuple(samples), limit_bytes))
+            self._inbox.put(_WAKE)
+
+    def recorded(self, *, after_wall: float, before_wall: float, limit: int) -> list[StoredBlock]:
+        """Return blocks of readings that begin in between, oldest first."""
+        return sample_blocks.read(self._reader, after_wall=after_wall, before_wall=before_wall, limit=limit)
+
     def committed(self) -> int:
         """Return the number of the last batch that is safe on disk."""
         return self._committed
@@ -110,6 +142,10 @@ class SqliteJournal:
     def problem(self) -> str:
         """Return why nothing can be stored at present, or ""."""
         return self._problem
+
+    def record_problem(self) -> str:
+        """Return why the last readings were not stored, or ""."""
+        return self._record_problem
 
     def fileno(self) -> int:
         """Return a descriptor that is readable after a change."""
@@ -147,24 +183,37 @@ class SqliteJournal:
 
     def _write_forever(self) -> None:
         while (batches := self._take()) is not None:
-            if not self._store(self._writer, batches):
+            if batches and not self._store(self._writer, batches):
                 return
+            if self._recorded:
+                self._store_samples(self._writer, self._recorded.popleft())
 
     def _take(self) -> list[Batch] | None:
         """Wait for batches and take all there are, so that one flush serves many; None: it is over."""
-        first = self._inbox.get()
-        if first is None:
+        batches: list[Batch] = []
+        try:
+            item = self._inbox.get(block=not self._recorded)
+            while item is not None:
+                if isinstance(item, Batch):
+                    batches.append(item)
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            return batches
+        if not batches and not self._recorded:
             return None
-        batches = [first]
-        while True:
-            try:
-                batch = self._inbox.get_nowait()
-            except queue.Empty:
-                return batches
-            if batch is None:
-                self._inbox.put(None)
-                return batches
-            batches.append(batch)
+        self._inbox.put(None)
+        return batches
+
+    def _store_samples(self, db: sqlite3.Connection, recorded: _Recorded) -> None:
+        """Store one block, or drop it: no job depends on it, and the disk may be needed for those that do."""
+        try:
+            with db:
+                db.execute("BEGIN IMMEDIATE")
+                sample_blocks.write(db, recorded.samples, limit_bytes=recorded.limit_bytes)
+        except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
+            self._record_problem = f"cannot record readings in `{self._path}`: {error}"
+        else:
+            self._record_problem = ""
 
     def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> bool:
         """Say whether they are stored; where not, nothing that follows them may be."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import select
+import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Job
-from supervisor.ports import Batch, Journal, JournalRow, StoredEvent
+from supervisor.core.sample import Sample
+from supervisor.ports import Batch, Journal, JournalRow, StoredBlock, StoredEvent
 
 __all__ = ["BrakedJournal", "FakeDisk", "FakeJournal"]
 
@@ -29,6 +31,7 @@ class FakeDisk:
         self.jobs: dict[str, bytes] = {}
         self.events: list[tuple[int, float, float, str, bytes, str]] = []
         self.facts: dict[str, str] = {}
+        self.blocks: list[StoredBlock] = []
         #: Why nothing can be written at present.
         self.failure = ""
 
@@ -93,6 +96,17 @@ class FakeJournal:
             return found[-limit:] if limit else []
         return [one for one in found if one.seq > after_seq][:limit]
 
+    def record(self, samples: Sequence[Sample], *, limit_bytes: int) -> None:
+        if samples and not self.disk.failure:
+            block = zlib.compress(msgspec.msgpack.encode(list(samples)))
+            self.disk.blocks.append(StoredBlock(samples[0].wall, samples[-1].wall, block))
+            while sum(len(one.block) for one in self.disk.blocks) > limit_bytes:
+                self.disk.blocks.pop(0)
+
+    def recorded(self, *, after_wall: float, before_wall: float, limit: int) -> list[StoredBlock]:
+        found = [one for one in self.disk.blocks if after_wall < one.first < before_wall]
+        return sorted(found, key=lambda one: one.first)[:limit]
+
     def close(self) -> None:
         self.write()
         os.close(self._wake_fd)
@@ -107,6 +121,7 @@ class BrakedJournal:
         self.jobs, self.facts, self.committed = inner.jobs, inner.facts, inner.committed
         self.last_seq, self.fileno, self.acknowledge = inner.last_seq, inner.fileno, inner.acknowledge
         self.problem, self.history, self.close = inner.problem, inner.history, inner.close
+        self.record, self.recorded = inner.record, inner.recorded
         self._on_append = on_append
 
     def append(self, batch: Batch) -> None:
