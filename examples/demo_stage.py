@@ -35,6 +35,8 @@ CONFIG = """\
 sample_s = 0.5
 [shim]
 heartbeat_s = 0.5
+[policy]
+default_rules = false
 """
 
 

@@ -19,7 +19,6 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 import structlog
 import zmq
@@ -29,11 +28,10 @@ from supervisor.clock import SteadyClock
 from supervisor.config import Config
 from supervisor.config_text import annotated_toml
 from supervisor.core.events import Yielded
-from supervisor.core.job import Pid
 from supervisor.engine import Engine, World
 from supervisor.errors import SupervisorError
 from supervisor.launcher import KeeperLauncher
-from supervisor.monitors.process_tree import ProcessTree, Usage, cpu_percent
+from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
 from supervisor.ports import JournalRow
 from supervisor.procfs import boot_id
@@ -41,9 +39,10 @@ from supervisor.server import requests
 from supervisor.server.desk import Desk
 from supervisor.server.history import event_message, stored
 from supervisor.server.router import Router
-from supervisor.server.rows import Reading
+from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
 from supervisor.settings import Settings
+from supervisor.steward import Steward
 from supervisor.store.journal import SqliteJournal
 from supervisor.watch import FolderWatch
 
@@ -56,15 +55,6 @@ _QUIET_S = 0.2
 _LONGEST_POLL_S = 30.0
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-
-
-class _Sample(NamedTuple):
-    """The last reading of a job's processes; the next one needs it for per cents."""
-
-    process: Pid
-    tree: ProcessTree
-    usage: Usage
-    at: float
 
 
 class Daemon:
@@ -86,6 +76,8 @@ class Daemon:
         self._launcher = KeeperLauncher()
         world = World(self._clock, self._journal, self._launcher, self._shims, self._receipt)
         self._engine = Engine(world, paths, on_stored=self._on_stored)
+        self._steward = Steward(self._engine, Sampler(), self._clock, self._journal)
+        self._engine.gpus_for = self._steward.gpus_for
         self._settings = Settings(paths, self._engine, self._set_config)
         self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
         self._desk = Desk(
@@ -102,12 +94,10 @@ class Daemon:
             pid=os.getpid(),
         )
         self._shims.on_change = self._desk.mark_changed
-        self._samples: dict[str, _Sample] = {}
         self._read_files_at: float | None = None
-        self._sample_at = 0.0
         self._poller = zmq.Poller()
         self._poller.register(self._router.socket, zmq.POLLIN)
-        for source in (self._journal, self._launcher, self._watch):
+        for source in (self._journal, self._launcher, self._watch, self._steward):
             self._poller.register(source.fileno(), zmq.POLLIN)
         self._poller.register(self._signals[0], zmq.POLLIN)
 
@@ -147,6 +137,7 @@ class Daemon:
     def close(self) -> None:
         """Store what is not stored yet and let go of everything."""
         self._watch.close()
+        self._steward.close()
         self._engine.stage()
         self._journal.close()
         self._router.close()
@@ -172,8 +163,10 @@ class Daemon:
             self._read_files_at = None
             self._watch.refresh()
             self._settings.read()
-        if now >= self._sample_at:
-            self._sample(now)
+        if self._steward.fileno() in ready:
+            self._steward.wake()
+        if self._steward.turn():
+            self._desk.readings = readings(self._steward.sample)
         # Settle before stage: what an effect brings to light goes into this turn's batch.
         if self._journal.fileno() in ready:
             self._journal.acknowledge()
@@ -186,33 +179,11 @@ class Daemon:
         moments = [
             self._engine.next_due(),
             self._read_files_at,
-            self._sample_at if self._has_processes() else None,
+            self._steward.next_at(),
         ]
         wait_s = min((at - now for at in moments if at is not None), default=_LONGEST_POLL_S)
         # Rounded up: a poll that wakes just before the moment would spin.
         return int(max(0.0, min(wait_s, _LONGEST_POLL_S)) * 1000) + 1
-
-    def _has_processes(self) -> bool:
-        return any(job.process is not None for job in self._engine.jobs.values())
-
-    def _sample(self, now: float) -> None:
-        """Read what each job's processes use; differences give CPU per cent."""
-        self._sample_at = now + self._engine.config.daemon.sample_s
-        running = {job.name: job.process for job in self._engine.jobs.values() if job.process is not None}
-        for name in set(self._samples) - set(running):
-            del self._samples[name]
-            self._desk.readings.pop(name, None)
-        for name, process in running.items():
-            before = self._samples.get(name)
-            if before is not None and before.process != process:
-                before = None
-            tree = before.tree if before else ProcessTree(process)
-            usage = tree.read()
-            if usage is None:
-                continue
-            pct = cpu_percent(before.usage, usage, now - before.at) if before else None
-            self._samples[name] = _Sample(process, tree, usage, now)
-            self._desk.readings[name] = Reading(pct, usage.rss_bytes)
 
     def _on_stored(self, row: JournalRow) -> None:
         self._router.publish(event_message(stored(row)))
@@ -228,10 +199,12 @@ class Daemon:
     def _set_config(self, config: Config) -> None:
         self._engine.config = config
         self._shims.config = config.shim
+        self._steward.configure(config)
         logging.getLogger().setLevel(_LEVELS[config.daemon.log_level])
 
     def _alerts(self) -> tuple[str, ...]:
         alerts = [*self._settings.problems, self._journal.problem(), self._watch.problem]
+        alerts += [self._journal.record_problem(), *self._steward.alerts()]
         if self._num_errors:
             alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
         return tuple(alert for alert in alerts if alert)

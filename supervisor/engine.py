@@ -29,16 +29,16 @@ from supervisor.config import Config
 from supervisor.core import apply as core
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Effect, Launch, Signal
 from supervisor.core.events import (
-    Admitted,
     JobEvent,
     ProcessEnded,
     ProcessStarted,
     Removed,
+    ResumeAsked,
     Submitted,
+    TimerFired,
     Yielded,
 )
 from supervisor.core.job import Asker, Exit, Job, JobSpec
-from supervisor.core.states import State
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.paths import Paths
 from supervisor.ports import Batch, Clock, Ended, Journal, JournalRow, Launcher, LaunchSpec, Shims, Started
@@ -80,6 +80,8 @@ class Engine:
         self._receipt = world.receipt
         self._paths = paths
         self._on_stored = on_stored
+        #: Finds GPUs for a job that starts again without a verdict; the policy knows which are free.
+        self.gpus_for: Callable[[Job], tuple[str, ...]] = lambda job: job.gpus
         self._log = structlog.get_logger("engine")
         self._jobs: dict[str, Job] = {}
         self._rows: list[JournalRow] = []
@@ -126,7 +128,8 @@ class Engine:
 
     def ask(self, name: str, event: JobEvent) -> Job:
         """Apply a request of a person or rule; raises what it is refused with, and then changes nothing."""
-        return self._apply(self.job(name), event)
+        job = self.job(name)
+        return self._apply(job, self._completed(job, event))
 
     def observe(self, name: str, event: JobEvent) -> None:
         """Apply a fact of the world; one about a job that is no more means nothing."""
@@ -184,9 +187,8 @@ class Engine:
         return min((at for at in moments if at is not None), default=None)
 
     def stage(self) -> None:
-        """Fire due timers, start what may start, and hand all changes to the journal as one batch."""
+        """Fire due timers, and hand all changes to the journal as one batch."""
         self._fire_timers()
-        self._admit()
         if not (self._rows or self._after or self._facts):
             return
         self._num_batches += 1
@@ -280,16 +282,19 @@ class Engine:
         for name in list(self._jobs):
             # Each timer clears or moves its own moment, so this ends.
             while event := core.due(self._jobs[name], now, start_grace_s=self.config.jobs.start_grace_s):
-                if event.timer == "deadline":
-                    event = replace(event, is_saving=self._shims.is_saving(name))
-                self._apply(self._jobs[name], event)
+                self._apply(self._jobs[name], self._completed(self._jobs[name], event))
 
-    def _admit(self) -> None:
-        """Every queued job may start; limits come with the policy."""
-        event = Admitted(start_grace_s=self.config.jobs.start_grace_s)
-        for job in list(self._jobs.values()):
-            if job.state is State.QUEUED:
-                self._apply(job, event)
+    def _completed(self, job: Job, event: JobEvent) -> JobEvent:
+        """Return an event with what only the world of this moment can tell."""
+        if isinstance(event, TimerFired) and event.timer == "deadline":
+            return replace(event, is_saving=self._shims.is_saving(job.name))
+        if not (job.spec.num_gpus and not job.alive):
+            return event
+        if isinstance(event, ResumeAsked) and not event.gpus:
+            return replace(event, gpus=self.gpus_for(job))
+        if isinstance(event, TimerFired) and event.timer == "wake":
+            return replace(event, gpus=self.gpus_for(job))
+        return event
 
     def _ended(self, news: Ended) -> None:
         receipt = self._receipt(news.job, news.incarnation)

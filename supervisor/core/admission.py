@@ -56,11 +56,13 @@ def line(scene: Scene) -> Iterator[Standing]:
         waited_s = max(0.0, scene.now - job.since)
         why_not = _held_by_rules(job, scene)
         if not why_not and most and num_running >= most:
-            why_not = f"{num_running} jobs run, of {most} that may"
+            why_not = f"{num_running} jobs run or are about to, of {most} that may"
         if why_not:
             yield Standing(job, waited_s, why_not)
             continue
         answer = _fit(job, scene, kept, waited_s)
+        # Whoever is before it in the line takes a place, though it does not run yet.
+        num_running += not answer.why_not
         yield Standing(job, waited_s, answer.why_not, answer.gpus)
         if answer.why_not and not answer.is_hopeless and waited_s >= scene.settings.queue.ageing_s:
             kept |= answer.lacks

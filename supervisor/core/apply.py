@@ -544,6 +544,8 @@ def _without_shim(job: Job, now: float) -> Outcome:
 def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
     """End a pause that was asked for a certain time; its asker asked for the end as well."""
     job = replace(job, wake_at=None)
+    if event.gpus and not job.alive:
+        job = replace(job, gpus=event.gpus)
     if not accepts(job.state, Kind.RESUME):
         return job, ()
     return _resume(job, f"{job.request}-wake", event.start_grace_s, now)

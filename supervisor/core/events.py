@@ -205,6 +205,8 @@ class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):
     timer: Literal["start-grace", "deadline", "wake", "insist", "restart"]
     #: For timers that launch a command.
     start_grace_s: float = 0.0
+    #: For one that was paused without a process, by UUID.
+    gpus: tuple[str, ...] = ()
     #: Its shim is at a boundary and writes a checkpoint.
     is_saving: bool = False
 

@@ -55,6 +55,9 @@ def needs_of(job: Job, known: Footprint) -> Needs:
     """Return what a queued or paused job takes when it goes on."""
     spec = job.spec
     starts = job.state is State.QUEUED or not job.alive
+    if job.state is State.QUEUED:
+        # A person wants it started: what it said counts, not what an earlier run of it used.
+        known = Footprint()
     if not starts:
         is_held = job.depth is Depth.HOLD or job.depth is None
         return Needs(known.cpu_pct, spec.num_cpus, gpu_bytes={} if is_held else known.gpu_bytes)

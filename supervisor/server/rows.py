@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from supervisor.core.job import Asker, Job
+from supervisor.core.sample import Missing, Sample
 from supervisor.core.states import State
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
-__all__ = ["Reading", "Sight", "row"]
+__all__ = ["Reading", "Sight", "readings", "row"]
 
 
 class Reading(NamedTuple):
@@ -17,6 +18,16 @@ class Reading(NamedTuple):
 
     cpu_pct: float | None
     rss_bytes: int
+
+
+def readings(sample: Sample | None) -> dict[str, Reading]:
+    """Return what each job's processes use, where that could be read."""
+    uses = sample.jobs if sample is not None else {}
+    return {
+        name: Reading(None if isinstance(use.cpu_pct, Missing) else use.cpu_pct, round(use.rss_bytes))
+        for name, use in uses.items()
+        if not isinstance(use.rss_bytes, Missing)
+    }
 
 
 class Sight(NamedTuple):

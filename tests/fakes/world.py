@@ -12,7 +12,15 @@ import tempfile
 from collections.abc import Callable
 
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import JobEvent, RestartAsked, ResumeAsked, Submitted, TimerFired, Yielded
+from supervisor.core.events import (
+    Admitted,
+    JobEvent,
+    RestartAsked,
+    ResumeAsked,
+    Submitted,
+    TimerFired,
+    Yielded,
+)
 from supervisor.core.job import Job, JobSpec
 from supervisor.core.states import FINAL, Depth, State
 from supervisor.engine import Engine, World
@@ -85,6 +93,13 @@ class SupervisedMachine:
         self.engine.take_launcher_news()
         self._note(self.journal.let_through(stored))
         self.engine.settle()
+        self.stage()
+
+    def stage(self) -> None:
+        """Let all start that are in the queue, as a policy without limits does, and store what happened."""
+        for job in list(self.engine.jobs.values()):
+            if job.state is State.QUEUED:
+                self.engine.ask(job.name, Admitted(start_grace_s=60.0))
         self.engine.stage()
 
     def turns(self) -> None:

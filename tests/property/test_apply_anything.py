@@ -98,7 +98,7 @@ FACTS = st.one_of(
     st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full"), holding_depth=st.none() | DEPTHS),
     st.builds(Resumed, request=REQUESTS),
     st.builds(SpecChanged, spec=SPECS),
-    st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S, is_saving=st.booleans()),
+    st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S, gpus=GPUS, is_saving=st.booleans()),
 )
 REQUESTED = st.one_of(
     st.builds(

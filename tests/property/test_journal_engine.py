@@ -233,7 +233,7 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
     @rule(stored=st.integers(0, 3), effects=st.integers(0, 3), staged=st.booleans())
     def crash(self, stored, effects, staged):
         if staged:
-            self.world.engine.stage()
+            self.world.stage()
         self.world.crash(stored=stored, effects=effects)
 
     @precondition(lambda self: self.num_requests % 7 == 6)

@@ -32,12 +32,12 @@ def pause(world, late):
     world.engine.ask("night", asked)
     world.turns()
     world.clock.advance(31.0)
-    world.engine.stage()
+    world.stage()
 
 
 def resume(world):
     world.engine.ask("night", ResumeAsked(request="r", by=ADA, start_grace_s=60.0))
-    world.engine.stage()
+    world.stage()
 
 
 @pytest.mark.parametrize("effects", range(3))

@@ -1,0 +1,274 @@
+"""Looks at the machine, asks the policy, and passes on what it wants: from sample to request.
+
+Covers: when a sample is taken, what becomes of it, verdicts as requests to the
+engine, the policy's memory across restarts of the daemon.
+Does not cover: measuring (monitors/), deciding (core/policy.py), what a
+request does to a job (core/apply.py).
+
+A verdict is a request like any other, by a rule instead of a person: the
+engine may refuse it, and then the policy learns of it by what the job does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from supervisor.config import Config
+from supervisor.core.events import Admitted, JobEvent, PauseAsked, ResumeAsked
+from supervisor.core.explain import Explanation, RuleState, alarms, explain, rule_states
+from supervisor.core.job import Asker, Job
+from supervisor.core.policy import decide, look_around
+from supervisor.core.policy_memory import Memory
+from supervisor.core.room import fit, needs_of
+from supervisor.core.sample import Sample
+from supervisor.core.states import Depth, State
+from supervisor.core.verdict import Verdict
+from supervisor.errors import Refused, SupervisorError
+from supervisor.ports import Clock, Journal, Sampler, WatchedJob
+
+__all__ = ["Steward"]
+
+_FACT = "policy.memory"
+
+#: Nobody uses anything, and nobody waits: looking more often would only wake the machine.
+_IDLE_S = 10.0
+
+#: Readings are stored in blocks of that many, or of that age.
+_BLOCK = 60
+_BLOCK_S = 600.0
+
+#: Without a verdict the memory is stored that often at most.
+_REMEMBER_S = 60.0
+
+#: A longer silence between two samples is a time in which nobody looked.
+_GAP_S = 30.0
+
+_MIB = 1 << 20
+
+
+class _Engine(Protocol):
+    """What is needed of the engine."""
+
+    config: Config
+
+    @property
+    def jobs(self) -> Mapping[str, Job]: ...
+    def job(self, name: str) -> Job: ...
+    def ask(self, name: str, event: JobEvent) -> Job: ...
+    def remember(self, facts: Mapping[str, str]) -> None: ...
+
+
+class Steward:
+    """Used from the loop's thread. `turn()` in every round, `next_at()` for how long the loop may sleep."""
+
+    def __init__(self, engine: _Engine, sampler: Sampler, clock: Clock, journal: Journal) -> None:
+        self._engine = engine
+        self._sampler = sampler
+        self._clock = clock
+        self._journal = journal
+        self._log = structlog.get_logger("policy")
+        self._memory = self._recalled(journal.facts())
+        self._remembered_at = 0.0
+        self._sample: Sample | None = None
+        self._sample_at = 0.0
+        self._block: list[Sample] = []
+        #: Queued jobs that the policy has been asked about with the present sample.
+        self._asked_about: frozenset[str] = frozenset()
+
+    # --- the loop's turn ----------------------------------------------------------------------
+
+    @property
+    def sample(self) -> Sample | None:
+        """The newest one, if there is any."""
+        return self._sample
+
+    def configure(self, config: Config) -> None:
+        """Take over new settings."""
+        rules = [rule for rule in config.rules if rule.enabled and config.policy.enabled]
+        programs = {condition.program for rule in rules for condition in rule.when if condition.program}
+        self._sampler.watch(programs)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is a reason to look at once."""
+        return self._sampler.fileno()
+
+    def wake(self) -> None:
+        """Look at once; the kernel said that memory is short."""
+        self._sampler.acknowledge()
+        self._sample_at = 0.0
+
+    def next_at(self) -> float:
+        """Return when the next sample is due."""
+        return self._sample_at
+
+    def turn(self) -> bool:
+        """Take a sample when it is due and act on it; ask again where a job has just come into the queue."""
+        now = self._clock.now()
+        is_due = now >= self._sample_at
+        if is_due:
+            self._look(now)
+        if is_due or self._queued() - self._asked_about:
+            self._decide(now)
+        return is_due
+
+    def close(self) -> None:
+        """Hand over what is not stored yet, and let go."""
+        self._store_block()
+        self._remember(self._clock.now())
+        self._sampler.close()
+
+    def _look(self, now: float) -> None:
+        wall = self._clock.wall()
+        if self._sample is not None and now - self._sample.at > self._longest_gap_s():
+            self._log.info("not-watched", for_s=round(now - self._sample.at))
+            self._memory = _with_a_gap(self._memory)
+        watched = [_watched(job) for job in self._engine.jobs.values() if not job.is_over]
+        self._sample = self._sampler.sample(watched, at=now, wall=wall)
+        interval_s = self._engine.config.daemon.sample_s
+        is_idle = all(not job.alive and job.state is not State.QUEUED for job in self._engine.jobs.values())
+        is_idle &= not any(_is_rules(job) for job in self._engine.jobs.values())
+        pace_s = self._sampler.wait_s(interval_s)
+        self._sample_at = now + (max(pace_s, _IDLE_S) if is_idle else pace_s)
+        self._block.append(self._sample)
+        if len(self._block) >= _BLOCK or now - self._block[0].at >= _BLOCK_S:
+            self._store_block()
+
+    def _longest_gap_s(self) -> float:
+        return max(_GAP_S, 3 * _IDLE_S, 3 * self._engine.config.daemon.sample_s)
+
+    def _store_block(self) -> None:
+        limit_mib = self._engine.config.policy.sample_history_mib
+        block, self._block = self._block, []
+        if block and limit_mib > 0:
+            self._journal.record(block, limit_bytes=int(limit_mib * _MIB))
+
+    def _queued(self) -> frozenset[str]:
+        return frozenset(job.name for job in self._engine.jobs.values() if job.state is State.QUEUED)
+
+    # --- deciding -----------------------------------------------------------------------------
+
+    def _decide(self, now: float) -> None:
+        """Ask the policy, and pass on what it wants."""
+        assert self._sample is not None
+        jobs = tuple(self._engine.jobs.values())
+        settings = self._engine.config.settings
+        verdicts, self._memory = decide(jobs, self._sample, settings, self._memory, now)
+        for verdict in verdicts:
+            self._carry_out(verdict)
+        self._asked_about = self._queued()
+        if verdicts or now - self._remembered_at >= _REMEMBER_S:
+            self._remember(now)
+
+    def _carry_out(self, verdict: Verdict) -> None:
+        log = self._log.bind(verdict=verdict.kind, job=verdict.job, rule=verdict.rule)
+        try:
+            self._engine.ask(verdict.job, self._event(verdict))
+        except SupervisorError as error:
+            # The job is another one by now than the policy saw; it sees that with the next sample.
+            log.warning("verdict-refused", reason=verdict.reason, error=str(error))
+        else:
+            log.info("verdict", reason=verdict.reason)
+
+    def _event(self, verdict: Verdict) -> JobEvent:
+        config = self._engine.config.jobs
+        by = Asker("rule", verdict.rule)
+        request = uuid.uuid4().hex[:12]
+        match verdict.kind:
+            case "start":
+                return Admitted(start_grace_s=config.start_grace_s, gpus=verdict.gpus, verdict=verdict)
+            case "resume":
+                return ResumeAsked(
+                    request=request,
+                    by=by,
+                    start_grace_s=config.start_grace_s,
+                    gpus=verdict.gpus,
+                    verdict=verdict,
+                )
+            case _:
+                return PauseAsked(
+                    request=request,
+                    by=by,
+                    depth=verdict.depth or Depth.HOLD,
+                    deadline_s=verdict.deadline_s,
+                    reason=verdict.reason,
+                    at_deadline=verdict.at_deadline,
+                    kill_grace_s=config.kill_grace_s,
+                    verdict=verdict,
+                )
+
+    # --- remembering --------------------------------------------------------------------------
+
+    def _remember(self, now: float) -> None:
+        """Store the memory with the next batch; where there are no jobs there is nothing worth a write."""
+        self._remembered_at = now
+        if any(not job.is_over for job in self._engine.jobs.values()):
+            self._engine.remember({_FACT: msgspec.json.encode(self._memory).decode()})
+
+    def _recalled(self, facts: Mapping[str, str]) -> Memory:
+        text = facts.get(_FACT)
+        if text is None:
+            return Memory()
+        try:
+            memory = msgspec.json.decode(text, type=Memory)
+        except msgspec.MsgspecError as error:
+            # Losing it costs a wait at most; a daemon that does not start costs more.
+            self._log.warning("memory-dropped", error=str(error))
+            return Memory()
+        return _with_a_gap(memory)
+
+    def gpus_for(self, job: Job) -> tuple[str, ...]:
+        """Return GPUs for a job that a person lets go on; where none are free, those that it had."""
+        if self._sample is None:
+            return job.gpus
+        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        scene = look_around(jobs, self._sample, settings, self._memory, self._clock.now())
+        return fit(job, needs_of(job, scene.known(job.name).footprint), scene).gpus or job.gpus
+
+    # --- answers ------------------------------------------------------------------------------
+
+    def explain(self, name: str) -> Explanation:
+        """Return why a job is where it is."""
+        job, sample = self._engine.job(name), self._seen()
+        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        return explain(job, jobs, sample, settings, self._memory, self._clock.now())
+
+    def rule_states(self) -> tuple[RuleState, ...]:
+        """Return every rule at every place as it is now."""
+        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        return rule_states(jobs, self._seen(), settings, self._memory, self._clock.now())
+
+    def alerts(self) -> tuple[str, ...]:
+        """Return what the machine's owner has to know: rules without a reading."""
+        if self._sample is None:
+            return ()
+        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        return alarms(jobs, self._sample, settings, self._memory, self._clock.now())
+
+    def _seen(self) -> Sample:
+        if self._sample is None:
+            raise Refused("cannot tell yet: nothing has been measured", hint="ask again in a moment")
+        return self._sample
+
+
+def _watched(job: Job) -> WatchedJob:
+    checkpoints = Path(job.spec.checkpoints) if job.spec.checkpoints else None
+    gpus = job.gpus if job.alive else ()
+    return WatchedJob(name=job.name, process=job.process, checkpoints=checkpoints, gpus=gpus)
+
+
+def _is_rules(job: Job) -> bool:
+    return job.state is State.PAUSED and job.asked_by is not None and job.asked_by.kind == "rule"
+
+
+def _with_a_gap(memory: Memory) -> Memory:
+    """Nobody has looked for a while: no holding time runs on over that."""
+    return replace(
+        memory, triggers={key: replace(trigger, held_at=None) for key, trigger in memory.triggers.items()}
+    )
