@@ -337,7 +337,7 @@ class Shim:
     def _failed(self, error: ShimError) -> None:
         """A checkpoint that nobody asked for could not be written."""
         self._tell(protocol.CannotYield(request="", why=self._words(error)))
-        self._say(f"{error}; training goes on")
+        self._say(f"{self._words(error)}; training goes on")
 
     def _answer(self, want: Want) -> Want:
         """Write the checkpoints that were asked for, and confirm that the loop goes on."""
@@ -383,7 +383,7 @@ class Shim:
             saved = self._save(request)
         except ShimError as error:
             self._tell(protocol.CannotYield(request=request, why=self._words(error)))
-            self._say(f"{error}; training goes on")
+            self._say(f"{self._words(error)}; training goes on")
             return replace(want, leave=None, pause=None if leave is want.pause else want.pause)
         if leave is want.pause and (now := self._gate.take(want)).pause is not want.pause:
             # Called off while the checkpoint was written.

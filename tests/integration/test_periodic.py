@@ -209,7 +209,7 @@ def test_one_that_fails_is_told_and_training_goes_on(attach, part, tmp_path, cap
     refusal = next(m for m in line.told if isinstance(m, protocol.CannotYield))
     assert "" == refusal.request
     assert "the disk is full" in refusal.why
-    assert "the disk is full; training goes on" in capsys.readouterr().err
+    assert "the older checkpoints are untouched); training goes on" in capsys.readouterr().err
 
 
 def test_they_come_by_the_clock(attach, part, tmp_path):

@@ -116,6 +116,8 @@ def restore_small(node: dict[str, Any]) -> Any:
     kind = node["$"]
     if kind == "numpy.scalar":
         dtype, data = _numpy_dtype(node["dtype"]), bytes.fromhex(node["hex"])
+        if len(data) != dtype.itemsize:
+            raise ValueError(f"{len(data)} bytes for one `{dtype}`")
         # Empty text has a type of no bytes, which no buffer can hold.
         return _numpy().ndarray((), dtype, data)[()] if data else _numpy().zeros((), dtype)[()]
     if kind == "torch.Size":
@@ -123,7 +125,7 @@ def restore_small(node: dict[str, Any]) -> Any:
     if kind == "torch.dtype":
         return _torch_dtype(node["name"])
     if kind == "torch.device":
-        return _torch().device(node["name"])
+        return _torch().device(str(node["name"]))  # A number would ask the machine for its devices.
     raise ValueError(f"unknown kind `{kind}`")
 
 
@@ -137,13 +139,23 @@ def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Plac
     if node["$"] == "tensor":
         torch_dtype = _torch_dtype(node["dtype"])
         _agree(_stored(node["dtype"], true_shape, torch_dtype.itemsize), (dtype, shape))
-        # The device is named because a script may have set another default.
-        tensor = _torch().empty(true_shape, dtype=torch_dtype, device="cpu")
+        tensor = _empty(true_shape, torch_dtype)
         return Place(_tensor_memory(tensor), tensor)
     numpy_dtype = _numpy_dtype(node["dtype"])
     _agree(_stored(node["dtype"], true_shape, numpy_dtype.itemsize), (dtype, shape))
     array = _numpy().empty(true_shape, numpy_dtype)
     return Place(_array_memory(array), array)
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A tensor to be filled; raises MemoryError where there is no room for it."""
+    try:
+        # The device is named because a script may have set another default.
+        return _torch().empty(shape, dtype=dtype, device="cpu")
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):  # torch has no type of error for it.
+            raise MemoryError from error
+        raise
 
 
 def _agree(said: tuple[str, tuple[int, ...]], found: tuple[str, tuple[int, ...]]) -> None:
@@ -321,7 +333,8 @@ def _numpy() -> Any:
 def _torch_dtype(name: str) -> Any:
     """The dtype of a name; no other attribute of torch can be reached."""
     torch = _torch()
-    found = getattr(torch, name, None) if _TORCH_DTYPE.fullmatch(name) else None
+    # Not `getattr`: torch imports some of its parts when they are asked for.
+    found = vars(torch).get(name) if _TORCH_DTYPE.fullmatch(name) else None
     if not isinstance(found, torch.dtype):
         raise CannotRestore(
             f"cannot restore a tensor of dtype `{name}`: torch {torch.__version__} has none",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -28,6 +29,7 @@ __all__ = [
     "make_folder",
     "point_latest",
     "set_aside",
+    "settle_names",
     "sweep",
 ]
 
@@ -87,6 +89,17 @@ def make_folder(path: Path, disk: Disk) -> None:
     path.mkdir(mode=FOLDER_MODE, exist_ok=True)
     path.chmod(FOLDER_MODE)
     disk.sync(path.parent)
+
+
+def settle_names(root: Path, disk: Disk) -> None:
+    """Make the names in `root` survive a power cut, and where one may look, its own up to the mount point."""
+    disk.sync(root)
+    root = root.resolve()
+    with suppress(OSError):  # A folder that may be passed but not read.
+        for folder in root.parents:
+            if folder.stat().st_dev != root.stat().st_dev:
+                break
+            disk.sync(folder)
 
 
 def commit(staging: Path, final: Path, disk: Disk, on_stage: Callable[[str], None] = lambda _: None) -> None:

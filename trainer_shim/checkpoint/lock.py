@@ -18,6 +18,7 @@ import shlex
 import socket
 import sys
 import weakref
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -39,12 +40,15 @@ class FolderLock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process holds it, and the file is still the one that others would try."""
+        """Whether this process holds it, and the file is still the one that others would try.
+
+        Raises OSError where nobody can tell.
+        """
         if self._descriptor is None:
             return False
         try:
             there = self._path.lstat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
         return os.path.samestat(there, os.fstat(self._descriptor))
 
@@ -58,11 +62,12 @@ class FolderLock:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, _own_line().encode(errors="replace")[:_MAX_LINE_BYTES], 0)
         except OSError as error:
-            holder = os.pread(descriptor, _MAX_LINE_BYTES, 0).decode(errors="replace").strip()
-            os.close(descriptor)
-            if error.errno == errno.EWOULDBLOCK:
-                raise _in_use(self._path.parent, holder) from None
-            raise
+            try:
+                if error.errno == errno.EWOULDBLOCK:
+                    raise _in_use(self._path.parent, _line(descriptor)) from None
+                raise
+            finally:
+                os.close(descriptor)  # Whatever else fails: a lock kept by mistake would lock ourselves out.
         self._descriptor = descriptor
         _watch_forks()
         _HELD.add(self)
@@ -71,7 +76,10 @@ class FolderLock:
         """Let others in; may be repeated."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            os.close(descriptor)
+            with suppress(
+                OSError
+            ):  # A disk that could not keep the name in it; the lock is gone all the same.
+                os.close(descriptor)
 
 
 _HELD: weakref.WeakSet[FolderLock] = weakref.WeakSet()
@@ -91,6 +99,13 @@ def _close_all() -> None:
 def _own_line() -> str:
     command = " ".join(shlex.join(sys.orig_argv).split())  # One line, also for `python -c`.
     return f"pid {os.getpid()} on `{socket.gethostname()}`: {command}"
+
+
+def _line(descriptor: int) -> str:
+    """What the holder wrote; nothing where it cannot be read."""
+    with suppress(OSError):
+        return os.pread(descriptor, _MAX_LINE_BYTES, 0).decode(errors="replace").strip()
+    return ""
 
 
 def _in_use(folder: Path, holder: str) -> FolderInUse:

@@ -15,14 +15,16 @@ from typing import Annotated, Any
 
 import msgspec
 
-from trainer_shim.checkpoint import digest
+from trainer_shim.checkpoint import digest, jsontext
 from trainer_shim.errors import CannotRestore, CannotStore, Damaged
 
-__all__ = ["FORMAT", "MAX_BYTES", "File", "Manifest", "parse", "render"]
+__all__ = ["FORMAT", "MAX_BYTES", "MAX_TEXT_BYTES", "File", "Manifest", "parse", "render"]
 
 FORMAT = 1
 #: Far above any real one; a reader takes no more than this into memory unverified.
 MAX_BYTES = 4 << 20
+#: Of any file that holds no tensors. A million tensors take half of it; as Python objects it is some GiB.
+MAX_TEXT_BYTES = 256 << 20
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10**18 - 1)]
 # One path component that no shell, archive or file system reads as anything
@@ -95,6 +97,8 @@ def parse(text: bytes) -> tuple[Manifest, str]:
         raise Damaged("cannot use the manifest: it does not match its own digest")
     if written_with > FORMAT:
         raise _from_the_future(written_with)
+    if jsontext.num_names(body) != jsontext.num_members(msgspec.json.decode(body)):
+        raise Damaged("cannot use the manifest: a name stands twice in one object")
     try:
         return msgspec.json.decode(body, type=Manifest), envelope.digest
     except msgspec.ValidationError as error:

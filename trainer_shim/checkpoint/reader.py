@@ -18,20 +18,18 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer_shim.checkpoint import digest, directread, layout, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
-from trainer_shim.checkpoint.manifest import MAX_BYTES, File, Manifest, parse
+from trainer_shim.checkpoint.manifest import MAX_BYTES, MAX_TEXT_BYTES, File, Manifest, parse
 from trainer_shim.errors import CannotRestore, Damaged
 
 __all__ = ["Loaded", "load", "opened", "opened_folder", "read_manifest", "visible"]
 
-#: A skeleton holds no tensors; a larger one is a mistake or an attack.
-_MAX_SKELETON_BYTES = 1 << 30
 #: In the order of reading: the second is optional.
 _TENSOR_FILES = (layout.rank_tensors(0), layout.rank_still(0))
 #: Large enough that the system calls do not show.
@@ -73,6 +71,11 @@ def load(folder: Path) -> Loaded:
         if error.errno in _DAMAGE:
             raise Damaged(reason) from error
         raise CannotRestore(reason, hint="look at owner and mode of its files, and at the disk") from error
+    except MemoryError as error:  # Says nothing about the checkpoint: elsewhere it may be restored.
+        raise CannotRestore(
+            f"cannot restore the checkpoint `{folder}`: out of memory",
+            hint="free some memory, look at `ulimit -v`, or restore on a larger machine",
+        ) from error
     except Damaged as error:
         raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
     return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own, still)
@@ -91,14 +94,17 @@ def _reason(error: Damaged) -> str:
 
 
 def _check_manifest(manifest: Manifest, folder_name: str) -> None:
-    """Raise unless the manifest belongs to this folder and names this rank's files."""
+    """Raise unless the manifest belongs to this folder and names the files of every rank."""
     name = layout.parse_name(folder_name)
     if name is None or name.step != manifest.step:
         raise Damaged(f"cannot use the manifest: it is of step {manifest.step}")
-    for file in (layout.rank_json(0), layout.rank_tensors(0)):
-        if file not in manifest.files:
-            raise Damaged(f"cannot use the manifest: it does not name `{file}`")
+    for rank in range(manifest.world_size):
+        for file in (layout.rank_json(rank), layout.rank_tensors(rank)):
+            if file not in manifest.files:
+                raise Damaged(f"cannot use the manifest: it does not name `{file}`")
     for file, entry in manifest.files.items():
+        if not layout.is_tensors(file) and entry.size_bytes > MAX_TEXT_BYTES:
+            raise Damaged(f"cannot use `{file}`: it is larger than any state, {entry.size_bytes} bytes")
         if not digest.is_known(entry.digest) or digest.is_chunked(entry.digest) != layout.is_tensors(file):
             raise Damaged(f"cannot use the manifest: `{file}` has the digest `{entry.digest[:40]}`")
 
@@ -106,8 +112,6 @@ def _check_manifest(manifest: Manifest, folder_name: str) -> None:
 def _read_state(at: int, manifest: Manifest) -> tuple[dict[str, Any], frozenset[str]]:
     """The state tree of this rank, and which tensors of it do not change."""
     text_file = layout.rank_json(0)
-    if manifest.files[text_file].size_bytes > _MAX_SKELETON_BYTES:
-        raise Damaged(f"cannot use `{text_file}`: it is larger than any state")
     skeleton = tree.parse(_verify(at, text_file, manifest.files[text_file], keep=True))
     nodes, values = tree.block_nodes(skeleton), dict[str, Any]()
     for file in _TENSOR_FILES:
@@ -130,6 +134,7 @@ def _read_values(
         begin, entries = tensorfile.read_header(source, file.size_bytes)
         if entries.keys() - nodes.keys() or entries.keys() & values.keys():
             raise Damaged(f"cannot use `{file_name}`: it holds other tensors than the state says")
+        _check_memory(file_name, file.size_bytes)
         places: list[tuple[int, memoryview]] = []
         try:
             for name, entry in entries.items():
@@ -140,6 +145,14 @@ def _read_values(
         except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise Damaged(f"cannot use `{file_name}`: {type(error).__name__}: {error}") from error
         _compare(file_name, file, directread.read(source.fileno(), file.size_bytes, places))
+
+
+def _check_memory(file_name: str, size_bytes: int) -> None:
+    """Raise MemoryError for more than the machine has: taken bit by bit, it would end the process."""
+    with suppress(OSError, ValueError), Path("/proc/meminfo").open("rb") as source:
+        lines = dict(line.split(b":") for line in source)
+        if size_bytes > sum(int(lines[name].split()[0]) << 10 for name in (b"MemTotal", b"SwapTotal")):
+            raise MemoryError(f"`{file_name}` holds {size_bytes} bytes")
 
 
 def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:
@@ -186,7 +199,10 @@ def opened_folder(folder: Path) -> Iterator[int]:
 @contextmanager
 def opened(at: int, name: str, size_bytes: int | None) -> Iterator[io.BufferedReader[io.FileIO]]:
     """A plain file of the folder, of the expected size."""
-    # O_NONBLOCK because opening a pipe would wait for its other end.
+    # Looked at first, because opening a device may set it going. O_NONBLOCK because opening a pipe, put
+    # here since, would wait for its other end.
+    if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
+        raise Damaged(f"cannot use `{name}`: it is not a plain file")
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
     with io.BufferedReader(io.FileIO(descriptor)) as source:
         found = os.fstat(descriptor)

@@ -28,6 +28,8 @@ _WORDS = {
     errno.ENOTDIR: ("it is not a folder", _FOLDER),
     errno.EEXIST: ("it is not a folder", _FOLDER),
     errno.ESTALE: ("the folder is gone", _FOLDER),
+    errno.EMFILE: ("this process has too many open files", "look at `ulimit -n`"),
+    errno.ENFILE: ("the machine has too many open files", "look at `sysctl fs.file-nr`"),
 }
 
 

@@ -7,6 +7,7 @@ Does not cover: how each is done; every step is one call into this package.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from trainer_shim.checkpoint.commit import (
     make_folder,
     point_latest,
     set_aside,
+    settle_names,
     sweep,
 )
 from trainer_shim.checkpoint.environment import installed_packages
@@ -66,17 +68,16 @@ class Store:
 
     def open(self) -> None:
         """Make the folder if there is none, lock it, remove what a crash left behind."""
-        if self._lock.is_held:
-            return
         try:
+            if self._lock.is_held:
+                return
             make_folder(self._root, self._disk)
             self._lock.give_back()
             self._lock.take()
+            # Whoever gave a checkpoint its name, or took it, may have been killed before that was flushed.
+            settle_names(self._root, self._disk)
             brought_back = removal.bring_back(self._root, self._disk)
             self._spare = recycle.find(self._root)
-            if self._spare is not None:
-                # Whoever took its name away may have been killed before that was flushed.
-                self._disk.sync(self._root)
             leftovers = sweep(self._root, self._spare)
         except OSError as error:
             self._lock.give_back()
@@ -94,8 +95,9 @@ class Store:
 
         A run that goes on later keeps the room that its next save overwrites.
         """
-        if not for_now and self._lock.is_held:
-            self._drop_spare()
+        with suppress(OSError):  # What nobody can look at stays; the next start removes it.
+            if not for_now and self._lock.is_held:
+                self._drop_spare()
         self._lock.give_back()
 
     def __enter__(self) -> Self:
@@ -174,12 +176,18 @@ class Store:
                 self._put_aside(folder, error)
             else:
                 self._guesses.learn(_still_file(loaded))
+                if loaded.manifest.job != self._job:
+                    self._tell_other_job(loaded)
                 return loaded
         return None
 
     def _check_open(self) -> None:
         """Raise CannotSave when another process could be writing here."""
-        if not self._lock.is_held:
+        try:
+            is_held = self._lock.is_held
+        except OSError as error:
+            raise refusal.cannot("keep checkpoints", self._root, error) from error
+        if not is_held:
             raise CannotSave(
                 f"cannot use the checkpoint folder `{self._root}`: it is not open, or it was replaced",
                 hint="call `open()` first, in the process that trains; bring the folder back if it was moved",
@@ -189,6 +197,10 @@ class Store:
         """Point the hint at the new checkpoint and remove old ones; the save stands whatever happens here."""
         try:
             point_latest(saved.path, self._disk)
+        except OSError as error:  # On a full disk this must not keep the older ones from going.
+            text = f"cannot write `{layout.LATEST}` in `{self._root}`: {error.strerror}"
+            self._tell(text, f"step {saved.step} is saved; that file is only a hint for people", self._root)
+        try:
             known = [seen.known for seen in survey.look(self._root)]
             for verdict in retention.decide(known, self.keep, saved=name):
                 if not verdict.stays:
@@ -219,6 +231,15 @@ class Store:
             self._tell(f"{damage}; it could not be renamed: {error.strerror}", hint, folder)
         else:
             self._tell(f"{damage}; it is kept as `{aside.name}`", hint, aside)
+
+    def _tell_other_job(self, loaded: Loaded) -> None:
+        """A run under a new name goes on from its old checkpoints; somebody else's are said aloud."""
+        self._tell(
+            f"the checkpoint `{loaded.path}` was written by job `{loaded.manifest.job}`;"
+            f" `{self._job}` goes on from it",
+            "if that is not meant, give this run a checkpoint folder of its own",
+            loaded.path,
+        )
 
     def _tell(self, text: str, hint: str, path: Path) -> None:
         self.notices.append(Notice(text, hint, path))

@@ -21,6 +21,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
+from trainer_shim.checkpoint import jsontext
 from trainer_shim.checkpoint.chunks import Chunk, copy
 from trainer_shim.checkpoint.digest import CHUNK_BYTES
 from trainer_shim.errors import CannotSave, Damaged
@@ -177,10 +178,15 @@ def read_header(source: Source, size_bytes: int) -> tuple[int, dict[str, Entry]]
     text = _read(source, length)
     try:
         raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        raw.pop(RESERVED_NAME, None)
+        num_names = len(raw)
+        remarks = msgspec.json.decode(raw.pop(RESERVED_NAME, b"{}"), type=dict[str, str])
         entries = {name: msgspec.json.decode(value, type=Entry) for name, value in raw.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"cannot use the tensor file: its header is malformed ({error})") from None
+    if jsontext.num_names(text) != num_names + len(remarks) + len(msgspec.structs.fields(Entry)) * len(
+        entries
+    ):
+        raise Damaged("cannot use the tensor file: a name stands twice in its header")
     ordered = dict(sorted(entries.items(), key=lambda item: item[1].data_offsets))
     begin = _LENGTH_BYTES + length
     _check_offsets(ordered, size_bytes - begin)

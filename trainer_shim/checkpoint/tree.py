@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from trainer_shim.checkpoint import jsontext
 from trainer_shim.checkpoint.arrays import Leaf, encode_leaf, encode_small, finish_tensor, restore_small
 from trainer_shim.checkpoint.tensorfile import RESERVED_NAME, Block
 from trainer_shim.errors import CannotStore, Damaged
@@ -56,6 +57,8 @@ def parse(text: bytes | bytearray) -> Node:
         raise Damaged(f"cannot use the state file: it is malformed ({error})") from None
     if not isinstance(document, dict) or document.keys() != {"state"}:
         raise Damaged("cannot use the state file: it does not hold a state")
+    if jsontext.num_names(text) != jsontext.num_members(document):
+        raise Damaged("cannot use the state file: a name stands twice in one object")
     return document["state"]
 
 

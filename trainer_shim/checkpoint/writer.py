@@ -29,7 +29,7 @@ from trainer_shim.checkpoint import digest, directwrite, layout, recycle, refusa
 from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
 from trainer_shim.checkpoint.environment import installed_packages, versions
-from trainer_shim.checkpoint.manifest import File, Manifest, render
+from trainer_shim.checkpoint.manifest import MAX_TEXT_BYTES, File, Manifest, render
 from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.errors import CannotSave, CannotStore
 
@@ -104,6 +104,10 @@ def prepare(
     texts = {layout.rank_json(0): skeleton, layout.ENVIRONMENT: installed_packages().encode()}
     if facts.get("preprocessing") is not None:
         texts[layout.PREPROCESSING] = _document(facts["preprocessing"], "facts.preprocessing")
+    for file, text in texts.items():
+        if len(text) > MAX_TEXT_BYTES:  # No reader would take it.
+            hint = "keep long lists as tensors or arrays, long texts as bytes"
+            raise CannotStore(file, f"{len(text)} bytes in a file of at most {MAX_TEXT_BYTES}", hint=hint)
     manifest = _manifest(identity, facts)
     render(manifest)  # Too long, or not JSON: better now than after the tensors.
     changing, still = guesses.split(blocks)
