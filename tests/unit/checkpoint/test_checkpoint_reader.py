@@ -129,7 +129,8 @@ def test_a_damaged_one_that_cannot_be_renamed_does_not_stop_the_restore(root):
     On a read-only disk the older checkpoint is still found.
     """
     (root / "step-000000002" / "manifest.json").unlink()
-    with Store(root, job="j", disk=FailingDisk(30, fail_at=None)) as store:
+    with Store(root, job="j") as store:
+        store._disk = FailingDisk(30, fail_at=None)
         assert 1 == store.newest().step
         assert "could not be renamed: Read-only file system" in store.notices[0].text
 
