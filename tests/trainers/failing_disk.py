@@ -188,7 +188,7 @@ class Saving(Scene):
     def judge(self, error: BaseException | None) -> None:
         self.expect(what=f"{error!r}", holds=error is None or isinstance(error, CannotSave))
         for notice in self.store.notices:
-            self.expect(what=notice.text, holds="cannot remove" in notice.text and bool(notice.hint))
+            self.expect(what=notice.text, holds="cannot" in notice.text and bool(notice.hint))
         self.store.notices.clear()
         self.check_newest()
         self.save()  # Training goes on, and so do checkpoints.
@@ -306,9 +306,7 @@ class Training(Scene):
         self.said = io.StringIO()
         self.chain = Chain()
         with contextlib.redirect_stderr(self.said):
-            self.shim = trainer_shim.attach(
-                checkpoints=self.folder, keep_last=1, every_steps=2, chain=self.chain
-            )
+            self.shim = trainer_shim.attach(checkpoints=self.folder, keep=1, every_steps=2, chain=self.chain)
 
     def act(self) -> None:
         with contextlib.redirect_stderr(self.said):
