@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "kill": "jobs",
     "restart": "jobs",
     "checkpoint": "jobs",
+    "checkpoints": "checkpoints",
     "remove": "jobs",
     "set": "jobs",
     "wait": "jobs",

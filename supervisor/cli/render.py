@@ -13,7 +13,7 @@ from supervisor.cli.text import Column, ago, bold, clean, cut, duration, number,
 from supervisor.core.states import State
 from trainer_shim.protocol import Event, JobRow, ShowReply
 
-__all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", "why"]
+__all__ = ["event_lines", "folded", "progress", "show_lines", "state_of", "status_lines", "why"]
 
 _COLUMNS: Final = (
     Column("NAME"),
@@ -148,14 +148,14 @@ def show_lines(
         known = [(name, clean(value)) for name, value in facts if value not in ("", "-")]
         if known:
             lines += ["", heading(title)]
-            lines += [line for name, value in known for line in _folded(f"  {name:<13}", value, width)]
+            lines += [line for name, value in known for line in folded(f"  {name:<13}", value, width)]
     if tail:
         lines += ["", heading("Last lines of the log")]
-        lines += [line for text in tail for line in _folded("  ", clean(text), width)]
+        lines += [line for text in tail for line in folded("  ", clean(text), width)]
     return lines
 
 
-def _folded(label: str, value: str, width: int | None) -> list[str]:
+def folded(label: str, value: str, width: int | None) -> list[str]:
     """Return the value beside its label, on as many lines as it takes: the end may be what matters."""
     room = None if width is None else width - len(label)
     if room is None or room < _FOLD_MIN or width_of(value) <= room:

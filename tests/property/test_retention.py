@@ -188,7 +188,7 @@ def test_reasons_are_words_for_a_person():
 
     assert (True, "damaged, and not older than the last 1") == why(known, keep, Name(9))
     assert (True, "saved last; newest; among the last 1") == why(known, keep, Name(8, 1), Name(8, 1))
-    assert (False, "`step-000000008.1` is of the same step and newer") == why(known, keep, Name(8))
+    assert (False, "saved again as `step-000000008.1`") == why(known, keep, Name(8))
     assert (True, "pinned: for the paper") == why(known, keep, Name(7))
     assert (True, "pinned; being read") == why(known, keep, Name(6))
     assert (True, "cannot be judged: permission denied") == why(known, keep, Name(5))

@@ -216,7 +216,11 @@ def test_the_reference_names_each_option(name):
     """
     text = DOCS.read_text().partition(f"## `{name}`")[2].partition("\n## ")[0]
     command = cli.get_command(click.Context(cli), name)
-    options = [opt for param in command.params for opt in param.opts if opt.startswith("--")]
+    verbs = list(getattr(command, "commands", {}).values())
+    options = [
+        opt for one in (command, *verbs) for param in one.params for opt in param.opts if opt.startswith("--")
+    ]
 
     assert command.help
     assert [] == [option for option in options if option not in text]
+    assert [] == [verb.name for verb in verbs if not verb.help or f"`{verb.name} " not in text]

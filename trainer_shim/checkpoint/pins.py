@@ -27,7 +27,7 @@ from trainer_shim.checkpoint import layout
 from trainer_shim.checkpoint.commit import FILE_MODE, Disk, LocalDisk
 from trainer_shim.errors import CannotRestore, CannotSave
 
-__all__ = ["Pin", "is_pinned", "pin", "read_all", "unpin"]
+__all__ = ["MAX_NOTE_CHARS", "Pin", "is_pinned", "pin", "read_all", "unpin"]
 
 #: Longer notes are for a file of one's own.
 MAX_NOTE_CHARS = 200

@@ -157,7 +157,7 @@ def _why_it_goes(one: Known, good: Sequence[Known], keep: Keep) -> str:
         return f"damaged, and older than the last {keep.last}"
     of_step = next(other for other in good if other.name.step == one.name.step)
     if of_step is not one:
-        return f"`{of_step.name}` is of the same step and newer"
+        return f"saved again as `{of_step.name}`"
     why = f"older than the last {keep.last}"
     if keep.best:
         has_value = math.isfinite(one.metrics.get(keep.metric, math.nan))

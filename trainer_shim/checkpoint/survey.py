@@ -21,13 +21,13 @@ from typing import Any
 import msgspec
 
 from trainer_shim.checkpoint import pins, reader, reading
-from trainer_shim.checkpoint.layout import Name, parse_aside
-from trainer_shim.checkpoint.manifest import Manifest
+from trainer_shim.checkpoint.layout import PREPROCESSING, Name, parse_aside
+from trainer_shim.checkpoint.manifest import MAX_BYTES, Manifest
 from trainer_shim.checkpoint.retention import Keep, Known
 from trainer_shim.checkpoint.verify import reason
 from trainer_shim.errors import CannotRestore, Damaged
 
-__all__ = ["Seen", "aside", "keep_of", "look", "look_at", "metrics_of"]
+__all__ = ["Seen", "aside", "keep_of", "look", "look_at", "metrics_of", "preprocessing_of"]
 
 #: Says that the folder is no checkpoint, whoever looks; anything else may be another matter tomorrow.
 _NEVER_WAS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR})
@@ -100,6 +100,21 @@ def metrics_of(facts: Mapping[str, Any]) -> dict[str, float]:
                 if math.isfinite(value):
                     numbers[metric] = float(value)
     return numbers
+
+
+def preprocessing_of(seen: Seen) -> Any:
+    """What the script handed over, unverified; None where it did not, or it cannot be read."""
+    entry = seen.manifest.files.get(PREPROCESSING) if seen.manifest is not None else None
+    if entry is None or entry.size_bytes > MAX_BYTES:
+        return None
+    try:
+        with (
+            reader.opened_folder(seen.folder) as at,
+            reader.opened(at, PREPROCESSING, entry.size_bytes) as source,
+        ):
+            return msgspec.json.decode(source.read())
+    except (OSError, Damaged, msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def keep_of(facts: Mapping[str, Any]) -> Keep | None:
