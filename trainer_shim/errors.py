@@ -3,6 +3,8 @@
     ShimError                     could not ..., with a hint
     |-- CannotStore               a value in the state has no safe form on disk
     |-- CannotSave                the disk refused: full, read-only, gone, failing
+    |-- CannotOffload             GPU memory could not be given back; all of it is where it was
+    |-- CannotReturn              it could not be taken again; all of it is on the host
     |-- CannotRestore             a checkpoint exists but does not fit this script
     |   `-- Damaged               a checkpoint does not keep its manifest's word
     |-- FolderInUse               another process writes checkpoints to this folder
@@ -16,7 +18,9 @@ on: a supervisor must never be the reason that a run dies.
 from __future__ import annotations
 
 __all__ = [
+    "CannotOffload",
     "CannotRestore",
+    "CannotReturn",
     "CannotSave",
     "CannotStore",
     "Damaged",
@@ -47,6 +51,14 @@ class CannotStore(ShimError):
 
 class CannotSave(ShimError):
     """The file system refused a checkpoint; the older ones are untouched."""
+
+
+class CannotOffload(ShimError):
+    """GPU memory could not be given back; everything is where it was."""
+
+
+class CannotReturn(ShimError):
+    """GPU memory that was given back is not to be had; everything is still on the host."""
 
 
 class CannotRestore(ShimError):

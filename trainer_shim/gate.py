@@ -84,6 +84,9 @@ class Gate:
             except queue.Empty:
                 return want
 
-    def wait(self, want: Want) -> Want:
-        """Return what is wanted after the next command, however long that takes."""
-        return self.take(merge(want, self._inbox.get()))
+    def wait(self, want: Want, *, at_most_s: float | None = None) -> Want:
+        """Return what is wanted after the next command, however long that takes, or after that time."""
+        try:
+            return self.take(merge(want, self._inbox.get(timeout=at_most_s)))
+        except queue.Empty:
+            return want

@@ -60,8 +60,15 @@ class Report:
     num_epochs: int | None = None
     #: Numbers, or tensors of one element; made into numbers when a heartbeat is due.
     metrics: dict[str, Any] = field(default_factory=dict)
-    #: The pause it holds for.
+    #: The pause it holds for, with the depth that is reached.
     holding: protocol.Pause | None = None
+    #: What can be given back by now.
+    depths: tuple[str, ...] = ("hold", "exit")
+    #: What the link writes: whether a daemon answers, and what it says of coming back.
+    has_daemon: bool = False
+    return_retry_s: float = protocol.Welcome().return_retry_s
+    #: Taken by whoever reads the metrics: a tensor must not lose its memory meanwhile.
+    reading: threading.Lock = field(default_factory=threading.Lock)
     checkpoint: protocol.Checkpointed | None = None
 
     def position(self) -> protocol.Position:
@@ -73,14 +80,24 @@ class Report:
             num_epochs=_count(self.num_epochs),
         )
 
+    def settle_metrics(self) -> None:
+        """Make numbers of the metrics, because the memory of tensors is about to be given back."""
+        with self.reading:
+            # Not one by one: a proof takes that for words of the script.
+            self.metrics.update(_numbers(self.metrics))
+
     def numbers(self) -> dict[str, float]:
         """Return what was reported last, as numbers; what is none is left out."""
-        numbers = {}
-        # A copy in one go, because the training thread may add a name meanwhile.
-        for name, value in list(self.metrics.copy().items())[:64]:
-            with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
-                numbers[name[:64]] = float(value)
-        return numbers
+        return {name[:64]: number for name, number in _numbers(self.metrics).items()}
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    numbers = {}
+    # A copy in one go, because the training thread may add a name meanwhile.
+    for name, value in list(metrics.copy().items())[:64]:
+        with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
+            numbers[name] = float(value)
+    return numbers
 
 
 def _count(number: Any) -> int | None:
@@ -210,10 +227,11 @@ class Link:
     def _obey(self, message: Any) -> None:
         match message:
             case protocol.Welcome():
-                self._welcome = True
+                self._welcome = self._report.has_daemon = True
                 self._refused = ""
                 self._heartbeat_s = message.heartbeat_s
                 self._orphan_resume_s = message.orphan_resume_s
+                self._report.return_retry_s = message.return_retry_s
                 self._next_beat = 0.0
             case protocol.Pause() | protocol.Resume() | protocol.Stop() | protocol.Checkpoint():
                 self._gate.put(message)
@@ -254,7 +272,8 @@ class Link:
                 position=self._report.position(),
                 boundary_age_s=now - self._boundary_at,
                 steps_per_s=rate,
-                metrics=self._report.numbers(),
+                metrics=self._metrics(),
+                depths=self._report.depths,
             )
             self._say(socket, beat)
 
@@ -276,6 +295,10 @@ class Link:
             return None
         return (step - first) / (now - since)
 
+    def _metrics(self) -> dict[str, float]:
+        with self._report.reading:
+            return self._report.numbers()
+
     def _say(self, socket: zmq.Socket[bytes], message: protocol.Message) -> None:
         try:
             socket.send(protocol.encode(message), zmq.NOBLOCK)
@@ -288,7 +311,7 @@ class Link:
     def _lost(self) -> None:
         if self._welcome:
             self._lost_at = time.monotonic()
-        self._welcome = False
+        self._welcome = self._report.has_daemon = False
 
     def _resume_orphan(self, now: float) -> None:
         """Let a loop that a rule paused go on without a daemon; one that a person paused holds."""

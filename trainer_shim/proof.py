@@ -168,8 +168,9 @@ class _Gate(Gate):
             want = merge(want, pause)
         return super().take(want)
 
-    def wait(self, want: Want) -> Want:
+    def wait(self, want: Want, *, at_most_s: float | None = None) -> Want:
         """Let a loop that holds go on at once."""
+        del at_most_s
         return self.take(merge(want, Resume(request=_REQUEST)))
 
 

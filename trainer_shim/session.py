@@ -1,8 +1,9 @@
 """What a training loop calls: attach(), epochs(), batches(), boundary(), critical(), report().
 
-Covers: what is done at a batch boundary, in which order; restoring.
+Covers: what is done at a batch boundary, in which order; going deeper while it waits there, and
+coming back; restoring.
 Does not cover: what is wanted there (gate.py), how it is stored (checkpoint/),
-how it is told (link.py), where the loop is (position.py).
+how it is told (link.py), how memory is given back (offload.py), where the loop is (position.py).
 
 The order is the promise: a checkpoint is durable before anything is given back
 and before anybody is told that it is.
@@ -14,6 +15,7 @@ import atexit
 import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -21,13 +23,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
+import msgspec
+
 from trainer_shim import protocol, rng
 from trainer_shim.checkpoint import Keep, Loaded, Saved, Store
+from trainer_shim.devices import amount
 from trainer_shim.doubts import doubts
-from trainer_shim.errors import CannotRestore, ShimError
+from trainer_shim.errors import CannotRestore, CannotReturn, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.loader import Pass
+from trainer_shim.offload import Offloader
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
@@ -41,8 +47,8 @@ __all__ = ["Shim", "Stateful", "attach"]
 #: A process that checkpointed and ends because the daemon asked (EX_TEMPFAIL of sysexits.h).
 EXIT_YIELDED = 75
 
-#: What this version can give back, least first.
-DEPTHS = ("hold", "exit")
+#: Time between two tries to get GPU memory back: the first, and the longest.
+_RETURN_AGAIN_S, _RETURN_AGAIN_MAX_S = 0.5, 10.0
 
 #: How long a process that is about to end waits for its last words to leave.
 _LAST_WORDS_S = 2.0
@@ -154,6 +160,9 @@ class Shim:
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
         self._said: set[str] = set()
+        self._offloader = Offloader(self._parts, lambda: self.extra, surroundings.offload_devices)
+        #: What the present pause gave back of the memory of devices.
+        self._freed_bytes = 0
         self._periodic: Periodic | None = None
         #: Whether the state of this very boundary is being written in the background.
         self._is_begun = False
@@ -165,6 +174,9 @@ class Shim:
         except BaseException:
             self._store.close()
             raise
+        self._look_at_depths()
+        # A model is often moved to its device after attach(): the first boundary looks again.
+        self._gate.asked = True
         self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
         self._signals.install()
         self._link: Link | Proof | None = None
@@ -285,21 +297,34 @@ class Shim:
         if self._num_critical:
             return
         want = self._gate.take(Want())
+        self._look_at_depths()
         if self._periodic is not None:
             self._tell_ended(self._periodic)
             if not want and self._periodic.is_due(self.step):
                 want = self._begin(self._periodic)
-        while want:
-            if want.leave is not None or (want.pause is not None and want.pause.depth == "exit"):
-                want = self._leave(want)
-            elif want.pause is not None:
-                want = self._hold(want, want.pause)
-            else:
-                want = self._answer(want)
-            want = self._gate.take(want)
+        try:
+            while want or self._report.holding is not None:
+                want = self._gate.take(self._do(want))
+        except KeyboardInterrupt:
+            # A script that catches it may save its model: no tensor is left without memory.
+            with suppress(CannotReturn):
+                self._offloader.take_back()
+            self._offloader.stay_on_host()
+            self._report.holding = None
+            raise
         self._fresh, self._is_begun = None, False
         if self._periodic is not None:
             self._due_step = self._periodic.due_step
+
+    def _do(self, want: Want) -> Want:
+        """Do what comes first of all that is wanted; return what is wanted after that."""
+        if want.leave is not None or (want.pause is not None and want.pause.depth == "exit"):
+            return self._leave(want)
+        if want.pause is not None:
+            return self._hold(want, want.pause)
+        if self._report.holding is not None:
+            return self._go_on(want)
+        return self._answer(want)
 
     def save_periodically(self, every_s: float | None, every_steps: int | None) -> None:
         """Save in the background from now on; see `attach()`."""
@@ -310,6 +335,11 @@ class Shim:
         self._periodic = Periodic(self._store, every_s=every_s, every_steps=every_steps, wake=wake)
         self._periodic.restart(self.step)
         self._due_step = self._periodic.due_step
+
+    def _look_at_depths(self) -> None:
+        """Note what can be given back by now; the next heartbeat tells it."""
+        can_offload = self._offloader.has_something()
+        self._report.depths = ("hold", "offload", "exit") if can_offload else ("hold", "exit")
 
     def _begin(self, periodic: Periodic) -> Want:
         """Copy the state and let it be written while training goes on; what is wanted after that."""
@@ -351,29 +381,76 @@ class Shim:
         return Want()
 
     def _hold(self, want: Want, pause: protocol.Pause) -> Want:
-        """Checkpoint, say so, and wait here until something else is wanted."""
-        if pause.depth not in DEPTHS:
-            why = f"this shim cannot do depth {pause.depth}; it can do {', '.join(DEPTHS)}"
-            self._tell(protocol.CannotYield(request=pause.request, why=why))
-            return replace(want, pause=None)
+        """Checkpoint, give back what is asked for, say so, and wait here until something else is wanted.
+
+        It returns with `holding` still set: on the way deeper, or out again, it never trains in between.
+        """
+        now = want
         try:
             saved = self._save(pause.request)
+            now = self._gate.take(want)
+            if now.pause is not pause or now.leave is not None:
+                return now
+            depth = self._give_back(pause)
         except ShimError as error:
-            self._tell(protocol.CannotYield(request=pause.request, why=self._words(error)))
-            return replace(want, pause=None)
-        now = self._gate.take(want)
-        if now.pause is not pause or now.leave is not None:
-            return now
-        self._report.holding = pause
-        self._tell(self._yielded(pause.request, "hold", saved))
-        try:
-            while now.pause is pause and now.leave is None:
-                for request in now.saves:
-                    self._tell(self._checkpointed(saved, request))
-                now = self._gate.wait(replace(now, saves=()))
-        finally:
-            self._report.holding = None
+            return self._cannot(now, pause, error)
+        self._report.holding = msgspec.structs.replace(pause, depth=depth)
+        self._tell(self._yielded(pause.request, depth, saved))
+        while now.pause is pause and now.leave is None:
+            for request in now.saves:
+                self._tell(self._checkpointed(saved, request))
+            now = self._gate.wait(replace(now, saves=()))
         return now
+
+    def _cannot(self, want: Want, pause: protocol.Pause, error: ShimError) -> Want:
+        """Say that a pause did not work; a loop that holds for another one goes on holding."""
+        held = self._report.holding
+        self._tell(
+            protocol.CannotYield(
+                request=pause.request,
+                why=self._words(error),
+                holding_depth=None if held is None else held.depth,
+            )
+        )
+        as_before = None if held is None else msgspec.structs.replace(pause, depth=held.depth)
+        return replace(want, pause=as_before)
+
+    def _give_back(self, pause: protocol.Pause) -> str:
+        """Give back what the depth says; return the depth that is reached, or raise CannotOffload."""
+        if self._offloader.is_away:
+            return "offload"
+        self._freed_bytes = 0
+        if pause.depth != "offload":
+            return pause.depth
+        self._report.settle_metrics()
+        self._tell(protocol.Stage(request=pause.request, what="copying GPU memory to the host"))
+        given = self._offloader.give_back()
+        self._freed_bytes = given.bytes_freed
+        for note in (f"gave back {amount(given.bytes_freed)} of GPU memory", *given.notes):
+            self._say(note)
+        return "offload"
+
+    def _go_on(self, want: Want) -> Want:
+        """Take back what was given back: nothing trains before all of it is there.
+
+        Where it is not to be had, the process ends after a while, to be started from its checkpoint.
+        """
+        until, again_s = time.monotonic() + self._report.return_retry_s, _RETURN_AGAIN_S
+        while self._offloader.is_away:
+            try:
+                self._offloader.take_back()
+            except CannotReturn as error:
+                self._tell(protocol.Stage(request=want.resumed, what=str(error)))
+                # Without a daemon nobody would start it again.
+                if time.monotonic() >= until and self._report.has_daemon:
+                    self._say(f"{error}; ending to be started from the checkpoint")
+                    raise self._farewell(want.resumed, self._save(want.resumed)) from error
+                want = self._gate.wait(want, at_most_s=again_s)
+                if want.pause is not None or want.leave is not None:
+                    return want
+                again_s = min(2 * again_s, _RETURN_AGAIN_MAX_S)
+        self._report.holding = None
+        return want
 
     def _leave(self, want: Want) -> Want:
         """Checkpoint, say so, and end the process; without a checkpoint training goes on."""
@@ -390,16 +467,22 @@ class Shim:
             return now
         if isinstance(leave, LeaveBySignal):
             self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
+            self._offloader.stay_on_host()
             self._store.close(for_now=True)
             self.detach()
             raise SystemExit(128 + leave.number)
+        self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        raise self._farewell(request, saved)
+
+    def _farewell(self, request: str, saved: Saved) -> SystemExit:
+        """Say that the checkpoint is durable, in all ways there are; return what ends the process."""
         farewell = self._yielded(request, "exit", saved)
         self._leave_receipt(farewell)
         self._tell(farewell)
-        self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        self._offloader.stay_on_host()
         self._store.close(for_now=True)
         self.detach()
-        raise SystemExit(EXIT_YIELDED)
+        return SystemExit(EXIT_YIELDED)
 
     def _save(self, request: str) -> Saved:
         """Write a checkpoint of this boundary, once however many ask for it."""
@@ -485,7 +568,7 @@ class Shim:
         return protocol.Hello(
             job=here.job,
             incarnation=here.incarnation,
-            depths=DEPTHS,
+            depths=self._report.depths,
             position=self._report.position(),
             holding=holding.request if holding else "",
             holding_depth=holding.depth if holding else None,
@@ -493,7 +576,12 @@ class Shim:
         )
 
     def _yielded(self, request: str, depth: str, saved: Saved) -> protocol.Yielded:
-        return protocol.Yielded(request=request, depth=depth, checkpoint=self._checkpointed(saved, request))
+        return protocol.Yielded(
+            request=request,
+            depth=depth,
+            checkpoint=self._checkpointed(saved, request),
+            bytes_freed=self._freed_bytes if depth == "offload" else 0,
+        )
 
     def _checkpointed(self, saved: Saved, request: str, epoch: int | None = None) -> protocol.Checkpointed:
         return protocol.Checkpointed(

@@ -29,6 +29,8 @@ class Surroundings:
     checkpoints: Path
     #: Folder of `supervisorctl prove`; None in every other run.
     prove_dir: Path | None = None
+    #: Whose memory is given back; another kind only for tests on machines without a device.
+    offload_devices: tuple[str, ...] = ("cuda",)
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Surroundings:
@@ -51,6 +53,7 @@ class Surroundings:
             run_dir=Path(run_dir) if run_dir else None,
             checkpoints=Path(env.get(_PREFIX + "CHECKPOINTS") or own),
             prove_dir=Path(prove) if prove else None,
+            offload_devices=(env.get(_PREFIX + "OFFLOAD") or "cuda",),
         )
 
     def facts(self) -> dict[str, Any]:

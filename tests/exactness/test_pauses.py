@@ -31,12 +31,16 @@ from tests.trainers import torch_small
 from tests.trainers.torch_small import Training
 from trainer_shim import protocol as wire
 from trainer_shim.gate import LeaveBySignal
+from trainer_shim.offload import Offloader
 
 NUM_EPOCHS = 3
 BATCHES = NUM_EPOCHS * torch_small.NUM_ITEMS // torch_small.BATCH
 ENDS = ("exit", "stop", "signal")
 PLANS = st.lists(
-    st.tuples(st.integers(0, BATCHES - 1), st.sampled_from(["hold", "checkpoint", *ENDS])), max_size=5
+    st.tuples(
+        st.integers(0, BATCHES - 1), st.sampled_from(["hold", "offload", "deeper", "checkpoint", *ENDS])
+    ),
+    max_size=5,
 )
 SCENES = pytest.mark.parametrize(("workers", "accumulate"), [(0, 1), (0, 4), (2, 1), (2, 2)])
 
@@ -49,8 +53,13 @@ class Resumer:
         self.said = []
 
     def send(self, message):
+        assert not isinstance(message, wire.CannotYield), message
         self.said.append(message)
-        if isinstance(message, wire.Yielded) and message.depth == "hold":
+        if not isinstance(message, wire.Yielded) or message.depth == "exit":
+            return
+        if message.depth == "hold" and message.request.startswith("deeper"):
+            self._gate.put(wire.Pause(request=message.request, depth="offload"))
+        else:
             self._gate.put(wire.Resume(request=message.request))
 
     def close(self, *, wait_s):
@@ -61,6 +70,8 @@ def command(kind, number):
     match kind:
         case "checkpoint":
             return wire.Checkpoint(request=f"r{number}")
+        case "deeper":
+            return wire.Pause(request=f"deeper{number}", depth="hold")
         case "stop":
             return wire.Stop(request=f"r{number}")
         case "signal":
@@ -86,6 +97,8 @@ def one_process(folder, plan, workers, accumulate):
     training = Training(workers, accumulate)
     shim = trainer_shim.attach(checkpoints=folder, **training.parts())
     shim._link = Resumer(shim)
+    # The whole way of `offload`, on a machine that has no device.
+    shim._offloader = Offloader(training.parts(), lambda: shim.extra, ("cpu",))
     try:
         for _ in shim.epochs(NUM_EPOCHS):
             for batch in shim.batches(training.loader, accumulate=accumulate):
@@ -127,6 +140,8 @@ def test_the_shim_itself_changes_nothing(workers, accumulate):
 @example(plan=[(5, "exit"), (6, "exit")], accumulate=1)
 @example(plan=[(17, "exit")], accumulate=4)
 @example(plan=[(3, "hold"), (3, "checkpoint"), (3, "exit")], accumulate=2)
+@example(plan=[(2, "offload"), (5, "deeper"), (6, "checkpoint"), (7, "offload")], accumulate=1)
+@example(plan=[(3, "offload"), (5, "offload")], accumulate=4)
 def test_a_paused_run_ends_with_the_same_bits(plan, accumulate):
     """
     Anywhere, as often as you like, at any depth.
