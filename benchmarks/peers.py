@@ -18,7 +18,16 @@ import psutil
 
 from benchmarks.common import BENCH, peer_env, scratch, wait_for
 
-__all__ = ["CIRCUSD", "SUPERVISORD", "Peer", "circusd", "start_peers", "supervisord"]
+__all__ = [
+    "CIRCUSD",
+    "SUPERVISORD",
+    "Peer",
+    "circusd",
+    "environment",
+    "reason",
+    "start_peers",
+    "supervisord",
+]
 
 SUPERVISORD = "supervisord 4.3.0"
 CIRCUSD = "circusd 0.19.0"
@@ -43,14 +52,14 @@ def start_peers(stack: ExitStack, num_children: int) -> dict[str, Peer]:
         try:
             peers[name] = stack.enter_context(start(num_children))
         except (subprocess.CalledProcessError, OSError, RuntimeError, TimeoutError) as error:
-            print(f"\nwithout {name}: {_reason(error)}", flush=True)
+            print(f"\nwithout {name}: {reason(error)}", flush=True)
     return peers
 
 
 @contextmanager
 def supervisord(num_children: int) -> Iterator[Peer]:
     """Run `supervisord` with a UNIX socket and that many programs."""
-    bin_dir = _environment(SUPERVISOR)
+    bin_dir = environment(SUPERVISOR)
     with scratch() as folder:
         socket, config = folder / "supervisor.sock", folder / "supervisord.conf"
         sections = [
@@ -70,7 +79,7 @@ def supervisord(num_children: int) -> Iterator[Peer]:
 @contextmanager
 def circusd(num_children: int) -> Iterator[Peer]:
     """Run `circusd` with UNIX sockets and that many watchers."""
-    bin_dir = _environment(CIRCUS)
+    bin_dir = environment(CIRCUS)
     with scratch() as folder:
         endpoint, config = f"ipc://{folder}/control", folder / "circus.ini"
         sections = [
@@ -84,8 +93,11 @@ def circusd(num_children: int) -> Iterator[Peer]:
             yield Peer(pid, [str(part) for part in status])
 
 
-def _environment(pins: Sequence[str]) -> Path:
-    """Return the folder of the commands of these packages; installs them if that was not done yet."""
+def environment(pins: Sequence[str], *, lends: Path | None = None) -> Path:
+    """Return the folder of the commands of these packages; installs them if that was not done yet.
+
+    What is in the folder `lends` counts as installed: torch alone is larger than all the rest.
+    """
     home = BENCH / "-".join([pins[0].replace("==", "-"), f"py{sys.version_info[0]}.{sys.version_info[1]}"])
     complete = home / "complete"
     if not complete.exists():
@@ -96,6 +108,9 @@ def _environment(pins: Sequence[str]) -> Path:
             subprocess.run(
                 argv, env=peer_env(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
             )
+            if lends is not None and argv is not pip:
+                packages = next((home / "lib").glob("python*")) / "site-packages"
+                (packages / "lent.pth").write_text(f"{lends}\n", encoding="utf-8")
         complete.touch()
     return home / "bin"
 
@@ -147,7 +162,7 @@ def _wait_for_status(argv: Sequence[object], is_right: Callable[[str], bool]) ->
     wait_for(shows_all, f"{argv[0]} to show all children")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         lines = str(error.stderr or error.stdout or "").strip().splitlines()
         return f"it cannot be installed: {lines[-1] if lines else error}"
