@@ -97,11 +97,12 @@ def parse(text: bytes) -> tuple[Manifest, str]:
         raise Damaged("cannot use the manifest: it does not match its own digest")
     if written_with > FORMAT:
         raise _from_the_future(written_with)
-    if jsontext.num_names(body) != jsontext.num_members(msgspec.json.decode(body)):
-        raise Damaged("cannot use the manifest: a name stands twice in one object")
     try:
+        if jsontext.num_names(body) != jsontext.num_members(msgspec.json.decode(body)):
+            raise Damaged("cannot use the manifest: a name stands twice in one object")
         return msgspec.json.decode(body, type=Manifest), envelope.digest
-    except msgspec.ValidationError as error:
+    # What the first pass skips unread may be no text at all.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"cannot use the manifest: {error}") from None
 
 

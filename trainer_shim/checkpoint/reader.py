@@ -78,6 +78,9 @@ def load(folder: Path) -> Loaded:
         ) from error
     except Damaged as error:
         raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
+    except CannotRestore as error:
+        text = str(error).removeprefix("cannot restore ")
+        raise CannotRestore(f"cannot restore the checkpoint `{folder}`: {text}", hint=error.hint) from error
     return Loaded(folder, manifest.step, manifest.epoch, state, manifest, own, still)
 
 
@@ -155,7 +158,7 @@ def _check_memory(file_name: str, size_bytes: int) -> None:
             raise MemoryError(f"`{file_name}` holds {size_bytes} bytes")
 
 
-def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:
+def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytearray:
     """Raise Damaged unless the file is the one the manifest means; return its bytes if they are wanted."""
     running, kept = digest.start_like(file.digest), bytearray()
     with opened(at, name, file.size_bytes) as source:
@@ -168,7 +171,7 @@ def _verify(at: int, name: str, file: File, *, keep: bool = False) -> bytes:
             kept += piece if keep else b""
             left -= len(piece)
     _compare(name, file, digest.finish(running))
-    return bytes(kept)
+    return kept
 
 
 def _compare(name: str, file: File, found: str) -> None:
