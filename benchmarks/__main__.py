@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.common import print_machine
 
-NAMES = ("boundary", "pause_latency", "status", "idle", "import_weight", "journal", "checkpoint")
+NAMES = ("boundary", "pause_latency", "status", "idle", "import_weight", "journal", "checkpoint", "policy")
 
 
 def main() -> int:

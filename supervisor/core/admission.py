@@ -5,8 +5,9 @@ Does not cover: whether a job fits (room.py), whether the rules let it (returnin
 
 The order is priority, with one point more for each `ageing_s` of waiting; among
 equals who was paused comes before who never ran, then who has waited longest.
-One that does not fit may be passed by others for `ageing_s`. After that what it
-lacks is kept for it, so a big job does not starve behind small ones.
+One that does not fit may be passed by others for `ageing_s`. After that, or at
+once where the queue may pause jobs, what it lacks is kept for it, so a big job
+does not starve behind small ones.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Standing(NamedTuple):
     #: What it waits for; "": it may go on now, with these GPUs.
     why_not: str
     gpus: tuple[str, ...] = ()
+    #: What others would have to give back for it: gpu, memory, cpus, running; nothing where a rule keeps it.
+    lacks: frozenset[str] = frozenset()
 
     @property
     def may_go(self) -> bool:
@@ -51,21 +54,22 @@ def line(scene: Scene) -> Iterator[Standing]:
     """Yield every job that waits, who is first first."""
     kept: frozenset[str] = frozenset()
     num_running = sum(job.state in _RUNS for job in scene.jobs.values())
-    most = scene.settings.queue.max_running
+    queue = scene.settings.queue
+    most = queue.max_running
     for job in _in_order(scene):
         waited_s = max(0.0, scene.now - job.since)
         why_not = _held_by_rules(job, scene)
-        if not why_not and most and num_running >= most:
-            why_not = f"{num_running} jobs run or are about to, of {most} that may"
         if why_not:
             yield Standing(job, waited_s, why_not)
             continue
         answer = _fit(job, scene, kept, waited_s)
-        # Whoever is before it in the line takes a place, though it does not run yet.
+        if not answer.why_not and most and num_running >= most:
+            answer = Fit(f"{num_running} jobs run or are about to, of {most} that may", frozenset({"running"}))
+        lacks = frozenset() if answer.is_hopeless else answer.lacks
+        yield Standing(job, waited_s, answer.why_not, answer.gpus, lacks)
         num_running += not answer.why_not
-        yield Standing(job, waited_s, answer.why_not, answer.gpus)
-        if answer.why_not and not answer.is_hopeless and waited_s >= scene.settings.queue.ageing_s:
-            kept |= answer.lacks
+        if waited_s >= queue.ageing_s or queue.preempt:
+            kept |= lacks
 
 
 def _fit(job: Job, scene: Scene, kept: frozenset[str], waited_s: float) -> Fit:

@@ -76,11 +76,12 @@ DEFAULT_RULES: Final = (
     ),
     Rule(
         name="cpu-foreign",
-        about="Others use more than half of the CPUs for half a minute: not for a page that loads. They come "
-        "first until they have used less than a fifth for three minutes.",
-        when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=20.0),),
-        pause_after_s=30.0,
-        resume_after_s=180.0,
+        about="Others use more than half of the CPUs. 45 s let pages that load and small builds pass. They "
+        "come first until they have used less than 40 % for a minute: a job that holds comes back within a "
+        "step, so a wrong guess is cheap, and each one doubles the minute.",
+        when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=40.0),),
+        pause_after_s=45.0,
+        resume_after_s=60.0,
         depth="hold",
     ),
 )

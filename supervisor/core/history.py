@@ -26,19 +26,34 @@ _GOES = frozenset({State.STARTING, State.RUNNING, State.RESUMING})
 _FIRST_REPEAT_S = 30.0
 _LONGEST_REPEAT_S = 3600.0
 
+#: How the words begin in which a job says that it could not.
+_REFUSED = "cannot pause"
+
+#: After a longer gap between two looks nobody can say who let a job go on.
+_LONGEST_GAP_S = 60.0
+
 #: A peak has to be that much higher to be noted: memory is stored each time it changes.
 _NEW_PEAK = 1.02
 
 
 def watched(
-    known: JobMemory, job: Job, use: JobUse | None, instances: Instances, given: tuple[PolicyConfig, float]
+    known: JobMemory,
+    job: Job,
+    use: JobUse | None,
+    instances: Instances,
+    given: tuple[PolicyConfig, float, float],
 ) -> JobMemory:
     """Return what is remembered of a job after another look at it; the same object where nothing changed."""
-    policy, now = given
+    policy, now, gap_s = given
     changes: dict[str, object] = {}
     if known.last_state is not job.state:
-        changes["last_state"] = job.state
-        changes |= _came_free(known, job, instances, now)
+        changes = {"last_state": job.state, "wakes_at": job.wake_at}
+        if known.last_state in _YIELDS and job.state in _GOES:
+            changes |= _came_free(known, job, instances, now, gap_s)
+        elif known.last_state is State.PAUSING and job.state is State.PAUSED:
+            changes |= _yielded(known, job, now)
+    elif known.wakes_at != job.wake_at:
+        changes = {"wakes_at": job.wake_at}
     footprint = _footprint(known.footprint, job, use, now)
     if footprint is not known.footprint:
         changes["footprint"] = footprint
@@ -47,20 +62,36 @@ def watched(
         if still != known.overruled:
             changes["overruled"] = still
     calm_since = max(known.returned_at or 0.0, known.flapped_at)
-    if known.num_flaps and job.state is State.RUNNING and now - calm_since > policy.flap_window_s:
+    # Also while it is paused: else a load that comes every ten minutes would keep it out for ever.
+    if known.num_flaps and now - calm_since > policy.flap_window_s:
         changes |= {"num_flaps": known.num_flaps - 1, "flapped_at": now}
     return replace(known, **changes) if changes else known
 
 
-def _came_free(known: JobMemory, job: Job, instances: Instances, now: float) -> dict[str, object]:
-    """A job that yielded goes on, and not because a rule let it: it could not yield, or a person wants it."""
-    if known.last_state not in _YIELDS or job.state not in _GOES:
-        return {"num_refusals": 0} if job.state is State.PAUSED and known.num_refusals else {}
-    if job.problem.startswith("cannot pause") or job.since < known.asked_at:
-        wait_s = min(_FIRST_REPEAT_S * 2 ** min(known.num_refusals, 10), _LONGEST_REPEAT_S)
-        return {"num_refusals": known.num_refusals + 1, "ask_again_at": now + wait_s, "paused_by": ()}
-    on = tuple(key for key, instance in instances.items() if instance.is_on)
-    return {"overruled": on, "paused_by": (), "returned_at": None}
+def _came_free(
+    known: JobMemory, job: Job, instances: Instances, now: float, gap_s: float
+) -> dict[str, object]:
+    """A job that yielded goes on, and no rule let it: it could not yield, or somebody wants it to go on."""
+    free: dict[str, object] = {"paused_by": (), "returned_at": None}
+    if job.problem.startswith(_REFUSED) or job.since < known.asked_at:
+        return free | _ask_again(known, now)
+    has_woken = known.wakes_at is not None and job.since >= known.wakes_at
+    if has_woken or gap_s > _LONGEST_GAP_S:
+        # Its time was over; or its shim went on alone while nobody watched. Nobody spoke against a rule.
+        return free
+    return free | {"overruled": tuple(key for key, instance in instances.items() if instance.is_on)}
+
+
+def _yielded(known: JobMemory, job: Job, now: float) -> dict[str, object]:
+    """It is paused; perhaps only as deep as it was before it was asked to go deeper."""
+    if job.problem.startswith(_REFUSED):
+        return _ask_again(known, now)
+    return {"num_refusals": 0}
+
+
+def _ask_again(known: JobMemory, now: float) -> dict[str, object]:
+    wait_s = min(_FIRST_REPEAT_S * 2 ** min(known.num_refusals, 10), _LONGEST_REPEAT_S)
+    return {"num_refusals": known.num_refusals + 1, "ask_again_at": now + wait_s}
 
 
 def _footprint(known: Footprint, job: Job, use: JobUse | None, now: float) -> Footprint:

@@ -6,6 +6,11 @@ Does not cover: what a reading means (conditions.py), what is done about it (pol
 Holding times are summed from the gaps between readings, not taken from a first
 moment: so a reading that is missing stops the clock, and a daemon that was away
 for an hour has not watched a shortage for an hour.
+
+The way up is strict: one reading that is not short begins it anew. The way down
+is not: on a busy desktop there is no minute without a spike, and a shortage too
+brief to pause a job is too brief to keep it paused. It sets the clock back by as
+much as it is worth: one that lasts `rise_s` begins it anew.
 """
 
 from __future__ import annotations
@@ -78,20 +83,34 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Take in one reading; the same object is returned where nothing changes."""
         if side is Side.UNKNOWN:
             return self._without_reading(now)
-        if side is not (Side.CLEAR if self.is_on else Side.SHORT):
+        gap_s = 0.0 if self.held_at is None else min(max(now - self.held_at, 0.0), _LONGEST_GAP_S)
+        if side is Side.BETWEEN or (side is Side.CLEAR and not self.is_on):
             return self._at_rest(side)
-        held_s = self.held_s
-        if self.held_at is not None:
-            held_s += min(max(now - self.held_at, 0.0), _LONGEST_GAP_S)
+        if side is Side.SHORT and self.is_on:
+            return self._set_back(gap_s, now, rise_s=rise_s, fall_s=fall_s)
+        held_s = self.held_s + gap_s
         if held_s < (fall_s if self.is_on else rise_s):
             return replace(self, side=side, held_s=held_s, held_at=now, missing_since=None)
         return Trigger(is_on=not self.is_on, turned_at=now, side=side)
 
     def _at_rest(self, side: Side) -> Trigger:
+        """Nothing speaks for a turn: on the way down the clock stands, on the way up it begins anew."""
+        held_s = self.held_s if self.is_on else 0.0
         is_same = side is self.side and self.missing_since is None and self.held_at is None
-        if is_same and not self.held_s:
+        if is_same and held_s == self.held_s:
             return self
-        return replace(self, side=side, held_s=0.0, held_at=None, missing_since=None)
+        return replace(self, side=side, held_s=held_s, held_at=None, missing_since=None)
+
+    def _set_back(self, gap_s: float, now: float, *, rise_s: float, fall_s: float) -> Trigger:
+        """A shortage on the way down: the clock runs back, faster than it ran on."""
+        held_s = max(0.0, self.held_s - gap_s * fall_s / rise_s) if rise_s > 0 else 0.0
+        if not held_s:
+            at_zero = self.side is Side.SHORT and not self.held_s and self.held_at is None
+            return self if at_zero and self.missing_since is None else self._short(held_s, None)
+        return self._short(held_s, now)
+
+    def _short(self, held_s: float, held_at: float | None) -> Trigger:
+        return replace(self, side=Side.SHORT, held_s=held_s, held_at=held_at, missing_since=None)
 
     def _without_reading(self, now: float) -> Trigger:
         """Nothing is known: the state stays, the clock stands."""

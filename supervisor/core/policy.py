@@ -22,6 +22,7 @@ from supervisor.core.conditions import thresholds
 from supervisor.core.history import noted, watched
 from supervisor.core.job import Job
 from supervisor.core.policy_memory import JobMemory, Memory
+from supervisor.core.preemption import QUEUE, make_room
 from supervisor.core.rulebook import Instance, survey
 from supervisor.core.rules import Condition, Settings
 from supervisor.core.sample import Missing, Sample
@@ -30,10 +31,7 @@ from supervisor.core.states import State
 from supervisor.core.verdict import Evidence, Verdict
 from supervisor.core.victims import Option, chosen, options
 
-__all__ = ["QUEUE", "decide", "evidence", "look_around", "waits_for"]
-
-#: The rule's name in verdicts that make room for a queued job or start one.
-QUEUE = "queue"
+__all__ = ["decide", "evidence", "look_around", "waits_for"]
 
 
 def decide(
@@ -66,7 +64,7 @@ def look_around(jobs: Sequence[Job], sample: Sample, settings: Settings, memory:
             job,
             sample.jobs.get(name),
             instances,
-            (settings.policy, now),
+            (settings.policy, now, now - memory.at),
         )
         for name, job in by_name.items()
     }
@@ -129,12 +127,15 @@ def _yield(instance: Instance, option: Option, ranking: list[Option], scene: Sce
 
 
 def _go_on(scene: Scene) -> tuple[Verdict, str, bool] | None:
-    """Let the first one in the line go on that can."""
+    """Let the first one in the line go on that can; or make room for one that comes before it."""
     if waits_for(scene):
         return None
     for standing in line(scene):
         if standing.may_go and not _starts_free(standing):
             return _resume_or_start(standing), QUEUE, False
+        room = make_room(standing, scene) if scene.settings.queue.preempt else None
+        if room is not None:
+            return room, QUEUE, False
     return None
 
 

@@ -49,6 +49,8 @@ class JobMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_flaps: int = 0
     flapped_at: float = 0.0
 
+    #: When the pause that a person asked for ends by itself.
+    wakes_at: float | None = None
     #: Rules, with their places, that a person overruled; each counts again once it has been off.
     overruled: tuple[str, ...] = ()
     #: Pauses in a row that the job could not carry out, and when it is asked again.

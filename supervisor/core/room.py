@@ -54,11 +54,9 @@ class Fit(NamedTuple):
 def needs_of(job: Job, known: Footprint) -> Needs:
     """Return what a queued or paused job takes when it goes on."""
     spec = job.spec
-    starts = job.state is State.QUEUED or not job.alive
     if job.state is State.QUEUED:
-        # A person wants it started: what it said counts, not what an earlier run of it used.
-        known = Footprint()
-    if not starts:
+        return Needs(0.0, spec.num_cpus, spec.memory_bytes, {}, spec.num_gpus, spec.gpu_memory_bytes)
+    if job.alive:
         is_held = job.depth is Depth.HOLD or job.depth is None
         return Needs(known.cpu_pct, spec.num_cpus, gpu_bytes={} if is_held else known.gpu_bytes)
     memory_bytes = max(spec.memory_bytes, known.rss_bytes)

@@ -71,8 +71,10 @@ def rule_of(key: str) -> str:
 
 def place_kind(rule: Rule) -> Place:
     """Return where the rule holds; rule_check.py sees that its conditions agree."""
-    kinds = {METRICS[condition.metric].place for condition in rule.when if condition.metric}
-    return next((kind for kind in ("gpu", "job") if kind in kinds), "host")
+    for condition in rule.when:
+        if condition.metric and METRICS[condition.metric].place != "host":
+            return METRICS[condition.metric].place
+    return "host"
 
 
 def survey(jobs: dict[str, Job], sample: Sample, settings: Settings, memory: Memory, now: float) -> Instances:

@@ -96,8 +96,12 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 10.0
     flap_window_s: Annotated[
         float,
-        Meta(ge=0, le=7 * 86400, description="A pause that soon after a return counts as a flap. Seconds."),
-    ] = 1800.0
+        Meta(
+            ge=0,
+            le=7 * 86400,
+            description="A pause that soon after a return is a flap; as long without cancels one. Seconds.",
+        ),
+    ] = 600.0
     max_backoff: Annotated[
         int,
         Meta(

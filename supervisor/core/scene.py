@@ -51,6 +51,8 @@ class Scene(NamedTuple):
     def gpus_of(self, job: Job) -> set[str]:
         """Return the GPUs that a job was given, holds, or held when it last ran."""
         use = self.use(job.name)
+        if job.alive and job.state is not State.PAUSED:
+            return {*job.gpus, *(use.gpu_bytes if use is not None else ())}
         return {
             *job.gpus,
             *(use.gpu_bytes if use is not None else ()),
@@ -60,6 +62,8 @@ class Scene(NamedTuple):
 
 def selects(selector: Selector, job: Job) -> bool:
     """Say whether a job matches everything that a selector says."""
+    if not (selector.names or selector.users or selector.labels):
+        return True
     spec = job.spec
     return (
         (not selector.names or any(fnmatch.fnmatchcase(job.name, name) for name in selector.names))

@@ -27,7 +27,7 @@ from supervisor.core.shortage import (
 from supervisor.core.states import Depth, State
 from supervisor.core.verdict import Candidate
 
-__all__ = ["Option", "chosen", "options"]
+__all__ = ["Option", "chosen", "left_alone", "options"]
 
 #: Bytes a second that a save is reckoned with where nobody has measured one.
 _SAVE_BYTES_PER_S = 500e6
@@ -81,7 +81,7 @@ def chosen(ranking: list[Option]) -> Option | None:
 
 def _option(instance: Instance, job: Job, scene: Scene) -> Option:
     kind: Literal["pause", "deepen"] = "deepen" if job.state is State.PAUSED else "pause"
-    why_not = _left_alone(instance, job, scene)
+    why_not = left_alone(instance.key, job, scene)
     if why_not:
         return Option(job, kind, None, why_not, (job.spec.priority,))
     if kind == "deepen":
@@ -93,12 +93,12 @@ def _option(instance: Instance, job: Job, scene: Scene) -> Option:
     return _ranked(instance, scene, job, _PAUSE, depth)
 
 
-def _left_alone(instance: Instance, job: Job, scene: Scene) -> str:
+def left_alone(key: str, job: Job, scene: Scene) -> str:
     """Return why this job is not asked, or ""."""
     known, now = scene.known(job.name), scene.now
     if job.spec.protected:
         return "it is protected"
-    if instance.key in known.overruled:
+    if key in known.overruled:
         return "a person resumed it while the rule was on; it is left alone until the rule has been off"
     if now < known.ask_again_at:
         return (

@@ -5,24 +5,44 @@ from __future__ import annotations
 import msgspec
 
 from supervisor.core import apply as core
-from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.events import Admitted, Attached, PauseAsked, ResumeAsked, Resumed, Submitted, Yielded
 from supervisor.core.explain import explain, rule_states
 from supervisor.core.job import Asker, JobSpec
 from supervisor.core.policy import decide
 from supervisor.core.policy_memory import Memory
-from supervisor.core.rules import Settings
+from supervisor.core.rules import Condition, Rule, Settings
 from supervisor.core.sample import JobUse, Sample
 from supervisor.core.states import Depth, State
 
 GIB = 1 << 30
+
+CPU = Rule(
+    name="cpu",
+    when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=20.0),),
+    pause_after_s=30.0,
+    resume_after_s=180.0,
+)
+MEMORY = Rule(
+    name="memory",
+    when=(Condition(metric="memory_available_pct", below=10.0, clear_above=20.0),),
+    pause_after_s=5.0,
+    resume_after_s=60.0,
+)
+GPU = Rule(
+    name="gpu",
+    when=(Condition(metric="gpu_foreign_memory_gib", above=1.0, clear_below=0.5),),
+    pause_after_s=10.0,
+    resume_after_s=60.0,
+    escalate_after_s=100.0,
+)
+RULES = (MEMORY, GPU, CPU)
 
 
 class Machine:
     """Jobs that obey verdicts at once, and readings that a test sets."""
 
     def __init__(self, settings=None):
-        self.settings = settings or Settings(rules=DEFAULT_RULES)
+        self.settings = settings or Settings(rules=RULES)
         self.memory = Memory()
         self.now = 1000.0
         self.jobs = {}
@@ -109,14 +129,14 @@ def test_a_job_holds_while_others_use_the_cpu_and_comes_back_by_itself():
     machine = Machine().submit("a").run(100)
     machine.run(31, cpu_foreign_pct=80.0)
 
-    assert [("start", "a", "queue"), ("pause", "a", "cpu-foreign")] == machine.told
+    assert [("start", "a", "queue"), ("pause", "a", "cpu")] == machine.told
     assert Depth.HOLD == machine.jobs["a"].depth
 
     machine.run(179, cpu_foreign_pct=5.0)
     assert State.PAUSED == machine.jobs["a"].state
     machine.run(3)
 
-    assert ("resume", "a", "cpu-foreign") == machine.told[-1]
+    assert ("resume", "a", "cpu") == machine.told[-1]
     assert State.RUNNING == machine.jobs["a"].state
 
 
@@ -128,7 +148,7 @@ def test_why_tells_what_has_to_happen():
     answer = machine.explain("a")
 
     assert "cpu_foreign_pct < 20 for 180 s" == answer.next
-    assert "cpu-foreign" == answer.by
+    assert "cpu" == answer.by
     assert ("a",) == tuple(one.job for one in answer.verdict.candidates)
 
 
@@ -141,5 +161,5 @@ def test_policy_show_tells_every_rule():
         list(machine.jobs.values()), machine.sample(), machine.settings, machine.memory, machine.now
     )
 
-    assert [rule.name for rule in DEFAULT_RULES] == [state.rule for state in states]
+    assert [rule.name for rule in RULES] == [state.rule for state in states]
     assert 50.0 == states[-1].near_pct
