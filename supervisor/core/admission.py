@@ -64,7 +64,9 @@ def line(scene: Scene) -> Iterator[Standing]:
             continue
         answer = _fit(job, scene, kept, waited_s)
         if not answer.why_not and most and num_running >= most:
-            answer = Fit(f"{num_running} jobs run or are about to, of {most} that may", frozenset({"running"}))
+            answer = Fit(
+                f"{num_running} jobs run or are about to, of {most} that may", frozenset({"running"})
+            )
         lacks = frozenset() if answer.is_hopeless else answer.lacks
         yield Standing(job, waited_s, answer.why_not, answer.gpus, lacks)
         num_running += not answer.why_not
