@@ -7,6 +7,8 @@ readings, the memory across restarts, the job table. Does not cover: single deci
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,7 +191,7 @@ class World:
 
     def answer(self):
         """Shims do what was asked of them, but for those that are stuck; timers fire."""
-        for name, job in self.jobs.items():
+        for name in self.jobs:
             while timer := core.due(self.jobs[name], self.now, start_grace_s=60.0):
                 self.happen(name, timer)
             job = self.jobs[name]
@@ -266,9 +268,7 @@ def assert_settled(world):
         everything = moments[-1:] + emergencies[-1:]
         assert is_emergency or all(at - one >= POLICY.settle_s or one == at for one in everything)
     for series in (moments, emergencies):
-        assert all(
-            later - former >= POLICY.settle_s for former, later in zip(series, series[1:], strict=False)
-        )
+        assert all(later - former >= POLICY.settle_s for former, later in itertools.pairwise(series))
 
 
 @given(st.lists(st.tuples(readings(), st.integers(1, 30)), max_size=60))
