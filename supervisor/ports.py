@@ -22,10 +22,12 @@ __all__ = [
     "Batch",
     "Clock",
     "Ended",
+    "Froze",
     "Journal",
     "JournalRow",
     "LaunchSpec",
     "Launcher",
+    "ProcessFreezer",
     "Sampler",
     "Shims",
     "Started",
@@ -228,6 +230,39 @@ class WatchedJob(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: Path | None = None
     #: GPUs that it was given, by UUID; counted as held where the driver does not tell who holds one.
     gpus: tuple[str, ...] = ()
+
+
+class Froze(msgspec.Struct, frozen=True):
+    """What came of freezing or thawing."""
+
+    process: Pid
+    #: Whether its devices are free now; None: it did not work, as `problem` says.
+    is_frozen: bool | None
+    problem: str = ""
+
+
+class ProcessFreezer(Protocol):
+    """Frees what a process that waits still holds of its devices. Never to be used on one that trains."""
+
+    def freeze(self, process: Pid) -> None:
+        """Free its devices; returns at once, news arrive by `drain()`. May be repeated."""
+        ...
+
+    def thaw(self, process: Pid) -> None:
+        """Let it go on as before; returns at once, news arrive by `drain()`. May be repeated."""
+        ...
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `drain()` has something."""
+        ...
+
+    def drain(self) -> list[Froze]:
+        """Return what came of it since the last call; never blocks."""
+        ...
+
+    def close(self) -> None:
+        """Let go; what is frozen stays so."""
+        ...
 
 
 class Sampler(Protocol):
