@@ -125,7 +125,9 @@ class FakeTrainer:
         if (held is None and not can_save) or (needs_room and not self.has_host_memory):
             holding = Depth(held.depth) if held is not None else None
             self._tell(PauseFailed(request=pause.request, why="no room", holding_depth=holding))
-            self.holding = None if held is None else replace(pause, depth=held.depth)
+            if held is not None:
+                self.holding = replace(pause, depth=held.depth)
+                self._tell(Yielded(request=pause.request, depth=Depth(held.depth), **self._checkpoint()))
             return
         self.holding = replace(pause, depth=depth)
         freed = 4096 if depth == "offload" else 0
