@@ -268,8 +268,8 @@ class ProcessFreezer(Protocol):
 class Sampler(Protocol):
     """Looks at the machine. What may hang is read aside; a sample takes the newest that is known."""
 
-    def watch(self, programs: Collection[str], *, memory_low_pct: float = 5.0) -> None:
-        """Look for these programs from now on, and more often while little more memory is available."""
+    def watch(self, programs: Collection[str], *, memory_low_pct: float = 8.0) -> None:
+        """Look for these programs from now on, and sooner where memory could be low before the next look."""
         ...
 
     def sample(self, jobs: Sequence[WatchedJob], *, at: float, wall: float) -> Sample:
@@ -277,7 +277,7 @@ class Sampler(Protocol):
         ...
 
     def wait_s(self, interval_s: float) -> float:
-        """Return how long to wait until the next sample: the interval, less while memory is nearly gone."""
+        """Return how long to wait until the next sample: the interval, or less while memory is scarce."""
         ...
 
     def fileno(self) -> int:

@@ -40,9 +40,11 @@ _FIRST: Final = Missing("it takes two readings")
 _NO_FOLDER: Final = Disk(Missing("no checkpoint folder is known"), Missing("no checkpoint folder is known"))
 #: CPU time is counted in ticks of 10 ms: over less than this the per cents are noise.
 _CPU_S: Final = 0.4
-#: How often to look while memory is nearly gone; a program can take gigabytes a second.
+#: The next look at memory comes before a program that takes that much a second can have made it
+#: low: many threads at once do that, one takes 2 to 3 GB. But not more often than this.
+_FASTEST_BYTES_PER_S: Final = 8e9
 _HURRY_S: Final = 0.1
-#: Memory that is gone in that time at the rate of the last two samples is nearly gone.
+#: Low memory is an emergency when it is gone in that time at the rate of the last two samples.
 _HORIZON_S: Final = 2.0
 _SENSORS_S: Final = 5.0
 _PROGRAMS_S: Final = 5.0
@@ -68,8 +70,8 @@ class Sampler:
         self._gpus = gpus or Gpus()
         self._disks = disks or Disks()
         self._sensors = Aside("the hardware", lambda: read_sensors(sys))
-        self._memory_low_pct = 5.0
-        self._is_hurried = False
+        self._memory_low_pct = 8.0
+        self._memory_lasts_s = float("inf")
         self._was_called = False
         self._interval_s = 1.0
         self._asked_sensors_at = self._looked_for_programs_at = float("-inf")
@@ -83,8 +85,8 @@ class Sampler:
         self._watched: tuple[tuple[str, Pid | None], ...] = ()
         self._look_at_groups(proc)
 
-    def watch(self, programs: Collection[str], *, memory_low_pct: float = 5.0) -> None:
-        """Look for these programs from now on, and more often while little more memory is available."""
+    def watch(self, programs: Collection[str], *, memory_low_pct: float = 8.0) -> None:
+        """Look for these programs from now on, and sooner where memory could be low before the next look."""
         self._memory_low_pct = memory_low_pct
         if self._programs.watch(programs):
             self._looked_for_programs_at = float("-inf")
@@ -117,7 +119,7 @@ class Sampler:
 
     def wait_s(self, interval_s: float) -> float:
         """Return how long to wait until the next sample."""
-        return min(interval_s, _HURRY_S) if self._is_hurried else interval_s
+        return min(interval_s, max(_HURRY_S, self._memory_lasts_s))
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when the kernel says that memory became short."""
@@ -225,20 +227,16 @@ class Sampler:
         return SensorReading(answer, answer, answer) if isinstance(answer, Missing) else answer
 
     def _look_ahead(self, before: Sample | None, now: Sample) -> bool:
-        """Decide whether to hurry; say whether memory is about to be gone."""
+        """Reckon when memory can be low at the earliest; say whether it is about to be gone."""
         available, total = now.memory_available_bytes, now.memory_total_bytes
-        self._is_hurried = False
+        self._memory_lasts_s = float("inf")
         if isinstance(available, Missing) or isinstance(total, Missing):
             return False
         low = total * self._memory_low_pct / 100
-        falling = 0.0
-        if (
-            before is not None
-            and not isinstance(before.memory_available_bytes, Missing)
-            and now.at > before.at
-        ):
-            falling = (before.memory_available_bytes - available) / (now.at - before.at)
-        self._is_hurried = available < 2 * low or available - low < falling * _HORIZON_S
+        self._memory_lasts_s = (available - low) / _FASTEST_BYTES_PER_S
+        if before is None or isinstance(before.memory_available_bytes, Missing) or now.at <= before.at:
+            return False
+        falling = (before.memory_available_bytes - available) / (now.at - before.at)
         return available < low and available < falling * _HORIZON_S
 
 

@@ -49,7 +49,7 @@ class FakeSampler:
         self.over: set[Pid] = set()
         #: What was asked for last.
         self.watched: frozenset[str] = frozenset()
-        self.memory_low_pct = 5.0
+        self.memory_low_pct = 8.0
         self.is_hurried = False
         self._seen: set[Pid] = set()
         self._is_urgent = False
@@ -59,7 +59,7 @@ class FakeSampler:
         """Be the kernel that tells that memory became short."""
         os.eventfd_write(self._wake, 1)
 
-    def watch(self, programs: Collection[str], *, memory_low_pct: float = 5.0) -> None:
+    def watch(self, programs: Collection[str], *, memory_low_pct: float = 8.0) -> None:
         self.watched = frozenset(programs)
         self.memory_low_pct = memory_low_pct
 
