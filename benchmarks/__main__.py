@@ -9,7 +9,17 @@ from importlib import import_module
 
 from benchmarks.common import print_machine
 
-NAMES = ("boundary", "pause_latency", "status", "idle", "import_weight", "journal", "checkpoint", "policy")
+NAMES = (
+    "boundary",
+    "pause_latency",
+    "status",
+    "idle",
+    "import_weight",
+    "journal",
+    "checkpoint",
+    "policy",
+    "sensing",
+)
 
 
 def main() -> int:

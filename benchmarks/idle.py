@@ -50,10 +50,10 @@ def run(*, quick: bool) -> None:
         time.sleep(_CALM_S)
         pids = [pid for one in contenders.values() for pid in (one.daemon, *one.keepers)]
         began = time.monotonic()
-        before = {pid: _cpu_s(pid) for pid in pids}
+        before = {pid: cpu_s(pid) for pid in pids}
         time.sleep(window_s)
         took_s = time.monotonic() - began
-        cpu = {pid: 100 * (_cpu_s(pid) - before[pid]) / took_s for pid in pids}
+        cpu = {pid: 100 * (cpu_s(pid) - before[pid]) / took_s for pid in pids}
         rows = [_table_row(name, one, cpu) for name, one in contenders.items()]
     header = ["supervisor", "CPU %", "RSS MB", "PSS MB", "keepers", "their CPU %", "their PSS MB"]
     print_table(f"Idle for {window_s:g} s", header, rows)
@@ -68,7 +68,7 @@ def _table_row(name: str, one: _Contender, cpu: dict[int, float]) -> list[str]:
     return [*row, str(len(one.keepers)), f"{sum(cpu[pid] for pid in one.keepers):.3f}", f"{pss / _MB:.1f}"]
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return the CPU time of a process and all its threads so far."""
     spent_ns = 0
     for task in Path(f"/proc/{pid}/task").iterdir():

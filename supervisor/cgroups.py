@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["CpuGroup", "MemoryGroup", "cpu_groups", "memory_groups"]
+__all__ = ["CpuGroup", "MemoryGroup", "cpu_groups", "memory_folder", "memory_groups"]
 
 #: Version 1 says "no limit" with the greatest number of pages there is.
 _NO_LIMIT_BYTES: Final = 1 << 60
@@ -54,6 +54,12 @@ class _Place(msgspec.Struct, frozen=True):
                 yield folder
                 if folder == self.mount:
                     return
+
+
+def memory_folder(*, proc: Path = Path("/proc")) -> Path | None:
+    """Return our own group of the controller of memory, limited or not."""
+    place = _place(proc, "memory")
+    return place.folder if place is not None else None
 
 
 def memory_groups(*, proc: Path = Path("/proc")) -> list[MemoryGroup]:

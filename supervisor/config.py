@@ -44,10 +44,8 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "info"
     sample_s: Annotated[
         float,
-        Meta(
-            ge=0.2, le=3600, description="Time between two readings of CPU and memory of the jobs, seconds."
-        ),
-    ] = 2.0
+        Meta(ge=0.2, le=3600, description="Time between two looks at the machine and its jobs, seconds."),
+    ] = 1.0
 
 
 class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

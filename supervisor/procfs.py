@@ -10,9 +10,13 @@ Does not cover: what they use (monitors/), and the keeper, which imports nothing
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Stat", "boot_id", "parse_stat", "read_stat"]
+__all__ = ["Stat", "boot_id", "parse_stat", "read_stat", "sees_host_pids"]
+
+#: The first pid namespace has the same name in every kernel.
+_HOST_PIDS = "pid:[4026531836]"
 
 
 class Stat(NamedTuple):
@@ -50,3 +54,11 @@ def boot_id() -> str:
     """Return the name of this boot of the machine; it cannot change while we run."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()
+
+
+def sees_host_pids(proc: Path = Path("/proc")) -> bool:
+    """Say whether numbers of processes here are those of the machine; in most containers they are not."""
+    try:
+        return str((proc / "self/ns/pid").readlink()) == _HOST_PIDS
+    except OSError:
+        return False

@@ -18,6 +18,7 @@ import supervisor
 from supervisor.cli.text import size
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
+from supervisor.procfs import sees_host_pids
 
 __all__ = ["Finding", "examine"]
 
@@ -47,7 +48,9 @@ def examine(paths: Paths) -> Iterator[Finding]:
     yield _free_space(paths.state_dir)
     yield _torch()
     yield from _kernel()
-    yield _gpu()
+    yield _pressure()
+    yield _limits()
+    yield from _gpu()
 
 
 def _python() -> Finding:
@@ -173,7 +176,7 @@ def _kernel() -> Iterable[Finding]:
     if Path(f"/proc/{me}/task/{me}/children").exists():
         yield Finding("ok", "the kernel lists children of a process")
     else:
-        hint = "a kernel with CONFIG_PROC_CHILDREN; without it a job's use is that of its first process"
+        hint = "a kernel with CONFIG_PROC_CHILDREN; without it the daemon keeps zombies that jobs left behind"
         yield Finding("warn", "the kernel does not list children of a process", hint)
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -182,23 +185,57 @@ def _kernel() -> Iterable[Finding]:
         yield Finding("fail", f"cannot read the boot id: {error.strerror}", "is /proc mounted?")
 
 
-def _gpu() -> Finding:
+def _pressure() -> Finding:
+    file = Path("/proc/pressure/memory")
+    try:
+        file.read_text(encoding="ascii")
+    except OSError as error:
+        hint = "boot with `psi=1`, or with a kernel that has CONFIG_PSI; rules on pressure have no readings"
+        return Finding("warn", f"the kernel does not tell pressure: {error.strerror}", hint)
+    if os.access(file, os.W_OK):
+        return Finding("ok", "the kernel tells pressure (PSI), and can call when memory is short")
+    return Finding(
+        "ok", "the kernel tells pressure (PSI); it calls when memory is short only a daemon that runs as root"
+    )
+
+
+def _limits() -> Finding:
+    from supervisor.cgroups import cpu_groups, memory_groups
+
+    memory = min((group.limit_bytes for group in memory_groups()), default=None)
+    cpus = min((group.cpus for group in cpu_groups()), default=None)
+    said = [] if memory is None else [f"memory to {size(memory)}"]
+    said += [] if cpus is None else [f"CPU time to that of {cpus:g} CPUs"]
+    if not said:
+        return Finding("ok", "no control group limits memory or CPU time here")
+    return Finding("ok", f"the control group around this command limits {' and '.join(said)}")
+
+
+def _gpu() -> Iterable[Finding]:
     try:
         import pynvml
     except ImportError:
-        return Finding("ok", "no NVML binding installed: GPUs are not looked at")
+        yield Finding("ok", "no NVML binding installed: GPUs are not looked at")
+        return
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return Finding("ok", "no NVIDIA driver found")
+    except pynvml.NVMLError_LibraryNotFound:
+        yield Finding("ok", "no NVIDIA driver found: GPUs are not looked at")
+        return
+    except pynvml.NVMLError as error:
+        yield Finding("warn", f"the NVIDIA driver does not start: {error}", "`nvidia-smi` may say more")
+        return
     try:
         driver = pynvml.nvmlSystemGetDriverVersion()
         names = [
             pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(i))
             for i in range(pynvml.nvmlDeviceGetCount())
         ]
-        return Finding("ok", f"NVIDIA driver {driver} with {', '.join(map(str, names)) or 'no GPU'}")
+        yield Finding("ok", f"NVIDIA driver {driver} with {', '.join(map(str, names)) or 'no GPU'}")
+        if not sees_host_pids():
+            hint = "run the daemon outside of the container for rules on foreign GPU use"
+            yield Finding("warn", "in a container, who holds a GPU cannot be told", hint)
     except pynvml.NVMLError as error:
-        return Finding("warn", f"the NVIDIA driver does not answer: {error}", "`nvidia-smi` may say more")
+        yield Finding("warn", f"the NVIDIA driver does not answer: {error}", "`nvidia-smi` may say more")
     finally:
         pynvml.nvmlShutdown()

@@ -86,7 +86,7 @@ def _of_job(pick: Callable[[JobUse], Reading]) -> Callable[[Sample, str], Readin
 def _foreign_processes(gpu: Gpu) -> Reading:
     if isinstance(gpu.processes, Missing):
         return gpu.processes
-    return float(sum(not process.job for process in gpu.processes))
+    return float(sum(not process.job and process.computes for process in gpu.processes))
 
 
 def _foreign_gib(gpu: Gpu) -> Reading:
@@ -173,12 +173,16 @@ METRICS: Final = _table(
             "time all tasks waited for a disk",
             lambda s, _: s.pressure.io_full_pct,
         ),
-        Metric("temperature_c", "host", "C", "hottest sensor of the host", lambda s, _: s.temperature_c),
+        Metric("temperature_c", "host", "C", "hottest sensor of the CPU", lambda s, _: s.temperature_c),
         Metric("on_battery", "host", "", "1 on battery, 0 on mains", lambda s, _: s.on_battery),
         Metric("battery_pct", "host", "%", "charge of the battery", lambda s, _: s.battery_pct),
         Metric("gpu_foreign_memory_gib", "gpu", "GiB", "GPU memory that others hold", _of_gpu(_foreign_gib)),
         Metric(
-            "gpu_foreign_processes", "gpu", "", "processes of others on the GPU", _of_gpu(_foreign_processes)
+            "gpu_foreign_processes",
+            "gpu",
+            "",
+            "processes of others that compute on the GPU",
+            _of_gpu(_foreign_processes),
         ),
         Metric(
             "gpu_utilization_pct",

@@ -35,6 +35,8 @@ class GpuProcess(msgspec.Struct, frozen=True, omit_defaults=True):
     used_bytes: int | None = None
     #: The job that it belongs to, or "": foreign.
     job: str = ""
+    #: Not so: it only draws, as every program of a desktop does.
+    computes: bool = True
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -106,7 +108,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     swap_used_bytes: Reading = _UNREAD
     pressure: Pressure = Pressure()
 
-    #: The hottest sensor of the host.
+    #: The hottest sensor of the CPU.
     temperature_c: Reading = _UNREAD
     #: 1 while it runs on battery, 0 on mains; a machine without a battery is on mains.
     on_battery: Reading = _UNREAD

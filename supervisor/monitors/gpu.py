@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from supervisor.core.sample import Gpu, GpuProcess, Missing, Reading
 from supervisor.monitors.aside import Aside
+from supervisor.procfs import sees_host_pids
 
 __all__ = ["Gpus", "Nvml"]
 
@@ -33,8 +34,6 @@ _LOOK_S: Final = 5.0
 _MAX_AGE_S: Final = 15.0
 #: The GPUs are read so long before the next sample, that it finds them fresh.
 _LEAD_S: Final = 0.1
-#: The number of the first pid namespace, the same in every kernel.
-_HOST_PIDS: Final = "pid:[4026531836]"
 _TOO_OLD: Final = Missing("this driver is too old to tell it")
 
 
@@ -60,7 +59,7 @@ class Nvml:
     ) -> None:
         self._clock = clock
         self._sys = sys
-        self._sees_host_pids = _sees_host_pids(proc)
+        self._sees_host_pids = sees_host_pids(proc)
         self._nvml: Any = None
         self._devices: list[_Device] = []
         self._retry_at = float("-inf")
@@ -182,7 +181,8 @@ class Nvml:
         for process in (*computing, *(() if isinstance(drawing, Missing) else drawing)):
             used = process.usedGpuMemory
             held[process.pid] = max((known for known in (used, held.get(process.pid)) if known), default=used)
-        return tuple(GpuProcess(pid, used) for pid, used in sorted(held.items()))
+        computes = {process.pid for process in computing}
+        return tuple(GpuProcess(pid, used, computes=pid in computes) for pid, used in sorted(held.items()))
 
     def _list(self, handle: Any, kind: str) -> Any:
         """Return the processes of one kind, by the newest call that this driver has."""
@@ -270,13 +270,6 @@ def _is_there(pid: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
-
-
-def _sees_host_pids(proc: Path) -> bool:
-    try:
-        return os.readlink(proc / "self/ns/pid") == _HOST_PIDS  # noqa: PTH115  # Not a path.
-    except OSError:
-        return False
 
 
 def _sleeps(power_state: Path) -> bool:

@@ -50,9 +50,14 @@ class Programs:
             return ()
         for pid in self._names.keys() - foreign.keys():
             del self._names[pid], self._age[pid]
+        # At the first look all are asked once; most of them have been what they are for long.
+        new_age = _YOUNG if not self._age else 0
         for pid, name in foreign.items():
             self._names.setdefault(pid, name)
-            self._age[pid] = self._age.get(pid, 0) + 1
+            self._age[pid] = self._age.get(pid, new_age) + 1
+        if new_age:
+            for pid in foreign:
+                self._ask(pid)
         # Who was asked longest ago stands in front: being asked moves one to the end.
         for pid in list(islice((pid for pid, age in self._age.items() if age > _YOUNG), _AT_ONCE)):
             self._age[pid] = self._age.pop(pid)

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.core.sample import Gpu, GpuProcess, Missing
+from supervisor.core import metrics
+from supervisor.core.sample import Gpu, GpuProcess, Missing, Sample
 from tests.harness import until
 from tests.nvml import GIB, Card, FakeDriver, Holder
 
@@ -196,6 +197,19 @@ def test_a_process_that_computes_and_draws_is_one(nvml, reader):
     assert expected == the_only(reader.read()).processes
 
 
+def test_a_desktop_draws_and_does_not_compute(nvml, reader):
+    """
+    A rule against others that compute leaves it alone; the memory that it holds counts.
+    """
+    nvml.show(Card("GPU-a", processes=[Holder(ME, GIB, "g")]))
+    gpus = reader.read()
+    sample = Sample(at=0.0, gpus=gpus)
+
+    assert (GpuProcess(ME, GIB, computes=False),) == the_only(gpus).processes
+    assert 0.0 == metrics.read("gpu_foreign_processes", sample, "GPU-a")
+    assert 1.0 == metrics.read("gpu_foreign_memory_gib", sample, "GPU-a")
+
+
 def test_memory_of_a_process_that_is_not_told_is_unknown(nvml, reader):
     """
     Not zero: the process may hold everything.
@@ -300,7 +314,7 @@ def test_an_end_does_not_wait_for_a_driver_that_hangs(nvml):
 
 def test_the_doctor_names_driver_and_gpus(nvml):
     """
-    And without one says that there is none.
+    What else can be sensed here is said beside it.
     """
     nvml.show(Card("GPU-a", name="Fast"))
     env = {**os.environ, **nvml.env, "PYTHONPATH": str(ROOT)}
@@ -308,6 +322,8 @@ def test_the_doctor_names_driver_and_gpus(nvml):
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
 
     assert "NVIDIA driver 580.00 with Fast" in done.stdout
+    assert "pressure" in done.stdout
+    assert "control group" in done.stdout
 
 
 def test_the_fake_driver_is_one_file_away(nvml):
