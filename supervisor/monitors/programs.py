@@ -9,10 +9,12 @@ was made. So the young are asked at every look, and of the others a few, in turn
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
 
+from supervisor.core.sample import Missing
 from supervisor.monitors.files import read_text
 
 __all__ = ["Programs"]
@@ -42,12 +44,15 @@ class Programs:
         before, self._wanted = self._wanted, wanted
         return before != wanted
 
-    def running(self, foreign: Mapping[int, str]) -> tuple[str, ...]:
+    def running(self, foreign: Mapping[int, str]) -> tuple[str, ...] | Missing:
         """Return which of the named run, given number and first name of all processes that are not ours."""
         if not self._wanted:
             self._names.clear()
             self._age.clear()
             return ()
+        # The first process is somebody else's, and always there.
+        if not os.access(f"{self._proc}/1/comm", os.R_OK):
+            return Missing("/proc hides the processes of others (hidepid)")
         for pid in self._names.keys() - foreign.keys():
             del self._names[pid], self._age[pid]
         # At the first look all are asked once; most of them have been what they are for long.

@@ -314,6 +314,16 @@ class TestHurry:
 
         assert sample.is_urgent
 
+    def test_memory_that_falls_fast_and_is_not_low_is_none(self, world):
+        """
+        A program that starts takes what it needs at once.
+        """
+        world.available_gib(3.5)
+        world.sample()
+        world.available_gib(2.0)
+
+        assert not world.sample().is_urgent
+
     def test_low_memory_that_comes_back_is_none(self, world):
         """
         The pace goes back to the usual when enough is there again.

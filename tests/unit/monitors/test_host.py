@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from supervisor.cgroups import CpuGroup, cpu_groups, memory_groups
+from supervisor.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
 from supervisor.core.sample import Missing
 from supervisor.monitors.host import Cpu, Memory
 from tests.fakes.machine import FakeMachine
@@ -169,9 +169,12 @@ class TestCpu:
         """
         Ours may be free within one that is not.
         """
-        mount = in_group(
-            machine, "/a/b", files={"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n"}
-        )
+        files = {
+            "a/b/c/cpu.max": "max 100000\n",
+            "a/b/cpu.max": "max 100000\n",
+            "a/cpu.max": "150000 100000\n",
+        }
+        mount = in_group(machine, "/a/b/c", files=files)
 
         assert [CpuGroup(mount / "a", 2, 1.5, mount / "a/cpu.stat")] == cpu_groups(proc=machine.proc)
 
@@ -299,6 +302,14 @@ class TestMemory:
         in_group(machine, path, root=root, files=files)
 
         assert GIB == self.read(machine).total_bytes
+
+    def test_a_group_within_a_container_is_found(self, machine):
+        """
+        Its path is told from outside, its folder lies below the mount.
+        """
+        mount = in_group(machine, "/docker/abc/in", root="/docker/abc", files={"in/memory.max": f"{GIB}\n"})
+
+        assert [MemoryGroup(mount / "in", 2, GIB)] == memory_groups(proc=machine.proc)
 
     @pytest.mark.parametrize("text", ["", "nonsense\n", "0::/a\n0::/b\n", ":::\n", "\x00\n"])
     def test_groups_that_make_no_sense_are_none(self, machine, text):

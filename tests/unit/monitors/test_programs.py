@@ -6,6 +6,7 @@ Does not cover: which processes are foreign (test_processes.py).
 
 import pytest
 
+from supervisor.core.sample import Missing
 from supervisor.monitors.programs import Programs
 from tests.fakes.machine import FakeMachine
 
@@ -79,6 +80,16 @@ def test_a_program_that_ended_is_told_no_more(machine, programs):
 
     assert (("steam",), ()) == (before, programs.running({20: "steam"}))
     assert () == programs.running({})
+
+
+def test_where_processes_of_others_are_hidden_nobody_knows(machine, programs):
+    """
+    Missing is not the same as none of them.
+    """
+    machine.remove(1)
+    programs.watch({"steam"})
+
+    assert Missing("/proc hides the processes of others (hidepid)") == programs.running({})
 
 
 def test_nothing_is_looked_at_while_no_rule_names_a_program(machine, programs):
