@@ -17,8 +17,7 @@ import inspect
 import math
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import msgspec
@@ -117,8 +116,11 @@ class _Encoder:
             return _scalar(value, path)
         write = _CONTAINERS.get(type(value))
         if write is not None:
-            with self._entered(value, path):
+            self._enter(value, path)
+            try:
                 return write(self, value, path)
+            finally:
+                self._inside.discard(id(value))
         if type(value) in (bytes, bytearray):
             return self._bytes(value, path)
         leaf = encode_leaf(value, path)
@@ -184,18 +186,13 @@ class _Encoder:
             self.blocks.append(Block(name, leaf.dtype, leaf.shape, leaf.fetch, leaf.is_costly, leaf.stamp))
         return name
 
-    @contextmanager
-    def _entered(self, value: Any, path: str) -> Iterator[None]:
-        """Inside a container; raises CannotStore when it contains itself or lies too deep."""
+    def _enter(self, value: Any, path: str) -> None:
+        """Go into a container; raises CannotStore when it contains itself or lies too deep."""
         if id(value) in self._inside:
             raise CannotStore(path, f"a {type(value).__name__} that contains itself", hint=_HINT)
         if len(self._inside) >= MAX_DEPTH:
             raise CannotStore(path, f"a tree deeper than {MAX_DEPTH} levels", hint="flatten it")
         self._inside.add(id(value))
-        try:
-            yield
-        finally:
-            self._inside.discard(id(value))
 
 
 # Exact types only: a subclass carries more than its base can bring back.
@@ -226,6 +223,8 @@ def _scalar(value: Any, path: str) -> Node:
 
 def _text(value: str, path: str) -> str:
     """The string itself, which must be one that a file can hold."""
+    if value.isascii():  # Almost all is, and that costs nothing to know.
+        return value
     try:
         value.encode()
     except UnicodeEncodeError:
