@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from functools import cache
@@ -63,6 +63,9 @@ class LossyDisk(LocalDisk):
         self._call()
         with self._busy():
             self._flush(path)
+
+    def sync_files(self, paths: Sequence[Path]) -> None:
+        _in_turn(self, paths)
 
     def rename(self, source: Path, target: Path) -> None:
         self._call()
@@ -206,6 +209,9 @@ class FailingDisk(LocalDisk):
         self._call(path)
         super().sync(path)
 
+    def sync_files(self, paths: Sequence[Path]) -> None:
+        _in_turn(self, paths)
+
     def rename(self, source: Path, target: Path) -> None:
         self._call(source)
         super().rename(source, target)
@@ -224,6 +230,12 @@ class MeasuredDisk(LocalDisk):
 
     def free(self, path: Path) -> Free:
         return self.left if self.left is not None else super().free(path)
+
+
+def _in_turn(disk: LocalDisk, paths: Sequence[Path]) -> None:
+    """One after the other, so that a call's number always means the same one."""
+    for path in paths:
+        disk.sync(path)
 
 
 def _write(image: Image, target: Path) -> None:
