@@ -1,4 +1,4 @@
-"""The commands `checkpoints list`, `show`, `verify`, `pin`, `unpin`, `prune`.
+"""The commands `checkpoints list`, `show`, `verify`, `pin`, `unpin`, `prune`, `diff`, `export`.
 
 They read folders of checkpoints themselves; the daemon is asked only where
 the folder of a job is. None of them needs torch to look, keep or remove.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -25,6 +27,7 @@ from trainer_shim.checkpoint import pins, reading, survey
 from trainer_shim.checkpoint.manifest import Manifest
 from trainer_shim.checkpoint.survey import Seen
 from trainer_shim.checkpoint.verify import Verified, verify
+from trainer_shim.checkpoint.view import View, viewed
 from trainer_shim.errors import CannotRestore
 
 __all__ = ["checkpoints"]
@@ -32,9 +35,9 @@ __all__ = ["checkpoints"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group(short_help="Look at, check, pin and prune checkpoints.")
+@click.group(short_help="Look at, check, pin, prune, compare and export checkpoints.")
 def checkpoints() -> None:
-    """Look at the checkpoints of a job, or of a folder; check, pin and prune them.
+    """Look at the checkpoints of a job, or of a folder; check, pin, prune, compare and export them.
 
     JOB is the name of a job, or a path to a folder of checkpoints, which needs no daemon.
     STEP is a step, `latest` or `best`.
@@ -243,6 +246,88 @@ def prune(ctx: click.Context, /, *, job: str, dry_run: bool, yes: bool, as_json:
         if row.name not in removed:
             tell(f"{row.name} stays: it was pinned, or is being read")
     return 0
+
+
+@checkpoints.command(short_help="Compare two checkpoints.")
+@job_argument()
+@step_argument("a", metavar="A")
+@step_argument("b", metavar="[B]", default="latest")
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, *, job: str, a: str, b: str, as_json: bool) -> int:
+    """Compare two checkpoints bit by bit; each is a STEP, or a path to one. Without B the latest.
+
+    Exit code 1 if anything of their states differs.
+    """
+    from supervisor.cli.checkpoint_diff import diff_lines, differences
+
+    place = find_place(ctx, job)
+    one, other = place.find(a), place.find(b)
+    with plain_errors("compare the checkpoints"), _viewed(one) as left, _viewed(other) as right:
+        rows = differences(left, right)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        facts = screen(sys.stdout)
+        for line in diff_lines(rows, width=facts.width, colour=facts.colour):
+            data(line)
+    num = sum(row.kind != "fact" for row in rows)
+    tell(f"{one.folder.name} and {other.folder.name}: {num or 'no'} leaves of the state differ")
+    return 1 if num else 0
+
+
+@checkpoints.command(short_help="Write the weights, and what is known of them, to a folder.")
+@job_argument()
+@step_argument(metavar="[STEP]", default="latest")
+@click.option("--to", "target", metavar="DIR", required=True, type=click.Path(), help="A new folder.")
+@click.option("--part", metavar="NAME", help="Which part of the state; without it the only module.")
+@click.option(
+    "--format", "formats", multiple=True, type=click.Choice(["safetensors", "torch"]),
+    help="May be given twice.  [default: safetensors]",
+)  # fmt: skip
+@click.option("--onnx", is_flag=True, help="Write model.onnx too; takes --model and --example-input.")
+@click.option("--model", metavar="MODULE:FACTORY", help="What makes the model, e.g. mine.nets:make.")
+@click.option(
+    "--example-input", "example_inputs", metavar="SHAPE", multiple=True, help="1,1,8,8 or 1,128:int64"
+)
+@click.option("--version", metavar="X.Y.Z", help="Of the model: a semantic version.")
+@click.option("--license", metavar="NAME", help="Of the model.")
+@click.option("--data", metavar="TEXT", help="What it was trained on.")
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@json_option
+@click.pass_context
+def export(
+    ctx: click.Context, /, *, job: str, step: str, target: str, force: bool, as_json: bool, **wanted: Any
+) -> None:
+    """Write the weights of a checkpoint, a model card and digests to a folder of its own.
+
+    model.safetensors needs no torch here. Nothing appears in DIR before all of it is safe on disk.
+    """
+    from supervisor.cli.export_onnx import check_onnx
+    from supervisor.cli.exporting import check_target, export_to, wanted_of
+
+    asked = wanted_of(wanted)
+    folder = Path(target).expanduser().absolute()
+    with plain_errors(f"export to `{folder}`"):
+        check_target(folder, force=force)
+    if asked.model:
+        check_onnx(asked.model, asked.example_inputs)
+    one = find_place(ctx, job).find(step)
+    with plain_errors(f"export to `{folder}`"), _viewed(one) as view:
+        exported = export_to(folder, view, asked)
+    if as_json:
+        print_json([exported])
+    else:
+        what = f"`{exported.part}` of {exported.checkpoint}, {exported.num_parameters:,} parameters"
+        data(clean(f"{exported.to}: {what}"))
+
+
+@contextmanager
+def _viewed(one: Seen) -> Iterator[View]:
+    with ExitStack() as stack:
+        with Meter(one) as meter:
+            view = stack.enter_context(viewed(one.folder, one.known.name, meter.add))
+        yield view
 
 
 def _ask(num: int) -> None:
