@@ -58,11 +58,12 @@ def test_whichever_system_call_fails_the_promise_holds_and_training_goes_on(tmp_
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scene", EXPECTED)
-def test_every_single_system_call_may_fail(tmp_path, scene):
+def test_every_single_system_call_may_fail(tmp_path, capsys, scene):
     """
     The same for each call and each error; STRIDE=n takes every n-th.
     """
     seen = tried(scene, tmp_path / "ckpt", os.environ.get("STRIDE", "1"))
-    print(f"{seen['num_cases']} failures injected into {scene}")
+    with capsys.disabled():
+        print(f"\n{seen['num_cases']} failures injected into {scene}")
 
     assert [] == seen["wrong"]

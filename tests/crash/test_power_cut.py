@@ -138,7 +138,7 @@ def test_a_power_cut_at_any_system_call_loses_nothing_that_was_promised(life, me
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_whatever_a_disk_keeps_by_chance_loses_nothing_that_was_promised(life, memory):
+def test_whatever_a_disk_keeps_by_chance_loses_nothing_that_was_promised(life, memory, capsys):
     """
     The same with SEEDS mixtures (default 40) after each call.
     """
@@ -146,6 +146,7 @@ def test_whatever_a_disk_keeps_by_chance_loses_nothing_that_was_promised(life, m
     num_states = looked_at(
         life, memory, lambda number: [Keeps.some(1000 * number + seed) for seed in range(num_seeds)]
     )
-    print(f"{num_states} different states after a power cut")
+    with capsys.disabled():
+        print(f"\n{num_states} different states after a power cut")
 
     assert num_states >= 300

@@ -1,7 +1,7 @@
 """Trains and saves, is killed, looks at what is left, and again; one process forks all of them.
 
-As a program it takes a folder, a seed, how many kills at most and for how many seconds, and prints as JSON
-what it saw. Half of the runs save at a boundary, half in the background; all of them retire, overwrite and link.
+As a program it takes a folder, a seed, how many kills at most and for how many seconds, and prints what it
+saw as JSON. Half of the runs save at a boundary, half in the background; all retire, overwrite and link.
 """
 
 from __future__ import annotations

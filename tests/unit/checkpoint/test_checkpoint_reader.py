@@ -13,9 +13,10 @@ import torch
 
 from tests.fakes.disk import FailingDisk
 from trainer_shim.checkpoint import Store, digest
+from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.manifest import File, parse, render
 from trainer_shim.checkpoint.reader import load
-from trainer_shim.errors import CannotRestore, Damaged
+from trainer_shim.errors import CannotRestore, CannotStore, Damaged
 
 FILES = [
     "manifest.json",
@@ -318,3 +319,25 @@ def test_a_root_that_is_no_map_is_refused(root):
 
     with pytest.raises(Damaged, match="its root is not a map"):
         load(root / "step-000000002")
+
+
+def test_a_state_that_does_not_fit_into_memory_is_no_damage():
+    """
+    A good checkpoint on too small a machine is not set aside (found by reading, November 2026: torch reports
+    a lack of memory as it reports nonsense, and every checkpoint of the folder was called damaged).
+    """
+    num = 1 << 50
+    with pytest.raises(MemoryError):
+        make_place({"$": "tensor", "dtype": "float32", "shape": [num]}, "F32", (num,))
+
+
+@pytest.mark.soak
+def test_a_state_too_long_to_be_read_is_not_written(tmp_path):
+    """
+    It is refused at the save, not found out at the restore.
+    """
+    with (
+        Store(tmp_path, job="j") as store,
+        pytest.raises(CannotStore, match=r"rank-00000\.json: cannot store"),
+    ):
+        store.save({"story": "x" * (257 << 20)}, step=1, epoch=0, facts={})
