@@ -88,7 +88,8 @@ def waits_for(scene: Scene, *, is_urgent: bool = False) -> str:
     for job in scene.jobs.values():
         if job.state is State.PAUSING and not job.late and not (is_urgent and now - job.since >= settle_s):
             return f"{job.name} is pausing"
-        if job.state is State.PAUSED:
+        # In an emergency only what gave memory back is waited for.
+        if job.state is State.PAUSED and (not is_urgent or not job.alive):
             moments.append((job.since, f"the pause of {job.name}"))
     for at, what in moments:
         if at is not None and 0 <= now - at < settle_s:
