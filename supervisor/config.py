@@ -16,7 +16,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -185,6 +185,8 @@ def _refuse_unknown(path: Path, data: dict[str, Any], kind: Any, prefix: str) ->
             hint = f"did you mean `{prefix}{nearest[0]}`?" if nearest else f"known here: {', '.join(fields)}"
             raise ConfigError(f"cannot use `{path}`: unknown key `{prefix}{key}`", hint=hint)
         section = fields[key]
+        if get_origin(section) is Annotated:
+            section = get_args(section)[0]
         of = next(iter(get_args(section)), None)
         if isinstance(value, list) and _is_struct(of):
             for number, one in enumerate(value, 1):
