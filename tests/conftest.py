@@ -34,6 +34,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def memory() -> Iterator[Path]:
+    """Yield a folder in memory where there is one, for tests that write thousands of files and flush them."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def home() -> Iterator[Path]:
     """Yield a folder for a daemon; short, because the path of a unix socket has at most 107 bytes."""
     folder = Path(tempfile.mkdtemp(prefix="ts-", dir="/tmp"))

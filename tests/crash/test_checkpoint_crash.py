@@ -27,19 +27,19 @@ def run(root, disk, promised):
 
 
 @pytest.mark.parametrize("survives", Survives)
-def test_a_power_cut_at_any_moment_loses_nothing_that_was_promised(tmp_path, survives):
+def test_a_power_cut_at_any_moment_loses_nothing_that_was_promised(memory, survives):
     """
     Whatever the disk had not been made to write is gone; still the newest
     durable checkpoint is there, and every visible one is whole.
     """
-    (tmp_path / "world").mkdir()
-    counting = LossyDisk(tmp_path / "world", None, survives)
-    run(tmp_path / "world" / "runs" / "ckpt", counting, [])
-    counting.restore(tmp_path / "all")
+    (memory / "world").mkdir()
+    counting = LossyDisk(memory / "world", None, survives)
+    run(memory / "world" / "runs" / "ckpt", counting, [])
+    counting.restore(memory / "all")
     assert counting.num_calls > 150
 
     for cut_at in range(counting.num_calls + 1):
-        world, after = tmp_path / f"world-{cut_at}", tmp_path / f"after-{cut_at}"
+        world, after = memory / f"world-{cut_at}", memory / f"after-{cut_at}"
         world.mkdir()
         disk, promised = LossyDisk(world, cut_at, survives), []
         with suppress(PowerCut):

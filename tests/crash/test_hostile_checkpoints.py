@@ -9,7 +9,6 @@ which take a reader's time.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -32,14 +31,6 @@ NOT_DAMAGE = {
     "a private name for a type",
     "tensors larger than the machine",
 }
-
-
-@pytest.fixture
-def memory():
-    """A folder in memory where there is one."""
-    where = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=where) as folder:
-        yield Path(folder)
 
 
 def test_a_forged_checkpoint_is_refused_with_the_reason_in_little_time_and_memory(memory):

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -38,16 +36,6 @@ def life(tmp_path_factory):
     root.mkdir()
     run_with_library("-m", "tests.trainers.logged_disk", str(root), str(log))
     return root, list(calls(log.read_bytes()))
-
-
-@pytest.fixture
-def memory(tmp_path):
-    """A folder in memory where there is one: thousands of states are written and looked at."""
-    if not os.access("/dev/shm", os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def test_no_call_escapes_the_log(life):
