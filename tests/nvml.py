@@ -1,9 +1,11 @@
 """An NVIDIA driver for tests: a library that answers from a file which the test rewrites.
 
-    def test_...(nvml, start_daemon):
+    def test_...(nvml):
         nvml.show(Card("GPU-a", total=24 * GIB), Card("GPU-b"))
-        start_daemon(env=nvml.env)           # the real binding loads this library
-        nvml.show(Card("GPU-a", processes=[Holder(pid, used=8 * GIB)]), Card("GPU-b"))
+        daemon = RunningDaemon()             # of tests/harness.py
+        daemon.env.update(nvml.env)          # the real binding loads this library
+        with daemon:
+            nvml.show(Card("GPU-a", processes=[Holder(pid, used=8 * GIB)]), Card("GPU-b"))
 
 The fixture `nvml` is there for every test. A change shows at the next call of the
 driver. Without a C compiler such tests are skipped.
