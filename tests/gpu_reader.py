@@ -1,12 +1,15 @@
 """A process that reads GPUs when told: a library of the loader's is for a whole process.
 
 A line of its input is a JSON object: the time it is, and whether to read through
-`Nvml` at once or through `Gpus` aside. Each is answered by one line.
+`Nvml` at once or through `Gpus` aside. Each is answered by one line. $PROC and $SYS
+may name made-up folders.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -15,7 +18,8 @@ from supervisor.monitors.gpu import Gpus, Nvml
 
 def main() -> None:
     now = [0.0]
-    nvml = Nvml(clock=lambda: now[0])
+    made_up = {name: Path(os.environ[name.upper()]) for name in ("proc", "sys") if name.upper() in os.environ}
+    nvml = Nvml(clock=lambda: now[0], **made_up)
     gpus = Gpus(clock=lambda: now[0])
     for line in sys.stdin:
         order = msgspec.json.decode(line)

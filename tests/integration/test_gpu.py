@@ -261,6 +261,38 @@ def test_an_old_driver_tells_memory_by_its_old_call(nvml, reader):
     assert 3.0 * GIB == the_only(reader.read()).memory_used_bytes
 
 
+def test_in_a_container_nobody_knows_who_holds_a_gpu(nvml, tmp_path):
+    """
+    The driver's numbers are those outside: one may by chance be that of a job here.
+    """
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/pid").symlink_to("pid:[4026532777]")
+    nvml.show(Card("GPU-a", used=GIB, processes=[Holder(ME)]))
+    reader = Reader({**nvml.env, "PROC": str(tmp_path)})
+    gpu = the_only(reader.read())
+    reader.close()
+
+    assert "outside of this container" in gpu.processes.why
+    assert 1.0 * GIB == gpu.memory_used_bytes
+
+
+@pytest.mark.parametrize(("state", "sleeps"), [("suspended", True), ("active", False)])
+def test_a_gpu_that_sleeps_is_not_woken(nvml, tmp_path, state, sleeps):
+    """
+    In a laptop every look at it would cost hours of battery; nobody uses it.
+    """
+    folder = tmp_path / "bus/pci/devices/0000:01:00.0/power"
+    folder.mkdir(parents=True)
+    (folder / "runtime_status").write_text(f"{state}\n")
+    nvml.show(Card("GPU-a", bus="00000000:01:00.0", busy=7))
+    reader = Reader({**nvml.env, "SYS": str(tmp_path)})
+    gpu = the_only(reader.read())
+    reader.close()
+
+    assert ((), 0.0 if sleeps else 7.0) == (gpu.processes, gpu.utilization_pct)
+    assert sleeps == isinstance(gpu.temperature_c, Missing)
+
+
 def test_processes_of_jobs_are_told_from_the_others(nvml, reader):
     """
     By their number; one that is over holds nothing, whatever the driver still says.
