@@ -171,8 +171,7 @@ class TestDisks:
         until(lambda: disks.read({self.A}, at=0.0)[self.A] == Disk(7.0, 9.0))
         disks.read({self.A}, at=4.0)
         until(lambda: disks.read({self.A, self.B}, at=4.5)[self.B] == Disk(7.0, 9.0))
-        disks.read({self.A, self.B}, at=9.6)
-        until(lambda: len(mounts.looks) == 5)
+        until(lambda: disks.read({self.A, self.B}, at=9.6) and len(mounts.looks) == 5)
         disks.close()
 
         assert [self.A, self.A, self.B, self.A, self.B] == mounts.looks
