@@ -27,7 +27,7 @@ from supervisor.errors import NoDaemon, Refused, SupervisorError, UnknownJob, Us
 from supervisor.paths import Paths
 from trainer_shim import protocol
 
-__all__ = ["Answers", "Client", "Status", "Watch", "new_id", "refusal"]
+__all__ = ["Answers", "Client", "Policy", "Status", "Watch", "new_id", "refusal"]
 
 #: A listening socket takes a connection at once; longer means that nobody serves it.
 CONNECT_S: Final = 0.3
@@ -53,6 +53,16 @@ class Status(NamedTuple):
 
     rows: list[protocol.JobRow]
     alerts: list[str]
+
+
+class Policy(NamedTuple):
+    """Every rule at every place, and what is in force."""
+
+    rules: list[protocol.RuleRow]
+    #: What has to show its effect before anything else is decided, or "".
+    settling: str
+    #: JSON of `core.rules.Settings`.
+    settings: str
 
 
 def new_id() -> str:
@@ -137,6 +147,38 @@ class Client:
     def show(self, job: str) -> protocol.ShowReply:
         """Return everything about one job."""
         return self._expect(protocol.ShowRequest(id=new_id(), job=job), protocol.ShowReply)
+
+    def why(self, job: str | None = None) -> list[protocol.WhyReply]:
+        """Return why a job is where it is, or of all jobs in short."""
+        request = protocol.WhyRequest(id=new_id(), job=job)
+        self._send(request)
+        answers: list[protocol.WhyReply] = []
+        while True:
+            reply = self._take(request.id, protocol.WhyReply)
+            if reply.job:
+                answers.append(reply)
+            if not reply.more:
+                return answers
+
+    def policy(self) -> Policy:
+        """Return the rules with their readings now, and the settings in force."""
+        request = protocol.PolicyRequest(id=new_id())
+        self._send(request)
+        rules: list[protocol.RuleRow] = []
+        while True:
+            reply = self._take(request.id, protocol.PolicyReply)
+            rules.extend(reply.rules)
+            if not reply.more:
+                return Policy(rules, reply.settling, reply.settings)
+
+    def samples(self, *, after_wall: float, before_wall: float) -> Iterator[bytes]:
+        """Yield blocks of recorded readings that begin in between, oldest first."""
+        at: float | None = after_wall
+        while at is not None:
+            request = protocol.SamplesRequest(id=new_id(), after_wall=at, before_wall=before_wall)
+            reply = self._expect(request, protocol.SamplesReply)
+            yield from reply.blocks
+            at = reply.next_wall
 
     def reload(self) -> protocol.Accepted:
         """Make the daemon read its configuration and drop-in files now."""

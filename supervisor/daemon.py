@@ -85,6 +85,7 @@ class Daemon:
             router=self._router,
             shims=self._shims,
             journal=self._journal,
+            steward=self._steward,
             clock=self._clock,
             paths=paths,
             readings={},

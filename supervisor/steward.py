@@ -24,10 +24,11 @@ from supervisor.config import Config
 from supervisor.core.events import Admitted, JobEvent, PauseAsked, ResumeAsked
 from supervisor.core.explain import Explanation, RuleState, alarms, explain, rule_states
 from supervisor.core.job import Asker, Job
-from supervisor.core.policy import decide, look_around
+from supervisor.core.policy import decide, look_around, waits_for
 from supervisor.core.policy_memory import Memory
 from supervisor.core.room import fit, needs_of
 from supervisor.core.sample import Sample
+from supervisor.core.scene import Scene
 from supervisor.core.states import Depth, State
 from supervisor.core.verdict import Verdict
 from supervisor.errors import Refused, SupervisorError
@@ -78,6 +79,7 @@ class Steward:
         self._remembered_at = 0.0
         self._sample: Sample | None = None
         self._sample_at = 0.0
+        self._idles = False
         self._block: list[Sample] = []
         #: Queued jobs that the policy has been asked about with the present sample.
         self._asked_about: frozenset[str] = frozenset()
@@ -105,13 +107,13 @@ class Steward:
         self._sample_at = 0.0
 
     def next_at(self) -> float:
-        """Return when the next sample is due."""
-        return self._sample_at
+        """Return when the next sample is due; at once where the machine was idle and is no more."""
+        return 0.0 if self._idles and not self._is_idle() else self._sample_at
 
     def turn(self) -> bool:
         """Take a sample when it is due and act on it; ask again where a job has just come into the queue."""
         now = self._clock.now()
-        is_due = now >= self._sample_at
+        is_due = now >= self.next_at()
         if is_due:
             self._look(now)
         if is_due or self._queued() - self._asked_about:
@@ -132,13 +134,18 @@ class Steward:
         watched = [_watched(job) for job in self._engine.jobs.values() if not job.is_over]
         self._sample = self._sampler.sample(watched, at=now, wall=wall)
         interval_s = self._engine.config.daemon.sample_s
-        is_idle = all(not job.alive and job.state is not State.QUEUED for job in self._engine.jobs.values())
-        is_idle &= not any(_is_rules(job) for job in self._engine.jobs.values())
         pace_s = self._sampler.wait_s(interval_s)
-        self._sample_at = now + (max(pace_s, _IDLE_S) if is_idle else pace_s)
+        self._idles = self._is_idle()
+        self._sample_at = now + (max(pace_s, _IDLE_S) if self._idles else pace_s)
         self._block.append(self._sample)
         if len(self._block) >= _BLOCK or now - self._block[0].at >= _BLOCK_S:
             self._store_block()
+
+    def _is_idle(self) -> bool:
+        """Nobody runs, and nobody waits for a verdict."""
+        return not any(
+            job.alive or job.state is State.QUEUED or _is_rules(job) for job in self._engine.jobs.values()
+        )
 
     def _longest_gap_s(self) -> float:
         return max(_GAP_S, 3 * _IDLE_S, 3 * self._engine.config.daemon.sample_s)
@@ -227,8 +234,7 @@ class Steward:
         """Return GPUs for a job that a person lets go on; where none are free, those that it had."""
         if self._sample is None:
             return job.gpus
-        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
-        scene = look_around(jobs, self._sample, settings, self._memory, self._clock.now())
+        scene = self._scene(self._sample)
         return fit(job, needs_of(job, scene.known(job.name).footprint), scene).gpus or job.gpus
 
     # --- answers ------------------------------------------------------------------------------
@@ -244,12 +250,20 @@ class Steward:
         jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
         return rule_states(jobs, self._seen(), settings, self._memory, self._clock.now())
 
+    def settling(self) -> str:
+        """Return what has to show its effect before anything else is decided, or ""."""
+        return waits_for(self._scene(self._seen()))
+
     def alerts(self) -> tuple[str, ...]:
         """Return what the machine's owner has to know: rules without a reading."""
         if self._sample is None:
             return ()
         jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
         return alarms(jobs, self._sample, settings, self._memory, self._clock.now())
+
+    def _scene(self, sample: Sample) -> Scene:
+        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        return look_around(jobs, sample, settings, self._memory, self._clock.now())
 
     def _seen(self) -> Sample:
         if self._sample is None:

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 from supervisor.client import Client, new_id
@@ -323,11 +324,12 @@ class RunningDaemon:
         argv: tuple[str, ...] = CHAIN,
         wait: bool = True,
         restart: str = "never",
+        treated: Mapping[str, Any] = MappingProxyType({}),
         **env: object,
     ) -> Run:
-        """Start a run of chain.py as a job; returns when its shim is connected."""
+        """Start a run of chain.py as a job; `treated` is how. Returns when its shim is connected."""
         run = self.plan(name, steps=steps, hold=hold)
-        self.command(name, *argv, env=self.chain_env(run, **env), restart=restart)
+        self.command(name, *argv, env=self.chain_env(run, **env), restart=restart, **treated)
         if wait:
             self.until(name, lambda row: row.state == "running" and row.pausable)
         return run

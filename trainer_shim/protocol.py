@@ -23,6 +23,7 @@ __all__ = [
     "RECEIPT",
     "VERSION",
     "Accepted",
+    "CandidateRow",
     "CannotYield",
     "Checkpoint",
     "CheckpointRequest",
@@ -39,6 +40,8 @@ __all__ = [
     "Message",
     "Pause",
     "PauseRequest",
+    "PolicyReply",
+    "PolicyRequest",
     "ProtocolError",
     "Refused",
     "ReloadRequest",
@@ -48,7 +51,10 @@ __all__ = [
     "Resume",
     "ResumeRequest",
     "Resumed",
+    "RuleRow",
     "RunRequest",
+    "SamplesReply",
+    "SamplesRequest",
     "Saving",
     "SetRequest",
     "ShowReply",
@@ -59,10 +65,14 @@ __all__ = [
     "StopRequest",
     "ToShim",
     "Unknown",
+    "Unread",
+    "VerdictRow",
     "VersionReply",
     "VersionRequest",
     "WatchRequest",
     "Welcome",
+    "WhyReply",
+    "WhyRequest",
     "Yielded",
     "decode",
     "encode",
@@ -343,6 +353,23 @@ class EventsRequest(Request, tag="events-request", frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
+class WhyRequest(Request, tag="why-request", frozen=True, kw_only=True):
+    """Why a job is where it is; without a name, of all in short."""
+
+    job: JobName | None = None
+
+
+class PolicyRequest(Request, tag="policy-request", frozen=True, kw_only=True):
+    """The rules with their readings now."""
+
+
+class SamplesRequest(Request, tag="samples-request", frozen=True, kw_only=True):
+    """Recorded readings that begin between two moments of Unix time, a page of them."""
+
+    after_wall: Seconds = 0.0
+    before_wall: Seconds = 1e12
+
+
 class ReloadRequest(Request, tag="reload-request", frozen=True, kw_only=True):
     """Read the configuration and the drop-in files now."""
 
@@ -480,6 +507,133 @@ class EventsReply(Reply, tag="events-reply", frozen=True, kw_only=True):
     more: bool = False
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """A value that could not be read, and why."""
+
+    why: str
+
+
+class EvidenceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One condition of a rule as it was when the rule decided."""
+
+    what: str
+    place: str = ""
+    reading: float | Unread = 0.0
+    unit: str = ""
+    threshold: str = ""
+    for_s: float = 0.0
+
+
+class CandidateRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One job that was considered, in the order of preference."""
+
+    job: str
+    why: str
+    is_chosen: bool = False
+    is_eligible: bool = True
+
+
+class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the policy wanted of a job, and why."""
+
+    kind: str
+    job: str
+    rule: str
+    reason: str
+    depth: str | None = None
+    gpus: tuple[str, ...] = ()
+    deadline_s: float = 0.0
+    at_deadline: str = "wait"
+    evidence: tuple[EvidenceRow, ...] = ()
+    candidates: tuple[CandidateRow, ...] = ()
+
+
+class ConditionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One condition of a rule as it is now."""
+
+    what: str
+    unit: str = ""
+    reading: float | Unread = 0.0
+    #: Where it is short, and where it is clear: "> 50", "< 20"; "" for windows and programs.
+    short: str = ""
+    clear: str = ""
+    side: str = ""
+    #: 0 at the clear threshold or beyond, 100 where it is short.
+    near_pct: float = 0.0
+
+
+class RuleRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One rule at one place, now."""
+
+    rule: str
+    #: "" for the host, a GPU's UUID, or a job's name.
+    place: str = ""
+    about: str = ""
+    is_enabled: bool = True
+    is_on: bool = False
+    side: str = ""
+    conditions: tuple[ConditionRow, ...] = ()
+    near_pct: float = 0.0
+    #: How long it has been on or off; 0: since the daemon knows it.
+    for_s: float = 0.0
+    #: How long it has been on the side that would turn it, and how long that has to be.
+    held_s: float = 0.0
+    hold_s: float = 0.0
+    jobs: tuple[str, ...] = ()
+    missing: str = ""
+    missing_for_s: float = 0.0
+    alarm: str = ""
+
+
+class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
+    """Why one job is where it is, and what has to happen for that to change; `more` as in JobRows."""
+
+    job: str = ""
+    state: str = ""
+    #: One sentence: where it is and who wanted that.
+    summary: str = ""
+    for_s: float = 0.0
+    since_wall: float = 0.0
+    depth: str | None = None
+    by: str = ""
+    #: "person", "rule" or "".
+    by_kind: str = ""
+    reason: str = ""
+    #: The verdict that led here, if one did, and when that was.
+    verdict: VerdictRow | None = None
+    rules: tuple[RuleRow, ...] = ()
+    #: What stands in its way now; empty: nothing does.
+    waits_for: tuple[str, ...] = ()
+    next: str = ""
+    deadline_in_s: float | None = None
+    wakes_in_s: float | None = None
+    position: int | None = None
+    line_length: int = 0
+    num_flaps: int = 0
+    wait_factor: float = 1.0
+    candidates: tuple[CandidateRow, ...] = ()
+    problem: str = ""
+    more: bool = False
+
+
+class PolicyReply(Reply, tag="policy-reply", frozen=True, kw_only=True):
+    """Every rule at every place; the last of the messages also has the settings in force, as JSON."""
+
+    rules: tuple[RuleRow, ...] = ()
+    #: What has to show its effect before anything else is decided, or "".
+    settling: str = ""
+    settings: str = ""
+    more: bool = False
+
+
+class SamplesReply(Reply, tag="samples-reply", frozen=True, kw_only=True):
+    """Recorded readings, oldest first: blocks of zlib of MessagePack, a list of samples each."""
+
+    blocks: tuple[bytes, ...] = ()
+    #: Where the next page begins; None: this was the last one.
+    next_wall: float | None = None
+
+
 class VersionReply(Reply, tag="version-reply", frozen=True, kw_only=True):
     """What the daemon is."""
 
@@ -510,10 +664,24 @@ _FromCtl = (
     | RemoveRequest
     | SetRequest
     | EventsRequest
+    | WhyRequest
+    | PolicyRequest
+    | SamplesRequest
     | ReloadRequest
     | VersionRequest
 )
-_ToCtl = JobRows | ShowReply | Accepted | Refused | Event | EventsReply | VersionReply
+_ToCtl = (
+    JobRows
+    | ShowReply
+    | Accepted
+    | Refused
+    | Event
+    | EventsReply
+    | WhyReply
+    | PolicyReply
+    | SamplesReply
+    | VersionReply
+)
 _Any = FromShim | Welcome | Pause | Resume | Stop | Checkpoint | Unknown | _FromCtl | _ToCtl
 
 

@@ -114,14 +114,20 @@ def why(row: JobRow) -> str:
     return "; ".join(part for part in map(clean, _reasons(row)) if part)
 
 
+def _asked(row: JobRow) -> str:
+    """Return who wanted it, and why."""
+    if not row.asked_by:
+        return row.reason
+    if row.reason and row.asked_by.startswith("rule "):
+        return f"{row.asked_by}: {row.reason}"
+    return f"asked by {row.asked_by}" + (f": {row.reason}" if row.reason else "")
+
+
 def _reasons(row: JobRow) -> Iterable[str]:
     if row.late or row.stage:
         yield progress(row)
     yield row.problem
-    if row.asked_by:
-        yield f"asked by {row.asked_by}" + (f": {row.reason}" if row.reason else "")
-    elif row.reason:
-        yield row.reason
+    yield _asked(row)
     if row.wake_in_s is not None:
         yield f"resumes in {duration(row.wake_in_s)}"
     if row.restart_in_s is not None:

@@ -21,6 +21,7 @@ from supervisor.core.admission import Standing, asks_for_nothing, line
 from supervisor.core.conditions import thresholds
 from supervisor.core.history import noted, watched
 from supervisor.core.job import Job
+from supervisor.core.metrics import METRICS
 from supervisor.core.policy_memory import JobMemory, Memory
 from supervisor.core.preemption import QUEUE, make_room
 from supervisor.core.rulebook import Instance, survey
@@ -170,7 +171,7 @@ def evidence(instance: Instance, now: float) -> tuple[Evidence, ...]:
             what=condition.metric or condition.clock or condition.program,
             place=instance.place,
             reading=seen.reading,
-            unit="",
+            unit=METRICS[condition.metric].unit if condition.metric else "",
             threshold=_threshold(condition),
             for_s=held_s,
         )
@@ -186,5 +187,9 @@ def _threshold(condition: Condition) -> str:
 
 
 def _told(seen: Evidence) -> str:
+    for_s = f"for {seen.for_s:.0f} s"
+    if not seen.threshold:
+        return f"{seen.what} {for_s}"
     reading = seen.reading.why if isinstance(seen.reading, Missing) else f"{seen.reading:.4g}"
-    return f"{seen.what} {reading} {seen.threshold} for {seen.for_s:.0f} s"
+    unit = f" {seen.unit}" if seen.unit else ""
+    return f"{seen.what} {reading}{unit} {seen.threshold}{unit} {for_s}"

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from supervisor.config import Config
 from supervisor.core.events import JobEvent
+from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
@@ -23,7 +24,7 @@ from supervisor.server.rows import Reading, Sight, row
 from supervisor.server.shims import ShimTable
 from trainer_shim import protocol
 
-__all__ = ["Desk", "refusal"]
+__all__ = ["Desk", "parted", "refusal"]
 
 #: A watcher that is silent for that long has gone; clients repeat their wish every 2 s.
 _WATCH_S = 10.0
@@ -34,6 +35,9 @@ _PART_BYTES = protocol.MAX_FRAME_BYTES // 2
 #: More bad files than that say no more.
 _MAX_ALERTS = 20
 _ALERT_CHARS = 1000
+
+
+T = TypeVar("T")
 
 
 class _Engine(Protocol):
@@ -52,6 +56,14 @@ class _Engine(Protocol):
     def then(self, call: Callable[[], None]) -> None: ...
 
 
+class _Steward(Protocol):
+    """What is needed of the steward."""
+
+    def explain(self, name: str) -> Explanation: ...
+    def rule_states(self) -> tuple[RuleState, ...]: ...
+    def settling(self) -> str: ...
+
+
 @dataclass
 class _Watch:
     request: str
@@ -68,6 +80,7 @@ class Desk:
     router: Router
     shims: ShimTable
     journal: Journal
+    steward: _Steward
     clock: Clock
     paths: Paths
     #: What the jobs' processes use, by job name; kept up to date by the daemon.
@@ -120,7 +133,7 @@ class Desk:
 
     def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
         """Send the lines of some jobs, in as many messages as it takes."""
-        parts = _parted(list(self.rows(jobs)))
+        parts = parted(self.rows(jobs))
         for part in parts[:-1]:
             self.send(identity, protocol.JobRows(id=request, rows=part, more=True))
         alerts = tuple(alert[:_ALERT_CHARS] for alert in self.alerts()[:_MAX_ALERTS])
@@ -131,9 +144,9 @@ class Desk:
         return self.router.send(identity, message)
 
 
-def _parted(rows: list[protocol.JobRow]) -> list[tuple[protocol.JobRow, ...]]:
+def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:
     """Return the rows in as many parts as messages are needed; at least one, which may be empty."""
-    parts: list[tuple[protocol.JobRow, ...]] = [()]
+    parts: list[tuple[T, ...]] = [()]
     room = _PART_BYTES
     for one in rows:
         size = len(msgspec.msgpack.encode(one))

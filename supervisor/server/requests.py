@@ -24,6 +24,7 @@ from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.server.access import check_may_act
+from supervisor.server.answers import policy, samples, why
 from supervisor.server.desk import Desk, refusal
 from supervisor.server.history import event_message
 from supervisor.server.router import Delivery
@@ -318,6 +319,9 @@ _HANDLERS: dict[type, Callable[[Desk, Delivery, Any], None]] = {
     protocol.WatchRequest: _watch,
     protocol.ShowRequest: _show,
     protocol.EventsRequest: _events,
+    protocol.WhyRequest: why,
+    protocol.PolicyRequest: policy,
+    protocol.SamplesRequest: samples,
     protocol.VersionRequest: _version,
     protocol.RunRequest: _run,
     protocol.ReloadRequest: _reload,

@@ -53,7 +53,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         bytes_freed=job.bytes_freed or None,
         pausable=_pausable(job),
         request=job.request,
-        stage=_stage(job, peer),
+        stage="waiting in the queue" if job.state is State.QUEUED else _stage(job, peer),
         cpu_pct=reading.cpu_pct if reading else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,

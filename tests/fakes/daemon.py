@@ -34,6 +34,11 @@ class FakeDaemon:
         self.shows: dict[str, wire.ShowReply] = {}
         self.alerts: tuple[str, ...] = ()
         self.events: list[wire.Event] = []
+        self.rules: list[wire.RuleRow] = []
+        #: JSON of the policy's settings in force.
+        self.settings = ""
+        #: Recorded readings: Unix time of the first one, and the block.
+        self.blocks: list[tuple[float, bytes]] = []
         self.requests: list[Any] = []
         #: Replaces the answer to requests of that class; None as a result: no answer.
         self.answers: dict[type, Answer] = {}
@@ -212,6 +217,30 @@ class FakeDaemon:
         else:
             found = [event for event in found if event.seq > request.after_seq][: request.limit]
         return [wire.EventsReply(id=request.id, events=tuple(found))]
+
+    def _WhyRequest(self, request: wire.WhyRequest) -> list[wire.Message]:  # noqa: N802
+        if request.job is None:
+            rows = [
+                wire.WhyReply(id=request.id, job=name, state=row.state, more=True)
+                for name, row in self.rows.items()
+            ]
+            return [*rows, wire.WhyReply(id=request.id)]
+        if request.job not in self.rows:
+            return [self._unknown(request, request.job)]
+        return [wire.WhyReply(id=request.id, job=request.job, state=self.rows[request.job].state)]
+
+    def _PolicyRequest(self, request: wire.PolicyRequest) -> list[wire.Message]:  # noqa: N802
+        rules = [wire.PolicyReply(id=request.id, rules=(rule,), more=True) for rule in self.rules]
+        return [*rules, wire.PolicyReply(id=request.id, settings=self.settings)]
+
+    def _SamplesRequest(self, request: wire.SamplesRequest) -> list[wire.Message]:  # noqa: N802
+        left = [
+            (wall, block) for wall, block in self.blocks if request.after_wall < wall < request.before_wall
+        ]
+        page = left[: self.rows_per_message]
+        next_wall = page[-1][0] if len(page) < len(left) else None
+        blocks = tuple(block for _, block in page)
+        return [wire.SamplesReply(id=request.id, blocks=blocks, next_wall=next_wall)]
 
     def _ReloadRequest(self, request: wire.ReloadRequest) -> list[wire.Message]:  # noqa: N802
         return [wire.Accepted(id=request.id, job="", state="", detail="2 job files read")]

@@ -40,6 +40,8 @@ def _draw(info: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0912 
             return st.from_regex(info.pattern.replace("^", r"\A"))
         case inspect.StrType():
             return st.text(min_size=info.min_length or 0, max_size=min(info.max_length or 20, 20))
+        case inspect.BytesType():
+            return st.binary(max_size=20)
         case inspect.LiteralType():
             return st.sampled_from(info.values)
         case inspect.EnumType():

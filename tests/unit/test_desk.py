@@ -16,7 +16,7 @@ def test_long_rows_are_sent_in_more_messages():
     `status` answers however much the jobs have to say.
     """
     chatty = rows(100, metrics={f"{'m' * 60}-{number}": 0.5 for number in range(64)}, problem="p" * 4000)
-    parts = desk._parted(chatty)
+    parts = desk.parted(chatty)
     frames = [
         protocol.encode(protocol.JobRows(id="x", rows=part, alerts=("a" * 1000,) * 20)) for part in parts
     ]
@@ -29,4 +29,4 @@ def test_no_rows_are_one_empty_message():
     """
     Whoever asks about nothing is answered all the same.
     """
-    assert [()] == desk._parted([])
+    assert [()] == desk.parted([])

@@ -279,7 +279,8 @@ def test_it_looks_as_often_as_it_should(house):
         return count
 
     assert looks(60) <= 7
-    house.submit("night")
+    house.world.submit("night", house.world.spec())
+    assert house.turn()
     house.run(2)
     assert 30 == looks(30)
     house.sampler.wake()

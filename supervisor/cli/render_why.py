@@ -1,0 +1,159 @@
+"""The answer to `why`, in words. Pure: what the daemon says in, lines out.
+
+Does not cover: what is true (the daemon's policy says it), `--json`, which takes the same data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from supervisor.cli.text import Column, bold, clean, duration, number, table
+from supervisor.core.states import State
+from trainer_shim.protocol import CandidateRow, RuleRow, Unread, VerdictRow, WhyReply
+
+__all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
+
+#: Fewer candidates are listed one by one.
+_MAX_OTHERS = 6
+
+_COLUMNS = (Column("NAME"), Column("STATE"), Column("SINCE", spare=1, right=True), Column("WHY"))
+
+
+def why_lines(answer: WhyReply, *, now_wall: float) -> list[str]:
+    """Return a few sentences: where it is and by whom, what was seen, what has to happen."""
+    return [
+        clean(line) for line in (_first(answer, now_wall), *_grounds(answer), *_prospects(answer)) if line
+    ]
+
+
+def short_why_lines(
+    answers: Sequence[WhyReply], *, width: int | None = None, colour: bool = False
+) -> list[str]:
+    """Return a table with a line a job."""
+    rows = [
+        (clean(one.job), clean(_state(one)), duration(one.for_s), clean(_in_short(one))) for one in answers
+    ]
+    lines = table(_COLUMNS, rows, width=width)
+    return [bold(lines[0]), *lines[1:]] if colour else lines
+
+
+def reading_of(reading: float | Unread, unit: str) -> str:
+    """Return a reading with its unit, or why there is none."""
+    if isinstance(reading, Unread):
+        return f"missing ({reading.why})"
+    return f"{number(reading)} {unit}".rstrip()
+
+
+def measured(rule: RuleRow) -> Iterable[str]:
+    """Return a clause for each condition of a rule as it is now."""
+    for condition in rule.conditions:
+        reading = condition.reading
+        if condition.short:
+            limits = f"short {condition.short}, clear {condition.clear}"
+            yield f"{condition.what} is {reading_of(reading, condition.unit)} ({limits})"
+        elif isinstance(reading, Unread):
+            yield f"{condition.what}: {reading_of(reading, '')}"
+        else:
+            yield f"{condition.what}: {'yes' if reading else 'no'}"
+
+
+def _state(answer: WhyReply) -> str:
+    return f"{answer.state} ({answer.depth})" if answer.depth else answer.state
+
+
+def _first(answer: WhyReply, now_wall: float) -> str:
+    since = time.localtime(answer.since_wall)
+    today = time.localtime(now_wall)
+    form = "%H:%M:%S" if since[:3] == today[:3] else "%Y-%m-%d %H:%M"
+    by = f" by rule {answer.by}" if answer.by_kind == "rule" else f" by {answer.by}" if answer.by else ""
+    why = f": {answer.reason}" if answer.reason and answer.by_kind == "person" else ""
+    when = f"since {time.strftime(form, since)} ({duration(answer.for_s)})"
+    return f"{answer.job} is {_state(answer)} {when}{by}{why}."
+
+
+def _grounds(answer: WhyReply) -> Iterable[str]:
+    """What led here."""
+    if answer.problem:
+        yield f"Problem: {answer.problem}."
+    verdict = answer.verdict
+    if verdict is None:
+        return
+    is_pause = verdict.kind in ("pause", "deepen")
+    if is_pause and answer.state not in (State.PAUSED, State.PAUSING):
+        return
+    if not is_pause and answer.state not in (State.RUNNING, State.STARTING, State.RESUMING):
+        return
+    if not is_pause:
+        who = "The queue" if verdict.rule == "queue" else f"Rule {verdict.rule}"
+        yield f"{who} let it go on: {verdict.reason}."
+        return
+    yield f"It saw: {_seen(verdict)}."
+    yield from _ranking(verdict.candidates, answer.job)
+
+
+def _seen(verdict: VerdictRow) -> str:
+    clauses = []
+    for one in verdict.evidence:
+        where = f" of {one.place}" if one.place else ""
+        if not one.threshold:
+            clauses.append(f"{one.what}{where} for {duration(one.for_s)}")
+            continue
+        unit = f" {one.unit}" if one.unit else ""
+        value = reading_of(one.reading, one.unit)
+        clauses.append(f"{one.what}{where} {value} {one.threshold}{unit} for {duration(one.for_s)}")
+    return " and ".join(clauses) or verdict.reason
+
+
+def _ranking(candidates: Sequence[CandidateRow], job: str) -> Iterable[str]:
+    mine = next((one for one in candidates if one.is_chosen), None)
+    if mine is not None:
+        yield f"It chose {mine.job}: {mine.why}."
+    others = [one for one in candidates if not one.is_chosen]
+    for one in others[:_MAX_OTHERS]:
+        word = "came after it" if one.is_eligible else "was left alone"
+        yield f"  {one.job} {word}: {one.why}"
+    if len(others) > _MAX_OTHERS:
+        yield f"  and {len(others) - _MAX_OTHERS} more; `supervisorctl why {job} --json` lists them"
+
+
+def _prospects(answer: WhyReply) -> Iterable[str]:
+    """What is so now, and what has to happen."""
+    for rule in answer.rules:
+        place = f" of {rule.place}" if rule.place else ""
+        state = "on" if rule.is_on else "off"
+        yield f"Now: rule {rule.rule}{place} is {state}; {', '.join(measured(rule))}{_held(rule)}."
+        if rule.missing:
+            yield f"It keeps what it was while there is no reading: {rule.missing}."
+    if answer.position is not None and answer.line_length > 1:
+        yield f"It is number {answer.position} of {answer.line_length} that wait to go on."
+    if answer.num_flaps:
+        times = f"; it waits {answer.wait_factor:g} times as long" if answer.wait_factor > 1 else ""
+        yield f"It was paused {answer.num_flaps} times soon after a return{times}."
+    if answer.wakes_in_s is not None:
+        yield f"It resumes by itself in {duration(answer.wakes_in_s)}."
+    if answer.deadline_in_s is not None:
+        left = answer.deadline_in_s
+        late = "The pause is late" if left <= 0 else f"The pause is late in {duration(left)}"
+        yield f"{late}."
+    for text in answer.waits_for:
+        yield f"It waits: {text}."
+    if answer.next and answer.next not in answer.waits_for:
+        goes = answer.state in (State.QUEUED, State.PAUSED, State.PAUSING)
+        yield f"{'To go on' if goes else 'Next'}: {answer.next}."
+
+
+def _held(rule: RuleRow) -> str:
+    if not rule.hold_s or not rule.held_s:
+        return ""
+    word = "clear" if rule.is_on else "short"
+    return f", {word} for {duration(rule.held_s)} of {duration(rule.hold_s)}"
+
+
+def _in_short(answer: WhyReply) -> str:
+    by = f"rule {answer.by}" if answer.by_kind == "rule" else answer.by
+    words = [": ".join(word for word in (by, answer.reason) if word), answer.problem]
+    if answer.state in (State.QUEUED, State.PAUSED):
+        words += answer.waits_for[:1]
+    words += [answer.next] if answer.state in (State.RUNNING, State.PAUSED, State.QUEUED) else []
+    return "; ".join(dict.fromkeys(word for word in words if word))

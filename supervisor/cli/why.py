@@ -1,0 +1,40 @@
+"""`why`: the question that this whole program has to be able to answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from supervisor.cli.options import connect, job_argument, json_option
+from supervisor.cli.output import data, hint, print_json, screen, tell
+from supervisor.cli.render_why import short_why_lines, why_lines
+from supervisor.core.states import State
+
+__all__ = ["why"]
+
+
+@click.command(short_help="Tell why a job is where it is, and what has to happen for it to go on.")
+@job_argument(required=False)
+@json_option
+@click.pass_context
+def why(ctx: click.Context, *, job: str | None, as_json: bool) -> None:
+    """Tell why a job is where it is, and what has to happen for it to go on; without JOB of all, in short."""
+    with connect(ctx) as client:
+        answers = client.why(job)
+    if as_json:
+        print_json(answers)
+        return
+    if job is None:
+        facts = screen(sys.stdout)
+        for line in short_why_lines(answers, width=facts.width, colour=facts.colour) if answers else ():
+            data(line)
+        if not answers:
+            tell("no jobs; `supervisorctl run -- python train.py` starts one")
+        return
+    (answer,) = answers
+    for line in why_lines(answer, now_wall=time.time()):
+        data(line)
+    if answer.by_kind == "rule" and answer.state == State.PAUSED:
+        hint(f"you may overrule it: `supervisorctl resume {answer.job}`")

@@ -1,0 +1,106 @@
+"""Answers about the policy: why a job is where it is, how near each rule is, what was recorded.
+
+Covers: cutting to what fits into messages. Does not cover: the answers themselves
+(core/explain.py), what is printed (cli/).
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from supervisor.core.explain import Explanation, RuleState
+from supervisor.core.job import Job
+from supervisor.server.desk import Desk, parted
+from supervisor.server.router import Delivery
+from trainer_shim import protocol
+
+__all__ = ["policy", "samples", "why"]
+
+#: As many as somebody reads; thousands would not fit into a message.
+_MAX_CANDIDATES = 40
+_MAX_NAMES = 100
+
+#: Blocks of readings in one message; the sizes of single ones are bounded where they are written.
+_PAGE_BYTES = protocol.MAX_FRAME_BYTES - 8192
+_PAGE = 32
+
+
+def why(desk: Desk, delivery: Delivery, request: protocol.WhyRequest) -> None:
+    """Answer about one job in full, about all of them in short."""
+    if request.job is not None:
+        desk.send(delivery.identity, _why(desk, desk.engine.job(request.job), request.id))
+        return
+    jobs = list(desk.engine.jobs.values())
+    for job in jobs:
+        answer = _why(desk, job, request.id)
+        verdict = None if answer.verdict is None else replace(answer.verdict, candidates=())
+        short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1])
+        desk.send(delivery.identity, replace(short, more=True))
+    desk.send(delivery.identity, protocol.WhyReply(id=request.id))
+
+
+def policy(desk: Desk, delivery: Delivery, request: protocol.PolicyRequest) -> None:
+    """Answer with every rule at every place, and with the settings in force."""
+    rules = [_rule_row(state) for state in desk.steward.rule_states()]
+    for part in parted(rules):
+        desk.send(delivery.identity, protocol.PolicyReply(id=request.id, rules=part, more=True))
+    settings = msgspec.json.encode(desk.engine.config.settings).decode()
+    if len(settings) > _PAGE_BYTES:
+        settings = ""
+    last = protocol.PolicyReply(id=request.id, settling=desk.steward.settling(), settings=settings)
+    desk.send(delivery.identity, last)
+
+
+def samples(desk: Desk, delivery: Delivery, request: protocol.SamplesRequest) -> None:
+    """Answer with as many blocks of readings as fit into one message."""
+    found = desk.journal.recorded(after_wall=request.after_wall, before_wall=request.before_wall, limit=_PAGE)
+    blocks: list[bytes] = []
+    next_wall, room = None, _PAGE_BYTES
+    for stored in found:
+        room -= len(stored.block)
+        if room < 0:
+            break
+        blocks.append(stored.block)
+        next_wall = stored.first
+    is_last = len(blocks) == len(found) < _PAGE
+    reply = protocol.SamplesReply(
+        id=request.id, blocks=tuple(blocks), next_wall=None if is_last else next_wall
+    )
+    desk.send(delivery.identity, reply)
+
+
+def _why(desk: Desk, job: Job, request: str) -> protocol.WhyReply:
+    explanation = desk.steward.explain(job.name)
+    if job.verdict is not None:
+        # What the present pause goes back to; the policy's memory may have been lost meanwhile.
+        explanation = replace(explanation, verdict=job.verdict)
+    # The wire has the same fields, and may not import the core.
+    reply = msgspec.convert(msgspec.to_builtins(_cut(explanation)), protocol.WhyReply)
+    return replace(
+        reply,
+        id=request,
+        since_wall=desk.clock.wall() - (desk.clock.now() - job.since),
+        depth=job.depth,
+        problem=job.problem,
+    )
+
+
+def _cut(explanation: Explanation) -> Explanation:
+    verdict = explanation.verdict
+    if verdict is not None:
+        verdict = replace(verdict, candidates=verdict.candidates[:_MAX_CANDIDATES])
+    return replace(
+        explanation,
+        verdict=verdict,
+        rules=tuple(_with_fewer_names(state) for state in explanation.rules),
+        candidates=explanation.candidates[:_MAX_CANDIDATES],
+    )
+
+
+def _rule_row(state: RuleState) -> protocol.RuleRow:
+    return msgspec.convert(msgspec.to_builtins(_with_fewer_names(state)), protocol.RuleRow)
+
+
+def _with_fewer_names(state: RuleState) -> RuleState:
+    return replace(state, jobs=state.jobs[:_MAX_NAMES])
