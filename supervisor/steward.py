@@ -159,6 +159,10 @@ class Steward:
     def _queued(self) -> frozenset[str]:
         return frozenset(job.name for job in self._engine.jobs.values() if job.state is State.QUEUED)
 
+    def fresh(self, *, after_wall: float, before_wall: float) -> list[Sample]:
+        """Return readings that are not stored yet, of that time."""
+        return [sample for sample in self._block if after_wall < sample.wall < before_wall]
+
     # --- deciding -----------------------------------------------------------------------------
 
     def _decide(self, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from supervisor.core.blocks import pack
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Job
 from supervisor.server.desk import Desk, parted
@@ -64,6 +65,11 @@ def samples(desk: Desk, delivery: Delivery, request: protocol.SamplesRequest) ->
         blocks.append(stored.block)
         next_wall = stored.first
     is_last = len(blocks) == len(found) < _PAGE
+    fresh = desk.steward.fresh(after_wall=request.after_wall, before_wall=request.before_wall)
+    if is_last and fresh:
+        block = pack(fresh)
+        # Where it does not fit it is among the stored ones in a minute.
+        blocks += [block] if len(block) <= room else []
     reply = protocol.SamplesReply(
         id=request.id, blocks=tuple(blocks), next_wall=None if is_last else next_wall
     )

@@ -16,6 +16,7 @@ from supervisor.config import Config
 from supervisor.core.events import JobEvent
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Asker, Job, JobSpec
+from supervisor.core.sample import Sample
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
@@ -62,6 +63,7 @@ class _Steward(Protocol):
     def explain(self, name: str) -> Explanation: ...
     def rule_states(self) -> tuple[RuleState, ...]: ...
     def settling(self) -> str: ...
+    def fresh(self, *, after_wall: float, before_wall: float) -> list[Sample]: ...
 
 
 @dataclass

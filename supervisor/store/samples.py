@@ -10,17 +10,15 @@ as there is room. One step of thinning at a time, so that no call takes long.
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
+from supervisor.core.blocks import pack, unpack
 from supervisor.core.sample import Sample
 from supervisor.core.thinning import thinned
 from supervisor.ports import StoredBlock
 
-__all__ = ["decode", "read", "write"]
+__all__ = ["read", "write"]
 
 
 class _Tier(NamedTuple):
@@ -41,18 +39,12 @@ _TIERS: Final = (
 #: A block goes over the wire in one message of at most 64 KiB.
 _MAX_BLOCK_BYTES: Final = 40_000
 
-#: The largest that is unpacked: a damaged file must not fill the memory.
-_MAX_RAW_BYTES: Final = 64 << 20
-
 _INSERT = "INSERT INTO samples (tier, first, last, block) VALUES (?, ?, ?, ?)"
 _OLDEST = "SELECT first FROM samples WHERE tier = ? ORDER BY first LIMIT 1"
 _SPAN = "SELECT id, block FROM samples WHERE tier = ? AND first >= ? AND first < ? ORDER BY first"
 _READ = "SELECT first, last, block FROM samples WHERE first > ? AND first < ? ORDER BY first LIMIT ?"
 _SIZE = "SELECT coalesce(sum(length(block)), 0) FROM samples"
 _OLDEST_BLOCKS = "SELECT id, length(block) FROM samples ORDER BY first LIMIT 100"
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Sample])
 
 
 def write(db: sqlite3.Connection, samples: Sequence[Sample], *, limit_bytes: int) -> None:
@@ -68,19 +60,10 @@ def read(db: sqlite3.Connection, *, after_wall: float, before_wall: float, limit
     return [StoredBlock(*row) for row in db.execute(_READ, (after_wall, before_wall, limit))]
 
 
-def decode(block: bytes) -> list[Sample]:
-    """Return the samples of a block; of one that is damaged none."""
-    try:
-        unpacker = zlib.decompressobj()
-        return _decoder.decode(unpacker.decompress(block, _MAX_RAW_BYTES))
-    except (zlib.error, msgspec.MsgspecError):
-        return []
-
-
 def _insert(db: sqlite3.Connection, tier: int, samples: Sequence[Sample]) -> None:
     if not samples:
         return
-    block = zlib.compress(_encoder.encode(samples), 6)
+    block = pack(samples)
     if len(block) > _MAX_BLOCK_BYTES and len(samples) > 1:
         half = len(samples) // 2
         _insert(db, tier, samples[:half])
@@ -99,7 +82,7 @@ def _thin(db: sqlite3.Connection, tier: _Tier, now_wall: float) -> None:
     if start + tier.span_s > now_wall - tier.keep_s:
         return
     rows = db.execute(_SPAN, (tier.tier, start, start + tier.span_s)).fetchall()
-    samples = [sample for _, block in rows for sample in decode(block)]
+    samples = [sample for _, block in rows for sample in unpack(block)]
     _insert(db, tier.tier + 1, thinned(samples, tier.every_s))
     db.executemany("DELETE FROM samples WHERE id = ?", [(row,) for row, _ in rows])
 

@@ -8,9 +8,9 @@ import sqlite3
 import zlib
 from itertools import pairwise
 
-import msgspec
 import pytest
 
+from supervisor.core.blocks import pack, unpack
 from supervisor.core.sample import Sample
 from supervisor.ports import Batch
 from supervisor.store import samples as store
@@ -56,7 +56,7 @@ def test_readings_come_back_in_pages_by_time(world):
     journal.close()
 
     assert ([0, 1, 2], [3], [1, 2]) == (times(page), times(rest), times(some))
-    assert minute(0) == store.decode(page[0].block)
+    assert minute(0) == unpack(page[0].block)
 
 
 def test_the_oldest_go_when_there_is_no_room(world):
@@ -92,7 +92,7 @@ class TestRealOne:
         for number in range(num_minutes):
             store.write(db, minute(number, every_s=5.0), limit_bytes=ROOM)
         blocks = store.read(db, after_wall=0.0, before_wall=1e12, limit=10**6)
-        found = [sample for one in blocks for sample in store.decode(one.block)]
+        found = [sample for one in blocks for sample in unpack(one.block)]
         gaps = [later.wall - earlier.wall for earlier, later in pairwise(found)]
         now = found[-1].wall
 
@@ -106,12 +106,12 @@ class TestRealOne:
         """
         It costs its minute, not the replay; one that unpacks to more than fits is no better.
         """
-        good = zlib.compress(msgspec.msgpack.encode(minute(0)))
+        good = pack(minute(0))
 
-        assert minute(0) == store.decode(good)
-        assert [] == store.decode(good[:-9])
-        assert [] == store.decode(b"\xff" + good[1:])
-        assert [] == store.decode(zlib.compress(b"\xc1" * 100))
+        assert minute(0) == unpack(good)
+        assert [] == unpack(good[:-9])
+        assert [] == unpack(b"\xff" + good[1:])
+        assert [] == unpack(zlib.compress(b"\xc1" * 100))
 
     def test_what_cannot_be_recorded_keeps_no_job_from_being_stored(self, tmp_path):
         """

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from supervisor.config import Config, DaemonConfig
+from supervisor.core.blocks import unpack
 from supervisor.core.events import Admitted, PauseAsked, ResumeAsked
 from supervisor.core.job import Asker
 from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule
 from supervisor.core.sample import Gpu
 from supervisor.core.states import Depth, State
 from supervisor.steward import Steward
-from supervisor.store.samples import decode
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.sampler import FakeSampler
 from tests.fakes.world import SupervisedMachine
@@ -297,7 +297,7 @@ def test_readings_are_recorded_in_blocks(house):
     house.submit("night")
     house.run(130)
 
-    assert [60, 60] == [len(decode(one.block)) for one in house.disk.blocks]
+    assert [60, 60] == [len(unpack(one.block)) for one in house.disk.blocks]
 
     house.steward.close()
 

@@ -1,0 +1,165 @@
+"""Rules, changes to them and simulations, as people see them. Pure.
+
+Does not cover: asking the daemon, replaying (policy.py), pictures (policy_picture.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from supervisor.cli.render_why import reading_of
+from supervisor.cli.text import Column, bold, clean, duration, table
+from supervisor.core.rules import Rule, Settings
+from supervisor.core.simulation import Happening, Report
+from trainer_shim.protocol import RuleRow, Unread
+
+__all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
+
+_COLUMNS = (
+    Column("RULE"),
+    Column("PLACE", spare=2),
+    Column("READING"),
+    Column("PAUSES AT"),
+    Column("CLEARS AT", spare=1),
+    Column("HELD", spare=3),
+    Column("STATE"),
+    Column("JOBS"),
+)
+_JOBS = (
+    Column("JOB"),
+    Column("RAN", right=True),
+    Column("PAUSED", right=True),
+    Column("QUEUED", right=True),
+    Column("PAUSES", right=True),
+    Column("FLAPS", right=True),
+    Column("LATE", right=True),
+    Column("NEEDLESS", right=True),
+)
+_TIMELINE = (Column("TIME"), Column("JOB"), Column("WHAT"), Column("RULE", spare=1), Column("WHY"))
+_MAX_JOBS = 4
+
+
+def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bool = False) -> list[str]:
+    """Return a table with a line for each condition of a rule at a place."""
+    rows = [row for rule in rules for row in _rule_rows(rule)]
+    lines = table(_COLUMNS, rows, width=width)
+    return [bold(lines[0]), *lines[1:]] if colour else lines
+
+
+def _rule_rows(rule: RuleRow) -> Iterable[tuple[str, ...]]:
+    """The first line has what is so of the whole rule."""
+    held = f"{duration(rule.held_s)} of {duration(rule.hold_s)}" if rule.held_s else ""
+    jobs = " ".join(rule.jobs[:_MAX_JOBS])
+    more = len(rule.jobs) - _MAX_JOBS
+    common = [held, _state(rule), clean(f"{jobs} and {more} more" if more > 0 else jobs)]
+    name, place = clean(rule.rule), clean(rule.place)
+    for condition in rule.conditions:
+        if condition.short:
+            reading = f"{condition.what} {reading_of(condition.reading, condition.unit)}"
+        elif isinstance(condition.reading, Unread):
+            reading = f"{condition.what}: {reading_of(condition.reading, '')}"
+        else:
+            reading = f"{condition.what}: {'yes' if condition.reading else 'no'}"
+        yield (name, place, clean(reading), condition.short or "yes", condition.clear or "no", *common)
+        name, place, common = "", "", ["", "", ""]
+    if not rule.conditions:
+        yield (name, place, clean(rule.missing), "", "", *common)
+
+
+def _state(rule: RuleRow) -> str:
+    if not rule.is_enabled:
+        return "disabled"
+    if rule.missing:
+        return f"{'on' if rule.is_on else 'off'}, no reading"
+    if rule.is_on:
+        return f"on for {duration(rule.for_s)}" if rule.for_s else "on"
+    return f"off, {rule.near_pct:.0f} % near"
+
+
+def changes(before: Settings, after: Settings) -> list[str]:
+    """Return in words what another set of settings would change."""
+    lines = [
+        f"[{section}] {name}: {_toml(old)} -> {_toml(new)}"
+        for section in ("policy", "queue")
+        for name, old, new in _differences(getattr(before, section), getattr(after, section))
+    ]
+    old_rules = {rule.name: rule for rule in before.rules}
+    new_rules = {rule.name: rule for rule in after.rules}
+    lines += [f"rule {name}: gone" for name in old_rules if name not in new_rules]
+    for name, rule in new_rules.items():
+        if name not in old_rules:
+            lines.append(f"rule {name}: new, {_conditions(rule)}")
+            continue
+        lines += [
+            f"rule {name}: {key}: {_toml(old)} -> {_toml(new)}"
+            for key, old, new in _differences(old_rules[name], rule)
+        ]
+    common = [name for name in new_rules if name in old_rules]
+    if common != [name for name in old_rules if name in new_rules]:
+        lines.append(f"the order of importance: {', '.join(common)}")
+    return lines
+
+
+def _differences(before: msgspec.Struct, after: msgspec.Struct) -> Iterable[tuple[str, Any, Any]]:
+    for name in before.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            yield name, old, new
+
+
+def _conditions(rule: Rule) -> str:
+    return " and ".join(_toml(condition) for condition in rule.when)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, msgspec.Struct):
+        said = msgspec.to_builtins(value)
+        return f"{{ {', '.join(f'{key} = {_toml(one)}' for key, one in said.items())} }}" if said else "all"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def report_lines(report: Report, *, width: int | None = None, colour: bool = False) -> list[str]:
+    """Return what a simulation did to each job."""
+    rows = [
+        (
+            clean(job.name),
+            duration(job.ran_s),
+            duration(job.paused_s),
+            duration(job.queued_s),
+            str(job.num_pauses),
+            str(job.num_flaps),
+            duration(job.late_s),
+            duration(job.needless_s),
+        )
+        for job in report.jobs.values()
+    ]
+    lines = table(_JOBS, rows, width=width)
+    return [bold(lines[0]), *lines[1:]] if colour else lines
+
+
+def timeline_lines(
+    timeline: Sequence[Happening], *, width: int | None = None, colour: bool = False
+) -> list[str]:
+    """Return a line for each verdict of a simulation, by the wall clock."""
+    rows = [
+        (
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at)),
+            clean(one.job),
+            f"{one.kind} ({one.depth})" if one.depth else one.kind,
+            clean(one.rule),
+            clean(one.reason),
+        )
+        for one in timeline
+    ]
+    lines = table(_TIMELINE, rows, width=width)
+    return [bold(lines[0]), *lines[1:]] if colour else lines
