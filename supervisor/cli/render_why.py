@@ -128,8 +128,9 @@ def _prospects(answer: WhyReply) -> Iterable[str]:
     if answer.position is not None and answer.line_length > 1:
         yield f"It is number {answer.position} of {answer.line_length} that wait to go on."
     if answer.num_flaps:
-        times = f"; it waits {answer.wait_factor:g} times as long" if answer.wait_factor > 1 else ""
-        yield f"It was paused {answer.num_flaps} times soon after a return{times}."
+        often = "once" if answer.num_flaps == 1 else f"{answer.num_flaps} times in a row"
+        longer = f"; it waits {answer.wait_factor:g} times as long" if answer.wait_factor > 1 else ""
+        yield f"It was paused soon after a return, {often}{longer}."
     if answer.wakes_in_s is not None:
         yield f"It resumes by itself in {duration(answer.wakes_in_s)}."
     if answer.deadline_in_s is not None:

@@ -1,0 +1,129 @@
+"""`why` and `policy` as whole commands, against a daemon that says what a test sets."""
+
+import json
+import time
+
+import msgspec
+import pytest
+
+from supervisor.core.blocks import pack
+from supervisor.core.default_rules import DEFAULT_RULES
+from supervisor.core.rules import Settings
+from supervisor.core.sample import JobUse, Sample
+from tests.e2e.test_cli_output import ctl, daemon, home  # noqa: F401  # fixtures
+from trainer_shim import protocol as wire
+
+BUSY = """
+[policy]
+default_rules = false
+settle_s = 5
+min_run_s = 0
+[[rules]]
+name = "busy"
+when = [{ metric = "cpu_foreign_pct", above = 50, clear_below = 20 }]
+pause_after_s = 20
+resume_after_s = 60
+"""
+
+
+def afternoon():
+    """An hour in which others used the CPU for ten minutes, and one job always ran."""
+    begin = time.time() - 3600
+    return [
+        Sample(
+            at=begin + second,
+            wall=begin + second,
+            num_cpus=4.0,
+            cpu_foreign_pct=85.0 if 1200 <= second < 1800 else 4.0,
+            jobs={"night": JobUse(cpu_pct=100.0, rss_bytes=2.0**30, num_processes=1)},
+        )
+        for second in range(0, 3600, 5)
+    ]
+
+
+@pytest.fixture
+def recorded(daemon):  # noqa: F811
+    samples = afternoon()
+    daemon.blocks = [(samples[i].wall, pack(samples[i : i + 100])) for i in range(0, len(samples), 100)]
+    daemon.settings = msgspec.json.encode(Settings(rules=DEFAULT_RULES)).decode()
+    return daemon
+
+
+def test_a_day_is_replayed_against_other_rules(recorded, home, tmp_path):  # noqa: F811
+    """
+    Who would have yielded, when and for how long; and a picture of it.
+    """
+    (tmp_path / "new.toml").write_text(BUSY)
+    done = ctl(home, "policy", "simulate", "--config", "new.toml", "--png", "a.png", cwd=tmp_path)
+
+    assert 0 == done.returncode, done.stderr
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert [["night", "start"], ["night", "pause"], ["night", "resume"]] == [
+        line[2:4] for line in words if len(line) > 3 and line[2] == "night"
+    ]
+    assert b"\x89PNG" == (tmp_path / "a.png").read_bytes()[:4]
+
+    plain = ctl(home, "policy", "simulate", "--config", "new.toml", "--json", cwd=tmp_path)
+    (report,) = json.loads(plain.stdout)
+
+    assert (1, 0) == (report["jobs"]["night"]["num_pauses"], report["jobs"]["night"]["num_flaps"])
+    assert 500 < report["jobs"]["night"]["paused_s"] < 800
+
+
+def test_recorded_readings_can_be_taken_away_and_replayed_without_a_daemon(recorded, home, tmp_path):  # noqa: F811
+    """
+    The same file gives the same answer anywhere.
+    """
+    (tmp_path / "new.toml").write_text(BUSY)
+    exported = ctl(home, "policy", "export", "day.csv", cwd=tmp_path)
+    recorded.stop()
+    replay = ["policy", "simulate", "--samples", "day.csv", "--config", "new.toml", "--json"]
+    done = ctl(home, *replay, cwd=tmp_path)
+
+    assert (0, "720 samples\n") == (exported.returncode, exported.stderr)
+    assert 1 == json.loads(done.stdout)[0]["jobs"]["night"]["num_pauses"]
+
+
+def test_a_file_is_checked_before_it_is_put_in_force(recorded, home, tmp_path):  # noqa: F811
+    """
+    What it would change, or what is wrong with it: with the rule, the key, and exit code 2.
+    """
+    (tmp_path / "new.toml").write_text('[[rules]]\nname = "gpu-hot"\nenabled = false\n')
+    (tmp_path / "bad.toml").write_text(BUSY.replace("clear_below = 20", "clear_below = 70"))
+    good = ctl(home, "policy", "check", "new.toml", cwd=tmp_path)
+    bad = ctl(home, "policy", "check", "bad.toml", cwd=tmp_path)
+    none = ctl(home, "policy", "check", "no.toml", cwd=tmp_path)
+
+    assert (0, True) == (good.returncode, "rule gpu-hot: enabled: true -> false" in good.stdout)
+    assert (2, "") == (bad.returncode, bad.stdout)
+    assert "rule `busy`, when: clear_below: 70 is not below above = 50" in bad.stderr
+    assert (2, True) == (none.returncode, "there is no such file" in none.stderr)
+
+
+def test_rules_and_answers_are_shown(daemon, home):  # noqa: F811
+    """
+    As tables for people and as lists of objects for programs.
+    """
+    daemon.add("night", "running")
+    daemon.rules = [wire.RuleRow(rule="busy", conditions=(wire.ConditionRow(what="x", short="> 1"),))]
+    shown = ctl(home, "policy", "show")
+    listed = json.loads(ctl(home, "policy", "show", "--json").stdout)
+
+    assert (0, "busy") == (shown.returncode, shown.stdout.splitlines()[1].split()[0])
+    assert "busy" == listed[0]["rule"]
+    assert ctl(home, "why", "night").stdout.startswith("night is running since ")
+    assert "night" in ctl(home, "why").stdout
+    assert "night" == json.loads(ctl(home, "why", "night", "--json").stdout)[0]["job"]
+    assert 2 == ctl(home, "why", "nobody").returncode
+
+
+def test_nothing_recorded_is_no_answer(daemon, home):  # noqa: F811
+    """
+    It says so, and what can be done.
+    """
+    daemon.settings = msgspec.json.encode(Settings()).decode()
+    done = ctl(home, "policy", "simulate")
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "nothing was recorded in that time" in done.stderr
+    assert "--samples" in done.stderr

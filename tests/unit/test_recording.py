@@ -1,0 +1,115 @@
+"""Recorded readings as CSV: what is written is read back, and people's own files are too."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.cli.recording import read_csv, write_csv
+from supervisor.core.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
+from supervisor.errors import UsageError
+
+WALL = 1_700_000_000.0
+READINGS = st.floats(0, 1e12, allow_nan=False) | st.just(Missing("no"))
+BYTES = st.integers(0, 2**40)
+NAMES = st.sampled_from(["night", "a.b", "job-1"])
+UUIDS = st.sampled_from(["GPU-1", "GPU-2"])
+SAMPLES = st.builds(
+    Sample,
+    at=st.just(WALL),
+    wall=st.just(WALL),
+    num_cpus=st.sampled_from([1.0, 2.5, 64.0]),
+    cpu_foreign_pct=READINGS,
+    memory_available_bytes=READINGS,
+    pressure=st.builds(Pressure, memory_full_pct=READINGS),
+    programs=st.sampled_from([(), ("steam",), ("steam", "Web Content")]),
+    is_urgent=st.booleans(),
+    gpus=st.lists(
+        st.builds(
+            Gpu,
+            uuid=UUIDS,
+            temperature_c=READINGS,
+            processes=st.lists(
+                st.builds(GpuProcess, st.integers(1, 9999), st.none() | BYTES, st.just("") | NAMES),
+                max_size=2,
+            ).map(tuple),
+        ),
+        max_size=2,
+        unique_by=lambda gpu: gpu.uuid,
+    ).map(tuple),
+    jobs=st.dictionaries(
+        NAMES,
+        st.builds(
+            JobUse,
+            cpu_pct=READINGS,
+            rss_bytes=READINGS,
+            num_processes=st.integers(0, 9),
+            gpu_bytes=st.dictionaries(UUIDS, st.none() | BYTES, max_size=2),
+            disk=st.builds(Disk, READINGS, READINGS),
+        ),
+        max_size=2,
+    ),
+)
+
+
+def known(value):
+    """The same, without the reasons why something is missing."""
+    if isinstance(value, Missing):
+        return None
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, dict):
+        return {key: known(one) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(known, value))
+    if hasattr(value, "__struct_fields__"):
+        moments = ("at", "weekday", "second_of_day")
+        return {name: known(getattr(value, name)) for name in value.__struct_fields__ if name not in moments}
+    return value
+
+
+@given(SAMPLES)
+def test_what_is_written_is_read_back(sample):
+    """
+    Every reading, and that one is missing; only why it was is not in the file.
+    """
+    file = io.StringIO()
+    write_csv([sample], file)
+    file.seek(0)
+    (again,) = read_csv(file, "x.csv")
+
+    assert known(sample) == known(again)
+
+
+def test_a_file_of_ones_own_needs_little():
+    """
+    A moment and the readings that the rules look at; the rest is missing.
+    """
+    samples = read_csv(io.StringIO("wall,cpu_foreign_pct\n1700000010,80\n1700000000,\n"), "x.csv")
+
+    assert [WALL, WALL + 10] == [sample.at for sample in samples]
+    assert 80.0 == samples[1].cpu_foreign_pct
+    assert isinstance(samples[0].cpu_foreign_pct, Missing)
+    assert samples[0].second_of_day != samples[1].second_of_day
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no column `wall`"),
+        ("cpu_pct\n1\n", "no column `wall`"),
+        ("wall\nyesterday\n", "line 2: could not convert"),
+        ("wall,cpu_pct\n1,1\n2,many\n", "line 3: cpu_pct: `many` is no number"),
+        ("wall,gpus.G.processes\n1,x\n", "line 2"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_with_the_line(text, says):
+    """
+    And with what is wrong there.
+    """
+    with pytest.raises(UsageError, match=r"cannot replay `x\.csv`") as caught:
+        read_csv(io.StringIO(text), "x.csv")
+
+    assert says in str(caught.value)
+    assert caught.value.hint

@@ -1,0 +1,176 @@
+"""What `why` and `policy` say to people: pure, from fixed answers."""
+
+import time
+
+import pytest
+from msgspec.structs import replace
+
+from supervisor.cli.render_policy import changes, rule_lines
+from supervisor.cli.render_why import short_why_lines, why_lines
+from supervisor.core.default_rules import DEFAULT_RULES
+from supervisor.core.rules import PolicyConfig, Settings
+from trainer_shim import protocol as wire
+
+WALL = time.mktime((2026, 11, 22, 14, 5, 0, 0, 0, -1))
+NOW = wire.RuleRow(
+    rule="cpu-foreign",
+    is_on=True,
+    side="clear",
+    conditions=(
+        wire.ConditionRow(
+            what="cpu_foreign_pct", unit="%", reading=12.0, short="> 50", clear="< 20", side="clear"
+        ),
+    ),
+    for_s=180.0,
+    held_s=60.0,
+    hold_s=180.0,
+    jobs=("night", "day"),
+)
+PAUSED = wire.WhyReply(
+    job="night",
+    state="paused",
+    depth="hold",
+    for_s=178.0,
+    since_wall=WALL - 178,
+    by="cpu-foreign",
+    by_kind="rule",
+    reason="cpu_foreign_pct 83 % > 50 % for 31 s",
+    verdict=wire.VerdictRow(
+        kind="pause",
+        job="night",
+        rule="cpu-foreign",
+        reason="cpu_foreign_pct 83 % > 50 % for 31 s",
+        depth="hold",
+        evidence=(
+            wire.EvidenceRow(what="cpu_foreign_pct", reading=83.0, unit="%", threshold="> 50", for_s=31.0),
+        ),
+        candidates=(
+            wire.CandidateRow(job="night", why="priority 0, frees 25 % of the CPUs", is_chosen=True),
+            wire.CandidateRow(job="day", why="priority 5, frees 25 % of the CPUs"),
+            wire.CandidateRow(job="shown", why="it is protected", is_eligible=False),
+        ),
+    ),
+    rules=(NOW,),
+    waits_for=("rule cpu-foreign is on",),
+    next="cpu_foreign_pct < 20 for 180 s",
+    position=2,
+    line_length=3,
+    num_flaps=1,
+    wait_factor=2.0,
+)
+
+
+def test_the_answer_reads_like_one():
+    """
+    Where it is and since when, who wanted it, what was seen, who else was considered, what has to happen.
+    """
+    assert [
+        "night is paused (hold) since 14:02:02 (2m 58s) by rule cpu-foreign.",
+        "It saw: cpu_foreign_pct 83 % > 50 % for 31 s.",
+        "It chose night: priority 0, frees 25 % of the CPUs.",
+        "day came after it: priority 5, frees 25 % of the CPUs",
+        "shown was left alone: it is protected",
+        (
+            "Now: rule cpu-foreign is on; cpu_foreign_pct is 12 % (short > 50, clear < 20), "
+            "clear for 60 s of 3m 00s."
+        ),
+        "It is number 2 of 3 that wait to go on.",
+        "It was paused soon after a return, once; it waits 2 times as long.",
+        "It waits: rule cpu-foreign is on.",
+        "To go on: cpu_foreign_pct < 20 for 180 s.",
+    ] == [line.strip() for line in why_lines(PAUSED, now_wall=WALL)]
+
+
+def test_a_persons_pause_is_told_with_who_and_why():
+    """
+    No rule has anything to do with it.
+    """
+    answer = wire.WhyReply(
+        job="night",
+        state="paused",
+        depth="exit",
+        for_s=5.0,
+        since_wall=WALL - 86400 * 2,
+        by="ada",
+        by_kind="person",
+        reason="for the demo",
+        next="a person resumes it: `supervisorctl resume night`",
+    )
+
+    assert [
+        "night is paused (exit) since 2026-11-20 14:05 (5.0 s) by ada: for the demo.",
+        "To go on: a person resumes it: `supervisorctl resume night`.",
+    ] == why_lines(answer, now_wall=WALL)
+
+
+def test_what_stands_in_a_jobs_own_words_cannot_steer_a_terminal():
+    """
+    Reasons and names come from people and scripts.
+    """
+    lines = why_lines(replace(PAUSED, reason="\x1b[2J", problem="a\nb\x07"), now_wall=WALL)
+
+    assert all(line.isprintable() for line in lines)
+
+
+def test_all_jobs_in_short():
+    """
+    A line a job: the rule or the person, and what it waits for.
+    """
+    running = wire.WhyReply(job="day", state="running", for_s=60.0, next="nothing asks it to yield")
+    lines = short_why_lines([PAUSED, running])
+
+    assert ["NAME", "STATE", "SINCE", "WHY"] == lines[0].split()
+    assert "rule cpu-foreign: cpu_foreign_pct 83 % > 50 % for 31 s; rule cpu-foreign is on" in lines[1]
+    assert lines[2].endswith("nothing asks it to yield")
+
+
+def test_rules_are_shown_with_their_readings():
+    """
+    A line a condition; what is missing says why, and is neither short nor clear.
+    """
+    lost = replace(
+        NOW,
+        rule="gpu-hot",
+        place="GPU-a",
+        is_on=False,
+        conditions=(
+            wire.ConditionRow(what="gpu_temperature_c", reading=wire.Unread("it is lost"), short="> 88"),
+            wire.ConditionRow(what="mon-fri 09:00-18:00", reading=1.0),
+        ),
+        missing="it is lost",
+        held_s=0.0,
+        jobs=tuple(f"job-{number}" for number in range(9)),
+    )
+    off = wire.RuleRow(rule="night-only", is_enabled=False)
+    lines = rule_lines([NOW, lost, off])
+
+    for word in ("cpu-foreign", "cpu_foreign_pct 12 %", "> 50", "< 20", "60 s of 3m 00s", "on for 3m 00s"):
+        assert word in lines[1]
+    assert "gpu_temperature_c missing (it is lost)" in lines[2]
+    assert "off, no reading" in lines[2]
+    assert "job-3 and 5 more" in lines[2]
+    assert "mon-fri 09:00-18:00: yes" in lines[3]
+    assert "disabled" in lines[4]
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (Settings(rules=DEFAULT_RULES), []),
+        (Settings(rules=DEFAULT_RULES[1:]), [f"rule {DEFAULT_RULES[0].name}: gone"]),
+        (
+            Settings(rules=(replace(DEFAULT_RULES[0], pause_after_s=77.0), *DEFAULT_RULES[1:])),
+            [f"rule {DEFAULT_RULES[0].name}: pause_after_s: {DEFAULT_RULES[0].pause_after_s:g} -> 77"],
+        ),
+        (
+            Settings(rules=DEFAULT_RULES, policy=PolicyConfig(enabled=False)),
+            ["[policy] enabled: true -> false"],
+        ),
+    ],
+    ids=["nothing", "gone", "changed", "section"],
+)
+def test_what_a_file_would_change_is_told_key_by_key(after, says):
+    """
+    Before it is put in force.
+    """
+    assert says == changes(Settings(rules=DEFAULT_RULES), after)
