@@ -27,6 +27,9 @@ class Scene:
         self.home = folder
         self.paths = Paths.find(str(folder))
         folder.mkdir(mode=0o700, exist_ok=True)
+        self.paths.config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Others load this machine too; no rule may pause what is measured.
+        self.paths.config_file.write_text("[policy]\ndefault_rules = false\n")
 
     def __enter__(self) -> Self:
         log = (self.home / "daemon.log").open("w")

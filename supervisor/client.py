@@ -20,10 +20,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-import msgspec
 import zmq
 
-from supervisor.errors import NoDaemon, Refused, SupervisorError, UnknownJob, UsageError
+from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
+from supervisor.frames import decode, encode, next_event, not_an_answer
 from supervisor.paths import Paths
 from trainer_shim import protocol
 
@@ -127,7 +127,7 @@ class Client:
         while True:
             reply = self._receive(request.id)
             if not isinstance(reply, protocol.Accepted | protocol.Refused):
-                raise _not_an_answer(reply)
+                raise not_an_answer(reply)
             answers.append(reply)
             if reply.last:
                 return answers
@@ -215,7 +215,7 @@ class Client:
             yield from stored
             seen = stored[-1].seq if stored else 0
             while True:
-                event = _next_event(subscriber)
+                event = next_event(subscriber, _EVENT_SILENCE_S)
                 if event is not None and event.seq <= seen:
                     continue
                 is_next = event is not None and event.seq == seen + 1
@@ -281,11 +281,11 @@ class Client:
         if isinstance(reply, protocol.Refused):
             raise refusal(reply)
         if not isinstance(reply, kind):
-            raise _not_an_answer(reply)
+            raise not_an_answer(reply)
         return reply
 
     def _send(self, request: protocol.Request) -> None:
-        frame = _encode(request)
+        frame = encode(request)
         if not self._socket.poll(int(self._answer_s * 1000), zmq.POLLOUT):
             raise self._no_answer("does not take the connection")
         self._socket.send(frame)
@@ -297,7 +297,7 @@ class Client:
             if not self._socket.poll(int(min(left_s, _LOOK_S) * 1000) + 1):
                 self._still_there()
                 continue
-            reply = _decode(self._socket.recv_multipart())
+            reply = decode(self._socket.recv_multipart())
             # A refusal without an id: the daemon could not even read the request.
             if reply.id == request or (isinstance(reply, protocol.Refused) and not reply.id):
                 return reply
@@ -326,7 +326,7 @@ class Watch:
     def __init__(self, client: Client, jobs: tuple[str, ...]) -> None:
         self._client = client
         self._request = protocol.WatchRequest(id=new_id(), jobs=jobs, all=not jobs)
-        self._frame = _encode(self._request)
+        self._frame = encode(self._request)
         self._repeat_at = monotonic()
         self._heard_at = monotonic()
 
@@ -345,7 +345,7 @@ class Watch:
                 self._repeat(socket, now)
             wake_at = min(deadline, self._repeat_at)
             if socket.poll(max(0, int((wake_at - now) * 1000) + 1)):
-                reply = _decode(socket.recv_multipart())
+                reply = decode(socket.recv_multipart())
                 rows = self._rows(reply)
                 if rows:
                     return rows
@@ -367,58 +367,3 @@ class Watch:
         if isinstance(reply, protocol.Refused):
             raise refusal(reply)
         return list(reply.rows) if isinstance(reply, protocol.JobRows) else []
-
-
-def _encode(request: protocol.Request) -> bytes:
-    """Return the frame; what the daemon could not read is refused here, with a better error."""
-    jobs = (*getattr(request, "jobs", ()), *filter(None, [getattr(request, "job", None)]))
-    for job in jobs:
-        try:
-            msgspec.convert(job, protocol.JobName)
-        except msgspec.ValidationError:
-            raise UnknownJob(job) from None
-    try:
-        frame = protocol.encode(request)
-        protocol.decode(frame)
-    except (protocol.ProtocolError, UnicodeEncodeError) as error:
-        raise UsageError(
-            f"cannot send the request: {error}", hint="shorten it, or name fewer jobs at a time"
-        ) from None
-    return frame
-
-
-def _decode(frames: list[bytes]) -> Any:
-    try:
-        reply = protocol.decode(b"".join(frames))
-    except protocol.ProtocolError as error:
-        if error.kind == "version":
-            theirs, ours = frames[0][0], protocol.VERSION
-            raise SupervisorError(
-                f"cannot talk to the daemon: it speaks protocol version {theirs}, this command speaks {ours}",
-                hint="install the same version of training-supervisor for both, then restart the daemon",
-            ) from None
-        raise SupervisorError(
-            f"cannot understand the daemon's answer: {error}",
-            hint="is another program using its socket? `supervisorctl doctor` looks",
-        ) from None
-    if not isinstance(reply, protocol.Reply):
-        raise _not_an_answer(reply)
-    return reply
-
-
-def _not_an_answer(reply: object) -> SupervisorError:
-    return SupervisorError(
-        f"cannot understand the daemon's answer: a {type(reply).__name__} where none belongs",
-        hint="`supervisorctl version` tells whether both are of the same version",
-    )
-
-
-def _next_event(subscriber: zmq.Socket[bytes]) -> protocol.Event | None:
-    """Return the next published event, or None after a silence."""
-    if not subscriber.poll(int(_EVENT_SILENCE_S * 1000)):
-        return None
-    try:
-        event = protocol.decode(subscriber.recv())
-    except protocol.ProtocolError:
-        return None
-    return event if isinstance(event, protocol.Event) else None

@@ -553,6 +553,8 @@ def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
 
 def _deadline(job: Job, event: TimerFired, now: float) -> Outcome:
     """The pause is late; do with it what was asked for."""
+    if job.deadline_at is None:
+        return job, ()
     if event.is_saving and job.at_deadline != "wait":
         # It is at its boundary: what it needs is time, and it gets as much again.
         return replace(job, deadline_at=now + max(job.deadline_s, _SAVING_S)), ()

@@ -1,0 +1,74 @@
+"""Between messages and the client's errors: what cannot be sent, what makes no sense as an answer.
+
+Covers: encoding requests, decoding answers and published events, in words where that fails.
+Does not cover: the connection (client.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import zmq
+
+from supervisor.errors import SupervisorError, UnknownJob, UsageError
+from trainer_shim import protocol
+
+__all__ = ["decode", "encode", "next_event", "not_an_answer"]
+
+
+def encode(request: protocol.Request) -> bytes:
+    """Return the frame; what the daemon could not read is refused here, with a better error."""
+    jobs = (*getattr(request, "jobs", ()), *filter(None, [getattr(request, "job", None)]))
+    for job in jobs:
+        try:
+            msgspec.convert(job, protocol.JobName)
+        except msgspec.ValidationError:
+            raise UnknownJob(job) from None
+    try:
+        frame = protocol.encode(request)
+        protocol.decode(frame)
+    except (protocol.ProtocolError, UnicodeEncodeError) as error:
+        raise UsageError(
+            f"cannot send the request: {error}", hint="shorten it, or name fewer jobs at a time"
+        ) from None
+    return frame
+
+
+def decode(frames: list[bytes]) -> Any:
+    """Return the answer; raises SupervisorError, with what to do, for what is none."""
+    try:
+        reply = protocol.decode(b"".join(frames))
+    except protocol.ProtocolError as error:
+        if error.kind == "version":
+            theirs, ours = frames[0][0], protocol.VERSION
+            raise SupervisorError(
+                f"cannot talk to the daemon: it speaks protocol version {theirs}, this command speaks {ours}",
+                hint="install the same version of training-supervisor for both, then restart the daemon",
+            ) from None
+        raise SupervisorError(
+            f"cannot understand the daemon's answer: {error}",
+            hint="is another program using its socket? `supervisorctl doctor` looks",
+        ) from None
+    if not isinstance(reply, protocol.Reply):
+        raise not_an_answer(reply)
+    return reply
+
+
+def not_an_answer(reply: object) -> SupervisorError:
+    """Return the error for a message that the daemon would not send here."""
+    return SupervisorError(
+        f"cannot understand the daemon's answer: a {type(reply).__name__} where none belongs",
+        hint="`supervisorctl version` tells whether both are of the same version",
+    )
+
+
+def next_event(subscriber: zmq.Socket[bytes], silence_s: float) -> protocol.Event | None:
+    """Return the next published event, or None after a silence."""
+    if not subscriber.poll(int(silence_s * 1000)):
+        return None
+    try:
+        event = protocol.decode(subscriber.recv())
+    except protocol.ProtocolError:
+        return None
+    return event if isinstance(event, protocol.Event) else None
