@@ -57,7 +57,7 @@ def line(scene: Scene) -> Iterator[Standing]:
     queue = scene.settings.queue
     most = queue.max_running
     for job in _in_order(scene):
-        waited_s = max(0.0, scene.now - job.since)
+        waited_s = max(0.0, scene.now - _since(job, scene))
         why_not = _held_by_rules(job, scene)
         if why_not:
             yield Standing(job, waited_s, why_not)
@@ -92,10 +92,17 @@ def _in_order(scene: Scene) -> list[Job]:
     ageing_s = scene.settings.queue.ageing_s
 
     def rank(job: Job) -> tuple[float, bool, float, str]:
-        aged = max(0.0, scene.now - job.since) / ageing_s if ageing_s else 0.0
-        return -(job.spec.priority + aged), job.state is State.QUEUED, job.since, job.name
+        since = _since(job, scene)
+        aged = max(0.0, scene.now - since) / ageing_s if ageing_s else 0.0
+        return -(job.spec.priority + aged), job.state is State.QUEUED, since, job.name
 
     return sorted(waiting, key=rank)
+
+
+def _since(job: Job, scene: Scene) -> float:
+    """Return since when it waits: a pause that went deeper began when it began."""
+    paused_at = scene.known(job.name).paused_at if job.state is State.PAUSED else None
+    return job.since if paused_at is None else min(paused_at, job.since)
 
 
 def _held_by_rules(job: Job, scene: Scene) -> str:

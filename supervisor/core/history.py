@@ -121,9 +121,17 @@ def noted(memory: Memory, verdict: Verdict, key: str, policy: PolicyConfig, now:
     match verdict.kind:
         case "pause":
             soon = known.returned_at is not None and now - known.returned_at <= policy.flap_window_s
-            flap = {"num_flaps": known.num_flaps + 1, "flapped_at": now} if soon else {}
+            # Where the wait grows no more, there is nothing to count: it would only be slow to forgive.
+            more = 2**known.num_flaps < policy.max_backoff
+            flap = {"num_flaps": known.num_flaps + more, "flapped_at": now} if soon else {}
             after = replace(
-                known, last_state=State.PAUSING, paused_by=(key,), asked_at=now, returned_at=None, **flap
+                known,
+                last_state=State.PAUSING,
+                paused_by=(key,),
+                asked_at=now,
+                paused_at=now,
+                returned_at=None,
+                **flap,
             )
         case "deepen":
             keys = known.paused_by if key in known.paused_by else (*known.paused_by, key)

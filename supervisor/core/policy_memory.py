@@ -41,6 +41,8 @@ class JobMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: The rules, with their places, that keep it paused: the one that paused it, and those that deepened it.
     paused_by: tuple[str, ...] = ()
+    #: When the pause began that a rule asked for; going deeper does not begin it anew.
+    paused_at: float | None = None
     #: When it was last asked to yield.
     asked_at: float = 0.0
     #: When a rule last brought it back.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from supervisor.core.conditions import Look, combined, is_circumstance, look_at_all
 from supervisor.core.hysteresis import Side, Trend, Trigger
 from supervisor.core.job import Job
-from supervisor.core.metrics import METRICS, Place, places
+from supervisor.core.metrics import METRICS, Place
 from supervisor.core.policy_memory import Memory
 from supervisor.core.rules import PolicyConfig, Rule, Settings
 from supervisor.core.sample import Missing, Sample
@@ -95,8 +95,7 @@ def _places(rule: Rule, jobs: dict[str, Job], sample: Sample, memory: Memory) ->
         return [""]
     if kind == "job":
         return [name for name, job in jobs.items() if not job.is_over]
-    metric = next(METRICS[c.metric] for c in rule.when if c.metric and METRICS[c.metric].place == "gpu")
-    seen = places(metric, sample)
+    seen = [] if isinstance(sample.gpus, Missing) else [gpu.uuid for gpu in sample.gpus]
     # A GPU that does not answer keeps what was known of it.
     prefix = key_of(rule.name, "?")[:-1]
     lost = [
@@ -113,8 +112,9 @@ def _step(
     looks = look_at_all(rule.when, sample, place)
     if sample.is_urgent:
         looks = _alarmed(rule, looks)
-    looks = _without_process(rule, looks, jobs.get(place))
-    side = combined(rule.when, looks)
+    if place:
+        looks = _without_process(rule, looks, jobs.get(place))
+    side = looks[0].side if len(looks) == 1 else combined(rule.when, looks)
     is_urgent = sample.is_urgent and side is Side.SHORT and is_about_memory(rule)
     before = memory.triggers.get(key)
     if before is None:
