@@ -29,7 +29,7 @@ def test_why_of_a_paused_job_names_rule_reading_threshold_and_what_has_to_happen
 
     assert ("paused (hold) by rule cpu", "cpu", "rule") == (answer.summary, answer.by, answer.by_kind)
     assert ("cpu_foreign_pct", 83.0, "> 50") == (seen.what, seen.reading, seen.threshold)
-    assert "cpu_foreign_pct 83 > 50 for 30 s" == answer.verdict.reason
+    assert "cpu_foreign_pct 83 % > 50 % for 30 s" == answer.verdict.reason
     assert [("a", True), ("b", False)] == [(c.job, c.is_chosen) for c in answer.verdict.candidates]
     assert "cpu_foreign_pct < 20 for 180 s" == answer.next
     assert "rule cpu is on" in answer.waits_for
