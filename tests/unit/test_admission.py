@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from supervisor.core.events import ProcessEnded
-from supervisor.core.job import Exit
+from supervisor.core.job import Asker, Exit
 from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule
 from supervisor.core.sample import Gpu, GpuProcess, Missing
 from supervisor.core.states import Depth, State
@@ -355,3 +355,66 @@ def test_each_flap_doubles_the_wait_and_calm_makes_up_for_it():
     assert answer.num_flaps >= 1
     assert answer.wait_factor >= 2.0
     assert "it was paused again soon after a return" in answer.next
+
+
+def test_a_starting_job_is_on_its_way_and_not_asked():
+    """
+    Its shim is still to come.
+    """
+    machine = Machine(CPU).submit("other", protected=True).run(1).submit("a")
+    machine.attach = lambda _: None
+    machine.run(40, cpu_foreign_pct=90.0)
+
+    told = {one.job: one.why for one in machine.why("other").candidates}
+
+    assert {"a": "it is starting", "other": "it is protected"} == told
+
+
+def test_a_rule_that_a_person_overruled_does_not_keep_a_job_that_another_paused():
+    """
+    It has had its say for this job.
+    """
+    machine = Machine(MEMORY, CPU).submit("a").run(100).run(40, cpu_foreign_pct=90.0)
+    machine.resume("a", Asker("person", "ada"))
+    machine.run(70).run(8, memory_available_bytes=1.0 * GIB)
+    assert ("pause", "a", "memory", Depth.EXIT) == machine.told[-1]
+    machine.run(90, memory_available_bytes=20.0 * GIB)
+
+    assert State.RUNNING is machine.state("a")
+
+
+def test_gpus_that_answer_no_more_are_waited_for():
+    """
+    A job that was on one does not come back blindly.
+    """
+    full = Rule(
+        name="full",
+        when=(Condition(metric="gpu_memory_used_pct", above=90.0, clear_below=70.0),),
+        pause_after_s=5.0,
+        resume_after_s=1.0,
+        depth="exit",
+    )
+    machine = Machine(full).submit("a", gpus=("G1",)).run(70, gpus=(gpu("G1"),))
+    machine.run(8, gpus=(gpu("G1", used_gib=15.0),)).run(1, gpus=(gpu("G1"),)).run(1, gpus=(gpu("G1"),))
+    machine.memory = replace(machine.memory, triggers={})
+    machine.settings = replace(machine.settings, rules=())
+    machine.run(20, gpus=Missing("it hangs"))
+    assert "memory of GPU G1 cannot be read: it hangs" in machine.why("a").next
+
+
+def test_a_held_job_answers_for_what_it_has_when_total_cpu_is_short():
+    """
+    A rule about all CPU use says how much is missing.
+    """
+    total = Rule(
+        name="total",
+        when=(Condition(metric="cpu_pct", above=80.0, clear_below=60.0),),
+        pause_after_s=5.0,
+        resume_after_s=10.0,
+    )
+    machine = Machine(total).submit("idle", cpu_pct=0.1).submit("busy", cpu_pct=200.0)
+    machine.run(70, cpu_pct=90.0)
+    told = {one.job: one.why for one in machine.verdicts[-1][1].candidates}
+
+    assert [("pause", "busy", "total", Depth.HOLD)] == machine.told
+    assert "too little to help" in told["idle"]
