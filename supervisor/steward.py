@@ -28,7 +28,7 @@ from supervisor.core.policy import decide, look_around, waits_for
 from supervisor.core.policy_memory import Memory
 from supervisor.core.room import fit, needs_of
 from supervisor.core.sample import Sample
-from supervisor.core.scene import Scene
+from supervisor.core.scene import Scene, is_rules
 from supervisor.core.states import Depth, State
 from supervisor.core.verdict import Verdict
 from supervisor.errors import Refused, SupervisorError
@@ -144,7 +144,7 @@ class Steward:
     def _is_idle(self) -> bool:
         """Nobody runs, and nobody waits for a verdict."""
         return not any(
-            job.alive or job.state is State.QUEUED or _is_rules(job) for job in self._engine.jobs.values()
+            job.alive or job.state is State.QUEUED or is_rules(job) for job in self._engine.jobs.values()
         )
 
     def _longest_gap_s(self) -> float:
@@ -279,10 +279,6 @@ def _watched(job: Job) -> WatchedJob:
     checkpoints = Path(job.spec.checkpoints) if job.spec.checkpoints else None
     gpus = job.gpus if job.alive else ()
     return WatchedJob(name=job.name, process=job.process, checkpoints=checkpoints, gpus=gpus)
-
-
-def _is_rules(job: Job) -> bool:
-    return job.state is State.PAUSED and job.asked_by is not None and job.asked_by.kind == "rule"
 
 
 def _with_a_gap(memory: Memory) -> Memory:

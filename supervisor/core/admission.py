@@ -53,7 +53,7 @@ def asks_for_nothing(job: Job) -> bool:
 def line(scene: Scene) -> Iterator[Standing]:
     """Yield every job that waits, who is first first."""
     kept: frozenset[str] = frozenset()
-    num_running = sum(job.state in _RUNS for job in scene.jobs.values())
+    num_running = sum(job.state in _RUNS and job.frozen_at is None for job in scene.jobs.values())
     queue = scene.settings.queue
     most = queue.max_running
     for job in _in_order(scene):

@@ -19,11 +19,11 @@ from supervisor.core.job import Job
 from supervisor.core.metrics import METRICS
 from supervisor.core.policy import look_around, waits_for
 from supervisor.core.policy_memory import Memory
-from supervisor.core.returning import keepers, resume_after_s
+from supervisor.core.returning import keepers, may_come_back, resume_after_s
 from supervisor.core.rulebook import Instance
 from supervisor.core.rules import Condition, Rule, Settings
 from supervisor.core.sample import Missing, Reading, Sample
-from supervisor.core.scene import Scene, is_rules
+from supervisor.core.scene import Scene
 from supervisor.core.states import State
 from supervisor.core.verdict import Candidate, Verdict
 from supervisor.core.victims import options
@@ -156,7 +156,7 @@ def explain(
     match job.state:
         case State.QUEUED:
             return _of_waiting(answer, job, scene)
-        case State.PAUSED if is_rules(job):
+        case State.PAUSED | State.PAUSING if may_come_back(job):
             return _of_waiting(answer, job, scene)
         case State.PAUSED | State.PAUSING:
             return _of_yielding(answer, job)

@@ -33,8 +33,8 @@ _LACKS: Final = {
 
 
 def may_come_back(job: Job) -> bool:
-    """Say whether it is the policy's to bring back."""
-    return job.state is State.PAUSED and is_rules(job)
+    """Say whether it is the policy's to bring back: paused by a rule, or frozen on the way there."""
+    return is_rules(job) and (job.state is State.PAUSED or job.frozen_at is not None)
 
 
 def keepers(job: Job, scene: Scene) -> list[str]:

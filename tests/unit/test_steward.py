@@ -40,6 +40,8 @@ class House:
         self.config = config
         self.world = SupervisedMachine(lambda: FakeJournal(disk))
         self.sampler = FakeSampler()
+        #: Jobs that reach no batch boundary.
+        self.stuck = set()
         self._begin()
 
     def _begin(self):
@@ -73,7 +75,8 @@ class House:
             self.world.clock.advance(1.0)
             for name in list(self.world.engine.jobs):
                 self.world.hello(name)
-                self.world.boundary(name, can_save=True)
+                if name not in self.stuck:
+                    self.world.boundary(name, can_save=True)
                 self.world.deliver(name)
             self.turns()
 
@@ -204,6 +207,29 @@ def test_a_verdict_that_is_refused_does_not_come_every_second(house):
 
     assert [] == house.events(PauseAsked)
     assert State.RUNNING is house.job().state
+
+
+def test_a_job_that_a_rule_froze_goes_on_when_the_rule_is_over():
+    """
+    It gave back what it could without a boundary; nobody has to think of it.
+    """
+    rule = msgspec.structs.replace(BUSY, deadline_s=5.0, at_deadline="freeze")
+    house = House(msgspec.structs.replace(CONFIG, rules=(rule,)))
+    house.submit("night")
+    house.run(5)
+    house.stuck.add("night")
+    house.run(30, cpu_foreign_pct=83.0)
+
+    assert (State.PAUSING, True) == (house.job().state, house.world.is_frozen("night"))
+    explanation = house.steward.explain("night")
+    assert ("rule busy is on",) == explanation.waits_for[:1]
+
+    house.run(10, cpu_foreign_pct=3.0)
+    house.stuck.clear()
+    house.run(60)
+
+    assert (State.RUNNING, False) == (house.job().state, house.world.is_frozen("night"))
+    house.world.close()
 
 
 def test_a_job_starts_in_the_turn_in_which_it_comes(house):
