@@ -164,16 +164,22 @@ class Daemon:
             self._read_files_at = None
             self._watch.refresh()
             self._settings.read()
+        try:
+            self._look_after(ready)
+        finally:
+            # Whatever is wrong with a reading or a rule, what was asked and told goes on.
+            if self._journal.fileno() in ready:
+                self._journal.acknowledge()
+            # Settle before stage: what an effect brings to light goes into this turn's batch.
+            self._engine.settle()
+            self._engine.stage()
+            self._desk.tell_watchers()
+
+    def _look_after(self, ready: dict[object, int]) -> None:
         if self._steward.fileno() in ready:
             self._steward.wake()
         if self._steward.turn():
             self._desk.readings = readings(self._steward.sample)
-        # Settle before stage: what an effect brings to light goes into this turn's batch.
-        if self._journal.fileno() in ready:
-            self._journal.acknowledge()
-        self._engine.settle()
-        self._engine.stage()
-        self._desk.tell_watchers()
 
     def _timeout_ms(self) -> int:
         now = self._clock.now()

@@ -131,6 +131,8 @@ class Steward:
         if self._sample is not None and now - self._sample.at > self._longest_gap_s():
             self._log.info("not-watched", for_s=round(now - self._sample.at))
             self._memory = _with_a_gap(self._memory)
+        # First: a look that fails is not tried again at once, for ever.
+        self._sample_at = now + self._engine.config.daemon.sample_s
         watched = [_watched(job) for job in self._engine.jobs.values() if not job.is_over]
         self._sample = self._sampler.sample(watched, at=now, wall=wall)
         interval_s = self._engine.config.daemon.sample_s
@@ -170,6 +172,7 @@ class Steward:
         assert self._sample is not None
         jobs = tuple(self._engine.jobs.values())
         settings = self._engine.config.settings
+        self._asked_about = self._queued()
         verdicts, self._memory = decide(jobs, self._sample, settings, self._memory, now)
         for verdict in verdicts:
             self._carry_out(verdict)

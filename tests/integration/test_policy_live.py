@@ -90,6 +90,8 @@ def test_a_job_makes_room_while_a_program_runs_and_comes_back(daemon, guest):
     daemon.until("night", "completed")
 
     assert run.is_exact()
+    assert 0 == daemon.ctl("policy", "simulate", "--since", "1h").code
+    assert daemon.ctl("policy", "export", "--since", "1h").out.startswith("at,wall,")
     kinds = {event.kind: event.detail for event in daemon.events("night")}
     assert "hold by rule guest: " in kinds["pause-asked"]
     assert "by rule guest" in kinds["resume-asked"]

@@ -232,6 +232,23 @@ def test_a_job_that_a_rule_froze_goes_on_when_the_rule_is_over():
     house.world.close()
 
 
+def test_a_look_that_fails_is_not_tried_again_at_once(house):
+    """
+    Whatever is wrong with it: the daemon has other things to do.
+    """
+    house.submit("night")
+    house.run(3)
+    look, house.sampler.sample = house.sampler.sample, None
+    house.world.clock.advance(1.0)
+    with pytest.raises(TypeError):
+        house.turn()
+
+    assert not house.turn()
+    house.sampler.sample = look
+    house.world.clock.advance(1.0)
+    assert house.turn()
+
+
 def test_a_job_starts_in_the_turn_in_which_it_comes(house):
     """
     Nobody waits for the next look where nothing has to be measured; also after a restart by a person.
