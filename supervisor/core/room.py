@@ -16,7 +16,7 @@ from typing import NamedTuple
 from supervisor.core.job import Job
 from supervisor.core.policy_memory import Footprint
 from supervisor.core.sample import Gpu, Missing, Reading
-from supervisor.core.scene import Scene
+from supervisor.core.scene import Scene, is_rules
 from supervisor.core.shortage import in_bytes
 from supervisor.core.states import Depth, State
 
@@ -184,6 +184,8 @@ def _not_free(gpu: Gpu, job: Job, needs: Needs, scene: Scene) -> str:
         # A job that is paused and has its process still is on its GPU.
         if other.name != job.name and other.alive and gpu.uuid in scene.gpus_of(other):
             return f"has {other.name}"
+        if _keeps(other, job, scene) and gpu.uuid in scene.gpus_of(other):
+            return f"is kept for {other.name}, which a rule has paused"
     if isinstance(gpu.processes, Missing):
         return f"cannot be read: {gpu.processes.why}"
     if any(not process.job for process in gpu.processes):
@@ -195,6 +197,19 @@ def _not_free(gpu: Gpu, job: Job, needs: Needs, scene: Scene) -> str:
     if isinstance(free, Missing):
         return f"cannot be read: {free.why}"
     return f"has {in_bytes(max(free, 0.0))} free" if free < needs.gpu_memory_bytes else ""
+
+
+def _keeps(other: Job, job: Job, scene: Scene) -> bool:
+    """A job that made room for a while does not lose its GPU for days to one that has never run."""
+    ageing_s = scene.settings.queue.ageing_s
+    return (
+        job.state is State.QUEUED
+        and other.name != job.name
+        and other.state is State.PAUSED
+        and is_rules(other)
+        and other.spec.priority >= job.spec.priority
+        and (not ageing_s or scene.now - other.since < ageing_s)
+    )
 
 
 def _free_bytes(uuid: str, job: Job, scene: Scene) -> Reading:

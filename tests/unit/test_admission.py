@@ -218,6 +218,27 @@ def test_nobody_is_paused_in_vain_for_the_queue():
     assert [] == holds.told
 
 
+def test_a_job_that_made_room_does_not_lose_its_gpu_to_a_newcomer():
+    """
+    Not for `ageing_s`; one of higher priority may have it.
+    """
+    machine = Machine(MEMORY, queue=QueueConfig(ageing_s=200.0), policy=PolicyConfig(settle_s=1.0))
+    machine.submit("old", num_gpus=1, rss_gib=8.0).run(100, **TWO).run(8, memory_available_bytes=1.0 * GIB)
+    assert State.PAUSED is machine.state("old")
+    machine.run(70, memory_available_bytes=6.0 * GIB)
+    (kept,) = machine.jobs["old"].gpus
+    machine.submit("both", num_gpus=2).run(5)
+    assert f"{kept} is kept for old, which a rule has paused" in machine.why("both").next
+    machine.submit("first", num_gpus=2, priority=1).run(5)
+    assert ["first"] == running(machine)
+    end(machine, "first")
+    machine.run(5)
+    assert [] == running(machine)
+    machine.run(130)
+
+    assert ["both"] == running(machine)
+
+
 def test_one_is_enough_where_one_is_enough():
     """
     Of several of lower priority only those are paused without whom it would not fit; to run in its place
