@@ -111,7 +111,10 @@ class Run:
 class RunningDaemon:
     """A daemon below a folder of its own; a context manager that leaves nothing behind."""
 
-    def __init__(self, config: str = CONFIG) -> None:
+    def __init__(
+        self, config: str = CONFIG, *, env: Mapping[str, str] | None = None, inside: tuple[str, ...] = ()
+    ) -> None:
+        """Take more of an environment, and words to put before its command (load.py)."""
         # A socket path holds 107 bytes; pytest's own folders can be longer.
         self.home = Path(tempfile.mkdtemp(prefix="ts-"))
         self.paths = Paths.find(str(self.home))
@@ -126,7 +129,9 @@ class RunningDaemon:
             "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             "TRAINING_SUPERVISOR_HOME": str(self.home),
+            **(env or {}),
         }
+        self._inside = inside
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
 
@@ -150,7 +155,7 @@ class RunningDaemon:
         """Return when it answers."""
         with (self.home / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [PYTHON, "-m", "supervisor", "--home", str(self.home)],
+                [*self._inside, PYTHON, "-m", "supervisor", "--home", str(self.home)],
                 env=self.env,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
