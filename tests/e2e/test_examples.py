@@ -129,6 +129,26 @@ def test_every_file_that_the_readme_links_to_is_there():
     assert [] == [link for link in links if not (ROOT / link).exists()]
 
 
+@pytest.mark.parametrize("page", ["POLICY", "OPERATIONS"])
+def test_the_rules_in_the_documentation_are_rules(page, tmp_path):
+    """
+    Whoever copies one has a file that `policy check` takes.
+    """
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[[rules]]" in block]
+    file = tmp_path / "config.toml"
+    said = []
+    for block in blocks:
+        file.write_text(block, encoding="utf-8")
+        argv = [sys.executable, "-m", "supervisor.cli.main", "--home", tmp_path, "policy", "check", file]
+        said.append(subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False))
+
+    assert blocks
+    for one in said:
+        assert 0 == one.returncode, one.stderr
+        assert " rules: host-memory, " in one.stdout
+
+
 def processes_naming(folder):
     """Return the processes with that folder in their environment or command."""
     mark = os.fsencode(folder)
