@@ -19,6 +19,7 @@ NAMES = (
     "checkpoint",
     "policy",
     "sensing",
+    "reaction",
 )
 
 

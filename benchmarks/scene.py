@@ -17,19 +17,21 @@ from trainer_shim import protocol
 
 __all__ = ["Scene", "keepers"]
 
+#: Others load this machine too; no rule may pause what is measured.
+_NO_RULES = "[policy]\ndefault_rules = false\n"
+
 _FINAL = ("completed", "failed", "stopped")
 
 
 class Scene:
     """A context manager; at its end all jobs are killed and the daemon is gone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = _NO_RULES) -> None:
         self.home = folder
         self.paths = Paths.find(str(folder))
         folder.mkdir(mode=0o700, exist_ok=True)
         self.paths.config_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Others load this machine too; no rule may pause what is measured.
-        self.paths.config_file.write_text("[policy]\ndefault_rules = false\n")
+        self.configure(config)
 
     def __enter__(self) -> Self:
         log = (self.home / "daemon.log").open("w")
@@ -63,6 +65,10 @@ class Scene:
     def pid(self) -> int:
         """The daemon's process."""
         return self._daemon.pid
+
+    def configure(self, config: str) -> None:
+        """Write the settings; a daemon that runs reads them when it is asked to, or soon."""
+        self.paths.config_file.write_text(config, encoding="utf-8")
 
     def connect(self) -> Client:
         """Return another connection to the daemon."""
