@@ -1,4 +1,4 @@
-"""Two trainings, with pauses and a crash of the daemon, end with the same bits as without.
+"""Two trainings, paused by persons, by a rule, and with a daemon that crashes, end with the same bits.
 
 `make demo` runs it. Exit code 1 if a final SHA-256 differs or anything else is not as promised.
 """
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from demo_rule import Thresholds, make_room
 from demo_stage import ROOT, DemoFailed, Stage, say, show
 from demo_timeline import draw
 
@@ -24,8 +25,8 @@ def main() -> int:
     began = time.monotonic()
     try:
         with Stage() as stage:
-            outage = play(stage)
-            picture = timeline(stage, outage)
+            outage, thresholds = play(stage)
+            picture = timeline(stage, outage, thresholds)
             identical = compare(stage)
         say(f"\nTimeline: {picture.relative_to(ROOT)}. It took {time.monotonic() - began:.0f} s.")
     except DemoFailed as failure:
@@ -37,11 +38,12 @@ def main() -> int:
     return 0 if identical else 1
 
 
-def play(stage: Stage) -> tuple[float, float]:
-    """Run both jobs to their end, with all that can happen to them; returns when the daemon was away."""
+def play(stage: Stage) -> tuple[tuple[float, float], Thresholds | None]:
+    """Run both jobs to their end, with all that can happen to them; returns what else the picture shows."""
     stage.start_daemon()
     for job in JOBS:
-        stage.ctl(f"run --name {job} -- python examples/{job}.py")
+        priority = "--priority 5 " if job == "digits" else ""
+        stage.ctl(f"run --name {job} {priority}-- python examples/{job}.py")
     stage.sampler.until("both train", lambda rows: all(_done(rows[job]) > 0 for job in JOBS))
     stage.ctl("status")
 
@@ -66,8 +68,10 @@ def play(stage: Stage) -> tuple[float, float]:
     _go_on(stage, "text", 0.05)
     stage.ctl("pause text --for 3s --reason lunch --wait")
     stage.ctl("status")
+
+    thresholds = make_room(stage)
     stage.ctl("wait digits text")
-    return outage
+    return outage, thresholds
 
 
 def crash(stage: Stage) -> tuple[float, float]:
@@ -119,18 +123,18 @@ def compare(stage: Stage) -> bool:
         results.append(
             Result(job, f"{len(asked)} ({depths})", _sha256(logs), _sha256(process.communicate()[0]))
         )
-    say(f"\n{'job':8}{'pauses':16}{'SHA-256, paused':20}{'SHA-256, not paused':22}identical")
+    say(f"\n{'job':8}{'pauses':22}{'SHA-256, paused':20}{'SHA-256, not paused':22}identical")
     for one in results:
         same = "yes" if one.paused == one.alone else "NO"
-        say(f"{one.job:8}{one.pauses:16}{one.paused[:16]:20}{one.alone[:16]:22}{same}")
+        say(f"{one.job:8}{one.pauses:22}{one.paused[:16]:20}{one.alone[:16]:22}{same}")
     return all(one.paused == one.alone for one in results)
 
 
-def timeline(stage: Stage, outage: tuple[float, float]) -> Path:
+def timeline(stage: Stage, outage: tuple[float, float], thresholds: Thresholds | None) -> Path:
     """Draw what happened, from the events as `supervisorctl` prints them."""
     events = stage.ask("events -n 1000")
     OUT.mkdir(exist_ok=True)
-    return draw(events, stage.sampler.samples, outage, OUT / "timeline.png")
+    return draw(events, stage.sampler.samples, outage, thresholds, OUT / "timeline.png")
 
 
 def _go_on(stage: Stage, job: str, part: float) -> None:

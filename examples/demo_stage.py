@@ -23,13 +23,14 @@ from supervisor.client import Client
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 
-__all__ = ["DemoFailed", "Sampler", "Stage"]
+__all__ = ["ROOT", "DemoFailed", "Sampler", "Stage", "others_pct", "say", "show"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Every wait ends: a demo that hangs tells nothing.
 GUARD_S = 120.0
 
+#: Quick to show: a machine that people use has longer times, see docs/POLICY.md.
 CONFIG = """\
 [daemon]
 sample_s = 0.5
@@ -37,6 +38,17 @@ sample_s = 0.5
 heartbeat_s = 0.5
 [policy]
 default_rules = false
+settle_s = 5
+min_run_s = 0
+easing_long_s = 0
+"""
+RULE = """
+[[rules]]
+name = "others-first"
+when = [{{ metric = "cpu_foreign_pct", above = {above:g}, clear_below = {clear:g} }}]
+pause_after_s = 2
+resume_after_s = 3
+depth = "hold"
 """
 
 
@@ -45,7 +57,7 @@ class DemoFailed(Exception):
 
 
 class Sampler(threading.Thread):
-    """Asks the daemon for its rows twice a second and keeps the CPU readings for the picture."""
+    """Asks the daemon twice a second for its rows and its rule, and keeps the readings for the picture."""
 
     def __init__(self, home: Path) -> None:
         super().__init__(daemon=True)
@@ -53,16 +65,20 @@ class Sampler(threading.Thread):
         self._over = threading.Event()
         self._news = threading.Condition()
         self._rows = {}
-        #: (Unix time, CPU % of each job); a job is missing, or None, where nothing is known.
+        #: (Unix time, CPU % of each job, CPU % of all others); missing, or None, where nothing is known.
         self.samples = []
+        #: The rule as it is now; None: nobody tells.
+        self.rule = None
 
     def run(self) -> None:
         """Look until closed."""
         while not self._over.wait(0.5):
-            rows = self._look()
+            rows, rule = self._look()
             with self._news:
-                self._rows = {row.name: row for row in rows or ()}
-                self.samples.append((time.time(), {row.name: _cpu_pct(row) for row in rows or ()}))
+                self._rows, self.rule = {row.name: row for row in rows}, rule
+                self.samples.append(
+                    (time.time(), {row.name: _cpu_pct(row) for row in rows}, others_pct(rule))
+                )
                 self._news.notify_all()
 
     def until(self, what: str, condition) -> None:
@@ -90,14 +106,20 @@ class Sampler(threading.Thread):
     def _look(self):
         try:
             with Client(self._paths) as client:
-                return client.status().rows
+                return client.status().rows, client.policy().rules[0]
         except SupervisorError:
-            return None
+            return (), None
 
 
 def _cpu_pct(row) -> float | None:
     """Return the reading; a paused job without a process uses nothing."""
     return 0.0 if row.state == "paused" and row.pid is None else row.cpu_pct
+
+
+def others_pct(rule) -> float | None:
+    """Return what the rule reads: the CPU that others use, of all CPUs."""
+    reading = rule.conditions[0].reading if rule is not None else None
+    return reading if isinstance(reading, float) else None
 
 
 class Stage:
@@ -129,7 +151,8 @@ class Stage:
             for name, module in modules.items()
         }
         (self.home / "config").mkdir(mode=0o700)
-        (self.home / "config/config.toml").write_text(CONFIG, encoding="utf-8")
+        # Until the load is known that it is to be about, the rule can never be on.
+        self.write_rule(above=100, clear=99)
         self.sampler = Sampler(self.home)
         # The jobs run in here: their checkpoints lie below the folder they run in.
         (self.home / "examples").symlink_to(ROOT / "examples")
@@ -159,6 +182,12 @@ class Stage:
         if not self.sampler.is_alive():
             self.sampler.start()
 
+    def write_rule(self, *, above: float, clear: float) -> str:
+        """Put these thresholds into the configuration; returns the rule as it stands there."""
+        rule = RULE.format(above=above, clear=clear)
+        (self.home / "config/config.toml").write_text(CONFIG + rule, encoding="utf-8")
+        return rule
+
     def kill_daemon(self) -> None:
         """End the daemon as a crash would."""
         show(f"kill -9 {self.daemon.pid}  # the daemon")
@@ -182,6 +211,14 @@ class Stage:
         if done.returncode:
             raise DemoFailed(f"`supervisorctl {line}` ended with exit code {done.returncode}")
         return json.loads(done.stdout) if as_json else done.stdout.decode()
+
+    def start_load(self):
+        """Start a process that only computes; it ends with the demo, and soon anyway. Returns it."""
+        show("python -c 'while True: pass' &")
+        code = f"import time\nend = time.monotonic() + {GUARD_S}\nwhile time.monotonic() < end: pass"
+        # By which it is found if it has to be ended early.
+        env = {"DEMO_FOLDER": str(self.home)}
+        return subprocess.Popen([sys.executable, "-c", code], env=env, start_new_session=True)
 
     def train_alone(self, script: str):
         """Start a training script without any daemon, in a folder of its own; returns the process."""
