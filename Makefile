@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 
+# Many tests wait for processes more than they compute, so two at once take half the time even on one core.
+TEST_WORKERS ?= 2
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check soak bench clean
 
@@ -19,7 +22,7 @@ demo: .venv/.demo  ## train under the supervisor, pause, resume, compare every b
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.dev  ## run the tests, all but the soak and GPU ones
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: .venv/.dev  ## run format, lint, types and floors
 	@.ci/check

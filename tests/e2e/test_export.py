@@ -276,6 +276,7 @@ def test_a_damaged_checkpoint_is_not_exported(ctl, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.soak  # Importing the exporter alone takes as long as all others here.
 def test_onnx_says_what_the_model_says(ctl, trained, tmp_path):
     """
     The maintained exporter writes it, and the reference evaluator computes the same.

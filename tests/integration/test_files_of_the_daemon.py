@@ -138,7 +138,7 @@ class TestDropInFiles:
         """
         The running command is left alone.
         """
-        drop_in(daemon, "changed", "sh", "-c", "echo one; sleep 600")
+        drop_in(daemon, "changed", "sh", "-c", "echo one; exec sleep 600")
         until_job(daemon, "changed")
         first = daemon.until("changed", lambda row: row.state in ("starting", "running") and row.pid)
         drop_in(daemon, "changed", "sh", "-c", "echo two")
