@@ -92,6 +92,8 @@ BYTES = (
     | st.binary(max_size=9).map(bytearray)
     | st.just(bytes(5000))
     | st.just(bytearray(b"x" * 5000))
+    # Of one path with others, and yet not of one value.
+    | st.integers(2000, 2003).map(lambda size: bytes([size % 256]) * size)
 )
 
 

@@ -165,7 +165,8 @@ class _Encoder:
         if len(value) <= _INLINE_BYTES:
             return {"$": kind, "base64": base64.b64encode(value).decode()}
         leaf = Leaf(
-            ("bytes", path),
+            # Not the path: two values may have the same one.
+            ("bytes", id(value)),
             {"$": kind, "size": len(value)},
             "U8",
             (len(value),),

@@ -225,6 +225,20 @@ def test_paths_that_look_alike_do_not_share_a_tensor():
     assert (1, 2, 3) == (back["a.b"].item(), back["a"]["b"].item(), back["__metadata__"].item())
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a.b": b"x" * 5000, "a": {"b": b"y" * 5000}},
+        {"a": {1: bytearray(b"x" * 5000), "1": bytearray(b"y" * 6000)}},
+    ],
+)
+def test_two_byte_strings_of_one_path_are_two(state):
+    """
+    {"a.b": x} and {"a": {"b": y}} come back as they were, long as they may be.
+    """
+    assert state == comes_back(state)
+
+
 def test_conjugate_and_expanded_views_are_stored_as_they_look():
     """
     Lazy views of torch are resolved; the user's own tensor is left alone.
