@@ -52,7 +52,7 @@ class Periodic:
         self._store, self._wake, self._stage = store, wake, Stage()
         self._every_s, self._every_steps = every_s, every_steps
         self._pid = os.getpid()
-        self._is_due = self._is_closing = False
+        self._is_due = self._is_closing = self._is_growing = False
         self._due_at_s = math.inf
         self._task: Callable[[], Ended | None] | None = None
         self._ended: list[Ended] = []
@@ -63,7 +63,7 @@ class Periodic:
     def restart(self, step: int) -> None:
         """Count anew from here: something was just saved, or the run begins."""
         with self._changed:
-            self._is_due = False
+            self._is_due = self._is_growing = False
             self.due_step = math.inf if self._every_steps is None else step + self._every_steps
             self._due_at_s = math.inf if self._every_s is None else time.monotonic() + self._every_s
             self._changed.notify_all()
@@ -75,11 +75,22 @@ class Periodic:
                 self._is_due, self.due_step = True, math.inf  # The thread says when to look again.
             return self._is_due and self._task is None
 
+    def has_news(self) -> bool:
+        """Whether the loop is to look here soon, be it told or not; never in a forked child."""
+        if os.getpid() != self._pid:
+            return False
+        with self._changed:
+            return bool(self._ended) or (self._is_due and self._task is None)
+
     def begin(self, draft: Draft) -> bool:
         """Copy what is to be written and let the thread write it; False: later, there is no memory yet."""
         if not self._stage.has_room(draft):
-            self._hand_over(lambda: self._grow(draft))
-            return False
+            if not self._is_growing:
+                self._is_growing = True
+                self._hand_over(lambda: self._grow(draft))
+                return False
+            # A state that is larger at each step would always be ahead of the memory taken for it.
+            self._grow(draft)
         staged = self._stage.fill(draft)
         epoch = draft.manifest.epoch
         self.restart(draft.manifest.step)
@@ -110,7 +121,11 @@ class Periodic:
             self._thread.join()
 
     def _grow(self, draft: Draft) -> None:
-        self._stage.grow(draft)
+        try:
+            self._stage.grow(draft)
+        except (MemoryError, OSError) as error:
+            hint = "free some memory; the older checkpoints are untouched"
+            raise CannotSave("cannot save in the background: out of memory", hint=hint) from error
 
     def _hand_over(self, task: Callable[[], Ended | None]) -> None:
         with self._changed:
@@ -120,6 +135,8 @@ class Periodic:
     def _run(self) -> None:
         while (task := self._next()) is not None:
             ended = _tried(task)
+            # It holds the tensors that it wrote; a script may have others by now, and need the memory.
+            del task
             with self._changed:
                 self._task = None
                 if ended is not None:

@@ -312,9 +312,14 @@ class Shim:
             self._offloader.stay_on_host()
             self._report.holding = None
             raise
-        self._fresh, self._is_begun = None, False
+        finally:
+            # However the loop goes on from here, what was written is of this boundary only.
+            self._fresh, self._is_begun = None, False
         if self._periodic is not None:
             self._due_step = self._periodic.due_step
+            if self._periodic.has_news():
+                # Its call may have come while this boundary was at work, and was taken for another's.
+                self._gate.asked = True
 
     def _do(self, want: Want) -> Want:
         """Do what comes first of all that is wanted; return what is wanted after that."""
@@ -450,6 +455,9 @@ class Shim:
                     return want
                 again_s = min(2 * again_s, _RETURN_AGAIN_MAX_S)
         self._report.holding = None
+        if self._periodic is not None:
+            # The time that it held is none in which anything could be lost.
+            self._periodic.restart(self.step)
         return want
 
     def _leave(self, want: Want) -> Want:
@@ -634,9 +642,10 @@ class Shim:
         return [*self._cursor.notes(), *doubts(self._parts, has_rest=has_rest)]
 
     def _say_notices(self) -> None:
-        for notice in self._store.notices:
+        # One by one: the thread that writes in the background may add another meanwhile.
+        while self._store.notices:
+            notice = self._store.notices.pop(0)
             self._say(f"{notice.text} ({notice.hint})")
-        self._store.notices.clear()
 
     def _on_leave_signal(self, number: int) -> None:
         self._gate.put(LeaveBySignal(number))

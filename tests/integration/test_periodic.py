@@ -12,6 +12,7 @@ import torch
 
 import trainer_shim
 from tests.fakes.disk import FailingDisk
+from tests.harness import until
 from trainer_shim import protocol
 from trainer_shim.checkpoint.commit import LocalDisk
 from trainer_shim.checkpoint.reader import load, visible
@@ -256,3 +257,60 @@ def test_a_senseless_period_is_refused(kwargs):
     """
     with pytest.raises(ValueError, match="cannot save every"):
         Periodic(None, **({"every_s": None, "every_steps": None} | kwargs), wake=lambda: None)
+
+
+def test_they_come_by_the_clock_after_a_pause_of_any_length(attach, part, tmp_path):
+    """
+    The moment for one passes while the run holds: a night's pause does not end the saving for the week.
+    """
+    shim = attach(every_s=0.2)
+
+    def resume():
+        until(lambda: shim._periodic._is_due)
+        shim._gate.put(protocol.Resume(request="r"))
+
+    shim._gate.put(protocol.Pause(request="p", depth="hold"))
+    person = threading.Thread(target=resume)
+    person.start()
+    train(shim, part)
+    person.join()
+    held = saved_steps(tmp_path)
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= len(held) + 2)
+
+    check_all(tmp_path)
+
+
+def test_a_state_that_grows_at_every_step_is_saved(attach, part, tmp_path):
+    """
+    A buffer of experience is always larger than the memory that was taken for it a step ago.
+    """
+    shim = attach(every_steps=1)
+
+    def larger():
+        part.tensor = torch.full((part.tensor.numel() + 2000,), float(shim.step))
+        return {"tensor": part.tensor}
+
+    part.state_dict = larger
+    train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 2 or shim.step > 5000)
+
+    assert len(saved_steps(tmp_path)) >= 2
+    check_all(tmp_path)
+
+
+def test_tensors_that_were_saved_are_not_kept(attach, part):
+    """
+    Those of a part that makes a copy for each save would take the memory of the run twice.
+    """
+    kept = []
+
+    def copied():
+        tensor = torch.zeros(300_000)
+        kept.append(torch.multiprocessing.reductions.StorageWeakRef(tensor.untyped_storage()))
+        return {"tensor": tensor}
+
+    part.state_dict = copied
+    shim = attach(every_steps=1)
+    train_until(shim, part, lambda: any(isinstance(m, protocol.Checkpointed) for m in shim._link.told))
+    shim._periodic.wait()
+
+    assert [True] * len(kept) == [one.expired() for one in kept]
