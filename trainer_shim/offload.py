@@ -166,10 +166,10 @@ class Offloader:
 
     def _find(self) -> Found:
         torch = sys.modules.get("torch")
-        # What a part keeps where no attribute shows it, it hands over when it is saved.
-        states = [part.state_dict() for part in self._parts.values()]
-        roots = (*self._parts.values(), self._extra(), *states)
         try:
+            # What a part keeps where no attribute shows it, it hands over when it is saved.
+            states = [part.state_dict() for part in self._parts.values()]
+            roots = (*self._parts.values(), self._extra(), *states)
             found = Found() if torch is None else find(torch, roots, self._types)
         except _ODD_PARTS as error:
             raise CannotOffload(

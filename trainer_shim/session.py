@@ -29,7 +29,7 @@ from trainer_shim import protocol, rng
 from trainer_shim.checkpoint import Keep, Loaded, Saved, Store
 from trainer_shim.devices import amount
 from trainer_shim.doubts import doubts
-from trainer_shim.errors import CannotRestore, CannotReturn, ShimError
+from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.loader import Pass
@@ -52,6 +52,9 @@ _RETURN_AGAIN_S, _RETURN_AGAIN_MAX_S = 0.5, 10.0
 
 #: How long a process that is about to end waits for its last words to leave.
 _LAST_WORDS_S = 2.0
+
+#: What the parts of a script raise when they are asked for their state.
+_ODD_PARTS = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 T = TypeVar("T")
 
@@ -392,7 +395,9 @@ class Shim:
         """
         now = want
         try:
-            saved = self._save(pause.request)
+            # Whose memory is given back can wait, whatever became of its checkpoint.
+            is_away, fresh = self._offloader.is_away, self._fresh
+            saved = fresh if is_away and fresh is not None else self._save(pause.request)
             now = self._gate.take(want)
             if now.pause is not pause or now.leave is not None:
                 return now
@@ -447,9 +452,10 @@ class Shim:
             except CannotReturn as error:
                 self._tell(protocol.Stage(request=want.resumed, what=str(error)))
                 # Without a daemon nobody would start it again.
-                if time.monotonic() >= until and self._report.has_daemon:
+                saved = self._still_there()
+                if time.monotonic() >= until and self._report.has_daemon and saved is not None:
                     self._say(f"{error}; ending to be started from the checkpoint")
-                    raise self._farewell(want.resumed, self._save(want.resumed)) from error
+                    raise self._farewell(want.resumed, saved) from error
                 want = self._gate.wait(want, at_most_s=again_s)
                 if want.pause is not None or want.leave is not None:
                     return want
@@ -467,6 +473,8 @@ class Shim:
         try:
             saved = self._save(request)
         except ShimError as error:
+            if want.leave is None and want.pause is not None and self._report.holding is not None:
+                return self._cannot(want, want.pause, error)
             self._tell(protocol.CannotYield(request=request, why=self._words(error)))
             self._say(f"{self._words(error)}; training goes on")
             return replace(want, leave=None, pause=None if leave is want.pause else want.pause)
@@ -494,8 +502,13 @@ class Shim:
 
     def _save(self, request: str) -> Saved:
         """Write a checkpoint of this boundary, once however many ask for it."""
-        if self._fresh is not None:
-            return self._fresh
+        if (fresh := self._still_there()) is not None:
+            return fresh
+        if self._offloader.is_away:
+            raise CannotSave(
+                f"cannot save step {self.step}: its checkpoint is gone, and its tensors have no memory",
+                hint="bring the folder back, or resume, which needs no checkpoint",
+            )
         self._tell(protocol.Saving(request=request, step=self.step))
         if self._periodic is not None and (saved := self._waited(self._periodic)) is not None:
             self._fresh = saved
@@ -506,6 +519,13 @@ class Shim:
         self._say_notices()
         if self._periodic is not None:
             self._periodic.restart(self.step)
+        return self._fresh
+
+    def _still_there(self) -> Saved | None:
+        """Return the checkpoint of this boundary, unless somebody removed it while the loop held."""
+        with suppress(OSError):  # Where nobody can tell, it is believed to be.
+            if self._fresh is not None and not self._fresh.path.is_dir():
+                return None
         return self._fresh
 
     def _waited(self, periodic: Periodic) -> Saved | None:
@@ -529,8 +549,18 @@ class Shim:
 
     def _own_state(self) -> dict[str, Any]:
         """Return all that is the script's own."""
-        parts = {name: part.state_dict() for name, part in self._parts.items()}
-        return {"parts": parts, "extra": self.extra}
+        return {"parts": dict(map(self._part_state, self._parts)), "extra": self.extra}
+
+    def _part_state(self, name: str) -> tuple[str, Mapping[str, Any]]:
+        try:
+            return name, self._parts[name].state_dict()
+        # A device that is full refuses the copy that some make: no reason for training to end.
+        except _ODD_PARTS as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise CannotSave(
+                f"cannot save `{name}`: its state_dict() raised {type(error).__name__}: {reason}",
+                hint="the older checkpoints are untouched",
+            ) from error
 
     # --- restoring ----------------------------------------------------------------------------
 

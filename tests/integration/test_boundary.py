@@ -1,0 +1,138 @@
+"""What is done at a boundary stays true whatever interrupts it, by a real session on a real folder."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+import trainer_shim
+from tests.fakes.device import FakeDevice
+from trainer_shim import protocol as wire
+from trainer_shim.checkpoint.reader import load
+from trainer_shim.offload import Offloader
+
+
+class Part:
+    """A state of which every number is the step."""
+
+    def __init__(self) -> None:
+        self.tensor = torch.zeros(1000)
+
+    def state_dict(self):
+        return {"tensor": self.tensor}
+
+    def load_state_dict(self, state):
+        self.tensor = state["tensor"]
+
+
+class Daemon:
+    """Does what comes next in a list each time that the shim holds."""
+
+    def __init__(self, *turns) -> None:
+        self.told = []
+        self._turns = list(turns)
+
+    def send(self, message):
+        self.told.append(message)
+        if isinstance(message, wire.Yielded | wire.CannotYield) and self._turns:
+            self._turns.pop(0)()
+
+    def close(self, *, wait_s):
+        pass
+
+    def words(self, kind):
+        return [message for message in self.told if isinstance(message, kind)]
+
+
+@pytest.fixture
+def part():
+    return Part()
+
+
+@pytest.fixture
+def shim(tmp_path, part):
+    made = trainer_shim.attach(checkpoints=tmp_path, part=part)
+    made._offloader = Offloader({"part": part}, device_types=("cpu",), memory=FakeDevice())
+    yield made
+    made.detach()
+
+
+def train(shim, part, num_steps=1):
+    for _ in range(num_steps):
+        part.tensor += 1
+        shim.boundary()
+
+
+def pause(depth, request="p"):
+    return wire.Pause(request=request, depth=depth)
+
+
+RESUME = wire.Resume(request="r")
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_a_pause_after_an_interrupt_that_was_caught_saves_what_was_trained_since(shim, part):
+    """
+    A notebook goes on after Ctrl-C; its next pause must not tell of the checkpoint of the one before.
+    """
+    shim._link = Daemon(interrupted)
+    shim._gate.put(pause("hold"))
+    with pytest.raises(KeyboardInterrupt):
+        train(shim, part)
+    train(shim, part, 10)
+    shim._link = daemon = Daemon()
+    shim._gate.put(pause("exit"))
+    with pytest.raises(SystemExit):
+        train(shim, part)
+    saved = daemon.words(wire.Yielded)[0].checkpoint
+
+    assert 12 == saved.step == load(shim._store._root / "step-000000012").state["parts"]["part"]["tensor"][0]
+
+
+def test_a_part_that_cannot_give_its_state_is_said_and_training_goes_on(shim, part):
+    """
+    Some make a copy on a device that is too full for it, which is just when a pause is asked for.
+    """
+
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    part.state_dict = full
+    shim._link = Daemon()
+    for asked in (pause("hold"), pause("exit"), wire.Checkpoint(request="c")):
+        shim._gate.put(asked)
+        train(shim, part)
+
+    assert 3 == shim.step == len(shim._link.words(wire.CannotYield))
+    assert all("`part`" in said.why and "out of memory" in said.why for said in shim._link.told[1::2])
+
+
+@pytest.mark.parametrize("depth", ["hold", "offload"])
+def test_a_checkpoint_that_somebody_removed_is_no_reason_to_end(shim, part, depth):
+    """
+    Days into a pause its folder may be gone: a held loop writes it again, and one whose memory was given back
+    stays, because the process is all that is left of the run.
+    """
+
+    def deeper():
+        shutil.rmtree(shim._store._root / "step-000000001")
+        shim._gate.put(pause("exit", "deeper"))
+
+    shim._link = Daemon(deeper, lambda: None, lambda: shim._gate.put(RESUME))
+    shim._gate.put(pause(depth))
+    if depth == "hold":
+        with pytest.raises(SystemExit):
+            train(shim, part)
+        assert 1 == load(shim._store._root / "step-000000001").step
+        return
+    train(shim, part)
+    [said] = shim._link.words(wire.CannotYield)
+
+    assert ("deeper", "offload") == (said.request, said.holding_depth)
+    assert "is gone" in said.why
+    assert 1 == part.tensor[0]
