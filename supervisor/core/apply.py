@@ -278,6 +278,9 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
             return job, (_ask_pause(job, now),)
         case State.PAUSED if not event.holding:
             return _paused_but_running(job, now)
+        case State.PAUSED:
+            # Somebody else may have taken the pause over while it was away.
+            return job, (_ask_pause(job, now),)
         case State.STOPPING if job.insisted != "KILL":
             return job, (AskStop(job.name, job.request),)
         case _:
@@ -320,7 +323,10 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
             return job, ()
         asked = {"problem": ""}
     if job.state is State.PAUSED and (not job.alive or not is_deeper):
-        return replace(job, **asked), ()
+        taken_over = replace(job, **asked)
+        # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
+        is_other_kind = job.alive and job.asked_by is not None and job.asked_by.kind != event.by.kind
+        return taken_over, ((_ask_pause(taken_over, now),) if is_other_kind else ())
     if job.state is State.QUEUED:
         return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
     is_ended = job.state is State.PAUSING and bool(job.insisted)

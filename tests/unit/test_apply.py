@@ -385,12 +385,15 @@ class TestPaused:
 
     def test_the_same_depth_again_only_changes_who_asks(self):
         """
-        Pausing what is paused takes no effect on the process.
+        Pausing what is paused takes no effect on the process; its shim hears that a person took over the
+        pause of a rule, which without a daemon it would end by itself.
         """
         life = Life().paused(by=RULE).pause(by=BOB, for_s=9.0)
 
-        assert (State.PAUSED, (), BOB) == (life.state, life.effects, life.job.asked_by)
+        assert (State.PAUSED, BOB) == (life.state, life.job.asked_by)
+        assert (AskPause("job-1", "p", HOLD, 0.0, False),) == life.effects
         assert life.now + 9.0 == life.job.wake_at
+        assert () == life.pause("p3", by=ADA).effects
 
     def test_a_pause_of_what_has_exited_changes_only_who_asks(self):
         """
@@ -486,14 +489,15 @@ class TestPaused:
         assert (AskPause("job-1", "p", HOLD, 30.0, False),) == life.effects
         assert life.now + 30.0 == life.job.deadline_at
 
-    def test_a_shim_that_holds_and_comes_back_is_left_alone(self):
+    def test_a_shim_that_holds_and_comes_back_holds_on(self):
         """
-        A restart of the daemon does not touch a paused job.
+        A restart of the daemon changes nothing of a paused job; its shim is told again whose pause it is.
         """
         life = Life().paused()
         before = life.job
 
-        assert (before, ()) == (life.hello(holding="p").job, life.effects)
+        assert before == life.hello(holding="p").job
+        assert (AskPause("job-1", "p", HOLD, 0.0, False),) == life.effects
 
     def test_a_pause_for_a_time_ends_by_itself(self):
         """
