@@ -216,7 +216,7 @@ class Shims(Protocol):
         ...
 
     def is_saving(self, job: str) -> bool:
-        """Say whether its shim is at a boundary and writes a checkpoint."""
+        """Say whether its shim is at a boundary, and at work there."""
         ...
 
 

@@ -89,9 +89,9 @@ class ShimTable:
         return peer is not None and self._send(peer.identity, _message(effect))
 
     def is_saving(self, job: str) -> bool:
-        """Say whether the job's shim is at a boundary and writes a checkpoint."""
+        """Say whether the job's shim is at a boundary, and at work there."""
         peer = self._by_job.get(job)
-        return peer is not None and bool(peer.saving)
+        return peer is not None and bool(peer.saving or peer.stage)
 
     def take(self, delivery: Delivery, jobs: _Jobs) -> None:
         """Handle a message of a shim."""
@@ -136,7 +136,9 @@ class ShimTable:
                 peer.saving, peer.stage = "", message.what
                 self.on_change(peer.job)
             case protocol.Checkpointed():
-                peer.saving = ""
+                # One that was written in the background ends before the one that is asked for begins.
+                if message.request == peer.saving:
+                    peer.saving = ""
                 jobs.observe(peer.job, _checkpointed_event(message))
             case protocol.Yielded():
                 peer.saving = peer.stage = ""
@@ -146,7 +148,7 @@ class ShimTable:
                 peer.saving = peer.stage = ""
                 jobs.observe(peer.job, _failed_event(message))
             case protocol.Resumed():
-                peer.stage = ""
+                peer.saving = peer.stage = ""
                 # The time that it held is no time without a boundary.
                 peer.boundary_at = peer.heard_at
                 jobs.observe(peer.job, events.Resumed(request=message.request))

@@ -1,0 +1,66 @@
+"""What the daemon makes of the words of a shim, one after the other.
+
+Covers: whether it is at work at a boundary, which is what a late pause asks.
+Does not cover: who may speak (tests/integration/test_shims_and_daemon.py).
+"""
+
+import os
+
+import pytest
+from msgspec.structs import replace
+
+from supervisor.core.job import Job, JobSpec, Pid
+from supervisor.core.states import State
+from supervisor.server.router import Delivery, Peer
+from supervisor.server.shims import ShimTable
+from tests.fakes.clock import FakeClock
+from trainer_shim import protocol as wire
+
+JOB = Job(
+    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=State.PAUSING, since=0.0,
+    incarnation=1, alive=True, process=Pid(os.getpid(), 1, "boot"),
+)  # fmt: skip
+DONE = wire.Checkpointed(step=1, epoch=0, path="/c", digest="d")
+SAVING = wire.Saving(request="p", step=2)
+COPYING = wire.Stage(request="p", what="copying GPU memory to the host")
+
+
+class Jobs:
+    """One job, to which nothing happens."""
+
+    def find(self, name):
+        return JOB
+
+    def observe(self, name, event):
+        pass
+
+
+def is_saving_after(*words):
+    table = ShimTable(lambda identity, message: True, FakeClock())
+    peer = Peer(os.geteuid(), os.getpid())
+    for message in (wire.Hello(job="j", incarnation=1), *words):
+        table.take(Delivery(b"x", peer, message), Jobs())
+    return table.is_saving("j")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), False),
+        ((SAVING,), True),
+        # One from the background ends before that of the pause begins.
+        ((SAVING, DONE), True),
+        ((SAVING, replace(DONE, request="p")), False),
+        ((SAVING, wire.Yielded(request="p", depth="hold", checkpoint=DONE)), False),
+        ((SAVING, wire.CannotYield(request="p", why="full")), False),
+        # Called off: nothing else is said of that save.
+        ((SAVING, wire.Resumed(request="r", step=2)), False),
+        ((SAVING, COPYING), True),
+        ((SAVING, COPYING, wire.Resumed(request="r", step=2)), False),
+    ],
+)
+def test_a_shim_is_at_work_from_its_first_word_of_a_pause_to_the_last(words, expected):
+    """
+    A late pause freezes or ends only a loop that has not come to its boundary.
+    """
+    assert expected == is_saving_after(*words)
