@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from supervisor.core.admission import Standing, asks_for_nothing, line
-from supervisor.core.conditions import thresholds
+from supervisor.core.conditions import Look, thresholds
 from supervisor.core.history import noted, watched
+from supervisor.core.hysteresis import Side
 from supervisor.core.job import Job
 from supervisor.core.metrics import METRICS
 from supervisor.core.policy_memory import JobMemory, Memory
@@ -165,17 +166,28 @@ def _resume_or_start(standing: Standing) -> Verdict:
 def evidence(instance: Instance, now: float) -> tuple[Evidence, ...]:
     """Return each condition of a rule as it was seen."""
     trigger = instance.trigger
-    held_s = trigger.for_s(now) + instance.rule.pause_after_s if trigger.is_on else trigger.held_s
+    # An emergency waits for no holding time.
+    waited_s = 0.0 if instance.is_urgent and trigger.turned_at == now else instance.rule.pause_after_s
+    held_s = trigger.for_s(now) + waited_s if trigger.is_on else trigger.held_s
     return tuple(
-        Evidence(
-            what=condition.metric or condition.clock or condition.program,
-            place=instance.place,
-            reading=seen.reading,
-            unit=METRICS[condition.metric].unit if condition.metric else "",
-            threshold=_threshold(condition),
-            for_s=held_s,
-        )
+        _seen(condition, seen, instance.place, held_s)
         for condition, seen in zip(instance.rule.when, instance.looks, strict=True)
+    )
+
+
+def _seen(condition: Condition, seen: Look, place: str, held_s: float) -> Evidence:
+    what = condition.metric or condition.clock or condition.program
+    threshold = _threshold(condition)
+    if condition.metric and seen.side is Side.SHORT and seen.nearness < 1:
+        # Short by the alarm alone: its mean has not crossed the threshold, and must not be said to have.
+        what, threshold = f"{what} (the kernel's memory alarm)", ""
+    return Evidence(
+        what=what,
+        place=place,
+        reading=seen.reading,
+        unit=METRICS[condition.metric].unit if condition.metric else "",
+        threshold=threshold,
+        for_s=held_s,
     )
 
 

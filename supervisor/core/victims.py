@@ -127,7 +127,10 @@ def _deeper(instance: Instance, job: Job, scene: Scene) -> Option:
     at = job.depth or Depth.HOLD
     short = resource(rule)
     deeper = [d for d in DEPTHS[DEPTHS.index(at) + 1 :] if d in job.depths]
-    if not gives_back(short, at):
+    has_given = gives_back(short, at)
+    # A depth that the owner wrote down is a limit: only escalation goes beyond it.
+    is_as_told = rule.depth != "auto" and DEPTHS.index(at) >= DEPTHS.index(Depth(rule.depth))
+    if not has_given and not is_as_told:
         wanted = depth_for(rule, deeper)
         if wanted is not None:
             return _ranked(instance, scene, job, _DEEPEN, wanted)
@@ -135,7 +138,8 @@ def _deeper(instance: Instance, job: Job, scene: Scene) -> Option:
     lasts_s = scene.now - job.since
     is_ours = is_rules(job) and instance.key in scene.known(job.name).paused_by
     if not is_ours or rule.escalate_after_s is None or not deeper:
-        return Option(job, "deepen", None, f"paused ({at}): it has given back what is short")
+        done = "has given back what is short" if has_given else "gave back all that the rule asks for"
+        return Option(job, "deepen", None, f"paused ({at}): it {done}")
     if lasts_s < rule.escalate_after_s:
         left_s = rule.escalate_after_s - lasts_s
         return Option(job, "deepen", None, f"paused ({at}); goes on to {deeper[0]} in {left_s:.0f} s")

@@ -163,6 +163,22 @@ def test_a_depth_that_a_shim_cannot_do_is_replaced_by_the_next_that_helps():
     assert [("pause", "a", "cpu", Depth.HOLD)] == wanted.told
 
 
+def test_a_depth_that_the_owner_wrote_down_is_not_exceeded():
+    """
+    Holding gives back no memory, but the rule asks for nothing more: the job is not ended (seen 2026-11-22).
+    """
+    rule = Rule(
+        name="memory",
+        when=(Condition(metric="memory_available_pct", below=8.0, clear_above=16.0),),
+        pause_after_s=5.0,
+        resume_after_s=30.0,
+        depth="hold",
+    )
+    machine = Machine(rule).submit("a").run(100).run(120, **SHORT)
+
+    assert [("pause", "a", "memory", Depth.HOLD)] == machine.told
+
+
 def test_a_held_job_that_can_go_no_deeper_stays():
     """
     And the ranking says so.
@@ -222,6 +238,14 @@ def test_the_alarm_speaks_for_pressure_that_its_mean_does_not_show_yet():
     machine = Machine(rule).submit("a").run(100).run(1, is_urgent=True, memory_available_bytes=2 * GIB)
 
     assert [("pause", "a", "pressure", Depth.EXIT)] == machine.told
+    # 2026-11-22: it was said to be beyond a threshold that it had not reached, for 30 s.
+    alarm, memory = machine.why("a").verdict.evidence
+    assert ("psi_memory_full_pct (the kernel's memory alarm)", "", 0.0) == (
+        alarm.what,
+        alarm.threshold,
+        alarm.for_s,
+    )
+    assert ("< 20", 0.0) == (memory.threshold, memory.for_s)
 
 
 def test_what_a_person_paused_stays_paused():
