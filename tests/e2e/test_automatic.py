@@ -4,7 +4,7 @@ Covers: the whole way from what the kernel says to a training loop that holds, t
 the real daemon, for CPU and memory; who goes first, who is left alone, persons beside
 rules, a daemon that is killed meanwhile.
 Does not cover: GPUs (test_automatic_gpu.py), how soon (benchmarks/reaction.py), what a
-rule decides in every case (tests/unit/test_policy.py).
+rule decides in every case (tests/unit/test_deciding.py).
 
 Load and jobs run in control groups of their own where these can be made, so that it
 does not matter what else this machine does. Thresholds are set relative to what is
@@ -52,7 +52,7 @@ def expected():
 
 def watch_cpu(daemon):
     """Put the thresholds between what others use now and all of it; returns the one that makes it short."""
-    before = max(condition(daemon, "busy") for _ in range(3))
+    before = condition(daemon, "busy")
     above = round((before + 100) / 2)
     levels = f'metric = "cpu_foreign_pct", above = {above}, clear_below = {above - 15}'
     reconfigure(daemon, rule("busy", levels, "hold"))
