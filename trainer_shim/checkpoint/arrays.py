@@ -208,8 +208,10 @@ def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     dtype, stored_shape = _stored(name, shape, tensor.element_size())
     is_plain = tensor.is_contiguous() and not is_turned
     memory = _Lent(tensor) if is_plain and tensor.is_cpu else _Fetched(torch, tensor, is_plain=is_plain)
+    # The memory's object, not its address: that is another after it was given back and taken again.
+    stamp: Hashable = (tensor.untyped_storage()._cdata, view[2:])  # noqa: SLF001  # No other name for it.
     # Tensors made for inference have no counter.
-    stamp = None if tensor.is_inference() else (view, tensor._version)  # noqa: SLF001  # torch documents it.
+    stamp = None if tensor.is_inference() else (stamp, tensor._version)  # noqa: SLF001  # torch documents it.
     return Leaf(("tensor", name, view), node, dtype, stored_shape, memory.fetch, not is_plain, stamp)
 
 

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from tests.fakes.device import FakeDevice
 from tests.fakes.disk import MeasuredDisk
 from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.commit import LocalDisk
 from trainer_shim.checkpoint.reader import load
 from trainer_shim.errors import CannotSave, Damaged
+from trainer_shim.offload import Offloader
 
 STILL = "rank-00000.still.safetensors"
 SIZE = 20_000
@@ -71,6 +73,24 @@ def test_the_first_save_after_a_pause_links_too(store):
         state = again.newest().state["model"]
 
         assert before == inode(save(again, state, 4))
+
+
+def test_memory_that_was_given_back_meanwhile_is_linked_all_the_same(store):
+    """
+    After depth `offload` a frozen model lies elsewhere, and is the same.
+    """
+    state = tuned()
+    before = [inode(save(store, state, step)) for step in range(3)][-1]
+    offloader = Offloader({}, lambda: state, ("cpu",), memory=FakeDevice())
+    places = [tensor.data_ptr() for tensor in state.values()]
+    offloader.give_back()
+    elsewhere = [torch.zeros(SIZE) for _ in state]
+    offloader.take_back()
+    after = inode(save(store, state, 3))
+
+    assert before == after
+    assert 3 == len(elsewhere)
+    assert places != [tensor.data_ptr() for tensor in state.values()]
 
 
 def test_a_checkpoint_whose_links_cannot_be_made_is_written(store, monkeypatch):
