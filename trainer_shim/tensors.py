@@ -11,7 +11,7 @@ from __future__ import annotations
 import types
 import weakref
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,9 +95,10 @@ def _tensors(torch: Any, roots: Iterable[Any]) -> Iterator[Any]:
 
 
 def _inside(torch: Any, one: Any) -> Iterator[Any]:
-    if isinstance(one, Mapping):
-        yield from one.keys()
-        yield from one.values()
+    # Other maps are seen by what they consist of: asked for their values, a data set reads its disk.
+    if isinstance(one, dict | types.MappingProxyType):
+        yield from tuple(one.keys())
+        yield from tuple(one.values())
     elif isinstance(one, list | tuple | set | frozenset | deque):
         yield from one
     elif isinstance(one, torch.nn.Module):

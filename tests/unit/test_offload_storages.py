@@ -285,6 +285,26 @@ def test_objects_that_do_not_like_to_be_looked_at_are_passed_over():
     offloader.take_back()
 
 
+def test_a_map_that_reads_a_disk_is_not_asked_for_its_values():
+    """
+    A trainer leads to its data sets, and some of them are maps; what one holds in itself is found.
+    """
+
+    class Lazy(collections.UserDict):
+        def __getitem__(self, key):
+            pytest.fail("a data set was read")
+
+        values = items = __getitem__
+
+    part = Part()
+    part.data, part.own = Lazy(x=torch.ones(3)), collections.UserDict(x=torch.ones(4))
+    part.more = collections.defaultdict(list, x=[torch.ones(5)])
+    offloader, _ = of(part=part)
+
+    assert 4 * (3 + 4 + 5) == offloader.give_back().bytes_freed
+    offloader.take_back()
+
+
 def test_nothing_on_a_device_is_refused_in_words():
     """
     A run on the CPU has no GPU memory to give; nothing of it is touched.
