@@ -227,7 +227,9 @@ def prune(ctx: click.Context, /, *, job: str, dry_run: bool, yes: bool, as_json:
 
     place = find_place(ctx, job)
     pruning = Pruning(place, rules)
-    with plain_errors(f"prune `{place.root}`"), pruning.locked(is_needed=not dry_run):
+    with plain_errors(f"prune `{place.root}`"):
+        if not dry_run:
+            pruning.check()
         rows = pruning.rows()
         going = [row for row in rows if not row.stays]
         if not as_json:

@@ -18,7 +18,7 @@ from supervisor.cli.checkpoint_places import Place, recorded_keep
 from supervisor.cli.checkpoint_rows import Checkpoint, rows_of
 from supervisor.cli.meter import Meter
 from supervisor.cli.output import tell
-from supervisor.errors import UsageError
+from supervisor.errors import Refused, UsageError
 from trainer_shim.checkpoint import layout, removal, survey
 from trainer_shim.checkpoint.commit import LocalDisk, erase, sweep
 from trainer_shim.checkpoint.lock import FolderLock
@@ -35,17 +35,20 @@ class Pruning:
     def __init__(self, place: Place, rules: Mapping[str, Any]) -> None:
         self._root = place.root
         self._keep = _keep(recorded_keep(place.seen), rules)
+        #: Of the manifests, as they were when they were judged.
+        self._digests: dict[Path, str] = {}
+
+    def check(self) -> None:
+        """Raise FolderInUse, with the name of the process that trains there, before anything is read."""
+        with self._locked():
+            removal.bring_back(self._root, LocalDisk())
 
     @contextmanager
-    def locked(self, *, is_needed: bool) -> Iterator[None]:
-        """Keep training processes out meanwhile; raises FolderInUse with the name of the one that is in."""
-        if not is_needed:
-            yield
-            return
+    def _locked(self) -> Iterator[None]:
+        """Keep training processes out, for moments only: a job that comes back meanwhile would fail."""
         lock = FolderLock(self._root / layout.LOCK)
         lock.take()
         try:
-            removal.bring_back(self._root, LocalDisk())
             yield
         finally:
             lock.give_back()
@@ -53,6 +56,7 @@ class Pruning:
     def rows(self) -> list[Checkpoint]:
         """Return every checkpoint with its fate. Nothing goes before the newest good one was read through."""
         seen = survey.look(self._root)
+        self._digests = _digests(seen)
         bad: dict[Path, str] = {}
         while True:
             judged = [_as_damaged(one, bad) for one in seen]
@@ -68,17 +72,30 @@ class Pruning:
             tell(f"{newest.folder.name} is damaged, so an older one has to stay: {bad[newest.folder]}")
 
     def remove(self, going: Sequence[Checkpoint]) -> tuple[list[str], int]:
-        """Remove them, and what crashes and saves left; return which went and how many bytes came free."""
+        """Remove them, and what crashes and saves left; return which went and how many bytes came free.
+
+        Raises Refused where a process trained there since they were judged.
+        """
         before, removed = _used_bytes(self._root), []
-        for row in reversed(going):
-            name = layout.parse_name(row.name)
-            doomed = removal.take_away(self._root, name, LocalDisk()) if name else None
-            if doomed is not None:
-                erase(doomed)
-                removed.append(row.name)
-        for path, error in sweep(self._root):
-            tell(f"warning: cannot remove the leftover `{path}`: {error.strerror}")
+        with self._locked():
+            if _digests(survey.look(self._root)) != self._digests:
+                raise Refused(
+                    "cannot prune: the checkpoints changed while you were asked",
+                    hint="look again, and prune then",
+                )
+            for row in reversed(going):
+                name = layout.parse_name(row.name)
+                doomed = removal.take_away(self._root, name, LocalDisk()) if name else None
+                if doomed is not None:
+                    erase(doomed)
+                    removed.append(row.name)
+            for path, error in sweep(self._root):
+                tell(f"warning: cannot remove the leftover `{path}`: {error.strerror}")
         return removed, max(0, before - _used_bytes(self._root))
+
+
+def _digests(seen: Sequence[Seen]) -> dict[Path, str]:
+    return {one.folder: one.digest for one in seen}
 
 
 def _keep(recorded: Keep | None, rules: Mapping[str, Any]) -> Keep:

@@ -249,6 +249,39 @@ def test_prune_is_refused_while_a_process_trains_there(ctl, root):
     assert [5, 4, 3, 2, 1] == steps(root)
 
 
+@pytest.mark.parametrize("step", [None, 6])
+def test_a_run_that_comes_back_while_prune_asks_is_not_kept_out(root, home, step):
+    """
+    A person went for coffee at the question, and a rule brought the job back: it trains, and what it
+    changed meanwhile is not pruned by what was true before.
+    """
+    person, terminal = os.openpty()
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.cli.main", "checkpoints", "prune", str(root)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(TREE), "TRAINING_SUPERVISOR_HOME": str(home)},
+        cwd=TREE, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert asking.stderr is not None
+    said = b""
+    while b"remove 2?" not in said:
+        piece = os.read(asking.stderr.fileno(), 4096)
+        assert piece, said
+        said += piece
+    with Store(root, job="digits", keep=Keep(last=9)) as store:
+        if step is not None:
+            store.save({"n": 1}, step=step, epoch=0, facts={})
+    os.write(person, b"y\n")
+    _, rest = asking.communicate(timeout=60)
+    os.close(person)
+    os.close(terminal)
+
+    if step is None:
+        assert (0, [5, 4, 2]) == (asking.returncode, steps(root))
+    else:
+        assert (3, [6, 5, 4, 3, 2, 1]) == (asking.returncode, steps(root))
+        assert b"the checkpoints changed while you were asked" in rest
+
+
 def test_a_folder_of_no_run_needs_rules_to_be_pruned(ctl, tmp_path):
     """
     Nobody said what is to be kept, so nothing is guessed.
