@@ -267,9 +267,12 @@ class Shim:
 
     def checkpoint(self) -> Path:
         """Write a checkpoint now; only where a boundary would be. Raises CannotSave or CannotStore."""
-        saved = self._save("")
+        try:
+            saved = self._save("")
+        finally:
+            # Whatever interrupts: the next boundary is another one.
+            self._fresh = None
         self._tell(self._checkpointed(saved, ""))
-        self._fresh = None
         return saved.path
 
     def detach(self) -> None:

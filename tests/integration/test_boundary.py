@@ -94,6 +94,19 @@ def test_a_pause_after_an_interrupt_that_was_caught_saves_what_was_trained_since
     assert 12 == saved.step == load(shim._store._root / "step-000000012").state["parts"]["part"]["tensor"][0]
 
 
+def test_an_interrupt_behind_a_save_of_the_scripts_own_is_forgotten_too(shim, part):
+    """
+    The same, where the script itself asked for the checkpoint.
+    """
+    shim._say_notices = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        shim.checkpoint()
+    del shim._say_notices
+    train(shim, part, 3)
+
+    assert 3 == load(shim.checkpoint()).step
+
+
 def test_a_part_that_cannot_give_its_state_is_said_and_training_goes_on(shim, part):
     """
     Some make a copy on a device that is too full for it, which is just when a pause is asked for.
