@@ -26,7 +26,7 @@ from supervisor.core.explain import Explanation, RuleState, alarms, explain, rul
 from supervisor.core.job import Asker, Job
 from supervisor.core.policy import decide, look_around, waits_for
 from supervisor.core.policy_memory import Memory
-from supervisor.core.room import fit, needs_of
+from supervisor.core.room import fit, least_wrong, needs_of
 from supervisor.core.sample import Sample
 from supervisor.core.scene import Scene, is_rules
 from supervisor.core.states import Depth, State
@@ -242,7 +242,9 @@ class Steward:
         if self._sample is None:
             return job.gpus
         scene = self._scene(self._sample)
-        return fit(job, needs_of(job, scene.known(job.name).footprint), scene).gpus or job.gpus
+        needs = needs_of(job, scene.known(job.name).footprint)
+        gpus = fit(job, needs, scene).gpus or job.gpus
+        return gpus or least_wrong(job, needs, scene)
 
     # --- answers ------------------------------------------------------------------------------
 

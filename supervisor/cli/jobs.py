@@ -72,7 +72,10 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
     with connect(ctx) as client:
         accepted = client.run(request)
     _print([Result(job=accepted.job, state=accepted.state, detail=accepted.detail)], as_json=as_json)
-    hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
+    if accepted.detail:
+        hint(f"it starts by itself when that is over; `supervisorctl why {accepted.job}` tells more")
+    else:
+        hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
     if earlier is not None:
         hint(
             f"it goes on from the newest checkpoint in {earlier}; for a new run choose another name or folder"
@@ -123,7 +126,9 @@ def _verb(kind: type[protocol.JobsRequest], name: str, text: str) -> click.Comma
     return verb
 
 
-resume = _verb(protocol.ResumeRequest, "resume", "Let paused jobs go on where they were.")
+resume = _verb(
+    protocol.ResumeRequest, "resume", "Let paused jobs go on where they were; start a queued one now."
+)
 stop = _verb(protocol.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
 kill = _verb(protocol.KillRequest, "kill", "End jobs at once, without a checkpoint.")
 restart = _verb(

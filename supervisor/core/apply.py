@@ -387,6 +387,12 @@ def _check_pausable(job: Job, depth: Depth) -> None:
 
 def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     _refuse_rule(job, "resume", event.by)
+    if job.state is State.QUEUED and job.spec.num_gpus and not event.gpus:
+        wanted = "a GPU" if job.spec.num_gpus == 1 else f"{job.spec.num_gpus} GPUs"
+        raise Refused(
+            f"cannot start job `{job.name}`: it asks for {wanted}, and none could be found",
+            hint=f"`supervisorctl why {job.name}` tells what it waits for",
+        )
     if event.gpus and not job.alive:
         job = replace(job, gpus=event.gpus)
     return _resume(job, event.request, event.start_grace_s, now)

@@ -50,6 +50,9 @@ def watched(
         changes = {"last_state": job.state, "wakes_at": job.wake_at}
         if known.last_state in _YIELDS and job.state in _GOES:
             changes |= _came_free(known, job, instances, now, gap_s)
+        elif known.last_state is State.QUEUED and job.state in _GOES and gap_s <= _LONGEST_GAP_S:
+            # The policy notes what it starts itself: this was a person.
+            changes |= _overruled(instances)
         elif known.last_state is State.PAUSING and job.state is State.PAUSED:
             changes |= _yielded(known, job, now)
     elif known.wakes_at != job.wake_at:
@@ -79,7 +82,11 @@ def _came_free(
     if has_woken or gap_s > _LONGEST_GAP_S:
         # Its time was over; or its shim went on alone while nobody watched. Nobody spoke against a rule.
         return free
-    return free | {"overruled": tuple(key for key, instance in instances.items() if instance.is_on)}
+    return free | _overruled(instances)
+
+
+def _overruled(instances: Instances) -> dict[str, object]:
+    return {"overruled": tuple(key for key, instance in instances.items() if instance.is_on)}
 
 
 def _yielded(known: JobMemory, job: Job, now: float) -> dict[str, object]:

@@ -20,7 +20,7 @@ from supervisor.core.scene import Scene, is_rules
 from supervisor.core.shortage import in_bytes
 from supervisor.core.states import Depth, State
 
-__all__ = ["FILL_S", "Fit", "Needs", "asked", "fit", "needs_of", "reserved"]
+__all__ = ["FILL_S", "Fit", "Needs", "asked", "fit", "least_wrong", "needs_of", "reserved"]
 
 #: After that long a job has taken what it takes.
 FILL_S = 300.0
@@ -168,6 +168,16 @@ def _new_gpus(job: Job, needs: Needs, scene: Scene) -> Fit:
         return Fit(f"needs {_gpus(needs)}, {len(free)} of {len(total)} are free: {text}", lacks)
     best = sorted(free, key=lambda gpu: (gpu.uuid not in job.gpus, _used(gpu), gpu.index, gpu.uuid))
     return Fit(gpus=tuple(gpu.uuid for gpu in best[: needs.num_gpus]))
+
+
+def least_wrong(job: Job, needs: Needs, scene: Scene) -> tuple[str, ...]:
+    """Return GPUs for a job that has to start although none are free: rather those without a job of ours."""
+    gpus = () if isinstance(scene.sample.gpus, Missing) else scene.sample.gpus
+    big = [gpu for gpu in gpus if not _is_too_small(gpu, needs.gpu_memory_bytes)]
+    others = [other for other in scene.jobs.values() if other.name != job.name and other.alive]
+    taken = {uuid for other in others for uuid in scene.gpus_of(other)}
+    big.sort(key=lambda gpu: (gpu.uuid in taken, _used(gpu), gpu.index, gpu.uuid))
+    return tuple(gpu.uuid for gpu in big[: needs.num_gpus]) if len(big) >= needs.num_gpus else ()
 
 
 def _gpus(needs: Needs) -> str:

@@ -66,7 +66,13 @@ S, K = State, Kind
 
 TRANSITIONS: Final = MappingProxyType(
     {
-        S.QUEUED: {K.LAUNCH: S.STARTING, K.PAUSE: S.PAUSED, K.STOP_IDLE: S.STOPPED},
+        # Whatever it waits for, a person may start it now.
+        S.QUEUED: {
+            K.LAUNCH: S.STARTING,
+            K.RESUME: S.STARTING,
+            K.PAUSE: S.PAUSED,
+            K.STOP_IDLE: S.STOPPED,
+        },
         S.STARTING: {
             K.READY: S.RUNNING,
             K.PAUSE: S.PAUSING,

@@ -153,7 +153,27 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         num_cpus=request.num_cpus,
     )
     job = desk.engine.submit(request.name, spec)
-    desk.answer(delivery, protocol.Accepted(id=request.id, job=job.name, state=job.state))
+
+    def answer() -> None:
+        detail = _why_queued(desk, job.name)
+        desk.send(
+            delivery.identity, protocol.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
+        )
+
+    # By then the policy has been asked about it.
+    desk.engine.then(answer)
+
+
+def _why_queued(desk: Desk, name: str) -> str:
+    """Return what a new job waits for, where it has not been started at once."""
+    job = desk.engine.find(name)
+    if job is None or job.state is not State.QUEUED:
+        return ""
+    try:
+        return "; ".join(desk.steward.explain(name).waits_for[:1])
+    except Refused:
+        # Nothing has been measured yet.
+        return ""
 
 
 def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
@@ -231,7 +251,14 @@ def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> 
         grace_s = desk.engine.config.jobs.start_grace_s
         return events.ResumeAsked(request=_new_request(), by=by, start_grace_s=grace_s)
 
-    _ask_each(desk, delivery, request, event, lambda job: accepts(job.state, Kind.RESUME))
+    # A queued job starts before its time only by its name.
+    _ask_each(
+        desk,
+        delivery,
+        request,
+        event,
+        lambda job: accepts(job.state, Kind.RESUME) and job.state is not State.QUEUED,
+    )
 
 
 def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protocol.KillRequest) -> None:

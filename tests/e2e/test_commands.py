@@ -66,6 +66,23 @@ class TestRun:
 
         assert numbers[0] + 1 == numbers[1]
 
+    def test_a_job_that_has_to_wait_says_for_what_and_starts_when_a_person_says_so(self, daemon):
+        """
+        In one line, at once; only who names it starts it before its time.
+        """
+        said = daemon.ctl("run", "--name", "big", "--cpus", "4000", "--", "sleep", "60")
+
+        assert said.out.startswith("big queued; needs 4000 CPUs, there are ")
+        assert "hint: it starts by itself when that is over; `supervisorctl why big`" in said.err
+
+        assert (
+            "hint: you may start it all the same: `supervisorctl resume big`" in daemon.ctl("why", "big").err
+        )
+        daemon.ctl("resume", "--all")
+        assert "queued" == daemon.row("big").state
+        assert "big starting\n" == daemon.ctl("resume", "big").out
+        assert 0 == daemon.ctl("kill", "big", "--wait").code
+
     def test_a_name_that_is_taken_is_refused(self, daemon):
         """
         Exit code 3, with a way out.

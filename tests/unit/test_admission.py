@@ -439,3 +439,27 @@ def test_a_held_job_answers_for_what_it_has_when_total_cpu_is_short():
 
     assert [("pause", "busy", "total", Depth.HOLD)] == machine.told
     assert "too little to help" in told["idle"]
+
+
+def test_a_person_may_start_a_queued_job_whatever_keeps_it():
+    """
+    A rule that is on then leaves it alone until it has been off once, as with any job that a person resumed.
+    """
+    machine = Machine(CPU).run(40, cpu_foreign_pct=90.0).submit("night").run(5)
+    assert State.QUEUED is machine.state("night")
+    machine.resume("night", Asker("person", "ada"))
+    machine.run(200)
+
+    assert State.RUNNING is machine.state("night")
+    assert [] == machine.told
+    machine.run(300, cpu_foreign_pct=5.0).run(40, cpu_foreign_pct=90.0)
+    assert [("pause", "night", "cpu", Depth.HOLD)] == machine.told
+
+
+def test_what_the_queue_starts_has_overruled_nothing():
+    """
+    Only a person's word does; a job that began while no rule was on yields like any other.
+    """
+    machine = Machine(CPU).run(25, cpu_foreign_pct=90.0).submit("night").run(100)
+
+    assert [("pause", "night", "cpu", Depth.HOLD)] == machine.told

@@ -13,8 +13,9 @@ from supervisor.core.blocks import unpack
 from supervisor.core.events import Admitted, PauseAsked, ResumeAsked
 from supervisor.core.job import Asker
 from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule
-from supervisor.core.sample import Gpu
+from supervisor.core.sample import Gpu, GpuProcess
 from supervisor.core.states import Depth, State
+from supervisor.errors import Refused
 from supervisor.steward import Steward
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.sampler import FakeSampler
@@ -358,3 +359,30 @@ def test_no_readings_are_recorded_where_nobody_wants_them():
 
     assert [] == house.disk.blocks
     house.world.close()
+
+
+def test_a_job_that_a_person_starts_gets_the_gpu_with_the_most_room(house):
+    """
+    Where all are in use, rather one that no job of ours is on; where there are none, it is refused in words.
+    """
+    gpu = {"memory_total_bytes": 80.0 * 2**30, "processes": ()}
+    taken = tuple(
+        Gpu(uuid=f"GPU-{name}", index=index, memory_used_bytes=used * 2.0**30, **gpu)
+        for index, (name, used) in enumerate([("a", 1), ("b", 30), ("c", 20)])
+    )
+    foreign = tuple(msgspec.structs.replace(one, processes=(GpuProcess(9, 1 << 30),)) for one in taken[1:])
+    house.sampler.host = msgspec.structs.replace(house.sampler.host, gpus=(taken[0], *foreign))
+    house.submit("first", num_gpus=1)
+    house.run(5)
+    house.submit("night", num_gpus=1)
+    house.run(5)
+
+    assert {"first": "running", "night": "queued"} == house.states()
+    house.world.engine.ask("night", ResumeAsked(request="r", by=ADA, start_grace_s=60.0))
+    assert ("GPU-c",) == house.job().gpus
+    assert State.STARTING is house.job().state
+
+    house.submit("other", num_gpus=1)
+    house.run(1, gpus=())
+    with pytest.raises(Refused, match="cannot start job `other`: it asks for a GPU"):
+        house.world.engine.ask("other", ResumeAsked(request="r", by=ADA, start_grace_s=60.0))
