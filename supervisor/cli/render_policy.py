@@ -5,6 +5,7 @@ Does not cover: asking the daemon, replaying (policy.py), pictures (policy_pictu
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,13 +22,13 @@ __all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
 
 _COLUMNS = (
     Column("RULE"),
-    Column("PLACE", spare=2),
-    Column("READING"),
+    Column("PLACE", spare=1),
+    Column("METRIC", spare=2),
+    Column("NOW"),
     Column("PAUSES AT"),
-    Column("CLEARS AT", spare=1),
-    Column("HELD", spare=3),
+    Column("CLEARS AT", spare=3),
     Column("STATE"),
-    Column("JOBS"),
+    Column("JOBS", spare=4),
 )
 _JOBS = (
     Column("JOB"),
@@ -42,32 +43,65 @@ _JOBS = (
 _TIMELINE = (Column("TIME"), Column("JOB"), Column("WHAT"), Column("RULE", spare=1), Column("WHY"))
 _MAX_JOBS = 4
 
+#: Of a GPU's UUID: "GPU-" and the first group.
+_GPU_CHARS = 12
+
 
 def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bool = False) -> list[str]:
-    """Return a table with a line for each condition of a rule at a place."""
-    rows = [row for rule in rules for row in _rule_rows(rule)]
-    lines = table(_COLUMNS, rows, width=width)
-    return [bold(lines[0]), *lines[1:]] if colour else lines
+    """Return a table with a line for each condition of a rule at a place, and below it who has none."""
+    blind = [rule for rule in rules if _is_blind(rule)]
+    rows = [row for rule in rules if not _is_blind(rule) for row in _rule_rows(rule)]
+    lines = table(_COLUMNS, rows, width=width) if rows else []
+    if colour:
+        lines[:1] = map(bold, lines[:1])
+    for why in dict.fromkeys(rule.missing for rule in blind):
+        names = [_at_place(rule) for rule in blind if rule.missing == why]
+        told = clean(f"not watched: {', '.join(names)}: {why}")
+        lines += (
+            textwrap.wrap(told, width, subsequent_indent="  ", break_on_hyphens=False) if width else [told]
+        )
+    return lines
+
+
+def _is_blind(rule: RuleRow) -> bool:
+    """Say whether it has nothing to look at; one that is on, or has just lost its reading, keeps its line."""
+    return bool(rule.missing) and rule.is_enabled and not rule.is_on and not rule.alarm
+
+
+def _at_place(rule: RuleRow) -> str:
+    return f"{rule.rule} of {_place(rule.place)}" if rule.place else rule.rule
+
+
+def _place(place: str) -> str:
+    """A GPU by the beginning of its UUID, which is what the driver takes as well."""
+    return clean(place[:_GPU_CHARS] if place.startswith("GPU-") else place)
 
 
 def _rule_rows(rule: RuleRow) -> Iterable[tuple[str, ...]]:
     """The first line has what is so of the whole rule."""
-    held = f"{duration(rule.held_s)} of {duration(rule.hold_s)}" if rule.held_s else ""
     jobs = " ".join(rule.jobs[:_MAX_JOBS])
     more = len(rule.jobs) - _MAX_JOBS
-    common = [held, _state(rule), clean(f"{jobs} and {more} more" if more > 0 else jobs)]
-    name, place = clean(rule.rule), clean(rule.place)
+    common = [_state(rule), clean(f"{jobs} and {more} more" if more > 0 else jobs)]
+    name, place = clean(rule.rule), _place(rule.place)
     for condition in rule.conditions:
-        if condition.short:
-            reading = f"{condition.what} {reading_of(condition.reading, condition.unit)}"
-        elif isinstance(condition.reading, Unread):
-            reading = f"{condition.what}: {reading_of(condition.reading, '')}"
+        if isinstance(condition.reading, Unread):
+            now = "missing"
+        elif condition.short:
+            now = reading_of(condition.reading, condition.unit)
         else:
-            reading = f"{condition.what}: {'yes' if condition.reading else 'no'}"
-        yield (name, place, clean(reading), condition.short or "yes", condition.clear or "no", *common)
-        name, place, common = "", "", ["", "", ""]
+            now = "yes" if condition.reading else "no"
+        yield (
+            name,
+            place,
+            clean(condition.what),
+            clean(now),
+            condition.short or "yes",
+            condition.clear or "no",
+            *common,
+        )
+        name, place, common = "", "", ["", ""]
     if not rule.conditions:
-        yield (name, place, clean(rule.missing), "", "", *common)
+        yield (name, place, "", "", "", "", *common)
 
 
 def _state(rule: RuleRow) -> str:
@@ -75,6 +109,9 @@ def _state(rule: RuleRow) -> str:
         return "disabled"
     if rule.missing:
         return f"{'on' if rule.is_on else 'off'}, no reading"
+    if rule.held_s:
+        word = "on, clear" if rule.is_on else "off, short"
+        return f"{word} for {duration(rule.held_s)} of {duration(rule.hold_s)}"
     if rule.is_on:
         return f"on for {duration(rule.for_s)}" if rule.for_s else "on"
     return f"off, {rule.near_pct:.0f} % near"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from supervisor.cli.text import Column, bold, clean, duration, number, table
+from supervisor.core import windows
 from supervisor.core.states import State
 from trainer_shim.protocol import CandidateRow, RuleRow, Unread, VerdictRow, WhyReply
 
@@ -97,7 +98,7 @@ def _seen(verdict: VerdictRow) -> str:
     for one in verdict.evidence:
         where = f" of {one.place}" if one.place else ""
         if not one.threshold:
-            clauses.append(f"{one.what}{where} for {duration(one.for_s)}")
+            clauses.append(f"{windows.circumstance(one.what)}{where}, for {duration(one.for_s)}")
             continue
         unit = f" {one.unit}" if one.unit else ""
         value = reading_of(one.reading, one.unit)

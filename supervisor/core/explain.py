@@ -20,7 +20,7 @@ from supervisor.core.metrics import METRICS
 from supervisor.core.policy import look_around, waits_for
 from supervisor.core.policy_memory import Memory
 from supervisor.core.returning import keepers, may_come_back, resume_after_s
-from supervisor.core.rulebook import Instance
+from supervisor.core.rulebook import Instance, place_kind
 from supervisor.core.rules import Condition, Rule, Settings
 from supervisor.core.sample import Missing, Reading, Sample
 from supervisor.core.scene import Scene
@@ -285,8 +285,9 @@ def _not_watched(rule: Rule, sample: Sample, *, is_off: bool) -> RuleState:
         _condition_state(condition, seen.side, seen.reading, seen.nearness)
         for condition, seen in zip(rule.when, looks, strict=True)
     )
-    gpus = sample.gpus
-    missing = gpus.why if isinstance(gpus, Missing) else "there is nothing of the kind"
+    missing = "there is no job"
+    if place_kind(rule) == "gpu":
+        missing = sample.gpus.why if isinstance(sample.gpus, Missing) else "there is no GPU"
     return RuleState(rule=rule.name, about=rule.about, conditions=conditions, missing=missing)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from supervisor.core import windows
 from supervisor.core.admission import Standing, asks_for_nothing, line
 from supervisor.core.conditions import Look, thresholds
 from supervisor.core.history import noted, watched
@@ -201,7 +202,7 @@ def _threshold(condition: Condition) -> str:
 def _told(seen: Evidence) -> str:
     for_s = f"for {seen.for_s:.0f} s"
     if not seen.threshold:
-        return f"{seen.what} {for_s}"
+        return f"{windows.circumstance(seen.what)}, {for_s}"
     reading = seen.reading.why if isinstance(seen.reading, Missing) else f"{seen.reading:.4g}"
     unit = f" {seen.unit}" if seen.unit else ""
     return f"{seen.what} {reading}{unit} {seen.threshold}{unit} {for_s}"

@@ -13,7 +13,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["Window", "parse"]
+__all__ = ["Window", "circumstance", "parse"]
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_S = 86400
@@ -51,6 +51,15 @@ def parse(text: str) -> Window:
     if start_s == end_s:
         raise ValueError(f"`{text}` begins when it ends")
     return Window(days, start_s, end_s)
+
+
+def circumstance(text: str) -> str:
+    """Return a clause about a window or a program that a rule names: it is so now."""
+    try:
+        parse(text)
+    except ValueError:
+        return f"`{text}` runs"
+    return f"it is {text}"
 
 
 def _days(text: str) -> frozenset[int]:

@@ -102,7 +102,7 @@ def test_policy_show_tells_rules_that_are_off_or_have_no_place_here():
     assert not machine.rule("away").is_enabled
     assert (50.0, ("a",)) == (machine.rule("cpu").near_pct, machine.rule("cpu").jobs)
     machine.run(2, gpus=())
-    assert "there is nothing of the kind" == machine.rule("gpu").missing
+    assert "there is no GPU" == machine.rule("gpu").missing
     machine.run(2, gpus=(gpu("G1", foreign_gib=0.75),))
     assert 50.0 == machine.rule("gpu", "G1").near_pct
 
@@ -276,3 +276,16 @@ def test_two_conditions_are_short_together_and_over_together():
     assert "unknown" == side(("steam",), unknown, 12.0)
     assert "unknown" == side(unknown, 60.0, 12.0)
     assert "clear" == side(unknown, 10.0, 1.0)
+
+
+def test_the_reason_of_a_window_or_a_program_is_a_clause():
+    """
+    Not a bare name with a time behind it.
+    """
+    film = Rule(name="film", when=(Condition(program="filmedit"),), pause_after_s=1.0, resume_after_s=9.0)
+    office = replace(film, name="office", when=(Condition(clock="mon-fri 09:00-18:00"),))
+    cut = Machine(film).submit("a").run(100).run(2, programs=("filmedit",))
+    work = Machine(office).submit("a").run(100).run(2, weekday=2, second_of_day=43200)
+
+    assert "`filmedit` runs, for 1 s" == cut.verdicts[-1][1].reason
+    assert "it is mon-fri 09:00-18:00, for 1 s" == work.verdicts[-1][1].reason

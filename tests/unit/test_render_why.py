@@ -124,33 +124,55 @@ def test_all_jobs_in_short():
     assert lines[2].endswith("nothing asks it to yield")
 
 
+LOST = replace(
+    NOW,
+    rule="gpu-hot",
+    place="GPU-8f2c1a77-0b1d-4c5e-9a3f-0123456789ab",
+    conditions=(
+        wire.ConditionRow(what="gpu_temperature_c", reading=wire.Unread("it is lost"), short="> 88"),
+        wire.ConditionRow(what="mon-fri 09:00-18:00", reading=1.0),
+    ),
+    missing="it is lost",
+    held_s=0.0,
+    jobs=tuple(f"job-{number}" for number in range(9)),
+)
+
+
 def test_rules_are_shown_with_their_readings():
     """
-    A line a condition; what is missing says why, and is neither short nor clear.
+    What is on keeps its line without a reading; a GPU goes by the first part of its UUID.
     """
-    lost = replace(
-        NOW,
-        rule="gpu-hot",
-        place="GPU-a",
-        is_on=False,
-        conditions=(
-            wire.ConditionRow(what="gpu_temperature_c", reading=wire.Unread("it is lost"), short="> 88"),
-            wire.ConditionRow(what="mon-fri 09:00-18:00", reading=1.0),
-        ),
-        missing="it is lost",
-        held_s=0.0,
-        jobs=tuple(f"job-{number}" for number in range(9)),
-    )
     off = wire.RuleRow(rule="night-only", is_enabled=False)
-    lines = rule_lines([NOW, lost, off])
+    rising = replace(NOW, is_on=False, held_s=12.0, hold_s=45.0)
+    lines = rule_lines([NOW, LOST, off, rising])
 
-    for word in ("cpu-foreign", "cpu_foreign_pct 12 %", "> 50", "< 20", "60 s of 3m 00s", "on for 3m 00s"):
+    for word in ("cpu-foreign", "cpu_foreign_pct", "12 %", "> 50", "< 20", "on, clear for 60 s of 3m 00s"):
         assert word in lines[1]
-    assert "gpu_temperature_c missing (it is lost)" in lines[2]
-    assert "off, no reading" in lines[2]
+    assert ["gpu-hot", "GPU-8f2c1a77", "gpu_temperature_c", "missing"] == lines[2].split()[:4]
+    assert "on, no reading" in lines[2]
     assert "job-3 and 5 more" in lines[2]
-    assert "mon-fri 09:00-18:00: yes" in lines[3]
+    assert ["mon-fri", "09:00-18:00", "yes"] == lines[3].split()[:3]
     assert "disabled" in lines[4]
+    assert "off, short for 12 s of 45 s" in lines[5]
+
+
+def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
+    """
+    On a machine without GPUs three rows of dashes would hide the rules that count; one whose
+    reading has just gone missing is no such rule.
+    """
+    reading = wire.Unread("there is no driver")
+    blind = [
+        wire.RuleRow(
+            rule=name, conditions=(wire.ConditionRow(what="x", reading=reading),), missing=reading.why
+        )
+        for name in ("gpu-hot", "gpu-foreign-memory")
+    ]
+    gone = replace(LOST, is_on=False, alarm="rule gpu-hot has no reading")
+    lines = rule_lines([*blind, NOW, gone], width=55)
+
+    assert ["RULE", "cpu-foreign", "gpu-hot", ""] == [(line.split(" ") or [""])[0] for line in lines[:4]]
+    assert ["not watched: gpu-hot, gpu-foreign-memory: there is no", "  driver"] == lines[4:]
 
 
 @pytest.mark.parametrize(
