@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from supervisor.core.job import Asker, Job
@@ -13,19 +14,28 @@ from trainer_shim import protocol
 __all__ = ["Reading", "Sight", "readings", "row"]
 
 
+#: From one look at the processes to the next, as it is by default.
+_LOOK_S = 1.0
+
+
 class Reading(NamedTuple):
     """What a job's processes use."""
 
     cpu_pct: float | None
     rss_bytes: int
+    #: When it was read; the CPU is that of the time since the reading before.
+    at: float = math.inf
 
 
 def readings(sample: Sample | None) -> dict[str, Reading]:
     """Return what each job's processes use, where that could be read."""
-    uses = sample.jobs if sample is not None else {}
+    if sample is None:
+        return {}
     return {
-        name: Reading(None if isinstance(use.cpu_pct, Missing) else use.cpu_pct, round(use.rss_bytes))
-        for name, use in uses.items()
+        name: Reading(
+            None if isinstance(use.cpu_pct, Missing) else use.cpu_pct, round(use.rss_bytes), sample.at
+        )
+        for name, use in sample.jobs.items()
         if not isinstance(use.rss_bytes, Missing)
     }
 
@@ -43,6 +53,8 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
     """Return the line of a job in `status`."""
     peer = sight.peer
     reading = sight.reading if job.process is not None else None
+    # Most of what was read just now is of the time before.
+    is_before_hold = reading is not None and job.state is State.PAUSED and reading.at - job.since < _LOOK_S
     checkpoint = job.checkpoint
     exit_ = job.exit
     return protocol.JobRow(
@@ -54,7 +66,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         pausable=_pausable(job),
         request=job.request,
         stage="waiting in the queue" if job.state is State.QUEUED else _stage(job, peer),
-        cpu_pct=reading.cpu_pct if reading else None,
+        cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
         checkpoint_age_s=_age(checkpoint.at, now) if checkpoint else None,

@@ -168,3 +168,14 @@ def test_who_asked_until_when_and_how_it_ended():
         line.asked_by,
     )
     assert 9 == shown(replace(failed, exit=Exit(signal=9))).exit_signal
+
+
+def test_the_cpu_of_a_job_that_has_just_come_to_rest_is_not_that_of_before():
+    """
+    A held job that shows 120 % would look as if it did not hold.
+    """
+    held = replace(JOB, state=State.PAUSED, depth=Depth.HOLD, since=100.0)
+
+    assert None is shown(held, reading=Reading(99.0, 4096, 100.4)).cpu_pct
+    assert 4096 == shown(held, reading=Reading(99.0, 4096, 100.4)).rss_bytes
+    assert 0.3 == shown(held, reading=Reading(0.3, 4096, 101.4)).cpu_pct
