@@ -27,6 +27,10 @@ from supervisor.errors import NoDaemon, SupervisorError, UsageError
 __all__ = ["policy"]
 
 
+#: No block of readings is longer.
+_BLOCK_S = 3600.0
+
+
 @click.group(short_help="Show, check and try the rules by which jobs make room.")
 def policy() -> None:
     """Show, check and try the rules by which jobs make room and come back."""
@@ -210,9 +214,14 @@ def _decoded(text: str) -> Settings:
 def _recorded(client: Client, since_s: float) -> list[Sample]:
     """Return what the daemon recorded, by the wall clock."""
     now = time.time()
-    blocks = client.samples(after_wall=max(0.0, now - since_s), before_wall=now + 1)
+    begin = max(0.0, now - since_s)
+    # A block is found by its first reading, which may be older than what is asked for.
+    blocks = client.samples(after_wall=max(0.0, begin - _BLOCK_S), before_wall=now + 1)
     samples = [
-        msgspec.structs.replace(sample, at=sample.wall) for block in blocks for sample in unpack(block)
+        msgspec.structs.replace(sample, at=sample.wall)
+        for block in blocks
+        for sample in unpack(block)
+        if sample.wall >= begin
     ]
     return sorted(samples, key=lambda sample: sample.at)
 

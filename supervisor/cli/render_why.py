@@ -56,7 +56,7 @@ def measured(rule: RuleRow) -> Iterable[str]:
         elif isinstance(reading, Unread):
             yield f"{condition.what}: {reading_of(reading, '')}"
         else:
-            yield f"{condition.what}: {'yes' if reading else 'no'}"
+            yield windows.circumstance(condition.what, "" if reading else "not")
 
 
 def _state(answer: WhyReply) -> str:
@@ -87,7 +87,7 @@ def _grounds(answer: WhyReply) -> Iterable[str]:
         return
     if not is_pause:
         who = "The queue" if verdict.rule == "queue" else f"Rule {verdict.rule}"
-        yield f"{who} let it go on: {verdict.reason}."
+        yield f"{who} {'started it' if verdict.kind == 'start' else 'let it go on'}: {verdict.reason}."
         return
     yield f"It saw: {_seen(verdict)}."
     yield from _ranking(verdict.candidates, answer.job)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from supervisor.core import windows
 from supervisor.core.admission import line
 from supervisor.core.conditions import look_at_all, thresholds
 from supervisor.core.hysteresis import Side
@@ -32,6 +33,9 @@ __all__ = ["ConditionState", "Explanation", "RuleState", "alarms", "explain", "r
 
 #: A reading that has been missing for that long is worth saying aloud.
 _ALARM_AFTER_S = 60.0
+
+#: Less of the way to a threshold is not near.
+_NEAR_PCT = 0.5
 
 
 class ConditionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -203,10 +207,13 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
     for instance in kept_by:
         if instance.is_on:
             clear = " and ".join(
-                f"{condition.metric} {_clear(condition)}" if condition.metric else f"{_name(condition)} over"
+                f"{condition.metric} {_clear(condition)}"
+                if condition.metric
+                else windows.circumstance(_name(condition), "no longer")
                 for condition in instance.rule.when
             )
-            wanted.append(f"{clear} for {resume_after_s(instance, job, scene):.0f} s")
+            comma = "" if instance.rule.when[-1].metric else ","
+            wanted.append(f"{clear}{comma} for {resume_after_s(instance, job, scene):.0f} s")
     return "; ".join(wanted)
 
 
@@ -230,6 +237,8 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
     mine = next((option for option in ranking if option.job.name == job.name), None)
     if nearest.is_on:
         text = f"rule {nearest.rule.name} is on"
+    elif state.near_pct < _NEAR_PCT:
+        text = "nothing asks it to yield, and no rule is near"
     else:
         way = f"{state.near_pct:.0f} % of the way"
         text = f"nothing asks it to yield; nearest is rule {nearest.rule.name}, {way}"

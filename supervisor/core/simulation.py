@@ -38,6 +38,7 @@ from supervisor.core.events import (
 from supervisor.core.hysteresis import Side
 from supervisor.core.job import Asker, Exit, Job, JobSpec
 from supervisor.core.policy_memory import Footprint, Memory
+from supervisor.core.room import FILL_S
 from supervisor.core.rulebook import place_kind
 from supervisor.core.rules import Settings
 from supervisor.core.sample import JobUse, Sample
@@ -62,6 +63,8 @@ class SimJob(msgspec.Struct, frozen=True, kw_only=True):
     demand: Footprint = Footprint(cpu_pct=100.0, rss_bytes=float(1 << 30))
     #: When it is submitted, after the first sample.
     arrives_s: float = 0.0
+    #: It ran already before the first sample, and had filled its memory.
+    was_running: bool = False
     #: It ends after so much training; None: it never does.
     work_s: float | None = None
     #: To the next boundary and the checkpoint durable; from a held process to training; from nothing.
@@ -179,11 +182,17 @@ class _World:
         assert self.first_at is not None
         for name, sim in self.sims.items():
             if name not in self.jobs and self.now - self.first_at >= sim.arrives_s:
-                self.jobs[name] = core.create(name, Submitted(spec=sim.spec), self.now)
+                age_s = max(FILL_S, self.settings.policy.min_run_s) if sim.was_running else 0.0
+                self.jobs[name] = core.create(name, Submitted(spec=sim.spec), self.now - age_s)
                 self.reports[name] = JobReport(name=name)
+                if sim.was_running:
+                    held = tuple(sim.demand.gpu_bytes)
+                    self._happen(name, Admitted(start_grace_s=_GRACE_S, gpus=held), age_s)
+                    attached = Attached(incarnation=self.jobs[name].incarnation, depths=sim.depths)
+                    self._happen(name, attached, age_s)
 
-    def _happen(self, name: str, event: JobEvent) -> None:
-        self.jobs[name], _ = core.apply(self.jobs[name], event, self.now)
+    def _happen(self, name: str, event: JobEvent, ago_s: float = 0.0) -> None:
+        self.jobs[name], _ = core.apply(self.jobs[name], event, self.now - ago_s)
 
     def _later(self, after_s: float, name: str, event: JobEvent) -> None:
         self.coming.append((self.now + after_s, name, event))
@@ -328,6 +337,7 @@ def recorded_jobs(samples: Iterable[Sample], specs: dict[str, JobSpec] | None = 
             name=name,
             demand=peaks[name],
             arrives_s=arrivals[name],
+            was_running=not arrivals[name],
             spec=(specs or {}).get(name, default),
             depths=tuple(Depth) if peaks[name].gpu_bytes else (Depth.HOLD, Depth.EXIT),
         )

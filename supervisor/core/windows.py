@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 __all__ = ["Window", "circumstance", "parse"]
 
+_RUNS: Final = MappingProxyType({"": "runs", "not": "does not run", "no longer": "no longer runs"})
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_S = 86400
 _TEXT = re.compile(
@@ -53,13 +55,13 @@ def parse(text: str) -> Window:
     return Window(days, start_s, end_s)
 
 
-def circumstance(text: str) -> str:
-    """Return a clause about a window or a program that a rule names: it is so now."""
+def circumstance(text: str, how: Literal["", "not", "no longer"] = "") -> str:
+    """Return a clause about a window or a program that a rule names: it is so, is not, or is no longer."""
     try:
         parse(text)
     except ValueError:
-        return f"`{text}` runs"
-    return f"it is {text}"
+        return f"`{text}` {_RUNS[how]}"
+    return " ".join(word for word in ("it is", how, text) if word)
 
 
 def _days(text: str) -> frozenset[int]:

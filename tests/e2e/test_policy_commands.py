@@ -58,7 +58,7 @@ def test_a_day_is_replayed_against_other_rules(recorded, home, tmp_path):  # noq
 
     assert 0 == done.returncode, done.stderr
     words = [line.split() for line in done.stdout.splitlines()]
-    assert [["night", "start"], ["night", "pause"], ["night", "resume"]] == [
+    assert [["night", "pause"], ["night", "resume"]] == [
         line[2:4] for line in words if len(line) > 3 and line[2] == "night"
     ]
     assert b"\x89PNG" == (tmp_path / "a.png").read_bytes()[:4]
@@ -82,6 +82,15 @@ def test_recorded_readings_can_be_taken_away_and_replayed_without_a_daemon(recor
 
     assert (0, "720 samples\n") == (exported.returncode, exported.stderr)
     assert 1 == json.loads(done.stdout)[0]["jobs"]["night"]["num_pauses"]
+
+
+def test_since_reaches_into_a_block_of_readings(recorded, home, tmp_path):  # noqa: F811
+    """
+    They are kept in blocks; half of the hour is half of the readings, wherever a block begins.
+    """
+    exported = ctl(home, "policy", "export", "--since", "1850s", "half.csv", cwd=tmp_path)
+
+    assert int(exported.stderr.split()[0]) in range(360, 371)
 
 
 def test_a_file_is_checked_before_it_is_put_in_force(recorded, home, tmp_path):  # noqa: F811

@@ -159,7 +159,7 @@ def test_a_trial_tells_what_would_have_been_paused_and_for_how_long():
     told = report.jobs["job-1"]
 
     assert (4, Footprint(200.0, 4 * GIB, {"G": 1.0}), 0.0) == (job.spec.priority, job.demand, job.arrives_s)
-    assert ["start", "pause", "resume"] == [one.kind for one in report.timeline]
+    assert ["pause", "resume"] == [one.kind for one in report.timeline]
     assert (1, 0) == (told.num_pauses, told.num_flaps)
     assert 340 <= told.paused_s <= 360
     assert 170 <= told.needless_s <= 190
@@ -289,3 +289,34 @@ def test_the_reason_of_a_window_or_a_program_is_a_clause():
 
     assert "`filmedit` runs, for 1 s" == cut.verdicts[-1][1].reason
     assert "it is mon-fri 09:00-18:00, for 1 s" == work.verdicts[-1][1].reason
+
+
+def test_a_trial_begins_with_the_jobs_that_ran_then():
+    """
+    They neither start anew, which takes its time, nor are they too young to yield.
+    """
+    use = JobUse(cpu_pct=200.0, rss_bytes=4 * GIB, num_processes=2)
+    begin = [replace(sample, cpu_foreign_pct=90.0) for sample in recording(50, jobs={"job-1": use})]
+    (job,) = recorded_jobs(begin)
+    (pause,) = simulate(begin, Settings(rules=RULES), [job]).timeline
+
+    assert ("pause", 30.0) == (pause.kind, pause.at - begin[0].at)
+
+
+def test_how_near_the_rules_are_is_said_only_where_one_is():
+    """
+    Nothing of the way is no distance.
+    """
+    machine = Machine(CPU).submit("a").run(100)
+
+    assert "nothing asks it to yield, and no rule is near" == machine.why("a").next
+
+
+def test_what_has_to_end_is_said_as_a_clause():
+    """
+    A program that no longer runs, a window that is no longer open, for some time.
+    """
+    film = Rule(name="film", when=(Condition(program="filmedit"),), pause_after_s=1.0, resume_after_s=9.0)
+    machine = Machine(film).submit("a").run(100).run(2, programs=("filmedit",))
+
+    assert "`filmedit` no longer runs, for 9 s" == machine.why("a").next
