@@ -12,7 +12,7 @@ engine may refuse it, and then the policy learns of it by what the job does.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from supervisor.config import Config
 from supervisor.core.events import Admitted, JobEvent, PauseAsked, ResumeAsked
-from supervisor.core.explain import Explanation, RuleState, alarms, explain, rule_states
+from supervisor.core.explain import Explanation, RuleState, alarms, explain, explain_all, rule_states
 from supervisor.core.job import Asker, Job
 from supervisor.core.policy import decide, look_around, waits_for
 from supervisor.core.policy_memory import Memory
@@ -253,6 +253,11 @@ class Steward:
         job, sample = self._engine.job(name), self._seen()
         jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
         return explain(job, jobs, sample, settings, self._memory, self._clock.now())
+
+    def explain_all(self) -> Iterator[Explanation]:
+        """Yield why each job is where it is."""
+        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        return explain_all(jobs, jobs, self._seen(), settings, (self._memory, self._clock.now()))
 
     def rule_states(self) -> tuple[RuleState, ...]:
         """Return every rule at every place as it is now."""

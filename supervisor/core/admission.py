@@ -110,9 +110,9 @@ def _held_by_rules(job: Job, scene: Scene) -> str:
         return obstacle(job, scene)
     if job.spec.protected:
         return ""
-    for instance in scene.instances.values():
+    for instance in scene.on:
         # GPUs are found for a job that asks for some, and one whose rule is on is not found.
         is_found_later = place_kind(instance.rule) == "gpu" and job.spec.num_gpus
-        if instance.is_on and not is_found_later and scene.concerns(instance, job):
+        if not is_found_later and scene.concerns(instance, job):
             return f"rule {instance.rule.name} is on"
     return ""

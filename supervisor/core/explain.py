@@ -7,13 +7,13 @@ comes from the same functions that decide, so the two cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
 from supervisor.core import windows
-from supervisor.core.admission import line
+from supervisor.core.admission import Standing, line
 from supervisor.core.conditions import look_at_all, thresholds
 from supervisor.core.hysteresis import Side
 from supervisor.core.job import Job
@@ -29,7 +29,7 @@ from supervisor.core.states import State
 from supervisor.core.verdict import Candidate, Verdict
 from supervisor.core.victims import options
 
-__all__ = ["ConditionState", "Explanation", "RuleState", "alarms", "explain", "rule_states"]
+__all__ = ["ConditionState", "Explanation", "RuleState", "alarms", "explain", "explain_all", "rule_states"]
 
 #: A reading that has been missing for that long is worth saying aloud.
 _ALARM_AFTER_S = 60.0
@@ -141,7 +141,25 @@ def explain(
     job: Job, jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float
 ) -> Explanation:
     """Return why this job is where it is, and what has to happen for that to change."""
+    return next(iter(explain_all((job,), jobs, sample, settings, (memory, now))))
+
+
+def explain_all(
+    some: Sequence[Job], jobs: Sequence[Job], sample: Sample, settings: Settings, given: tuple[Memory, float]
+) -> Iterator[Explanation]:
+    """Yield the same for some of the jobs; the line is looked at once for all of them."""
+    memory, now = given
     scene = look_around(jobs, sample, settings, memory, now)
+    standings = tuple(line(scene)) if any(_is_in_line(job) for job in some) else ()
+    for job in some:
+        yield _explained(job, scene, standings)
+
+
+def _is_in_line(job: Job) -> bool:
+    return job.state is State.QUEUED or may_come_back(job)
+
+
+def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:
     known = scene.known(job.name)
     asked_by = job.asked_by
     answer = Explanation(
@@ -152,16 +170,16 @@ def explain(
         by="" if asked_by is None else asked_by.name,
         by_kind="" if asked_by is None else asked_by.kind,
         reason=job.reason,
-        verdict=memory.last.get(job.name),
+        verdict=scene.memory.last.get(job.name),
         deadline_in_s=None if job.deadline_at is None else job.deadline_at - scene.now,
         wakes_in_s=None if job.wake_at is None else max(0.0, job.wake_at - scene.now),
         num_flaps=known.num_flaps,
     )
     match job.state:
         case State.QUEUED:
-            return _of_waiting(answer, job, scene)
+            return _of_waiting(answer, job, scene, standings)
         case State.PAUSED | State.PAUSING if may_come_back(job):
-            return _of_waiting(answer, job, scene)
+            return _of_waiting(answer, job, scene, standings)
         case State.PAUSED | State.PAUSING:
             return _of_yielding(answer, job)
         case State.RUNNING:
@@ -178,9 +196,8 @@ def _summary(job: Job) -> str:
     return f"{job.state}{depth}{by}{late}{problem}"
 
 
-def _of_waiting(answer: Explanation, job: Job, scene: Scene) -> Explanation:
+def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:
     """A job in the line: what keeps it, and its place."""
-    standings = list(line(scene))
     position = next(i for i, standing in enumerate(standings, 1) if standing.job.name == job.name)
     standing = standings[position - 1]
     settling = waits_for(scene)
@@ -213,7 +230,8 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
                 for condition in instance.rule.when
             )
             comma = "" if instance.rule.when[-1].metric else ","
-            wanted.append(f"{clear}{comma} for {resume_after_s(instance, job, scene):.0f} s")
+            hold_s = resume_after_s(instance, job, scene)
+            wanted.append(f"{clear}{comma} for {hold_s:.0f} s" if hold_s else clear)
     return "; ".join(wanted)
 
 
@@ -227,7 +245,7 @@ def _of_yielding(answer: Explanation, job: Job) -> Explanation:
 
 def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
     """A running job: the rule that is nearest to asking it."""
-    about = [i for i in scene.instances.values() if scene.concerns(i, job)]
+    about = scene.about(job)
     if not about:
         return msgspec.structs.replace(answer, next="nothing asks it to yield: no rule is about it")
     states = {instance.key: _rule_state(instance, scene) for instance in about}

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from supervisor.core.job import Job
 from supervisor.core.policy_memory import Footprint, JobMemory, Memory
-from supervisor.core.room import FILL_S
 from supervisor.core.rulebook import Instances
 from supervisor.core.rules import PolicyConfig
 from supervisor.core.sample import JobUse, Missing
+from supervisor.core.scene import FILL_S
 from supervisor.core.states import State
 from supervisor.core.verdict import Verdict
 

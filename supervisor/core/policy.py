@@ -42,8 +42,14 @@ def decide(
 ) -> tuple[tuple[Verdict, ...], Memory]:
     """Return what is to be done now, and what to remember until the next call."""
     scene = look_around(jobs, sample, settings, memory, now)
-    starts = _free_starts(scene)
-    found = _relieve(scene) or _go_on(scene)
+    found = _relieve(scene)
+    is_settled = found is None and not waits_for(scene)
+    is_free = any(job.state is State.QUEUED and asks_for_nothing(job) for job in scene.jobs.values())
+    # Once for both: there may be hundreds in it.
+    standings = tuple(line(scene)) if is_settled or is_free else ()
+    starts = tuple(_resume_or_start(standing) for standing in standings if _starts_free(standing))
+    if is_settled:
+        found = _go_on(scene, standings)
     memory = scene.memory
     for start in starts:
         memory = noted(memory, start, QUEUE, settings.policy, scene.now)
@@ -130,23 +136,15 @@ def _yield(instance: Instance, option: Option, ranking: list[Option], scene: Sce
     )
 
 
-def _go_on(scene: Scene) -> tuple[Verdict, str, bool] | None:
+def _go_on(scene: Scene, standings: Sequence[Standing]) -> tuple[Verdict, str, bool] | None:
     """Let the first one in the line go on that can; or make room for one that comes before it."""
-    if waits_for(scene):
-        return None
-    for standing in line(scene):
+    for standing in standings:
         if standing.may_go and not _starts_free(standing):
             return _resume_or_start(standing), QUEUE, False
         room = make_room(standing, scene) if scene.settings.queue.preempt else None
         if room is not None:
             return room, QUEUE, False
     return None
-
-
-def _free_starts(scene: Scene) -> tuple[Verdict, ...]:
-    if all(job.state is not State.QUEUED for job in scene.jobs.values()):
-        return ()
-    return tuple(_resume_or_start(standing) for standing in line(scene) if _starts_free(standing))
 
 
 def _starts_free(standing: Standing) -> bool:

@@ -10,6 +10,8 @@ jobs would take turns in pausing each other.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from supervisor.core.admission import Standing
 from supervisor.core.job import Job
 from supervisor.core.room import fit, needs_of
@@ -76,7 +78,8 @@ def _fits(gone: list[Job], standing: Standing, scene: Scene) -> bool:
         return bool(gone)
     names = {job.name for job in gone}
     uses = {name: use for name, use in scene.sample.jobs.items() if name not in names}
-    without = scene._replace(
+    without = replace(
+        scene,
         jobs={name: job for name, job in scene.jobs.items() if name not in names},
         sample=corrected(scene.sample, uses),
     )

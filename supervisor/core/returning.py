@@ -15,7 +15,7 @@ from typing import Final
 from supervisor.core.conditions import Look, thresholds
 from supervisor.core.hysteresis import Side
 from supervisor.core.job import Job
-from supervisor.core.room import Fit, Needs, needs_of, reserved
+from supervisor.core.room import Fit, Needs, needs_of
 from supervisor.core.rulebook import Instance, rule_of
 from supervisor.core.rules import Condition
 from supervisor.core.sample import Missing, Reading, Sample
@@ -56,13 +56,13 @@ def resume_after_s(instance: Instance, job: Job, scene: Scene) -> float:
 
 def obstacle(job: Job, scene: Scene) -> str:
     """Return what keeps the rules from letting it go on, or ""."""
-    kept_by = keepers(job, scene)
-    for instance in scene.instances.values():
+    kept_by = [scene.instances[key] for key in keepers(job, scene) if key in scene.instances]
+    others = [] if job.spec.protected else scene.about(job)
+    keeper_keys = {instance.key for instance in kept_by}
+    for instance in (*kept_by, *(other for other in others if other.key not in keeper_keys)):
         if instance.key in scene.known(job.name).overruled:
             continue
-        is_keeper = instance.key in kept_by
-        if not is_keeper and (job.spec.protected or not scene.concerns(instance, job)):
-            continue
+        is_keeper = instance.key in keeper_keys
         if instance.is_on:
             return f"rule {instance.rule.name} is on"
         if instance.side is Side.SHORT:
@@ -80,14 +80,13 @@ def crossing(job: Job, scene: Scene) -> Fit:
     if job.spec.protected:
         return Fit()
     needs = needs_of(job, scene.known(job.name).footprint)
-    for instance in scene.instances.values():
-        if scene.concerns(instance, job):
-            answers = [
-                _would_be_short(instance, condition, seen, (needs, job, scene))
-                for condition, seen in zip(instance.rule.when, instance.looks, strict=True)
-            ]
-            if all(answers):
-                return next((answer for answer in answers if isinstance(answer, Fit)), Fit())
+    for instance in scene.about(job):
+        answers = [
+            _would_be_short(instance, condition, seen, (needs, job, scene))
+            for condition, seen in zip(instance.rule.when, instance.looks, strict=True)
+        ]
+        if all(answers):
+            return next((answer for answer in answers if isinstance(answer, Fit)), Fit())
     return Fit()
 
 
@@ -119,7 +118,7 @@ def _expected(metric: str, place: str, needs: Needs, job: Job, scene: Scene) -> 
         total, available = sample.memory_total_bytes, sample.memory_available_bytes
         if isinstance(available, Missing) or isinstance(total, Missing) or not needs.memory_bytes:
             return Missing("no forecast")
-        left = available - needs.memory_bytes - _promised(job, scene)
+        left = available - needs.memory_bytes - scene.promised_bytes(job)
         return left / total * 100 if metric == "memory_available_pct" else left / (1 << 30)
     if metric == "cpu_pct" and not isinstance(sample.cpu_pct, Missing) and needs.cpu_pct:
         return sample.cpu_pct + needs.cpu_pct / sample.num_cpus
@@ -137,7 +136,3 @@ def _gpu_used_pct(uuid: str, needs: Needs, sample: Sample) -> Reading:
     if isinstance(gpu.memory_total_bytes, Missing):
         return gpu.memory_total_bytes
     return 100 * (gpu.memory_used_bytes + bytes_) / gpu.memory_total_bytes
-
-
-def _promised(job: Job, scene: Scene) -> float:
-    return sum(reserved(other, scene).rss_bytes for other in scene.jobs.values() if other.name != job.name)

@@ -20,10 +20,7 @@ from supervisor.core.scene import Scene, is_rules
 from supervisor.core.shortage import in_bytes
 from supervisor.core.states import Depth, State
 
-__all__ = ["FILL_S", "Fit", "Needs", "asked", "fit", "least_wrong", "needs_of", "reserved"]
-
-#: After that long a job has taken what it takes.
-FILL_S = 300.0
+__all__ = ["Fit", "Needs", "asked", "fit", "least_wrong", "needs_of"]
 
 _LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.RESUMING, State.STOPPING})
 
@@ -66,24 +63,6 @@ def needs_of(job: Job, known: Footprint) -> Needs:
     return Needs(known.cpu_pct, spec.num_cpus, memory_bytes, {}, spec.num_gpus, each_bytes)
 
 
-def reserved(job: Job, scene: Scene) -> Footprint:
-    """Return what a job is expected to take on top of what it has now."""
-    known, use, spec = scene.known(job.name).footprint, scene.use(job.name), job.spec
-    is_filling = job.state in (State.STARTING, State.RESUMING) or (
-        job.state is State.RUNNING and scene.now - job.since < FILL_S
-    )
-    if not is_filling:
-        return Footprint()
-    rss_bytes = use.rss_bytes if use is not None else 0.0
-    now_bytes = 0.0 if isinstance(rss_bytes, Missing) else rss_bytes
-    held = use.gpu_bytes if use is not None else {}
-    expected = {**dict.fromkeys(job.gpus, float(spec.gpu_memory_bytes)), **known.gpu_bytes}
-    return Footprint(
-        rss_bytes=max(0.0, max(known.rss_bytes, spec.memory_bytes) - now_bytes),
-        gpu_bytes={uuid: max(0.0, bytes_ - (held.get(uuid) or 0)) for uuid, bytes_ in expected.items()},
-    )
-
-
 def fit(job: Job, needs: Needs, scene: Scene) -> Fit:
     """Say whether it fits now, and on which GPUs."""
     for check in (_cpus, _memory, _own_gpus):
@@ -108,9 +87,7 @@ def _cpus(job: Job, needs: Needs, scene: Scene) -> Fit:
             f"needs {needs.num_cpus:g} CPUs, there are {total:g}", frozenset({"cpus"}), is_hopeless=True
         )
     taken = sum(
-        other.spec.num_cpus
-        for other in scene.jobs.values()
-        if other.state in _LIVE and other.name != job.name
+        other.spec.num_cpus for other in scene.present if other.state in _LIVE and other.name != job.name
     )
     if taken + needs.num_cpus > total:
         return Fit(
@@ -129,9 +106,7 @@ def _memory(job: Job, needs: Needs, scene: Scene) -> Fit:
     if not isinstance(total, Missing) and needs.memory_bytes > total:
         text = f"needs {in_bytes(needs.memory_bytes)} of memory, the machine has {in_bytes(total)}"
         return Fit(text, lacks, is_hopeless=True)
-    promised = sum(
-        reserved(other, scene).rss_bytes for other in scene.jobs.values() if other.name != job.name
-    )
+    promised = scene.promised_bytes(job)
     if available - promised < needs.memory_bytes:
         also = f", {in_bytes(promised)} of it promised to others" if promised else ""
         text = f"needs {in_bytes(needs.memory_bytes)} of memory, {in_bytes(available)} are available{also}"
@@ -174,7 +149,7 @@ def least_wrong(job: Job, needs: Needs, scene: Scene) -> tuple[str, ...]:
     """Return GPUs for a job that has to start although none are free: rather those without a job of ours."""
     gpus = () if isinstance(scene.sample.gpus, Missing) else scene.sample.gpus
     big = [gpu for gpu in gpus if not _is_too_small(gpu, needs.gpu_memory_bytes)]
-    others = [other for other in scene.jobs.values() if other.name != job.name and other.alive]
+    others = [other for other in scene.present if other.name != job.name and other.alive]
     taken = {uuid for other in others for uuid in scene.gpus_of(other)}
     big.sort(key=lambda gpu: (gpu.uuid in taken, _used(gpu), gpu.index, gpu.uuid))
     return tuple(gpu.uuid for gpu in big[: needs.num_gpus]) if len(big) >= needs.num_gpus else ()
@@ -190,17 +165,17 @@ def _is_too_small(gpu: Gpu, bytes_: float) -> bool:
 
 
 def _not_free(gpu: Gpu, job: Job, needs: Needs, scene: Scene) -> str:
-    for other in scene.jobs.values():
+    for other in scene.on_gpus.get(gpu.uuid, ()):
         # A job that is paused and has its process still is on its GPU.
-        if other.name != job.name and other.alive and gpu.uuid in scene.gpus_of(other):
+        if other.name != job.name and other.alive:
             return f"has {other.name}"
-        if _keeps(other, job, scene) and gpu.uuid in scene.gpus_of(other):
+        if _keeps(other, job, scene):
             return f"is kept for {other.name}, which a rule has paused"
     if isinstance(gpu.processes, Missing):
         return f"cannot be read: {gpu.processes.why}"
     if any(not process.job for process in gpu.processes):
         return "has somebody else"
-    short = [i for i in scene.instances.values() if i.place == gpu.uuid and i.is_on]
+    short = [instance for instance in scene.on if instance.place == gpu.uuid]
     if short:
         return f"rule {short[0].rule.name} is on"
     free = _free_bytes(gpu.uuid, job, scene) if needs.gpu_memory_bytes else 0.0
@@ -235,9 +210,7 @@ def _free_bytes(uuid: str, job: Job, scene: Scene) -> Reading:
     assert not isinstance(gpu.memory_total_bytes, Missing)
     assert not isinstance(gpu.memory_used_bytes, Missing)
     promised = sum(
-        reserved(other, scene).gpu_bytes.get(uuid, 0.0)
-        for other in scene.jobs.values()
-        if other.name != job.name
+        others.gpu_bytes.get(uuid, 0.0) for name, others in scene.promised.items() if name != job.name
     )
     return gpu.memory_total_bytes - gpu.memory_used_bytes - promised
 

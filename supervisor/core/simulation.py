@@ -38,11 +38,10 @@ from supervisor.core.events import (
 from supervisor.core.hysteresis import Side
 from supervisor.core.job import Asker, Exit, Job, JobSpec
 from supervisor.core.policy_memory import Footprint, Memory
-from supervisor.core.room import FILL_S
 from supervisor.core.rulebook import place_kind
 from supervisor.core.rules import Settings
 from supervisor.core.sample import JobUse, Sample
-from supervisor.core.scene import selects
+from supervisor.core.scene import FILL_S, selects
 from supervisor.core.states import Depth, State
 from supervisor.core.verdict import Verdict
 from supervisor.core.whatif import corrected, or_zero

@@ -30,11 +30,12 @@ _PAGE = 32
 def why(desk: Desk, delivery: Delivery, request: protocol.WhyRequest) -> None:
     """Answer about one job in full, about all of them in short."""
     if request.job is not None:
-        desk.send(delivery.identity, _why(desk, desk.engine.job(request.job), request.id))
+        job = desk.engine.job(request.job)
+        desk.send(delivery.identity, _why(desk, job, desk.steward.explain(job.name), request.id))
         return
-    jobs = list(desk.engine.jobs.values())
-    for job in jobs:
-        answer = _why(desk, job, request.id)
+    explanations = list(desk.steward.explain_all()) if desk.engine.jobs else []
+    for explanation in explanations:
+        answer = _why(desk, desk.engine.job(explanation.job), explanation, request.id)
         verdict = None if answer.verdict is None else replace(answer.verdict, candidates=())
         short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1])
         desk.send(delivery.identity, replace(short, more=True))
@@ -76,8 +77,7 @@ def samples(desk: Desk, delivery: Delivery, request: protocol.SamplesRequest) ->
     desk.send(delivery.identity, reply)
 
 
-def _why(desk: Desk, job: Job, request: str) -> protocol.WhyReply:
-    explanation = desk.steward.explain(job.name)
+def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> protocol.WhyReply:
     if job.verdict is not None:
         # What the present pause goes back to; the policy's memory may have been lost meanwhile.
         explanation = replace(explanation, verdict=job.verdict)

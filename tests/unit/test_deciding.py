@@ -362,7 +362,7 @@ def test_a_window_of_time_pauses_and_lets_go():
     machine = Machine(office).submit("a").run(100, weekday=0, second_of_day=8 * 3600)
     machine.run(2, second_of_day=9 * 3600)
     assert [("pause", "a", "office", Depth.HOLD)] == machine.told
-    assert "mon-fri 09:00-18:00 over" in machine.why("a").next
+    assert "it is no longer mon-fri 09:00-18:00" == machine.why("a").next
     machine.run(20, second_of_day=18 * 3600)
 
     assert State.RUNNING is machine.state("a")
@@ -451,3 +451,17 @@ def test_a_clock_that_goes_back_has_not_moved():
     machine.run(15)
 
     assert 1 == len(machine.told)
+
+
+def test_between_the_thresholds_nobody_yields_whose_rule_is_on():
+    """
+    One job has made room; the load falls below the one threshold only: the next job stays.
+    """
+    machine = Machine(CPU).submit("a").submit("b").run(100).run(31, **BUSY)
+    assert 1 == len(machine.told)
+    machine.run(600, cpu_foreign_pct=35.0)
+
+    assert 1 == len(machine.told)
+    assert machine.rule("cpu").is_on
+    machine.run(1, **BUSY)
+    assert 2 == len(machine.told)
