@@ -11,6 +11,7 @@ engine may refuse it, and then the policy learns of it by what the job does.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,9 @@ _REMEMBER_S = 60.0
 #: A longer silence between two samples is a time in which nobody looked.
 _GAP_S = 30.0
 
+#: Two looks are never exactly an interval apart.
+_ABOUT = 0.9
+
 _MIB = 1 << 20
 
 
@@ -81,6 +85,7 @@ class Steward:
         self._sample_at = 0.0
         self._idles = False
         self._block: list[Sample] = []
+        self._recorded_at = -math.inf
         #: Queued jobs that the policy has been asked about with the present sample.
         self._asked_about: frozenset[str] = frozenset()
 
@@ -139,8 +144,14 @@ class Steward:
         pace_s = self._sampler.wait_s(interval_s)
         self._idles = self._is_idle()
         self._sample_at = now + (max(pace_s, _IDLE_S) if self._idles else pace_s)
-        self._block.append(self._sample)
-        if len(self._block) >= _BLOCK or now - self._block[0].at >= _BLOCK_S:
+        # In an emergency there are ten looks a second; a day of readings is not worth less for that.
+        if now - self._recorded_at >= interval_s * _ABOUT:
+            self._record(self._sample)
+
+    def _record(self, sample: Sample) -> None:
+        self._recorded_at = sample.at
+        self._block.append(sample)
+        if len(self._block) >= _BLOCK or sample.at - self._block[0].at >= _BLOCK_S:
             self._store_block()
 
     def _is_idle(self) -> bool:
@@ -177,6 +188,9 @@ class Steward:
         for verdict in verdicts:
             self._carry_out(verdict)
         self._asked_about = self._queued()
+        if verdicts and self._sample.at > self._recorded_at:
+            # What led to a verdict is what somebody will want to see.
+            self._record(self._sample)
         if verdicts or now - self._remembered_at >= _REMEMBER_S:
             self._remember(now)
 

@@ -5,6 +5,8 @@ across restarts, silences in which nobody looked.
 Does not cover: which verdict is right (test_policy.py), real readings (contract/test_sampler.py).
 """
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -386,3 +388,27 @@ def test_a_job_that_a_person_starts_gets_the_gpu_with_the_most_room(house):
     house.run(1, gpus=())
     with pytest.raises(Refused, match="cannot start job `other`: it asks for a GPU"):
         house.world.engine.ask("other", ResumeAsked(request="r", by=ADA, start_grace_s=60.0))
+
+
+def test_an_emergency_fills_no_history_but_what_led_to_a_verdict_is_kept(house):
+    """
+    While memory is scarce there are ten looks a second; one a second is recorded, and the one that mattered.
+    """
+    house.submit("night")
+    house.run(5)
+    before = len(house.steward.fresh(after_wall=0.0, before_wall=1e12))
+    house.sampler.is_hurried = True
+    house.sampler.host = msgspec.structs.replace(house.sampler.host, cpu_foreign_pct=90.0)
+    looks = 0
+    for _ in range(200):
+        house.world.clock.advance(0.1)
+        looks += house.turn()
+    recorded = house.steward.fresh(after_wall=0.0, before_wall=1e12)
+    (asked,) = house.events(PauseAsked)
+
+    assert looks > 180
+    assert len(recorded) - before in range(19, 24)
+    assert asked.verdict.kind == "pause"
+    assert house.job().state in (State.PAUSING, State.PAUSED)
+    gaps = [later.at - one.at for one, later in itertools.pairwise(recorded)]
+    assert min(gaps) < 0.85, "the look that led to the verdict"
