@@ -87,8 +87,8 @@ class ShimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     return_retry_s: Annotated[
         _Seconds,
         Meta(
-            description="So long a resumed job tries to get GPU memory back that it had given back; then its "
-            "process ends and is started again from its checkpoint. Seconds."
+            description="So long a resumed job tries to get GPU memory back that is free and is still not to "
+            "be had; then its process ends and is started again from its checkpoint. Seconds."
         ),
     ] = 60.0
 

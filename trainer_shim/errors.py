@@ -58,7 +58,14 @@ class CannotOffload(ShimError):
 
 
 class CannotReturn(ShimError):
-    """GPU memory that was given back is not to be had; everything is still on the host."""
+    """GPU memory that was given back is not to be had; everything is still on the host.
+
+    `is_short`: the device says that others have it, so a process started anew would not get it either.
+    """
+
+    def __init__(self, message: str, *, is_short: bool = False) -> None:
+        super().__init__(message)
+        self.is_short = is_short
 
 
 class CannotRestore(ShimError):

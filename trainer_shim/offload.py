@@ -127,6 +127,9 @@ class Offloader:
         away, memory = self._away, self._memory()
         if away is None:
             return
+        # Asked first: taken in vain, even for a moment, memory is missing to those who have the rest of it.
+        if (shortage := self._shortage(away, memory)) is not None:
+            raise shortage
         taken: list[Piece] = []
         try:
             for piece, _ in away.pieces:
@@ -142,7 +145,7 @@ class Offloader:
                 for piece in taken:
                     memory.drop(piece.storage)
                 memory.trim()
-            raise CannotReturn(self._shortage(away, memory, error)) from error
+            raise (self._shortage(away, memory) or _refused(away, error)) from error
         away.unpin()
         self._away = None
 
@@ -215,19 +218,29 @@ class Offloader:
             ) from error
         return _Away(block, unpin, pieces, found.tensors)
 
-    def _shortage(self, away: _Away, memory: DeviceMemory, error: BaseException) -> str:
-        """Say on which device too little is free."""
-        needs: Counter[Any] = Counter()
-        for piece, _ in away.pieces:
-            needs[piece.device] += piece.size_bytes
-        for device, num_bytes in needs.items():
+    def _shortage(self, away: _Away, memory: DeviceMemory) -> CannotReturn | None:
+        """Say on which device others have too much; None where nobody says so."""
+        for device, num_bytes in _needs(away).items():
             free_bytes: int | None = None
             with suppress(RuntimeError):
                 free_bytes = memory.free_bytes(device)
             if free_bytes is not None and free_bytes < num_bytes:
-                return f"waiting for GPU memory: needs {amount(num_bytes)}, free {amount(free_bytes)}"
-        reason = str(error).partition("\n")[0][:200]
-        return f"waiting for GPU memory: needs {amount(sum(needs.values()))} ({reason or 'out of memory'})"
+                words = f"needs {amount(num_bytes)}, free {amount(free_bytes)}"
+                return CannotReturn(f"waiting for GPU memory: {words}", is_short=True)
+        return None
+
+
+def _needs(away: _Away) -> Counter[Any]:
+    """How much memory of which device."""
+    needs: Counter[Any] = Counter()
+    for piece, _ in away.pieces:
+        needs[piece.device] += piece.size_bytes
+    return needs
+
+
+def _refused(away: _Away, error: BaseException) -> CannotReturn:
+    reason = str(error).partition("\n")[0][:200] or "out of memory"
+    return CannotReturn(f"waiting for GPU memory: needs {amount(_needs(away).total())} ({reason})")
 
 
 def _bytes_of(piece: Piece) -> Any:

@@ -446,7 +446,8 @@ class Shim:
     def _go_on(self, want: Want) -> Want:
         """Take back what was given back: nothing trains before all of it is there.
 
-        Where it is not to be had, the process ends after a while, to be started from its checkpoint.
+        As long as others have it, it waits. Where it is free and still not to be had, the process ends after
+        a while, to be started from its checkpoint.
         """
         until, again_s = time.monotonic() + self._report.return_retry_s, _RETURN_AGAIN_S
         while self._offloader.is_away:
@@ -454,8 +455,11 @@ class Shim:
                 self._offloader.take_back()
             except CannotReturn as error:
                 self._tell(protocol.Stage(request=want.resumed, what=str(error)))
+                if error.is_short:
+                    # Started anew it would need as much, not get it either, and have failed.
+                    until = time.monotonic() + self._report.return_retry_s
                 # Without a daemon nobody would start it again.
-                saved = self._still_there()
+                saved = None if error.is_short else self._still_there()
                 if time.monotonic() >= until and self._report.has_daemon and saved is not None:
                     self._say(f"{error}; ending to be started from the checkpoint")
                     raise self._farewell(want.resumed, saved) from error

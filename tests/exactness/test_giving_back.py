@@ -216,7 +216,7 @@ def test_without_memory_it_waits_and_then_goes_on(tmp_path, room):
     scene = Scene(tmp_path, first=pause("offload"), answers=[])
 
     def more_memory():
-        scene.device.room = None
+        scene.device.room = scene.device.free = None
         return wire.Checkpoint(request="c")
 
     scene.daemon._answers = [on(wire.Yielded), RESUME, on(wire.Stage), more_memory]
@@ -228,6 +228,21 @@ def test_without_memory_it_waits_and_then_goes_on(tmp_path, room):
     assert None is code
     assert ["copying GPU memory to the host", "waiting for GPU memory: needs 0.0 MB, free 0.0 MB"] == stages
     assert never_paused() == scene.digest
+    assert ("Resumed", "") == scene.daemon.words[-1]
+
+
+def test_while_others_have_the_memory_it_waits_as_long_as_it_takes(tmp_path):
+    """
+    A process started anew would find none either, and its job would have failed instead of waiting.
+    """
+    scene = Scene(tmp_path, first=pause("offload"), answers=[])
+    ask = wire.Checkpoint(request="c")
+    more = [on(wire.Stage), lambda: setattr(scene.device, "free", None) or ask]
+    scene.daemon._answers = [on(wire.Yielded), RESUME, *[on(wire.Stage), ask] * 4, *more]
+    scene.device.free = 1
+    code = scene.run()
+
+    assert (None, never_paused()) == (code, scene.digest)
     assert ("Resumed", "") == scene.daemon.words[-1]
 
 

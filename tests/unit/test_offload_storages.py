@@ -408,8 +408,9 @@ def test_a_device_that_is_full_takes_nothing_half_way(room):
     before = copy.deepcopy(model.state_dict())
     offloader, device = of(model=model, optimizer=optimizer)
     offloader.give_back()
-    device.room, device.free = room, 10
-    with pytest.raises(CannotReturn, match=r"needs 0\.0 MB, free 0\.0 MB"):
+    # As far as anybody says, there is room.
+    device.room, device.free = room, 10_000
+    with pytest.raises(CannotReturn, match=r"needs 0\.0 MB \(CUDA out of memory"):
         offloader.take_back()
     half_way = (held_bytes(*model.parameters()), offloader.is_away, device.is_pinned)
     device.room = None
@@ -420,6 +421,21 @@ def test_a_device_that_is_full_takes_nothing_half_way(room):
         bits(value) for value in model.state_dict().values()
     ]
     assert not device.is_pinned
+
+
+def test_memory_that_others_have_is_not_even_tried_for():
+    """
+    To take half of what is left, and give it back, would end a program that needs it at that moment.
+    """
+    offloader, device = of(model=torch.nn.Linear(3, 3))
+    offloader.give_back()
+    device.room, device.free = 2, 10
+    with pytest.raises(CannotReturn, match=r"needs 0\.0 MB, free 0\.0 MB") as caught:
+        offloader.take_back()
+
+    assert (2, True) == (device.room, caught.value.is_short)
+    device.free = 10_000
+    offloader.take_back()
 
 
 def test_a_copy_back_that_fails_leaves_all_on_the_host():
