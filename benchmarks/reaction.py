@@ -86,7 +86,7 @@ class Reaction(NamedTuple):
 
 
 def run(*, quick: bool) -> None:
-    num_runs = 2 if quick else 10
+    num_runs = 2 if quick else 5
     kinds: dict[str, Callable[[Scene, Path], Reaction | str]] = {
         f"memory, {HOLDING_S:g} s of holding time": _memory,
         f"CPU, {HOLDING_S:g} s of holding time": _cpu,
