@@ -3,7 +3,8 @@
 Covers: what is done at a batch boundary, in which order; going deeper while it waits there, and
 coming back; restoring.
 Does not cover: what is wanted there (gate.py), how it is stored (checkpoint/),
-how it is told (link.py), how memory is given back (offload.py), where the loop is (position.py).
+how it is told (link.py), how memory is given back (offload.py), where the loop is (position.py), the
+states of the parts (parts.py).
 
 The order is the promise: a checkpoint is durable before anything is given back
 and before anybody is told that it is.
@@ -14,35 +15,36 @@ from __future__ import annotations
 import atexit
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trainer_shim import protocol, rng
-from trainer_shim.checkpoint import Keep, Loaded, Saved, Store
+from trainer_shim.checkpoint import Keep, Saved, Store
 from trainer_shim.devices import amount
 from trainer_shim.doubts import doubts
-from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
+from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.loader import Pass
 from trainer_shim.offload import Offloader
+from trainer_shim.parts import Stateful, check_parts, restore, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
 from trainer_shim.surroundings import Surroundings
+from trainer_shim.voice import Voice, words
 
 if TYPE_CHECKING:
     from trainer_shim.proof import Proof
 
-__all__ = ["Shim", "Stateful", "attach"]
+__all__ = ["Shim", "attach"]
 
 #: A process that checkpointed and ends because the daemon asked (EX_TEMPFAIL of sysexits.h).
 EXIT_YIELDED = 75
@@ -52,24 +54,6 @@ _RETURN_AGAIN_S, _RETURN_AGAIN_MAX_S = 0.5, 10.0
 
 #: How long a process that is about to end waits for its last words to leave.
 _LAST_WORDS_S = 2.0
-
-#: What the parts of a script raise when they are asked for their state.
-_ODD_PARTS = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-
-T = TypeVar("T")
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """Anything with the two methods of torch's own parts."""
-
-    def state_dict(self) -> Mapping[str, Any]:
-        """Return the state; the shim copies nothing before the call returns."""
-        ...
-
-    def load_state_dict(self, state: Any) -> Any:
-        """Take over a state that `state_dict` returned."""
-        ...
 
 
 _current: Shim | None = None
@@ -109,13 +93,7 @@ def attach(
 
     """
     global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
-    given: Mapping[str, object] = parts
-    for name, part in given.items():
-        if not isinstance(part, Stateful):
-            kind = type(part).__name__
-            error = TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
-            error.add_note("hint: attach the object itself; plain values go into `shim.extra`")
-            raise error
+    check_parts(parts)
     surroundings = Surroundings.read(os.environ)
     # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
     if checkpoints is not None and surroundings.prove_dir is None:
@@ -162,7 +140,7 @@ class Shim:
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
-        self._said: set[str] = set()
+        self._say = Voice().say
         self._offloader = Offloader(self._parts, lambda: self.extra, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
@@ -377,8 +355,8 @@ class Shim:
 
     def _failed(self, error: ShimError) -> None:
         """A checkpoint that nobody asked for could not be written."""
-        self._tell(protocol.CannotYield(request="", why=self._words(error)))
-        self._say(f"{self._words(error)}; training goes on")
+        self._tell(protocol.CannotYield(request="", why=words(error)))
+        self._say(f"{words(error)}; training goes on")
 
     def _answer(self, want: Want) -> Want:
         """Write the checkpoints that were asked for, and confirm that the loop goes on."""
@@ -386,7 +364,7 @@ class Shim:
             try:
                 self._tell(self._checkpointed(self._save(request), request))
             except ShimError as error:
-                self._tell(protocol.CannotYield(request=request, why=self._words(error)))
+                self._tell(protocol.CannotYield(request=request, why=words(error)))
         if want.resumed:
             self._tell(protocol.Resumed(request=want.resumed, step=self.step))
         return Want()
@@ -421,7 +399,7 @@ class Shim:
         self._tell(
             protocol.CannotYield(
                 request=pause.request,
-                why=self._words(error),
+                why=words(error),
                 holding_depth=None if held is None else held.depth,
             )
         )
@@ -482,8 +460,8 @@ class Shim:
         except ShimError as error:
             if want.leave is None and want.pause is not None and self._report.holding is not None:
                 return self._cannot(want, want.pause, error)
-            self._tell(protocol.CannotYield(request=request, why=self._words(error)))
-            self._say(f"{self._words(error)}; training goes on")
+            self._tell(protocol.CannotYield(request=request, why=words(error)))
+            self._say(f"{words(error)}; training goes on")
             return replace(want, leave=None, pause=None if leave is want.pause else want.pause)
         if leave is want.pause and (now := self._gate.take(want)).pause is not want.pause:
             # Called off while the checkpoint was written.
@@ -556,18 +534,7 @@ class Shim:
 
     def _own_state(self) -> dict[str, Any]:
         """Return all that is the script's own."""
-        return {"parts": dict(map(self._part_state, self._parts)), "extra": self.extra}
-
-    def _part_state(self, name: str) -> tuple[str, Mapping[str, Any]]:
-        try:
-            return name, self._parts[name].state_dict()
-        # A device that is full refuses the copy that some make: no reason for training to end.
-        except _ODD_PARTS as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise CannotSave(
-                f"cannot save `{name}`: its state_dict() raised {type(error).__name__}: {reason}",
-                hint="the older checkpoints are untouched",
-            ) from error
+        return {"parts": states(self._parts), "extra": self.extra}
 
     # --- restoring ----------------------------------------------------------------------------
 
@@ -577,32 +544,13 @@ class Shim:
         if loaded is None:
             return
         state = loaded.state
-        self._check_fits(loaded, state)
-        for name, part in self._parts.items():
-            try:
-                part.load_state_dict(state["parts"][name])
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                raise CannotRestore(
-                    f"cannot restore `{name}` from `{loaded.path}`: {error}",
-                    hint="the script's parts differ from those that were saved; "
-                    "for a new run give attach(checkpoints=...) another folder",
-                ) from error
+        restore(self._parts, state["parts"], loaded.path)
         self.extra = state["extra"]
         self._cursor.load_state_dict(state["position"], state["rng"])
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
         self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})")
-
-    def _check_fits(self, loaded: Loaded, state: Mapping[str, Any]) -> None:
-        saved, given = set(state["parts"]), set(self._parts)
-        if saved != given:
-            differ = [f"`{name}` is missing" for name in sorted(saved - given)]
-            differ += [f"`{name}` is new" for name in sorted(given - saved)]
-            raise CannotRestore(
-                f"cannot restore from `{loaded.path}`: {', '.join(differ)}",
-                hint="give attach() the same parts as before, or another checkpoints folder for a new run",
-            )
 
     # --- words ----------------------------------------------------------------------------------
 
@@ -656,18 +604,6 @@ class Shim:
     def _tell(self, message: protocol.Message) -> None:
         if self._link is not None:
             self._link.send(message)
-
-    def _words(self, error: ShimError) -> str:
-        # The wire takes 4096: a longer answer would be dropped, and whoever asked would wait for ever.
-        return (f"{error} ({error.hint})" if error.hint else str(error))[:4000]
-
-    def _say(self, text: str) -> None:
-        """Tell whoever reads the run's output; each thing once."""
-        if text not in self._said:
-            self._said.add(text)
-            # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
-            with suppress(OSError, ValueError):
-                print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _say_notes(self) -> None:
         """Tell what is known to keep this run from going on exactly."""

@@ -1,0 +1,84 @@
+"""The parts that make a run what it is: their states out, and in again.
+
+Covers: what may be attached, asking all parts for their states, giving them
+back, what does not fit.
+Does not cover: the position of the loop and random numbers (position.py,
+rng.py), storing (checkpoint/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from trainer_shim.errors import CannotRestore, CannotSave
+
+__all__ = ["Stateful", "check_parts", "restore", "states"]
+
+#: What the parts of a script raise when they are asked for their state.
+_ODD_PARTS = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Anything with the two methods of torch's own parts."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the state; the shim copies nothing before the call returns."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take over a state that `state_dict` returned."""
+        ...
+
+
+def check_parts(parts: Mapping[str, object]) -> None:
+    """Raise TypeError for what cannot be attached."""
+    for name, part in parts.items():
+        if not isinstance(part, Stateful):
+            kind = type(part).__name__
+            error = TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
+            error.add_note("hint: attach the object itself; plain values go into `shim.extra`")
+            raise error
+
+
+def states(parts: Mapping[str, Stateful]) -> dict[str, Mapping[str, Any]]:
+    """Return the state of each part, the tensors live; raises CannotSave."""
+    return {name: _state(name, part) for name, part in parts.items()}
+
+
+def restore(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path) -> None:
+    """Give each part its state back; raises CannotRestore where they are not those that were saved."""
+    _check_fits(parts, saved, path)
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(saved[name])
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise CannotRestore(
+                f"cannot restore `{name}` from `{path}`: {error}",
+                hint="the script's parts differ from those that were saved; "
+                "for a new run give attach(checkpoints=...) another folder",
+            ) from error
+
+
+def _state(name: str, part: Stateful) -> Mapping[str, Any]:
+    try:
+        return part.state_dict()
+    # A device that is full refuses the copy that some make: no reason for training to end.
+    except _ODD_PARTS as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CannotSave(
+            f"cannot save `{name}`: its state_dict() raised {type(error).__name__}: {reason}",
+            hint="the older checkpoints are untouched",
+        ) from error
+
+
+def _check_fits(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path) -> None:
+    if set(saved) != set(parts):
+        differ = [f"`{name}` is missing" for name in sorted(set(saved) - set(parts))]
+        differ += [f"`{name}` is new" for name in sorted(set(parts) - set(saved))]
+        raise CannotRestore(
+            f"cannot restore from `{path}`: {', '.join(differ)}",
+            hint="give attach() the same parts as before, or another checkpoints folder for a new run",
+        )

@@ -1,0 +1,37 @@
+"""What the shim says aloud, on stderr, each thing once.
+
+Covers: saying it, an error with its hint in one line.
+Does not cover: what the daemon is told (link.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
+from trainer_shim.errors import ShimError
+
+__all__ = ["Voice", "words"]
+
+#: The wire takes 4096: a longer answer would be dropped, and whoever asked would wait for ever.
+_LONGEST = 4000
+
+
+def words(error: ShimError) -> str:
+    """Return an error and what to do about it."""
+    return (f"{error} ({error.hint})" if error.hint else str(error))[:_LONGEST]
+
+
+class Voice:
+    """One session's; may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, text: str) -> None:
+        """Tell whoever reads the run's output; each thing once."""
+        if text not in self._said:
+            self._said.add(text)
+            # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
+            with suppress(OSError, ValueError):
+                print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
