@@ -71,6 +71,22 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ge=1, le=86400, description="Time between SIGTERM and SIGKILL, and between two SIGKILLs. Seconds."
         ),
     ] = 15.0
+    free_cuda_context: Annotated[
+        bool,
+        Meta(
+            description="Free the CUDA context as well (some 0.5 GB) of a job paused at depth offload. "
+            "Experimental: needs driver 570, the package cuda-core, and the daemon as the job's user or root."
+        ),
+    ] = False
+    cuda_restore_limit_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86400,
+            description="So long it is tried to take that context back; then the process is killed and "
+            "started again from its checkpoint. Seconds.",
+        ),
+    ] = 300.0
 
 
 class ShimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

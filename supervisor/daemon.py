@@ -30,6 +30,7 @@ from supervisor.config_text import annotated_toml
 from supervisor.core.events import Yielded
 from supervisor.engine import Engine, World
 from supervisor.errors import SupervisorError
+from supervisor.freezer import CudaFreezer
 from supervisor.launcher import KeeperLauncher
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
@@ -74,7 +75,8 @@ class Daemon:
         self._router = Router(paths.control_endpoint, paths.events_endpoint)
         self._shims = ShimTable(self._router.send, self._clock)
         self._launcher = KeeperLauncher()
-        world = World(self._clock, self._journal, self._launcher, self._shims, self._receipt)
+        self._freezer = CudaFreezer()
+        world = World(self._clock, self._journal, self._launcher, self._shims, self._freezer, self._receipt)
         self._engine = Engine(world, paths, on_stored=self._on_stored)
         self._steward = Steward(self._engine, Sampler(), self._clock, self._journal)
         self._engine.gpus_for = self._steward.gpus_for
@@ -98,7 +100,7 @@ class Daemon:
         self._read_files_at: float | None = None
         self._poller = zmq.Poller()
         self._poller.register(self._router.socket, zmq.POLLIN)
-        for source in (self._journal, self._launcher, self._watch, self._steward):
+        for source in (self._journal, self._launcher, self._freezer, self._watch, self._steward):
             self._poller.register(source.fileno(), zmq.POLLIN)
         self._poller.register(self._signals[0], zmq.POLLIN)
 
@@ -143,6 +145,7 @@ class Daemon:
         self._journal.close()
         self._router.close()
         self._launcher.close()
+        self._freezer.close()
         signal.set_wakeup_fd(-1)
         for fd in (*self._signals, self._lock):
             os.close(fd)
@@ -156,6 +159,8 @@ class Daemon:
         # First who has ended, then what people and shims say, so that nobody speaks for a dead process.
         if self._launcher.fileno() in ready:
             self._engine.take_launcher_news()
+        if self._freezer.fileno() in ready:
+            self._engine.take_freezer_news()
         if self._router.socket in ready:
             for delivery in self._router.receive():
                 requests.take(self._desk, delivery)

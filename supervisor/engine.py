@@ -27,21 +27,46 @@ from msgspec.structs import replace
 
 from supervisor.config import Config
 from supervisor.core import apply as core
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Effect, Launch, Signal
+from supervisor.core import suspension
+from supervisor.core.effects import (
+    AskCheckpoint,
+    AskPause,
+    AskResume,
+    AskStop,
+    Effect,
+    Launch,
+    Signal,
+    Suspend,
+    Unsuspend,
+)
 from supervisor.core.events import (
+    ContextMoved,
+    ContextUnknown,
     JobEvent,
     ProcessEnded,
     ProcessStarted,
     Removed,
     ResumeAsked,
     Submitted,
+    SuspendAsked,
     TimerFired,
     Yielded,
 )
 from supervisor.core.job import Asker, Exit, Job, JobSpec
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.paths import Paths
-from supervisor.ports import Batch, Clock, Ended, Journal, JournalRow, Launcher, LaunchSpec, Shims, Started
+from supervisor.ports import (
+    Batch,
+    Clock,
+    Ended,
+    Journal,
+    JournalRow,
+    Launcher,
+    LaunchSpec,
+    ProcessFreezer,
+    Shims,
+    Started,
+)
 
 __all__ = ["Engine", "World"]
 
@@ -60,6 +85,7 @@ class World:
     journal: Journal
     launcher: Launcher
     shims: Shims
+    freezer: ProcessFreezer
     #: What the shim of an incarnation left in writing before its process ended, if anything.
     receipt: Callable[[str, int], Yielded | None]
 
@@ -77,6 +103,7 @@ class Engine:
         self._journal = world.journal
         self._launcher = world.launcher
         self._shims = world.shims
+        self._freezer = world.freezer
         self._receipt = world.receipt
         self._paths = paths
         self._on_stored = on_stored
@@ -133,8 +160,11 @@ class Engine:
 
     def observe(self, name: str, event: JobEvent) -> None:
         """Apply a fact of the world; one about a job that is no more means nothing."""
-        if name in self._jobs:
-            self._apply(self._jobs[name], event)
+        if name not in self._jobs:
+            return
+        job = self._apply(self._jobs[name], event)
+        if self.config.jobs.free_cuda_context and suspension.may_begin(job, event):
+            self._suspend(job)
 
     def remove(self, name: str, by: Asker) -> None:
         """Forget a job that is over."""
@@ -176,6 +206,14 @@ class Engine:
                 self.observe(news.job, ProcessStarted(incarnation=news.incarnation, process=news.process))
             else:
                 self._ended(news)
+
+    def take_freezer_news(self) -> None:
+        """Apply what came of freeing CUDA contexts and taking them back."""
+        for news in self._freezer.drain():
+            event = ContextMoved(process=news.process, is_freed=news.is_frozen, why=news.problem)
+            for job in list(self._jobs.values()):
+                if job.context_process == news.process:
+                    self.observe(job.name, event)
 
     # --- the loop's turn --------------------------------------------------------------------
 
@@ -228,6 +266,8 @@ class Engine:
                 # Whether the last word on it was carried out is not known.
                 word: Literal["STOP", "CONT"] = "CONT" if job.frozen_at is None else "STOP"
                 self._carry_out(Signal(job.name, job.incarnation, word))
+            if suspension.is_away(job):
+                self.observe(job.name, ContextUnknown(incarnation=job.incarnation))
             return
         if job.process is None:
             # Journaled, but perhaps not launched before the daemon died; or a keeper is on its way that
@@ -296,6 +336,11 @@ class Engine:
             return replace(event, gpus=self.gpus_for(job))
         return event
 
+    def _suspend(self, job: Job) -> None:
+        process, limit_s = self._shims.process(job.name), self.config.jobs.cuda_restore_limit_s
+        if process is not None:
+            self._apply(job, SuspendAsked(process=process, restore_limit_s=limit_s))
+
     def _ended(self, news: Ended) -> None:
         receipt = self._receipt(news.job, news.incarnation)
         if receipt is not None:
@@ -312,6 +357,10 @@ class Engine:
             case AskPause() | AskResume() | AskStop() | AskCheckpoint():
                 # Not connected just now: the shim says Hello when it is, and is told then.
                 self._shims.send(effect)
+            case Suspend(_, process):
+                self._freezer.freeze(process)
+            case Unsuspend(_, process):
+                self._freezer.thaw(process)
 
     def _launch(self, job: Job) -> None:
         try:

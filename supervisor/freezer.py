@@ -3,7 +3,7 @@
 Covers: the driver's process checkpoint (driver 570 and later, through `cuda.core`), each call with a
 time limit and tried again; one that hangs is left alone and told. Implements ports.ProcessFreezer.
 Does not cover: when it may be done: only for a job that is paused at depth `offload`, its checkpoint
-durable. Nothing in the engine does it yet.
+durable (core/suspension.py).
 
 A call of the driver may take minutes, and a restore without room may never end. It cannot be ended
 from outside either; so each runs in a thread of its own, and a process whose call has not come back is
@@ -133,7 +133,7 @@ class CudaFreezer:
 
     def _tried(self, process: Pid, work: Callable[[CudaProcess], bool]) -> Froze:
         """Do the work, more than once if need be; return what it came to."""
-        problem = ""
+        problem, has_begun = "", False
         for number in range(self._limits.tries):
             if number:
                 time.sleep(self._limits.pause_s)
@@ -142,11 +142,23 @@ class CudaFreezer:
             if stat is None or stat.start_ticks != process.start_ticks or boot_id() != process.boot_id:
                 return Froze(process, None, "the process is gone")
             try:
-                return Froze(process, work(self._open(process.pid)))
+                cuda = self._open(process.pid)
+                has_begun |= bool(cuda.state)
+                return Froze(process, work(cuda))
             except (ImportError, OSError, RuntimeError) as error:
                 # Errors of the driver are RuntimeErrors.
                 problem = f"{error}" or type(error).__name__
-        return Froze(process, None, problem)
+        if not has_begun and work == self._frozen:
+            # No library, or a driver that is too old: nothing was done to it.
+            return Froze(process, False, problem)
+        return Froze(process, self._where(process), problem)
+
+    def _where(self, process: Pid) -> bool | None:
+        """Return whether its devices are free; None when the driver does not say, or it is half-way."""
+        try:
+            return {"running": False, "checkpointed": True}.get(self._open(process.pid).state)
+        except (ImportError, OSError, RuntimeError):
+            return None
 
     def _frozen(self, cuda: CudaProcess) -> bool:
         """Lock and move; one that cannot be moved is let go again."""

@@ -219,6 +219,10 @@ class Shims(Protocol):
         """Say whether its shim is at a boundary, and at work there."""
         ...
 
+    def process(self, job: str) -> Pid | None:
+        """Return the process that its shim is in; None when none is connected."""
+        ...
+
 
 class WatchedJob(msgspec.Struct, frozen=True, kw_only=True):
     """One job whose use is measured; all that are not over are watched."""
@@ -236,8 +240,9 @@ class Froze(msgspec.Struct, frozen=True):
     """What came of freezing or thawing."""
 
     process: Pid
-    #: Whether its devices are free now; None: it did not work, as `problem` says.
+    #: Whether its devices are free now; None: that cannot be told.
     is_frozen: bool | None
+    #: Why it is not as it was to be, or "".
     problem: str = ""
 
 

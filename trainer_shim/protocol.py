@@ -613,6 +613,8 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     wait_factor: float = 1.0
     candidates: tuple[CandidateRow, ...] = ()
     problem: str = ""
+    #: Where the CUDA context of its process is, where that is to be known.
+    context: str = ""
     more: bool = False
 
 

@@ -70,7 +70,8 @@ def _first(answer: WhyReply, now_wall: float) -> str:
     by = f" by rule {answer.by}" if answer.by_kind == "rule" else f" by {answer.by}" if answer.by else ""
     why = f": {answer.reason}" if answer.reason and answer.by_kind == "person" else ""
     when = f"since {time.strftime(form, since)} ({duration(answer.for_s)})"
-    return f"{answer.job} is {_state(answer)} {when}{by}{why}."
+    context = f", {answer.context}," if answer.context else ""
+    return f"{answer.job} is {_state(answer)}{context} {when}{by}{why}."
 
 
 def _grounds(answer: WhyReply) -> Iterable[str]:

@@ -16,13 +16,17 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Effect, Launch, Signal
+from supervisor.core import suspension
+from supervisor.core.asking import ask_pause
+from supervisor.core.effects import AskCheckpoint, AskResume, AskStop, Effect, Launch, Signal
 from supervisor.core.events import (
     AbleTo,
     Admitted,
     Attached,
     CheckpointAsked,
     Checkpointed,
+    ContextMoved,
+    ContextUnknown,
     JobEvent,
     PauseAsked,
     PauseFailed,
@@ -34,6 +38,7 @@ from supervisor.core.events import (
     SpecChanged,
     StopAsked,
     Submitted,
+    SuspendAsked,
     TimerFired,
     Yielded,
 )
@@ -70,12 +75,12 @@ def create(name: str, event: Submitted, now: float) -> Job:
 
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:
     """Return the job as it is after the event, and what is to be done. Pure; see the module's text."""
-    after, effects = _HANDLERS[type(event)](job, event, now)
-    if after.frozen_at is None or after.state is State.PAUSING:
-        return after, effects
-    # Only a pausing job stands still: whatever comes after the pause lets it go first.
-    after, thaw = _thaw(after, now)
-    return after, (*thaw, *effects)
+    after, effects = _HANDLERS[type(event)](job, suspension.patient(job, event), now)
+    if after.frozen_at is not None and after.state is not State.PAUSING:
+        # Only a pausing job stands still: whatever comes after the pause lets it go first.
+        after, thaw = _thaw(after, now)
+        effects = (*thaw, *effects)
+    return suspension.in_order(after, effects, now)
 
 
 def next_due(job: Job) -> float | None:
@@ -98,6 +103,7 @@ def _timers(job: Job) -> list[tuple[Any, float]]:
         ("wake", job.wake_at),
         ("insist", job.insist_at),
         ("restart", job.restart_at),
+        ("context", job.context_at),
     )
     return [(name, at) for name, at in named if at is not None]
 
@@ -182,6 +188,9 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     # A pause that was late had ended it when it was called off.
     was_killed = job.state is State.RESUMING and event.exit.signal in _ENDING
     goes_on |= bool(job.insisted) and (yielded or was_killed)
+    # Without its context it has done nothing since its checkpoint, whatever ended it.
+    is_away = suspension.is_away(job) and event.exit.code != 0
+    goes_on |= is_away
     ended = replace(
         job,
         alive=False,
@@ -193,8 +202,9 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
         frozen_at=None,
         exit=event.exit,
         yielded=yielded,
+        **suspension.NOT_SUSPENDED,
     )
-    if job.state is State.PAUSED or (job.state is State.PAUSING and job.held_depth is not None):
+    if job.state is State.PAUSED or (job.state is State.PAUSING and (job.held_depth is not None or is_away)):
         if event.exit.code == 0 and not yielded and not _is_persons(job):
             return _over(ended, event.exit, now)
         lost = (
@@ -202,6 +212,8 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
             if yielded
             else f"the held process ended ({event.exit}); resume starts it again from its checkpoint"
         )
+        # What ended it says more than how it ended.
+        lost = job.problem if job.context == "lost" else lost
         return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, problem=lost), ()
     if job.state is State.PAUSING and yielded:
         return _move(ended, Kind.ENDED_YIELDED, now, **_GONE), ()
@@ -275,12 +287,12 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
         case State.RESUMING | State.RUNNING if event.holding:
             return job, (AskResume(job.name, job.request),)
         case State.PAUSING:
-            return job, (_ask_pause(job, now),)
+            return job, (ask_pause(job, now),)
         case State.PAUSED if not event.holding:
             return _paused_but_running(job, now)
         case State.PAUSED:
             # Somebody else may have taken the pause over while it was away.
-            return job, (_ask_pause(job, now),)
+            return job, (ask_pause(job, now),)
         case State.STOPPING if job.insisted != "KILL":
             return job, (AskStop(job.name, job.request),)
         case _:
@@ -298,13 +310,7 @@ def _paused_but_running(job: Job, now: float) -> Outcome:
     if job.asked_by is not None and job.asked_by.kind == "rule":
         return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
     again = _move(job, Kind.PAUSE, now, deadline_at=now + job.deadline_s)
-    return again, (_ask_pause(again, now),)
-
-
-def _ask_pause(job: Job, now: float) -> AskPause:
-    left_s = max(0.0, job.deadline_at - now) if job.deadline_at is not None else 0.0
-    by_rule = job.asked_by is not None and job.asked_by.kind == "rule"
-    return AskPause(job.name, job.request, job.depth or Depth.HOLD, left_s, by_rule)
+    return again, (ask_pause(again, now),)
 
 
 def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
@@ -326,7 +332,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         taken_over = replace(job, **asked)
         # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
         is_other_kind = job.alive and job.asked_by is not None and job.asked_by.kind != event.by.kind
-        return taken_over, ((_ask_pause(taken_over, now),) if is_other_kind else ())
+        return taken_over, ((ask_pause(taken_over, now),) if is_other_kind else ())
     if job.state is State.QUEUED:
         return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
     is_ended = job.state is State.PAUSING and bool(job.insisted)
@@ -348,7 +354,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "kill_grace_s": event.kill_grace_s,
     }
     pausing = _move(job, Kind.PAUSE, now, **asked)
-    return pausing, (*thaw, _ask_pause(pausing, now))
+    return pausing, (*thaw, ask_pause(pausing, now))
 
 
 def _is_persons(job: Job) -> bool:
@@ -540,6 +546,8 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
             return _wake(job, event, now)
         case "insist":
             return _insist(job, now)
+        case "context":
+            return suspension.again(job, now)
         case _:  # restart
             job = replace(job, restart_at=None)
             return (_move(job, Kind.RESTART, now) if accepts(job.state, Kind.RESTART) else job), ()
@@ -618,5 +626,8 @@ _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {
     PauseFailed: _pause_failed,
     Resumed: _resumed,
     SpecChanged: _spec_changed,
+    SuspendAsked: suspension.suspend,
+    ContextUnknown: suspension.taken_up,
+    ContextMoved: suspension.moved,
     TimerFired: _timer_fired,
 }

@@ -10,10 +10,20 @@ from typing import Literal
 
 import msgspec
 
-from supervisor.core.job import Job
+from supervisor.core.job import Job, Pid
 from supervisor.core.states import Depth
 
-__all__ = ["AskCheckpoint", "AskPause", "AskResume", "AskStop", "Effect", "Launch", "Signal"]
+__all__ = [
+    "AskCheckpoint",
+    "AskPause",
+    "AskResume",
+    "AskStop",
+    "Effect",
+    "Launch",
+    "Signal",
+    "Suspend",
+    "Unsuspend",
+]
 
 
 class Launch(msgspec.Struct, frozen=True):
@@ -62,4 +72,18 @@ class Signal(msgspec.Struct, frozen=True):
     signal: Literal["TERM", "KILL", "STOP", "CONT"]
 
 
-Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal
+class Suspend(msgspec.Struct, frozen=True):
+    """Free the CUDA context of a process that waits at a boundary."""
+
+    name: str
+    process: Pid
+
+
+class Unsuspend(msgspec.Struct, frozen=True):
+    """Take the CUDA context of a process back, if it is not there."""
+
+    name: str
+    process: Pid
+
+
+Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal | Suspend | Unsuspend

@@ -21,6 +21,8 @@ __all__ = [
     "Attached",
     "CheckpointAsked",
     "Checkpointed",
+    "ContextMoved",
+    "ContextUnknown",
     "Event",
     "JobEvent",
     "PauseAsked",
@@ -34,6 +36,7 @@ __all__ = [
     "SpecChanged",
     "StopAsked",
     "Submitted",
+    "SuspendAsked",
     "TimerFired",
     "Yielded",
 ]
@@ -185,6 +188,31 @@ class Resumed(Event, tag="resumed", frozen=True, kw_only=True):
     request: str
 
 
+class SuspendAsked(Event, tag="suspend-asked", frozen=True, kw_only=True):
+    """The settings want the CUDA context of a job freed that waits at depth `offload`."""
+
+    #: The one that trains; the job's own may be a script around it.
+    process: Pid
+    #: So long it is tried to take the context back.
+    restore_limit_s: float
+
+
+class ContextUnknown(Event, tag="context-unknown", frozen=True, kw_only=True):
+    """A new daemon took up a job: what came of the driver's last call is not known."""
+
+    incarnation: int
+
+
+class ContextMoved(Event, tag="context-moved", frozen=True, kw_only=True):
+    """The driver freed a CUDA context, or took it back, or could not."""
+
+    process: Pid
+    #: None: not known.
+    is_freed: bool | None
+    #: Why it is not where it was to be, or "".
+    why: str = ""
+
+
 class Removed(Event, tag="removed", frozen=True, kw_only=True):
     """A person is done with the job; its record goes, its checkpoints stay."""
 
@@ -202,7 +230,7 @@ class SpecChanged(Event, tag="spec-changed", frozen=True, kw_only=True):
 class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):
     """A moment written in the job has come."""
 
-    timer: Literal["start-grace", "deadline", "wake", "insist", "restart"]
+    timer: Literal["start-grace", "deadline", "wake", "insist", "restart", "context"]
     #: For timers that launch a command.
     start_grace_s: float = 0.0
     #: For one that was paused without a process, by UUID.
@@ -227,6 +255,9 @@ JobEvent = (
     | Yielded
     | PauseFailed
     | Resumed
+    | SuspendAsked
+    | ContextMoved
+    | ContextUnknown
     | Removed
     | SpecChanged
     | TimerFired

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from supervisor.core import windows
+from supervisor.core import suspension, windows
 from supervisor.core.admission import Standing, line
 from supervisor.core.conditions import look_at_all, thresholds
 from supervisor.core.hysteresis import Side
@@ -190,10 +190,11 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
 
 def _summary(job: Job) -> str:
     depth = f" ({job.depth})" if job.depth is not None else ""
+    context = f", {words}" if (words := suspension.words(job)) else ""
     by = f" by {job.asked_by}" if job.asked_by is not None else ""
     problem = f": {job.problem}" if job.problem else ""
     late = ", late" if job.late else ""
-    return f"{job.state}{depth}{by}{late}{problem}"
+    return f"{job.state}{depth}{context}{by}{late}{problem}"
 
 
 def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:

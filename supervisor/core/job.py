@@ -154,6 +154,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_at: float | None = None
     num_failures: int = 0
 
+    #: Where the CUDA context of its paused process is: `kept` could not be freed, `unsure` may be,
+    #: `lost` did not come back, so the process is being ended.
+    context: Literal["held", "kept", "freeing", "freed", "unsure", "taking", "lost"] = "held"
+    context_process: Pid | None = None
+    #: Why it is not where it was to be, for people.
+    context_problem: str = ""
+    #: It is tried again, or given up, then; and given up at the latest then, after so long.
+    context_at: float | None = None
+    context_limit_at: float | None = None
+    context_limit_s: float = 300.0
+
     checkpoint: CheckpointRef | None = None
     exit: Exit | None = None
     #: The last thing that did not work, for people.

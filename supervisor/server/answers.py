@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from supervisor.core import suspension
 from supervisor.core.blocks import pack
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Job
@@ -89,6 +90,7 @@ def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> protoc
         since_wall=desk.clock.wall() - (desk.clock.now() - job.since),
         depth=job.depth,
         problem=job.problem,
+        context=suspension.words(job),
     )
 
 

@@ -65,5 +65,7 @@ def _detail_of_fact(event: JobEvent) -> str:
             return f"step {step}"
         case events.PauseFailed(why=words) | events.TimerFired(timer=words):
             return words
+        case events.ContextMoved(is_freed=is_freed, why=words):
+            return words or ("freed" if is_freed else "taken back")
         case _:
             return ""

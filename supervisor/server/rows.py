@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from supervisor.core import suspension
 from supervisor.core.job import Asker, Job
 from supervisor.core.sample import Missing, Sample
 from supervisor.core.states import State
@@ -65,7 +66,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         bytes_freed=job.bytes_freed or None,
         pausable=_pausable(job),
         request=job.request,
-        stage="waiting in the queue" if job.state is State.QUEUED else _stage(job, peer),
+        stage=suspension.words(job) or _stage(job, peer),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
@@ -145,7 +146,13 @@ def _stage(job: Job, peer: ShimPeer | None) -> str:
         case State.RESUMING | State.STARTING if peer is None:
             return "waiting for the training shim to connect"
         case _:
-            return "saving" if peer is not None and peer.saving else ""
+            return _other_stage(job, peer)
+
+
+def _other_stage(job: Job, peer: ShimPeer | None) -> str:
+    if job.state is State.QUEUED:
+        return "waiting in the queue"
+    return "saving" if peer is not None and peer.saving else ""
 
 
 def _age(moment: float, now: float) -> float:

@@ -20,9 +20,10 @@ from supervisor.config import ShimConfig
 from supervisor.core import events
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.events import JobEvent
-from supervisor.core.job import Job
+from supervisor.core.job import Job, Pid
 from supervisor.core.states import Depth
 from supervisor.ports import Clock
+from supervisor.procfs import boot_id, read_stat
 from supervisor.server.access import is_within
 from supervisor.server.router import Delivery
 from trainer_shim import protocol
@@ -92,6 +93,12 @@ class ShimTable:
         """Say whether the job's shim is at a boundary, and at work there."""
         peer = self._by_job.get(job)
         return peer is not None and bool(peer.saving or peer.stage)
+
+    def process(self, job: str) -> Pid | None:
+        """Return the process that the job's shim is in: not always the one that was started for it."""
+        peer = self._by_job.get(job)
+        stat = read_stat(peer.pid) if peer is not None else None
+        return None if peer is None or stat is None else Pid(peer.pid, stat.start_ticks, boot_id())
 
     def take(self, delivery: Delivery, jobs: _Jobs) -> None:
         """Handle a message of a shim."""

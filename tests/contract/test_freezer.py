@@ -105,13 +105,26 @@ class TestFreezerContract:
 
     def test_what_does_not_work_is_told(self, world):
         """
-        With the driver's reason; the process is where it was.
+        With the driver's reason; the process is where it was, and that is told as well.
         """
         world.refuse()
         world.freezer.freeze(world.process)
         one = news(world)
 
-        assert (None, False) == (one.is_frozen, world.is_frozen())
+        assert (False, False) == (one.is_frozen, world.is_frozen())
+        assert "CUDA_ERROR_OUT_OF_MEMORY" in one.problem
+
+    def test_a_return_that_does_not_work_is_told(self, world):
+        """
+        It is still frozen, and can be asked again.
+        """
+        world.freezer.freeze(world.process)
+        news(world)
+        world.refuse()
+        world.freezer.thaw(world.process)
+        one = news(world)
+
+        assert (True, True) == (one.is_frozen, world.is_frozen())
         assert "CUDA_ERROR_OUT_OF_MEMORY" in one.problem
 
     def test_a_process_that_is_gone_is_told(self, world):
@@ -169,16 +182,20 @@ class TestTheRealOne:
 
     def test_without_the_library_it_says_so(self, real):
         """
-        `cuda.core` is not needed by anything else, so it is not installed with the daemon.
+        `cuda.core` is not needed by anything else, so it is not installed with the daemon. Nothing
+        was done to the process; whether one that was frozen still is cannot be told without it.
         """
         freezer = CudaFreezer(limits=Limits(tries=1))
         real.freezer, other = freezer, real.freezer
         freezer.freeze(real.process)
         one = news(real)
+        freezer.thaw(real.process)
+        two = news(real)
         other.close()
 
-        assert None is one.is_frozen
+        assert (False, None) == (one.is_frozen, two.is_frozen)
         assert one.problem
+        assert two.problem
 
     def test_closing_does_not_wait_for_a_call(self, real):
         """

@@ -54,10 +54,10 @@ class FakeCuda:
 
 
 class FakeFreezer:
-    """Answers at the next drain."""
+    """Answers at the next drain. `frozen` is the driver's, and outlives the daemon."""
 
-    def __init__(self) -> None:
-        self.frozen: set[Pid] = set()
+    def __init__(self, frozen: set[Pid] | None = None) -> None:
+        self.frozen: set[Pid] = set() if frozen is None else frozen
         #: Processes that cannot be frozen or thawed, and why.
         self.problems: dict[Pid, str] = {}
         self.gone: set[Pid] = set()
@@ -87,5 +87,6 @@ class FakeFreezer:
         problem = "the process is gone" if process in self.gone else self.problems.get(process, "")
         if not problem:
             (self.frozen.add if is_frozen else self.frozen.discard)(process)
-        self._news.append(Froze(process, None if problem else is_frozen, problem))
+        told = None if process in self.gone else process in self.frozen
+        self._news.append(Froze(process, told, problem))
         os.eventfd_write(self._wake_fd, 1)

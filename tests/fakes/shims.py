@@ -26,6 +26,7 @@ from supervisor.core.events import (
     Resumed,
     Yielded,
 )
+from supervisor.core.job import Pid
 from supervisor.core.states import Depth
 from trainer_shim.gate import Want, merge
 from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
@@ -40,6 +41,7 @@ class FakeTrainer:
     job: str
     incarnation: int
     depths: tuple[Depth, ...] = (Depth.HOLD, Depth.EXIT)
+    process: Pid | None = None
     step: int = 0
     #: Whether its host has room for what is on its device, and its device for what is on the host.
     has_host_memory: bool = True
@@ -172,6 +174,11 @@ class FakeShims:
     def is_saving(self, job: str) -> bool:
         """A save takes no time here, unless the test says that it is under way."""
         return job in self.saving
+
+    def process(self, job: str) -> Pid | None:
+        """Each is in a process below the one that was started for it."""
+        trainer = self.trainers.get(job)
+        return trainer.process if trainer is not None and trainer.is_connected else None
 
     def connected(self) -> Iterator[FakeTrainer]:
         return (trainer for trainer in self.trainers.values() if trainer.is_connected)

@@ -11,6 +11,9 @@ import signal
 import tempfile
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from supervisor.config import Config, JobsConfig
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.events import (
     Admitted,
@@ -21,15 +24,17 @@ from supervisor.core.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.job import Job, JobSpec
+from supervisor.core.job import Job, JobSpec, Pid
 from supervisor.core.states import FINAL, Depth, State
 from supervisor.engine import Engine, World
 from supervisor.paths import Paths
 from supervisor.ports import Batch, Journal, LaunchSpec
 from tests.fakes.clock import FakeClock
+from tests.fakes.freezer import FakeFreezer
 from tests.fakes.journal import BrakedJournal
 from tests.fakes.launcher import FakeLauncher, FakeMachine
 from tests.fakes.shims import FakeShims, FakeTrainer
+from trainer_shim.protocol import Pause
 
 __all__ = ["Killed", "SupervisedMachine"]
 
@@ -47,6 +52,11 @@ class SupervisedMachine:
         self.clock = FakeClock()
         self.machine = FakeMachine()
         self.shims = FakeShims()
+        #: Processes without their CUDA context, and whether daemons are to free it.
+        self.suspended: set[Pid] = set()
+        self.frees_contexts = False
+        #: Processes that the driver can do nothing with just now.
+        self.driver_problems: dict[Pid, str] = {}
         self.paths = Paths.find(tempfile.gettempdir() + "/never-written")
         #: Jobs whose script has no shim.
         self.plain: set[str] = set()
@@ -65,12 +75,19 @@ class SupervisedMachine:
     def _start(self) -> None:
         self.journal = BrakedJournal(self._open_journal(), self._check_batch)
         self.launcher = FakeLauncher(self.machine)
-        world = World(self.clock, self.journal, _Launcher(self), _Shims(self), self._receipt)
+        self.freezer = FakeFreezer(self.suspended)
+        self.freezer.problems = self.driver_problems
+        world = World(self.clock, self.journal, _Launcher(self), _Shims(self), _Freezer(self), self._receipt)
         self.engine = Engine(world, self.paths, on_stored=lambda _row: None)
+        self.configure()
         self._before = {job.name: job for job in self.journal.jobs()}
         for job in self._before.values():
             self._remember(job)
         self.engine.recover()
+
+    def configure(self) -> None:
+        """Take over `frees_contexts`."""
+        self.engine.config = Config(jobs=JobsConfig(free_cuda_context=self.frees_contexts))
 
     def crash(self, *, stored: int, effects: int) -> None:
         """Kill the daemon after that many more batches and effects; then start the next one."""
@@ -85,12 +102,14 @@ class SupervisedMachine:
         for trainer in self.shims.connected():
             trainer.disconnect()
         self.launcher.close()
+        self.freezer.close()
         self.journal.close()
         self._start()
 
     def turn(self, *, stored: int = 1000) -> None:
         """One turn of the daemon's loop; the disk manages that many batches meanwhile."""
         self.engine.take_launcher_news()
+        self.engine.take_freezer_news()
         self._note(self.journal.let_through(stored))
         self.engine.settle()
         self.stage()
@@ -106,12 +125,13 @@ class SupervisedMachine:
         """Turn until nothing more happens by itself."""
         for _ in range(50):
             self.turn()
-            if not self.journal.waiting and not self.launcher._news:
+            if not self.journal.waiting and not self.launcher._news and not self.freezer._news:
                 return
         raise AssertionError("the loop never comes to rest")
 
     def close(self) -> None:
         self.launcher.close()
+        self.freezer.close()
         self.journal.close()
 
     # --- people ---------------------------------------------------------------------------------
@@ -135,7 +155,9 @@ class SupervisedMachine:
             return None
         trainer = self.shims.trainers.get(name)
         if trainer is None or trainer.incarnation != keys[-1][1]:
-            trainer = self.shims.trainers[name] = FakeTrainer(name, keys[-1][1])
+            wrapper = self.machine._commands[keys[-1]].process
+            process = replace(wrapper, pid=wrapper.pid + 50_000)
+            trainer = self.shims.trainers[name] = FakeTrainer(name, keys[-1][1], process=process)
         return trainer
 
     def hello(self, name: str) -> None:
@@ -159,8 +181,17 @@ class SupervisedMachine:
     def is_frozen(self, name: str) -> bool:
         return any(key[0] == name for key in self.machine.frozen)
 
+    def is_suspended(self, name: str) -> bool:
+        """It waits in its next call of CUDA; its line to the daemon lives."""
+        trainer = self.trainer(name)
+        return trainer is not None and trainer.process in self.suspended
+
     def boundary(self, name: str, *, can_save: bool) -> None:
         trainer = self.trainer(name)
+        if self.is_suspended(name) and trainer is not None:
+            # A pause that it holds for already may be said again: that takes no device.
+            is_old = [isinstance(one, Pause) and one.depth != "exit" for one in trainer.inbox]
+            assert all(is_old), "asked before it could do anything"
         if trainer is not None and not self.is_frozen(name):
             trainer.boundary(can_save=can_save)
             self._keep_receipt(trainer)
@@ -168,7 +199,7 @@ class SupervisedMachine:
     def go_on_alone(self, name: str) -> None:
         """The shim has been without a daemon for long."""
         trainer = self.trainer(name)
-        if trainer is not None:
+        if trainer is not None and not self.is_suspended(name):
             trainer.go_on_alone()
             self._keep_receipt(trainer)
 
@@ -213,6 +244,10 @@ class SupervisedMachine:
             return False
         if job.frozen_at is not None:
             return True
+        if self.is_suspended(job.name) and job.context not in ("freed", "unsure"):
+            return False
+        if job.context in ("freeing", "taking", "lost"):
+            return False
         if trainer is not None and (not trainer.is_connected or trainer.inbox or trainer.outbox):
             return False
         runs = self.running(job.name)
@@ -299,9 +334,37 @@ class _Shims:
     def is_saving(self, job: str) -> bool:
         return self._world.shims.is_saving(job)
 
+    def process(self, job: str) -> Pid | None:
+        return self._world.shims.process(job)
+
     def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
         self._world.effect(effect.name, [] if isinstance(effect, AskCheckpoint) else [effect.request])
         return self._world.shims.send(effect)
+
+
+class _Freezer:
+    """The fake freezer, watched: only what waits at a boundary loses its context."""
+
+    def __init__(self, world: SupervisedMachine) -> None:
+        self._world, self._inner = world, world.freezer
+        self.drain, self.fileno, self.close = self._inner.drain, self._inner.fileno, self._inner.close
+
+    def freeze(self, process: Pid) -> None:
+        trainer = self._trainer(process)
+        self._world.effect(trainer.job if trainer else "", [])
+        if trainer is not None:
+            assert trainer.holding is not None, "its context was taken while it trained"
+            assert trainer.holding.depth == "offload"
+        self._inner.freeze(process)
+
+    def thaw(self, process: Pid) -> None:
+        trainer = self._trainer(process)
+        self._world.effect(trainer.job if trainer else "", [])
+        self._inner.thaw(process)
+
+    def _trainer(self, process: Pid) -> FakeTrainer | None:
+        trainers = self._world.shims.trainers.values()
+        return next((one for one in trainers if one.process == process), None)
 
 
 def _runs(command: object) -> bool:

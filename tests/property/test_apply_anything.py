@@ -11,13 +11,26 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisor.core import apply as core
-from supervisor.core.effects import Effect, Launch, Signal
+from supervisor.core import suspension
+from supervisor.core.effects import (
+    AskCheckpoint,
+    AskPause,
+    AskResume,
+    AskStop,
+    Effect,
+    Launch,
+    Signal,
+    Suspend,
+    Unsuspend,
+)
 from supervisor.core.events import (
     AbleTo,
     Admitted,
     Attached,
     CheckpointAsked,
     Checkpointed,
+    ContextMoved,
+    ContextUnknown,
     JobEvent,
     PauseAsked,
     PauseFailed,
@@ -29,6 +42,7 @@ from supervisor.core.events import (
     SpecChanged,
     StopAsked,
     Submitted,
+    SuspendAsked,
     TimerFired,
     Yielded,
 )
@@ -65,7 +79,7 @@ PLACE = {
 }
 DEPTHS = st.sampled_from(Depth)
 PLACES = st.sampled_from([Depth.HOLD, Depth.OFFLOAD])
-TIMERS = st.sampled_from(["start-grace", "deadline", "wake", "insist", "restart"])
+TIMERS = st.sampled_from(["start-grace", "deadline", "wake", "insist", "restart", "context"])
 
 GPUS = st.sampled_from([(), ("GPU-a",), ("GPU-a", "GPU-b")])
 VERDICTS = st.none() | st.just(
@@ -78,6 +92,8 @@ VERDICTS = st.none() | st.just(
         candidates=(Candidate(job="job-1", why="priority 0", is_chosen=True),),
     )
 )
+
+TRAINER = Pid(5, 6, "boot")
 
 FACTS = st.one_of(
     st.builds(Admitted, start_grace_s=GRACE_S, gpus=GPUS, verdict=VERDICTS),
@@ -97,6 +113,14 @@ FACTS = st.one_of(
     st.builds(Yielded, request=REQUESTS, depth=DEPTHS, bytes_freed=st.sampled_from([0, 4096]), **PLACE),
     st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full"), holding_depth=st.none() | DEPTHS),
     st.builds(Resumed, request=REQUESTS),
+    st.builds(SuspendAsked, process=st.just(TRAINER), restore_limit_s=GRACE_S),
+    st.builds(
+        ContextMoved,
+        process=st.just(TRAINER),
+        is_freed=st.sampled_from([None, False, True]),
+        why=st.sampled_from(["", "no room"]),
+    ),
+    st.builds(ContextUnknown, incarnation=INCARNATIONS),
     st.builds(SpecChanged, spec=SPECS),
     st.builds(TimerFired, timer=TIMERS, start_grace_s=GRACE_S, gpus=GPUS, is_saving=st.booleans()),
 )
@@ -117,6 +141,15 @@ REQUESTED = st.one_of(
     st.builds(RestartAsked, **ASKED, **GRACES),
     st.builds(CheckpointAsked, **ASKED),
 )
+#: A job that rests without its CUDA context, which chance alone rarely comes to.
+FREED = (
+    Admitted(start_grace_s=5.0),
+    Attached(incarnation=0, depths=tuple(Depth)),
+    PauseAsked(request="r1", by=Asker("rule", "busy"), depth=Depth.OFFLOAD, deadline_s=5.0),
+    Yielded(request="r1", depth=Depth.OFFLOAD, step=1, epoch=0, path="/c", digest="a"),
+    SuspendAsked(process=TRAINER, restore_limit_s=60.0),
+    ContextMoved(process=TRAINER, is_freed=True),
+)
 STEPS = st.lists(st.tuples(FACTS | REQUESTED, st.booleans(), st.sampled_from([0.0, 1.0, 50.0])), max_size=25)
 
 
@@ -125,6 +158,8 @@ def lives(draw):
     """A job that can come to be, with the moment at which it is so."""
     now = 1000.0
     job = core.create("job-1", Submitted(spec=draw(SPECS)), now)
+    for event in FREED[: draw(st.sampled_from([0, 0, 5, 6]))]:
+        job = step(job, aimed(event, job), now)[0]
     for event, is_current, wait_s in draw(STEPS):
         now += wait_s
         job = step(job, aimed(event, job) if is_current else event, now)[0]
@@ -254,6 +289,48 @@ def test_only_a_pausing_job_stands_still(life, event):
     let_go = job.frozen_at is not None and after.frozen_at is None and after.alive
     assert ("CONT" in words) == (let_go and after.incarnation == job.incarnation)
     assert "CONT" not in words or "CONT" == words[0]
+
+
+@given(lives(), FACTS | REQUESTED)
+def test_nothing_is_asked_of_a_process_without_its_context(life, event):
+    """
+    It could not answer. What ends the pause takes the context back first, and says the rest then.
+    """
+    job, now = life
+    after, effects = step(job, event, now)
+    rests = after.state is State.PAUSED and after.depth is Depth.OFFLOAD
+    asks = [one for one in effects if isinstance(one, AskResume | AskStop | AskCheckpoint)]
+    asks += [one for one in effects if isinstance(one, Signal) and one.signal in ("TERM", "STOP")]
+    # One that rests may be told once more to wait where it waits: that takes no device.
+    asks += [one for one in effects if isinstance(one, AskPause) and not rests]
+
+    assert not (suspension.is_away(after) and asks)
+    assert not suspension.is_away(after) or (after.alive and after.context_process is not None)
+    assert after.context_at is None or after.context in ("taking", "lost")
+    assert after.context not in ("freed", "unsure", "kept") or rests
+    assert rests or not any(isinstance(effect, Suspend) for effect in effects)
+    begins = after.context == "taking" and job.context in ("freed", "unsure")
+    assert not begins or any(isinstance(effect, Unsuspend) for effect in effects)
+
+
+@given(lives())
+def test_a_context_comes_back_or_its_process_is_ended(life):
+    """
+    Whatever the driver says: in the end the job listens again, or starts from its checkpoint.
+    """
+    job, now = life
+    assume(suspension.is_away(job))
+    asked = ResumeAsked(request="r9", by=Asker("person", "ada"), start_grace_s=5.0)
+    job, _ = step(job, asked, now)
+    while job.context == "taking":
+        now = job.context_at
+        job, _ = core.apply(job, TimerFired(timer="context"), now)
+        news = ContextMoved(process=job.context_process, is_freed=True, why="no room")
+        job = core.apply(job, news, now)[0]
+    if job.context == "lost":
+        end = ProcessEnded(incarnation=job.incarnation, exit=Exit(signal=9))
+        job = core.apply(job, end, now)[0]
+        assert job.state in (State.RESUMING, State.PAUSED, State.STOPPED, State.QUEUED)
 
 
 @given(lives(), st.booleans())

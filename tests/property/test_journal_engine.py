@@ -61,6 +61,8 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
         super().__init__()
         self.num_requests = 0
         self.world = SupervisedMachine(self.disk())
+        self.world.frees_contexts = True
+        self.world.configure()
         self.world.plain.add("plain")
 
     def disk(self):
@@ -197,6 +199,30 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
             trainer.move_to_device()
         elif trainer is not None:
             trainer.has_host_memory = trainer.has_device_memory = what == "room"
+
+    @rule(job=JOBS, by=ASKERS, turns=st.booleans())
+    def offload(self, job, by, turns):
+        """All the way to depth offload where nothing is amiss; the driver may not have answered yet."""
+        trainer = self.world.trainer(job)
+        if trainer is None or not trainer.is_connected:
+            return
+        trainer.move_to_device()
+        self.world.deliver(job)
+        self.pause(job, by, Depth.OFFLOAD, None, "wait")
+        self.world.turns()
+        self.world.boundary(job, can_save=True)
+        self.world.deliver(job)
+        if turns:
+            self.world.turns()
+
+    @rule(job=JOBS, can=st.booleans())
+    def driver(self, job, can):
+        """It does what it is asked for, or cannot."""
+        trainer = self.world.trainer(job)
+        if trainer is not None and can:
+            self.world.driver_problems.pop(trainer.process, None)
+        elif trainer is not None:
+            self.world.driver_problems[trainer.process] = "CUDA_ERROR_OUT_OF_MEMORY"
 
     @rule(job=JOBS, request=STALE, kind=st.sampled_from(["hold", "failed", "resumed"]))
     def stale_word(self, job, request, kind):

@@ -13,7 +13,7 @@ from trainer_shim.protocol import RunRequest
 
 
 def engine(tmp_path):
-    world = World(FakeClock(), FakeJournal(), FakeLauncher(FakeMachine()), None, lambda *_: None)
+    world = World(FakeClock(), FakeJournal(), FakeLauncher(FakeMachine()), None, None, lambda *_: None)
     return Engine(world, Paths(tmp_path, tmp_path, tmp_path), on_stored=lambda _row: None)
 
 
