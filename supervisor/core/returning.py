@@ -16,7 +16,7 @@ from supervisor.core.conditions import Look, thresholds
 from supervisor.core.hysteresis import Side
 from supervisor.core.job import Job
 from supervisor.core.room import Fit, Needs, needs_of
-from supervisor.core.rulebook import Instance, rule_of
+from supervisor.core.rulebook import Instance, place_kind, rule_of
 from supervisor.core.rules import Condition
 from supervisor.core.sample import Missing, Reading, Sample
 from supervisor.core.scene import Scene, is_rules
@@ -63,6 +63,11 @@ def obstacle(job: Job, scene: Scene) -> str:
         if instance.key in scene.known(job.name).overruled:
             continue
         is_keeper = instance.key in keeper_keys
+        if _is_left_behind(instance, job) and (instance.is_on or instance.side is Side.SHORT):
+            left_s = resume_after_s(instance, job, scene) - (scene.now - _paused_at(job, scene))
+            if is_keeper and left_s > 0:
+                return f"rule {instance.rule.name} is on; it may go to another GPU in {left_s:.0f} s"
+            continue
         if instance.is_on:
             return f"rule {instance.rule.name} is on"
         if instance.side is Side.SHORT:
@@ -73,6 +78,16 @@ def obstacle(job: Job, scene: Scene) -> str:
             if left_s > 0 and instance.trigger.turned_at is not None:
                 return f"it was paused again soon after a return, so it waits {left_s:.0f} s longer"
     return ""
+
+
+def _is_left_behind(instance: Instance, job: Job) -> bool:
+    """Say whether it matters no more: GPUs are found anew for a job that asked for some and is on none."""
+    return not job.alive and bool(job.spec.num_gpus) and place_kind(instance.rule) == "gpu"
+
+
+def _paused_at(job: Job, scene: Scene) -> float:
+    paused_at = scene.known(job.name).paused_at
+    return job.since if paused_at is None else paused_at
 
 
 def crossing(job: Job, scene: Scene) -> Fit:

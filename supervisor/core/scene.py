@@ -120,9 +120,9 @@ class Scene:
         return kind == "host" or instance.place == job.name
 
     def gpus_of(self, job: Job) -> set[str]:
-        """Return the GPUs that a job was given, holds, or held when it last ran."""
+        """Return the GPUs that a job was given, holds, or, where none were given, held when it last ran."""
         use = self.use(job.name)
-        if job.alive and job.state is not State.PAUSED:
+        if job.gpus or (job.alive and job.state is not State.PAUSED):
             return {*job.gpus, *(use.gpu_bytes if use is not None else ())}
         return {
             *job.gpus,

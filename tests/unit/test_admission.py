@@ -463,3 +463,24 @@ def test_what_the_queue_starts_has_overruled_nothing():
     machine = Machine(CPU).run(25, cpu_foreign_pct=90.0).submit("night").run(100)
 
     assert [("pause", "night", "cpu", Depth.HOLD)] == machine.told
+
+
+def test_a_job_that_asked_for_a_gpu_moves_to_another_one_when_its_own_is_taken():
+    """
+    Not at once, and each flap doubles the wait; one that chose its GPU itself waits for that one.
+    """
+    taken = (gpu("G1", foreign_gib=3.0), gpu("G2"))
+    free = (gpu("G1"), gpu("G2"))
+    machine = Machine(replace(GPU, depth="exit")).submit("any", num_gpus=1, depths=tuple(Depth))
+    machine.run(100, gpus=free)
+    assert ("G1",) == machine.jobs["any"].gpus
+    machine.run(15, gpus=taken)
+    assert State.PAUSED is machine.state("any")
+    assert "rule gpu is on; it may go to another GPU in " in machine.why("any").waits_for[0]
+    machine.run(60)
+
+    assert (State.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)
+
+    own = Machine(replace(GPU, depth="exit")).submit("own", gpus=("G1",), depths=tuple(Depth))
+    own.run(100, gpus=free).run(600, gpus=taken)
+    assert State.PAUSED is own.state("own")
