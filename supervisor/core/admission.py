@@ -18,11 +18,11 @@ from typing import NamedTuple
 from supervisor.core.job import Job
 from supervisor.core.returning import crossing, may_come_back, obstacle
 from supervisor.core.room import Fit, asked, fit, needs_of
-from supervisor.core.rulebook import place_kind
+from supervisor.core.rulebook import Instance, place_kind
 from supervisor.core.scene import Scene
 from supervisor.core.states import State
 
-__all__ = ["Standing", "asks_for_nothing", "line"]
+__all__ = ["Standing", "asks_for_nothing", "holding", "line"]
 
 _RUNS = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.RESUMING, State.STOPPING})
 
@@ -105,14 +105,20 @@ def _since(job: Job, scene: Scene) -> float:
     return job.since if paused_at is None else min(paused_at, job.since)
 
 
+def holding(job: Job, scene: Scene) -> list[Instance]:
+    """Return the rules, with their places, that keep a queued job from starting."""
+    if job.spec.protected:
+        return []
+    return [
+        instance
+        for instance in scene.on
+        # GPUs are found for a job that asks for some, and one whose rule is on is not found.
+        if not (place_kind(instance.rule) == "gpu" and job.spec.num_gpus) and scene.concerns(instance, job)
+    ]
+
+
 def _held_by_rules(job: Job, scene: Scene) -> str:
     if job.state is not State.QUEUED:
         return obstacle(job, scene)
-    if job.spec.protected:
-        return ""
-    for instance in scene.on:
-        # GPUs are found for a job that asks for some, and one whose rule is on is not found.
-        is_found_later = place_kind(instance.rule) == "gpu" and job.spec.num_gpus
-        if not is_found_later and scene.concerns(instance, job):
-            return f"rule {instance.rule.name} is on"
-    return ""
+    held_by = holding(job, scene)
+    return f"rule {held_by[0].rule.name} is on" if held_by else ""

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from supervisor.core import suspension, windows
-from supervisor.core.admission import Standing, line
+from supervisor.core.admission import Standing, holding, line
 from supervisor.core.conditions import look_at_all, thresholds
 from supervisor.core.hysteresis import Side
 from supervisor.core.job import Job
@@ -203,7 +203,10 @@ def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence
     standing = standings[position - 1]
     settling = waits_for(scene)
     blocks = tuple(text for text in (standing.why_not, settling) if text)
-    kept_by = [scene.instances[key] for key in keepers(job, scene) if key in scene.instances]
+    if job.state is State.QUEUED:
+        kept_by = holding(job, scene)
+    else:
+        kept_by = [scene.instances[key] for key in keepers(job, scene) if key in scene.instances]
     factors = [
         resume_after_s(i, job, scene) / i.rule.resume_after_s for i in kept_by if i.rule.resume_after_s
     ]

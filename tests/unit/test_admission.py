@@ -41,6 +41,8 @@ def test_a_rule_that_is_on_keeps_jobs_queued_and_why_says_so():
 
     assert ["kept"] == running(machine)
     assert ("rule cpu is on",) == machine.why("a").waits_for
+    assert ["cpu"] == [state.rule for state in machine.why("a").rules]
+    assert "cpu_foreign_pct < 20 for 180 s" == machine.why("a").next
     assert (1, 1) == (machine.why("a").position, machine.why("a").line_length)
 
 
