@@ -1,6 +1,7 @@
-"""Days of load, our policy beside those of BOINC and HTCondor: fewer flaps, and not bought with idling.
+"""Days of load, our policy beside BOINC's and HTCondor's: what holds on days it was made with and on others.
 
-The table with all figures is printed by `python -m benchmarks.policy`.
+Covers: days of both kinds, one seed each. Does not cover: whatever differs from day to day; the tables
+with all figures, also where we lose, are printed by `python -m benchmarks.policy`.
 """
 
 from __future__ import annotations
@@ -10,51 +11,48 @@ import functools
 import pytest
 
 from benchmarks.policy import NAMES, day, trace_of
-
-OTHERS = ("BOINC", "HTCondor")
+from benchmarks.policy_heldout import HELD_OUT, SEEDS
 
 #: Half an hour of load has to be seen as it is, and no more: the suite is run often.
-TICK_S = 10.0
+TICK_S = 15.0
+
+#: Neither of the others looks at memory: who never yields for it cannot flap for it.
+OF_MEMORY = ("memory sawtooth", "big tables")
+DAYS = (*NAMES, *HELD_OUT)
 
 
 @functools.cache
 def report(name, who):
-    return day(trace_of(name, who), who, tick_s=TICK_S)
+    trace = HELD_OUT[name](SEEDS[0]) if name in HELD_OUT else trace_of(name, who)
+    return day(trace, who, tick_s=TICK_S)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_flaps_less_than_others_on_every_day(name):
+@pytest.mark.parametrize("name", [name for name in DAYS if name not in OF_MEMORY])
+def test_it_flaps_less_than_a_policy_that_follows_the_load(name):
     """
-    Each policy also meets the oscillation that is the worst for it.
+    BOINC's, also where that is worst for us and where the days are new.
     """
-    ours = report(name, "ours").total("num_flaps")
+    ours, theirs = (report(name, who).total("num_flaps") for who in ("ours", "BOINC"))
 
-    for other in OTHERS:
-        theirs = report(name, other).total("num_flaps")
-        assert ours < theirs or 0 == ours == theirs, other
+    assert ours < theirs or 0 == ours == theirs
 
 
-@pytest.mark.parametrize("other", OTHERS)
-def test_on_most_days_jobs_are_paused_needlessly_for_less_time(other):
+#: A load that crosses every threshold for hours: there a mean over a minute is the better judge.
+@pytest.mark.parametrize("name", [name for name in DAYS if name != "slow ramp"])
+def test_others_get_what_they_need_sooner_than_from_a_policy_that_looks_for_minutes(name):
     """
-    To flap less by never coming back would be no art.
+    HTCondor's flaps less on many days, and this is what that costs.
     """
-    better = [
-        name
-        for name in NAMES
-        if report(name, "ours").total("needless_s") < report(name, other).total("needless_s")
-    ]
+    ours, theirs = (report(name, who).total("late_s") for who in ("ours", "HTCondor"))
 
-    assert len(better) > len(NAMES) / 2, better
+    assert ours < theirs
 
 
-def test_what_others_need_they_get_soon():
+@pytest.mark.parametrize("name", OF_MEMORY)
+def test_memory_that_is_short_is_given_back(name):
     """
-    Of the time in which others are short, a job of ours runs for less than a third; one that
-    never pauses would have no flaps either.
+    Under the others, which do not look at it, jobs run on for half as long again and more.
     """
-    for name in ("build server", "night batch", "base load", "memory sawtooth"):
-        told = report(name, "ours")
-        yielded_s = told.total("paused_s") - told.total("needless_s")
+    ours = report(name, "ours").total("late_s")
 
-        assert told.total("late_s") < (told.total("late_s") + yielded_s) / 3, name
+    assert all(ours < report(name, who).total("late_s") / 1.5 for who in ("BOINC", "HTCondor"))
