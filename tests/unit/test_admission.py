@@ -486,3 +486,15 @@ def test_a_job_that_asked_for_a_gpu_moves_to_another_one_when_its_own_is_taken()
     own = Machine(replace(GPU, depth="exit")).submit("own", gpus=("G1",), depths=tuple(Depth))
     own.run(100, gpus=free).run(600, gpus=taken)
     assert State.PAUSED is own.state("own")
+
+
+def test_a_gpu_that_is_gone_for_good_keeps_nobody_for_ever():
+    """
+    The rule at its place stays on without a reading; a job that asked for any GPU goes to one that answers.
+    """
+    machine = Machine(replace(GPU, depth="exit")).submit("any", num_gpus=1, depths=tuple(Depth))
+    machine.run(100, gpus=(gpu("G1"), gpu("G2"))).run(15, gpus=(gpu("G1", foreign_gib=3.0), gpu("G2")))
+    assert State.PAUSED is machine.state("any")
+    machine.run(120, gpus=(gpu("G2"),))
+
+    assert (State.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)
