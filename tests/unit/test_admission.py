@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from supervisor.core.events import ProcessEnded
 from supervisor.core.job import Asker, Exit
-from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule
+from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule, Selector
 from supervisor.core.sample import Gpu, GpuProcess, Missing
 from supervisor.core.states import Depth, State
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
@@ -465,6 +465,11 @@ def test_what_the_queue_starts_has_overruled_nothing():
     machine = Machine(CPU).run(25, cpu_foreign_pct=90.0).submit("night").run(100)
 
     assert [("pause", "night", "cpu", Depth.HOLD)] == machine.told
+
+    about_others = Machine(replace(CPU, jobs=Selector(names=("x*",)))).run(40, cpu_foreign_pct=90.0)
+    about_others.submit("night").run(5)
+    assert ["night"] == running(about_others)
+    assert () == about_others.memory.jobs["night"].overruled
 
 
 def test_a_job_that_asked_for_a_gpu_moves_to_another_one_when_its_own_is_taken():
