@@ -101,4 +101,3 @@ def test_a_context_that_does_not_come_back_means_a_start_from_the_checkpoint(dae
     assert expected == digest
     assert str(pid) != end_pid
     assert "freed" == told[0]
-    assert (driver / f"{pid}").read_text() == "checkpointed"
