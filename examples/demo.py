@@ -52,7 +52,7 @@ def play(stage: Stage) -> tuple[tuple[float, float], Thresholds | None]:
     stage.sampler.until("its CPU use is known", lambda rows: (rows["digits"].cpu_pct or 0) > 50)
     before = _cpu(stage)
     stage.ctl("pause digits --reason 'compiling something' --wait")
-    stage.sampler.until("its CPU use is low", lambda rows: (rows["digits"].cpu_pct or 0) < 5)
+    stage.sampler.until("its CPU use is known to be low", lambda rows: _is_low(rows["digits"].cpu_pct))
     stage.ctl("status")
     say(f"\nCPU of digits: {before:.0f} % before, {_cpu(stage):.0f} % now")
 
@@ -150,6 +150,11 @@ def _done_now(stage: Stage, job: str) -> float:
 
 def _done(row) -> float:
     return row.step / row.num_steps if row.step and row.num_steps else 0.0
+
+
+def _is_low(cpu_pct: float | None) -> bool:
+    """Say so only where it is known: right after a pause there is no reading yet."""
+    return cpu_pct is not None and cpu_pct < 5
 
 
 def _cpu(stage: Stage) -> float:

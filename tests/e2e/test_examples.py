@@ -166,24 +166,24 @@ def test_ctrl_c_in_the_middle_of_the_demo_leaves_nothing_behind(moment):
     """
     Also while the daemon was just killed: no training, no daemon, no folder stays.
     """
-    demo = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, EXAMPLES / "demo.py"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
-    seen = []
-    for line in demo.stdout:
-        seen.append(line)
-        if line.startswith(f"$ {moment}"):
-            break
-    home = re.search(r"/tmp/ts-\w+", "".join(seen))[0]
-    assert processes_naming(home)
-    # As a terminal does: to all in the foreground.
-    os.killpg(demo.pid, signal.SIGINT)
-    rest, _ = demo.communicate(timeout=GUARD_S)
+    ) as demo:
+        seen = []
+        for line in demo.stdout:
+            seen.append(line)
+            if line.startswith(f"$ {moment}"):
+                break
+        home = re.search(r"/tmp/ts-\w+", "".join(seen))[0]
+        assert processes_naming(home), "".join(seen)
+        # As a terminal does: to all in the foreground.
+        os.killpg(demo.pid, signal.SIGINT)
+        rest, _ = demo.communicate(timeout=GUARD_S)
 
     assert 130 == demo.returncode, "".join(seen) + rest
     assert not Path(home).exists()
