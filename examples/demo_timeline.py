@@ -108,7 +108,7 @@ def _draw_states(ax, job: str, states: list[Span], end: float) -> None:
             linewidth=0.7,
         )  # fmt: skip
         # Where the words fit.
-        if span.by and span.end - span.begin > 0.05 * end:
+        if span.by and span.end - span.begin > 0.066 * end:
             patch = {"facecolor": "white", "edgecolor": "none", "pad": 1.2} if hatch else None
             middle = (span.begin + span.end) / 2
             ax.text(middle, 0.5, f"by\n{span.by}", fontsize=8, ha="center", va="center", bbox=patch)
