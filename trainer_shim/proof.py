@@ -48,8 +48,9 @@ class Proof:
         self._notes: Callable[[], list[str]] = list
         self._batch = hashlib.blake2b(digest_size=8)
         self._has_batch = False
-        self._is_due = False
-        self._is_leaving = False
+        #: The depth of the pause that is under way, "" without one.
+        self._due = ""
+        self._is_leaving = self._is_away = False
         self._last: tuple[int, int] | None = None
 
     def begin(self, state: Callable[[], Mapping[str, Any]], notes: Callable[[], list[str]]) -> None:
@@ -82,7 +83,7 @@ class Proof:
         if depth == "look":
             self._look()
             return None
-        self._is_due = True
+        self._due = depth
         return Pause(request=_REQUEST, depth=depth)
 
     def saw_batch(self, batch: Any) -> None:
@@ -98,19 +99,22 @@ class Proof:
 
     def send(self, message: Message) -> None:
         """Write down what becomes of a pause; everything else a daemon would hear is of no use here."""
-        if not self._is_due:
-            return
         step, epoch = self._where()
         match message:
-            case protocol.Saving():
+            case protocol.Saving() if self._due:
                 self._look()
-            case protocol.Yielded(depth=depth):
-                self._is_due = False
-                self._is_leaving = depth == "exit"
+            case protocol.Yielded(depth=depth) if self._due:
+                self._due = ""
+                self._is_leaving, self._is_away = depth == "exit", depth == "offload"
                 self._write(trace.Paused(step=step, epoch=epoch, depth=depth))
-            case protocol.CannotYield(why=why):
-                self._is_due = False
-                self._write(trace.NotPaused(step=step, why=why))
+            case protocol.CannotYield(why=why) if self._due:
+                self._write(trace.NotPaused(step=step, why=why, depth=self._due))
+                self._due = ""
+            case protocol.Stage(what=what) if self._is_away:
+                self._write(trace.Waiting(step=step, why=what))
+            case protocol.Resumed() if self._is_away:
+                self._is_away = False
+                self._write(trace.Returned(step=step, epoch=epoch, state=self._digests()))
             case _:
                 pass
 
@@ -121,7 +125,8 @@ class Proof:
             return
         if not self._is_leaving:
             step, epoch = self._where()
-            self._write(trace.End(step=step, epoch=epoch, state=self._digests()))
+            depths = self._report.depths
+            self._write(trace.End(step=step, epoch=epoch, state=self._digests(), depths=depths))
         os.close(self._file)
 
     def _look(self) -> None:
@@ -169,8 +174,9 @@ class _Gate(Gate):
         return super().take(want)
 
     def wait(self, want: Want, *, at_most_s: float | None = None) -> Want:
-        """Let a loop that holds go on at once."""
-        del at_most_s
+        """Let a loop that holds go on at once; one that lacks its memory waits for that as ever."""
+        if at_most_s is not None:
+            return super().wait(want, at_most_s=at_most_s)
         return self.take(merge(want, Resume(request=_REQUEST)))
 
 

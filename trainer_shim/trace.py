@@ -24,8 +24,10 @@ __all__ = [
     "Paused",
     "Point",
     "Record",
+    "Returned",
     "Start",
     "Step",
+    "Waiting",
     "read",
     "read_schedule",
     "write",
@@ -43,7 +45,7 @@ class Point(msgspec.Struct, frozen=True, order=True):
     step: int
     epoch: int
     #: `look` writes the state down and does nothing else.
-    depth: Literal["hold", "exit", "look"] = "hold"
+    depth: Literal["hold", "offload", "exit", "look"] = "hold"
 
 
 class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
@@ -93,11 +95,28 @@ class Paused(msgspec.Struct, tag="paused", frozen=True, kw_only=True):
     depth: str
 
 
+class Waiting(msgspec.Struct, tag="waiting", frozen=True, kw_only=True):
+    """What was given back cannot be had again yet."""
+
+    step: int
+    why: str
+
+
+class Returned(msgspec.Struct, tag="returned", frozen=True, kw_only=True):
+    """What was given back is there again; what the parts hold then."""
+
+    step: int
+    epoch: int
+    state: dict[str, str]
+
+
 class NotPaused(msgspec.Struct, tag="not-paused", frozen=True, kw_only=True):
     """A pause was due and could not be had."""
 
     step: int
     why: str
+    #: That of the pause that was due.
+    depth: str = ""
 
 
 class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
@@ -106,9 +125,11 @@ class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
     step: int
     epoch: int
     state: dict[str, str]
+    #: How deep the run could have been paused at its last boundary.
+    depths: tuple[str, ...] = ()
 
 
-Record = Start | Metric | Step | Look | Paused | NotPaused | End
+Record = Start | Metric | Step | Look | Paused | Waiting | Returned | NotPaused | End
 
 _decoder: Final = msgspec.json.Decoder(Record)
 

@@ -101,14 +101,20 @@ def _unrepeatable(without: Run, again: Run) -> Cause:
 
 
 def _lossy_part(paused: Run) -> tuple[Where, Cause] | None:
-    """The first checkpoint whose state was another one when it had been loaded."""
-    for where in sorted(paused.restored.keys() & paused.looks.keys()):
-        leaves = changed(paused.looks[where].state, paused.restored[where])
-        if leaves:
-            names = _names([leaf.name for leaf in leaves])
-            text = f"what was saved at step {where[0]} was not what stood there after loading it: {names}"
-            hint = "the part's load_state_dict() does not take over all that its state_dict() gives"
+    """The first pause after which the parts held something else than before it."""
+    back = {**paused.restored, **paused.returned}
+    for where in sorted(back.keys() & paused.looks.keys()):
+        leaves = changed(paused.looks[where].state, back[where])
+        if not leaves:
+            continue
+        names = _names([leaf.name for leaf in leaves])
+        if where in paused.returned:
+            text = f"what was given back at step {where[0]} was not the same when it had returned: {names}"
+            hint = "look for a thread or an extension that writes to tensors while the script is paused"
             return where, Cause(text, hint)
+        text = f"what was saved at step {where[0]} was not what stood there after loading it: {names}"
+        hint = "the part's load_state_dict() does not take over all that its state_dict() gives"
+        return where, Cause(text, hint)
     return None
 
 
@@ -167,6 +173,13 @@ def _after_pause(without: Run, paused: Run, pause: trace.Paused) -> Cause:
     if pause.depth == "hold":
         text = f"nothing was loaded at {at}, and data and generators are the same{notes}"
         return Cause(text, "look for a state_dict() that changes its object, or for a use of the time")
+    if pause.depth == "offload":
+        text = f"every tensor came back as it was at {at}, and data and generators are the same{notes}"
+        hint = (
+            "look for what keeps the address of a tensor (data_ptr(), an extension of the script's own), "
+            "for a state_dict() that changes its object, or for a use of the time"
+        )
+        return Cause(text, hint)
     text = f"all that was handed over is the same after {at}, and so are data and generators{notes}"
     hint = (
         "something else belongs to the run: a scheduler, scaler or EMA copy, a generator of the script's "

@@ -11,13 +11,16 @@ from trainer_shim.trace import Point
 
 __all__ = ["Depth", "choose"]
 
-Depth = Literal["hold", "exit", "mixed"]
+Depth = Literal["hold", "offload", "exit"]
 
 
-def choose(wheres: Sequence[tuple[int, int]], num_pauses: int, depth: Depth, seed: int) -> list[Point]:
+def choose(
+    wheres: Sequence[tuple[int, int]], num_pauses: int, depths: Sequence[Depth], seed: int
+) -> list[Point]:
     """Return the pauses in order: one in each equal part of the run, one of several at the end of an epoch.
 
-    `wheres` are the boundaries of the run, each as step and epoch.
+    `wheres` are the boundaries of the run, each as step and epoch. Of several depths each gets as many as
+    the others, or one more, in an order by the seed.
     """
     wheres = sorted(wheres)
     rng = random.Random(seed)
@@ -29,20 +32,12 @@ def choose(wheres: Sequence[tuple[int, int]], num_pauses: int, depth: Depth, see
     if num_pauses > 1 and ends and not ends.intersection(picks):
         end = rng.choice(sorted(ends))
         picks[next(index for index, part in enumerate(parts) if end in part)] = end
-    return [
-        Point(step, epoch, how) for (step, epoch), how in zip(picks, _depths(depth, picks, rng), strict=True)
-    ]
+    turns = list(itertools.islice(itertools.cycle(depths), len(picks)))
+    rng.shuffle(turns)
+    return [Point(step, epoch, depth) for (step, epoch), depth in zip(picks, turns, strict=True)]
 
 
 def _ends_of_epochs(wheres: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
     """The boundaries that have the step of the one before; the last epoch's if there is no other."""
     ends = {after for before, after in itertools.pairwise(wheres) if after[0] == before[0]}
     return ends - {wheres[-1]} or ends
-
-
-def _depths(depth: Depth, picks: Sequence[object], rng: random.Random) -> list[Literal["hold", "exit"]]:
-    if depth != "mixed":
-        return [depth] * len(picks)
-    both: list[Literal["hold", "exit"]] = [("exit", "hold")[index % 2] for index in range(len(picks))]
-    rng.shuffle(both)
-    return both

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -49,13 +49,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     state: list[Difference] = []
     cause: str = ""
     hint: str = ""
+    #: Why `mixed` went without `offload`, where the run seemed able to do it.
+    left_out: str = ""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--pauses", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @click.option(
-    "--depth", type=click.Choice(["hold", "exit", "mixed"]), default="mixed", show_default=True,
-    help="hold: checkpoint and go on; exit: checkpoint, end, start again.",
+    "--depth", type=click.Choice(["hold", "offload", "exit", "mixed"]), default="mixed", show_default=True,
+    help="hold: checkpoint and go on; offload: give back GPU memory in between; "
+    "exit: checkpoint, end, start again; mixed: all that the run can do, in turn.",
 )  # fmt: skip
 @click.option("--seed", type=int, help="Decides where it is paused; without it a new one each time.")
 @click.option(
@@ -94,10 +97,10 @@ def prove(*, argv: tuple[str, ...], keep: str | None, as_json: bool, seed: int |
     return 0 if verdict.verdict == "identical" else 1
 
 
-def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth) -> Verdict:
+def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixed"]) -> Verdict:
     bench.progress.note("the run without pauses begins")
     without = bench.run("reference")
-    points = choose(list(without.steps), pauses, depth, seed)
+    points = choose(list(without.steps), pauses, _depths(depth, without), seed)
     where = ", ".join(f"{point.step} ({point.depth})" for point in points)
     bench.progress.note(f"{without.num_steps} steps; paused after steps {where}, chosen by --seed {seed}")
     try:
@@ -107,28 +110,42 @@ def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth) -> Verdict:
             bench.progress.note(failure.tail)
         text = "the run failed when it was paused; it did not without pauses"
         return Verdict(verdict="failed", seed=seed, pauses=points, cause=text, hint=failure.hint)
-    if paused.not_paused or len(paused.paused) < len(points):
+    refused = [one for one in paused.not_paused if depth == "mixed" and one.depth == "offload"]
+    if len(refused) < len(paused.not_paused) or len(paused.paused) + len(refused) < len(points):
         raise _unpaused(paused, points)
+    if refused:
+        points = [point for point in points if point.depth != "offload"]
+    base = Verdict(verdict="", seed=seed, pauses=points, left_out=refused[0].why if refused else "")
     found = compare(without, paused)
     if found.is_identical:
         _remark(without, paused)
-        return _verdict("identical", seed, points, found)
+        return _verdict(base, "identical", found)
     bench.progress.note("something differs; the run without pauses is made once more to tell why")
     cause = find_cause(without, paused, bench.run("second reference", [_look(point) for point in points]))
-    return _verdict("different" if cause.is_repeatable else "not-repeatable", seed, points, found, cause)
+    return _verdict(base, "different" if cause.is_repeatable else "not-repeatable", found, cause)
+
+
+def _depths(depth: Depth | Literal["mixed"], without: Run) -> list[Depth]:
+    """Return the depths of the pauses; raises SupervisorError for one that the run cannot have."""
+    can_offload = without.end is not None and "offload" in without.end.depths
+    if depth == "mixed":
+        return ["exit", "offload", "hold"] if can_offload else ["exit", "hold"]
+    if depth == "offload" and not can_offload:
+        raise SupervisorError(
+            "cannot prove anything: no tensor of this run that could be given back lives on a GPU",
+            hint="such a run is never paused by `offload`; prove it with `--depth hold`, `exit` or `mixed`",
+        )
+    return [depth]
 
 
 def _look(point: Point) -> Point:
     return msgspec.structs.replace(point, depth="look")
 
 
-def _verdict(
-    word: str, seed: int, points: list[Point], found: Comparison, cause: Cause | None = None
-) -> Verdict:
-    return Verdict(
+def _verdict(base: Verdict, word: str, found: Comparison, cause: Cause | None = None) -> Verdict:
+    return msgspec.structs.replace(
+        base,
         verdict=word,
-        seed=seed,
-        pauses=points,
         **msgspec.structs.asdict(found),
         cause=cause.text if cause else "",
         hint=cause.hint if cause else "",
@@ -159,7 +176,7 @@ def _unpaused(paused: Run, points: Sequence[Point]) -> SupervisorError:
 
 def _print(verdict: Verdict) -> None:
     if verdict.verdict == "identical":
-        data(f"identical: {_counts(verdict)}; {_pauses(verdict.pauses)}")
+        data(f"identical: {_counts(verdict)}; {_pauses(verdict)}")
         return
     head = f"{verdict.verdict.replace('-', ' ')}: "
     if verdict.num_steps:
@@ -168,7 +185,7 @@ def _print(verdict: Verdict) -> None:
             f"{len({one.step for one in verdict.numbers})} of {verdict.num_steps} steps "
             f"and {len(verdict.state)} of {num_leaves} leaves of the final state; "
         )
-    data(head + _pauses(verdict.pauses))
+    data(head + _pauses(verdict))
     data(f"likely cause: {clean(verdict.cause)}")
     for difference in _first_of_each(verdict.numbers)[:_MAX_SHOWN]:
         data(f"step {difference.step}: {_pair(difference)}")
@@ -186,9 +203,12 @@ def _counts(verdict: Verdict) -> str:
     )
 
 
-def _pauses(points: Sequence[Point]) -> str:
-    num_exits = sum(point.depth == "exit" for point in points)
-    return f"{len(points)} pauses, {num_exits} by exit and {len(points) - num_exits} by hold"
+def _pauses(verdict: Verdict) -> str:
+    """How many pauses there were of each depth, and which depth there was none of, and why."""
+    depths = [point.depth for point in verdict.pauses]
+    *most, last = [f"{depths.count(one)} by {one}" for one in ("exit", "offload", "hold") if one in depths]
+    text = f"{len(depths)} pauses, {', '.join(most)}{' and ' if most else ''}{last}"
+    return f"{text}; none by offload: {clean(verdict.left_out)}" if verdict.left_out else text
 
 
 def _first_of_each(differences: Sequence[Difference]) -> list[Difference]:

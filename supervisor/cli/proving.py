@@ -112,6 +112,8 @@ def _how_far(file: Path) -> str:
     except (OSError, msgspec.DecodeError):
         return "starting"
     steps = [record.step for record in records if isinstance(record, trace.Step)]
+    if records and isinstance(records[-1], trace.Waiting):
+        return f"step {records[-1].step}, {clean(records[-1].why)}"
     return f"step {steps[-1]}" if steps else "starting"
 
 

@@ -30,6 +30,8 @@ class Run:
     looks: dict[Where, trace.Look] = field(default_factory=dict)
     #: What each checkpoint brought back, by where it was taken.
     restored: dict[Where, dict[str, str]] = field(default_factory=dict)
+    #: What stood where a run got back the memory that it had given back.
+    returned: dict[Where, dict[str, str]] = field(default_factory=dict)
     paused: list[trace.Paused] = field(default_factory=list)
     not_paused: list[trace.NotPaused] = field(default_factory=list)
     #: Where processes began. There a loop may report again what it did at the head of its epoch.
@@ -82,8 +84,7 @@ def run_of(records: Iterable[trace.Record]) -> Run:
         match record:
             case trace.Start(step=step, epoch=epoch, state=state):
                 run.started_at.add(step)
-                if state is not None:
-                    run.restored[step, epoch] = state
+                run.restored |= {} if state is None else {(step, epoch): state}
             case trace.Metric(step=step, name=name, value=value):
                 run.metrics.setdefault(step, {}).setdefault(name, []).append(value)
             case trace.Step(step=step, epoch=epoch):
@@ -93,6 +94,8 @@ def run_of(records: Iterable[trace.Record]) -> Run:
             case trace.Paused():
                 run.paused.append(record)
                 run.has_left = record.depth == "exit"
+            case trace.Returned(step=step, epoch=epoch, state=state):
+                run.returned[step, epoch] = state
             case trace.NotPaused():
                 run.not_paused.append(record)
             case trace.End():

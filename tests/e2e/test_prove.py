@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def prove(tmp_path):
     Runs the command in a folder of its own, with the environment of a plain shell.
     """
 
-    def run(*args, script="proved.py", seed=4, pauses=2):
+    def run(*args, script="proved.py", seed=4, pauses=2, before=()):
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         options = [f"--seed={seed}", f"--pauses={pauses}"]
         while args and str(args[0]).startswith("--"):
@@ -28,7 +29,7 @@ def prove(tmp_path):
         return subprocess.run(
             [
                 *(sys.executable, "-m", "supervisor.cli.main", "prove"),
-                *(*options, "--", sys.executable, TRAINERS / script, *args),
+                *(*options, "--", *before, sys.executable, TRAINERS / script, *args),
             ],
             env=kept | {"PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
@@ -180,3 +181,60 @@ def test_a_torch_script_with_workers_is_identical(prove):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "18 reported numbers in 18 steps, 16 tensors" in done.stdout
+
+
+class TestGivingBackMemory:
+    """
+    Depth `offload`, on CPU tensors that count as a GPU's.
+    """
+
+    @pytest.fixture
+    def prove(self, prove):
+        before = ("env", "TRAINING_SUPERVISOR_OFFLOAD=cpu")
+        return partial(prove, script="proved_offload.py", before=before, pauses=3)
+
+    def test_a_run_that_gives_its_memory_back_is_identical(self, prove, tmp_path):
+        """
+        `--depth offload` pauses by nothing else, and every loss and every tensor is the same; a return that
+        finds no memory waits for it.
+        """
+        done = prove("--depth=offload", f"--keep={tmp_path / 'kept'}", "full")
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "identical: 18 reported numbers in 18 steps, 8 tensors" in done.stdout
+        assert "3 pauses, 3 by offload\n" in done.stdout
+        assert 1 == (tmp_path / "kept" / "paused" / "trace.jsonl").read_text().count("waiting for GPU memory")
+
+    def test_it_is_among_the_pauses_by_default_and_a_bit_that_changed_is_found(self, prove):
+        """
+        Nobody has to know that a run has this depth; the step at which memory was given back is named.
+        """
+        done = prove("damaged")
+        said = done.stdout + done.stderr
+
+        assert done.returncode == 1, said
+        assert done.stdout.startswith("different: "), said
+        assert "3 pauses, 1 by exit, 1 by offload and 1 by hold\n" in done.stdout
+        assert "was not the same when it had returned: `" in done.stdout, said
+
+    def test_what_refuses_it_is_told_and_not_proved_by_another_depth(self, prove):
+        """
+        The verdict says what it is about, and the reason why that is not all.
+        """
+        done = prove("graphs")
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "2 pauses, 1 by exit and 1 by hold; none by offload: cannot give back" in done.stdout
+        assert "captured CUDA graphs" in done.stdout
+
+
+def test_a_run_without_a_gpu_is_told_before_it_is_paused(prove):
+    """
+    There is nothing that depth `offload` could give back, and no other depth is proved in its place.
+    """
+    done = prove("--depth=offload", "none")
+
+    assert (1, "") == (done.returncode, done.stdout)
+    assert "error: cannot prove anything: no tensor of this run" in done.stderr
+    assert "\nhint: such a run is never paused by `offload`" in done.stderr
+    assert "paused after steps" not in done.stderr

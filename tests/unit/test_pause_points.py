@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from supervisor.cli.pause_points import choose
 
 SEEDS = st.integers(0, 10_000)
+ALL = ["exit", "offload", "hold"]
 
 
 def run_of(num_epochs, num_batches):
@@ -22,7 +23,7 @@ def test_pauses_are_different_boundaries_of_the_run_in_order(num_epochs, num_bat
     As many as were asked for, or one at every boundary of a run that has fewer.
     """
     wheres = run_of(num_epochs, num_batches)
-    points = choose(wheres, num_pauses, "exit", seed)
+    points = choose(wheres, num_pauses, ["exit"], seed)
     chosen = [(point.step, point.epoch) for point in points]
 
     assert min(num_pauses, len(wheres)) == len(chosen)
@@ -35,7 +36,7 @@ def test_one_of_several_pauses_is_at_the_end_of_an_epoch_that_is_not_the_last(nu
     """
     Between two epochs a run holds other things than between two batches.
     """
-    points = choose(run_of(3, 10), num_pauses, "hold", seed)
+    points = choose(run_of(3, 10), num_pauses, ["hold"], seed)
 
     assert any((point.step, point.epoch) in {(10, 1), (20, 2)} for point in points)
 
@@ -46,19 +47,22 @@ def test_pauses_are_spread_over_the_run(seed):
     One in each fifth of the run, when there are five.
     """
     wheres = [(step, 0) for step in range(1, 101)]
-    steps = [point.step for point in choose(wheres, 5, "hold", seed)]
+    steps = [point.step for point in choose(wheres, 5, ["hold"], seed)]
 
     assert [0, 1, 2, 3, 4] == [(step - 1) // 20 for step in steps]
 
 
-@given(num_pauses=st.integers(2, 9), seed=SEEDS)
-def test_mixed_depths_are_as_even_as_they_can_be(num_pauses, seed):
+@given(num_pauses=st.integers(2, 9), depths=st.sampled_from([["exit", "hold"], ALL]), seed=SEEDS)
+def test_several_depths_are_as_even_as_they_can_be(num_pauses, depths, seed):
     """
-    Both ways to pause are proved, whatever the seed.
+    Every way to pause is proved, whatever the seed, those that come first the more often.
     """
-    depths = [point.depth for point in choose(run_of(3, 10), num_pauses, "mixed", seed)]
+    chosen = [point.depth for point in choose(run_of(3, 10), num_pauses, depths, seed)]
+    counts = [chosen.count(depth) for depth in depths]
 
-    assert num_pauses // 2 == depths.count("hold")
+    assert sorted(counts, reverse=True) == counts
+    assert max(counts) - min(counts) <= 1
+    assert num_pauses == sum(counts)
 
 
 def test_the_seed_decides():
@@ -67,5 +71,5 @@ def test_the_seed_decides():
     """
     wheres = run_of(3, 40)
 
-    assert choose(wheres, 5, "mixed", 1) == choose(wheres, 5, "mixed", 1)
-    assert choose(wheres, 5, "mixed", 1) != choose(wheres, 5, "mixed", 2)
+    assert choose(wheres, 5, ALL, 1) == choose(wheres, 5, ALL, 1)
+    assert choose(wheres, 5, ALL, 1) != choose(wheres, 5, ALL, 2)

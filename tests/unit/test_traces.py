@@ -7,7 +7,7 @@ import pytest
 from supervisor.cli.cause import find_cause, stray_generators, unseeded
 from supervisor.cli.traces import Difference, compare, run_of
 from trainer_shim import trace
-from trainer_shim.trace import End, Look, Metric, Paused, Start, Step
+from trainer_shim.trace import End, Look, Metric, Paused, Returned, Start, Step
 
 NUM_STEPS = 6
 RNG = {"python": "p", "torch": "t"}
@@ -43,6 +43,8 @@ class Script:
                 yield Look(step=step, epoch=0, state=saved, notes=self.notes.get(step, []))
             if step in self.pauses:
                 yield Paused(step=step, epoch=0, depth=self.pauses[step])
+            if self.pauses.get(step) == "offload":
+                yield Returned(step=step, epoch=0, state=self.restored.get(step, saved))
             if self.pauses.get(step) == "exit":
                 yield Start(step=step, epoch=0, state=self.restored.get(step, saved))
             yield from self.again.get(step, [])
@@ -169,6 +171,25 @@ def test_a_part_that_came_back_different_is_named():
     cause = cause_of(Script(losses={5: "x"}, pauses={2: "exit"}, restored={2: {"w": "7"}}))
 
     assert "what was saved at step 2 was not what stood there after loading it: `w`" == cause.text
+
+
+def test_memory_that_returned_with_other_contents_is_named():
+    """
+    What was given back is compared with what stands there afterwards, as a checkpoint is.
+    """
+    cause = cause_of(Script(losses={5: "x"}, pauses={2: "offload"}, restored={2: {"w": "7"}}))
+
+    assert "what was given back at step 2 was not the same when it had returned: `w`" == cause.text
+
+
+def test_memory_that_returned_as_it_was_points_to_its_address():
+    """
+    The tensors are the same and only where they lie is not.
+    """
+    cause = cause_of(Script(losses={3: "x"}, pauses={2: "offload"}))
+
+    assert cause.text.startswith("every tensor came back as it was at the pause at step 2 (offload)")
+    assert "keeps the address of a tensor" in cause.hint
 
 
 def test_data_that_changes_with_a_pause_is_named_with_what_the_shim_said():
