@@ -74,7 +74,7 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     free_cuda_context: Annotated[
         bool,
         Meta(
-            description="Free the CUDA context as well (some 0.5 GB) of a job paused at depth offload. "
+            description="Free the CUDA context as well (some 0.5 GiB) of a job paused at depth offload. "
             "Experimental: needs driver 570, the package cuda-core, and the daemon as the job's user or root."
         ),
     ] = False

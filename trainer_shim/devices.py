@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["DeviceMemory", "TorchMemory", "amount", "host_free_bytes"]
+__all__ = ["DeviceMemory", "TorchMemory", "host_free_bytes"]
 
 
 class DeviceMemory(Protocol):
@@ -169,8 +169,3 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-
-
-def amount(num_bytes: int) -> str:
-    """Return 3.2 GB, or 12 MB."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -24,9 +24,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from trainer_shim.devices import DeviceMemory, TorchMemory, amount
+from trainer_shim.devices import DeviceMemory, TorchMemory
 from trainer_shim.errors import CannotOffload, CannotReturn
 from trainer_shim.tensors import Found, Piece, find, has_any
+from trainer_shim.units import format_bytes
 
 __all__ = ["GivenBack", "Offloader"]
 
@@ -198,8 +199,8 @@ class Offloader:
         free_bytes = memory.host_bytes()
         if free_bytes is not None and num_bytes + _HOST_SPARE_BYTES > free_bytes:
             raise CannotOffload(
-                f"cannot copy {amount(num_bytes)} to host memory: {amount(free_bytes)} is available, "
-                f"and {amount(_HOST_SPARE_BYTES)} is left to others",
+                f"cannot copy {format_bytes(num_bytes)} to host memory: {format_bytes(free_bytes)} is "
+                f"available, and {format_bytes(_HOST_SPARE_BYTES)} is left to others",
                 hint="pause with `--depth exit`",
             )
         unpin: Callable[[], None] | None = None
@@ -214,7 +215,8 @@ class Offloader:
             if unpin is not None:
                 unpin()
             raise CannotOffload(
-                f"cannot copy {amount(num_bytes)} to host memory: {error}", hint="pause with `--depth exit`"
+                f"cannot copy {format_bytes(num_bytes)} to host memory: {error}",
+                hint="pause with `--depth exit`",
             ) from error
         return _Away(block, unpin, pieces, found.tensors)
 
@@ -225,7 +227,7 @@ class Offloader:
             with suppress(RuntimeError):
                 free_bytes = memory.free_bytes(device)
             if free_bytes is not None and free_bytes < num_bytes:
-                words = f"needs {amount(num_bytes)}, free {amount(free_bytes)}"
+                words = f"needs {format_bytes(num_bytes)}, free {format_bytes(free_bytes)}"
                 return CannotReturn(f"waiting for GPU memory: {words}", is_short=True)
         return None
 
@@ -240,7 +242,7 @@ def _needs(away: _Away) -> Counter[Any]:
 
 def _refused(away: _Away, error: BaseException) -> CannotReturn:
     reason = str(error).partition("\n")[0][:200] or "out of memory"
-    return CannotReturn(f"waiting for GPU memory: needs {amount(_needs(away).total())} ({reason})")
+    return CannotReturn(f"waiting for GPU memory: needs {format_bytes(_needs(away).total())} ({reason})")
 
 
 def _bytes_of(piece: Piece) -> Any:
@@ -269,7 +271,7 @@ def _notes(stay: Mapping[str, int], refused: str, used_bytes: int) -> Iterable[s
     if refused:
         yield f"some memory cannot be given back: {refused}"
     if used_bytes >= 1 << 20:
-        yield f"still allocated: {amount(used_bytes)} of GPU memory that the shim does not know"
+        yield f"still allocated: {format_bytes(used_bytes)} of GPU memory that the shim does not know"
 
 
 def _stay_words(stay: Mapping[str, int]) -> Iterable[str]:

@@ -27,7 +27,6 @@ import msgspec
 
 from trainer_shim import protocol, rng
 from trainer_shim.checkpoint import Keep, Saved, Store
-from trainer_shim.devices import amount
 from trainer_shim.doubts import doubts
 from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
@@ -39,6 +38,7 @@ from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
 from trainer_shim.surroundings import Surroundings
+from trainer_shim.units import format_bytes
 from trainer_shim.voice import Voice, words
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ class Shim:
         self._tell(protocol.Stage(request=pause.request, what="copying GPU memory to the host"))
         given = self._offloader.give_back()
         self._freed_bytes = given.bytes_freed
-        for note in (f"gave back {amount(given.bytes_freed)} of GPU memory", *given.notes):
+        for note in (f"gave back {format_bytes(given.bytes_freed)} of GPU memory", *given.notes):
             self._say(note)
         return "offload"
 

@@ -12,6 +12,8 @@ from functools import partial
 from math import isfinite
 from typing import Final, NamedTuple
 
+from supervisor.core.units import format_bytes
+
 __all__ = ["Column", "ago", "bold", "clean", "cut", "duration", "number", "size", "table", "width_of"]
 
 _ELLIPSIS: Final = "..."
@@ -85,15 +87,8 @@ def ago(seconds: float | None) -> str:
 
 
 def size(num_bytes: int | None) -> str:
-    """Return 512 B, 3.4 MB or 1.2 GB."""
-    if num_bytes is None:
-        return "-"
-    amount = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 999.5:
-            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.95 else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    """Return the amount in binary units, or a dash where nobody knows it."""
+    return "-" if num_bytes is None else format_bytes(num_bytes)
 
 
 def number(value: float | None) -> str:

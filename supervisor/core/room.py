@@ -17,8 +17,8 @@ from supervisor.core.job import Job
 from supervisor.core.policy_memory import Footprint
 from supervisor.core.sample import Gpu, Missing, Reading
 from supervisor.core.scene import Scene, is_rules
-from supervisor.core.shortage import in_bytes
 from supervisor.core.states import Depth, State
+from supervisor.core.units import format_bytes
 
 __all__ = ["Fit", "Needs", "asked", "fit", "least_wrong", "needs_of"]
 
@@ -104,13 +104,13 @@ def _memory(job: Job, needs: Needs, scene: Scene) -> Fit:
     if isinstance(available, Missing):
         return Fit(f"memory cannot be read: {available.why}", lacks)
     if not isinstance(total, Missing) and needs.memory_bytes > total:
-        text = f"needs {in_bytes(needs.memory_bytes)} of memory, the machine has {in_bytes(total)}"
+        text = f"needs {format_bytes(needs.memory_bytes)} of memory, the machine has {format_bytes(total)}"
         return Fit(text, lacks, is_hopeless=True)
     promised = scene.promised_bytes(job)
     if available - promised < needs.memory_bytes:
-        also = f", {in_bytes(promised)} of it promised to others" if promised else ""
-        text = f"needs {in_bytes(needs.memory_bytes)} of memory, {in_bytes(available)} are available{also}"
-        return Fit(text, lacks)
+        also = f", {format_bytes(promised)} of it promised to others" if promised else ""
+        there = f"{format_bytes(available)} are available{also}"
+        return Fit(f"needs {format_bytes(needs.memory_bytes)} of memory, {there}", lacks)
     return Fit()
 
 
@@ -120,7 +120,7 @@ def _own_gpus(job: Job, needs: Needs, scene: Scene) -> Fit:
         if isinstance(free, Missing):
             return Fit(f"memory of GPU {uuid} cannot be read: {free.why}", frozenset({"gpu"}))
         if free < bytes_:
-            text = f"needs {in_bytes(bytes_)} of GPU {uuid}, {in_bytes(max(free, 0.0))} are free"
+            text = f"needs {format_bytes(bytes_)} of GPU {uuid}, {format_bytes(max(free, 0.0))} are free"
             return Fit(text, frozenset({"gpu"}))
     return Fit()
 
@@ -156,7 +156,7 @@ def least_wrong(job: Job, needs: Needs, scene: Scene) -> tuple[str, ...]:
 
 
 def _gpus(needs: Needs) -> str:
-    each = f" with {in_bytes(needs.gpu_memory_bytes)}" if needs.gpu_memory_bytes else ""
+    each = f" with {format_bytes(needs.gpu_memory_bytes)}" if needs.gpu_memory_bytes else ""
     return f"{needs.num_gpus} {'GPU' if needs.num_gpus == 1 else 'GPUs'}{each}"
 
 
@@ -181,7 +181,7 @@ def _not_free(gpu: Gpu, job: Job, needs: Needs, scene: Scene) -> str:
     free = _free_bytes(gpu.uuid, job, scene) if needs.gpu_memory_bytes else 0.0
     if isinstance(free, Missing):
         return f"cannot be read: {free.why}"
-    return f"has {in_bytes(max(free, 0.0))} free" if free < needs.gpu_memory_bytes else ""
+    return f"has {format_bytes(max(free, 0.0))} free" if free < needs.gpu_memory_bytes else ""
 
 
 def _keeps(other: Job, job: Job, scene: Scene) -> bool:

@@ -16,6 +16,7 @@ from supervisor.core.policy_memory import Footprint
 from supervisor.core.rules import Rule
 from supervisor.core.sample import JobUse, Missing, Sample
 from supervisor.core.states import Depth
+from supervisor.core.units import format_bytes
 
 __all__ = [
     "DEPTHS",
@@ -25,7 +26,6 @@ __all__ = [
     "depth_for",
     "freed",
     "gives_back",
-    "in_bytes",
     "resource",
     "shortfall",
 ]
@@ -119,11 +119,11 @@ def freed(rule: Rule, place: str, use: JobUse | None, known: Footprint, sample: 
     if short is R.MEMORY:
         rss_bytes = use.rss_bytes if use is not None else Missing("")
         amount = known.rss_bytes if isinstance(rss_bytes, Missing) else rss_bytes
-        return _unless_unknown(amount, f"frees {in_bytes(amount)} of memory")
+        return _unless_unknown(amount, f"frees {format_bytes(amount)} of memory")
     if short is R.GPU_MEMORY:
         held = use.gpu_bytes.get(place) if use is not None else None
         gpu_bytes = float(known.gpu_bytes.get(place, 0.0) if held is None else held)
-        return _unless_unknown(gpu_bytes, f"frees {in_bytes(gpu_bytes)} of GPU memory")
+        return _unless_unknown(gpu_bytes, f"frees {format_bytes(gpu_bytes)} of GPU memory")
     if short is R.COMPUTE and not place and any(c.metric and not is_circumstance(c) for c in rule.when):
         cpu_pct = use.cpu_pct if use is not None else Missing("")
         busy_pct = (known.cpu_pct if isinstance(cpu_pct, Missing) else cpu_pct) / max(sample.num_cpus, 1e-9)
@@ -147,14 +147,6 @@ def shortfall(rule: Rule, looks: Sequence[Look], sample: Sample) -> float | None
         elif condition.metric == "cpu_pct":
             missing.append(-gap)
     return max(missing, default=None)
-
-
-def in_bytes(number: float) -> str:
-    """Return bytes as people write them."""
-    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if number >= unit:
-            return f"{number / unit:.1f} {name}"
-    return f"{number:.0f} B"
 
 
 def _unless_unknown(amount: float, text: str) -> Freed:

@@ -226,7 +226,7 @@ def test_without_memory_it_waits_and_then_goes_on(tmp_path, room):
     stages = [one.what for one in scene.daemon.said if isinstance(one, wire.Stage)]
 
     assert None is code
-    assert ["copying GPU memory to the host", "waiting for GPU memory: needs 0.0 MB, free 0.0 MB"] == stages
+    assert ["copying GPU memory to the host", "waiting for GPU memory: needs 796 B, free 1 B"] == stages
     assert never_paused() == scene.digest
     assert ("Resumed", "") == scene.daemon.words[-1]
 

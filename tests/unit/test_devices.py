@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer_shim.devices import amount, host_free_bytes
+from trainer_shim.devices import host_free_bytes
 
 MEMINFO = "MemTotal:       24000000 kB\nMemFree:          100000 kB\nMemAvailable:    8000000 kB\n"
 
@@ -60,10 +60,3 @@ def test_a_machine_that_says_nothing_is_not_known(tmp_path):
     Then it is tried.
     """
     assert None is host(tmp_path, meminfo="")
-
-
-def test_amounts_are_short():
-    """
-    For people who wait.
-    """
-    assert ["3.2 GB", "0.1 GB", "12.3 MB"] == [amount(3_210_000_000), amount(10**8), amount(12_300_000)]

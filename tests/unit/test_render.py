@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.cli.render import event_lines, progress, show_lines, status_lines, why
-from supervisor.cli.text import Column, clean, cut, duration, number, size, table, width_of
+from supervisor.cli.text import Column, clean, cut, duration, number, table, width_of
 from trainer_shim.protocol import Event, JobRow, ShowReply
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
@@ -262,26 +262,6 @@ def test_durations_are_read_at_a_glance(seconds, text):
     Two units at most, and never 60 of one.
     """
     assert text == duration(seconds)
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "text"),
-    [
-        (None, "-"),
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (999_600, "1.0 MB"),
-        (123_400_000, "123 MB"),
-        (1_234_000_000, "1.2 GB"),
-        (5_000_000_000_000, "5.0 TB"),
-    ],
-)
-def test_sizes_are_read_at_a_glance(num_bytes, text):
-    """
-    Three digits and a unit.
-    """
-    assert text == size(num_bytes)
 
 
 def test_numbers_have_three_digits():

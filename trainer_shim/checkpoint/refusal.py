@@ -9,8 +9,9 @@ import errno
 from pathlib import Path
 
 from trainer_shim.errors import CannotSave
+from trainer_shim.units import format_bytes
 
-__all__ = ["cannot", "no_room", "size"]
+__all__ = ["cannot", "no_room"]
 
 _SPACE = "free some space there, or keep fewer checkpoints; the older checkpoints are untouched"
 _RIGHTS = "look at owner and mode of the folder with `ls -ld`; the job's user must own it"
@@ -41,15 +42,5 @@ def cannot(what: str, root: Path, error: OSError) -> CannotSave:
 
 def no_room(step: int, root: Path, *, need_bytes: int, free_bytes: int) -> CannotSave:
     """The error for a save that was not even begun."""
-    amounts = f"it needs {size(need_bytes)}, {size(free_bytes)} are free"
+    amounts = f"it needs {format_bytes(need_bytes)}, {format_bytes(free_bytes)} are free"
     return CannotSave(f"cannot save step {step} in `{root}`: the disk is too full, {amounts}", hint=_SPACE)
-
-
-def size(size_bytes: int) -> str:
-    """An amount as a person reads it."""
-    amount = float(size_bytes)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
