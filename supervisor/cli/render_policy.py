@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from supervisor.cli.render_why import reading_of
 from supervisor.cli.text import Column, bold, clean, duration, table
@@ -50,12 +51,14 @@ _GPU_CHARS = 12
 def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bool = False) -> list[str]:
     """Return a table with a line for each condition of a rule at a place, and below it who has none."""
     blind = [rule for rule in rules if _is_blind(rule)]
-    rows = [row for rule in rules if not _is_blind(rule) for row in _rule_rows(rule)]
+    rows = [
+        row for rule in _joined(rule for rule in rules if not _is_blind(rule)) for row in _rule_rows(rule)
+    ]
     lines = table(_COLUMNS, rows, width=width) if rows else []
     if colour:
         lines[:1] = map(bold, lines[:1])
     for why in dict.fromkeys(rule.missing for rule in blind):
-        names = [_at_place(rule) for rule in blind if rule.missing == why]
+        names = _names(rule for rule in blind if rule.missing == why)
         told = clean(f"not watched: {', '.join(names)}: {why}")
         lines += (
             textwrap.wrap(told, width, subsequent_indent="  ", break_on_hyphens=False) if width else [told]
@@ -68,8 +71,29 @@ def _is_blind(rule: RuleRow) -> bool:
     return bool(rule.missing) and rule.is_enabled and not rule.is_on and not rule.alarm
 
 
-def _at_place(rule: RuleRow) -> str:
-    return f"{rule.rule} of {_place(rule.place)}" if rule.place else rule.rule
+def _joined(rules: Iterable[RuleRow]) -> Iterable[RuleRow]:
+    """Make one row of those that differ in nothing but their job, as where several write to one disk."""
+    groups: dict[object, list[RuleRow]] = {}
+    for rule in rules:
+        is_a_jobs = rule.jobs == (rule.place,)
+        key = tuple(_rule_rows(replace(rule, place="", jobs=()))) if is_a_jobs else id(rule)
+        groups.setdefault(key, []).append(rule)
+    for first, *others in groups.values():
+        jobs = (*first.jobs, *(job for other in others for job in other.jobs))
+        yield replace(first, place=f"{len(jobs)} jobs", jobs=jobs) if others else first
+
+
+def _names(rules: Iterable[RuleRow]) -> list[str]:
+    """Each rule once, with its places."""
+    places: dict[str, list[str]] = {}
+    for rule in rules:
+        places.setdefault(rule.rule, []).extend([_place(rule.place)] if rule.place else [])
+    return [f"{name} of {_few(found)}" if found else name for name, found in places.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_JOBS
+    return " ".join(names[:_MAX_JOBS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _place(place: str) -> str:
@@ -79,9 +103,7 @@ def _place(place: str) -> str:
 
 def _rule_rows(rule: RuleRow) -> Iterable[tuple[str, ...]]:
     """The first line has what is so of the whole rule."""
-    jobs = " ".join(rule.jobs[:_MAX_JOBS])
-    more = len(rule.jobs) - _MAX_JOBS
-    common = [_state(rule), clean(f"{jobs} and {more} more" if more > 0 else jobs)]
+    common = [_state(rule), clean(_few(rule.jobs))]
     name, place = clean(rule.rule), _place(rule.place)
     for condition in rule.conditions:
         if isinstance(condition.reading, Unread):

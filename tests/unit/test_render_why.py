@@ -175,6 +175,49 @@ def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
     assert ["not watched: gpu-hot, gpu-foreign-memory: there is no", "  driver"] == lines[4:]
 
 
+def of_disk(job, free_gib=40.0, **fields):
+    condition = wire.ConditionRow(
+        what="disk_free_gib", unit="GiB", reading=free_gib, short="< 5", clear="> 8"
+    )
+    fields = {"conditions": (condition,), "near_pct": 0.0} | fields
+    return wire.RuleRow(rule="disk-full", place=job, jobs=(job,), **fields)
+
+
+def test_jobs_that_write_to_one_disk_share_a_row():
+    """
+    The same reading stands there once, with the number of jobs; one whose disk has another is told apart.
+    """
+    same = [of_disk(f"job-{number}", 40.0 + number / 1e6) for number in range(6)]
+    lines = rule_lines([*same[:3], of_disk("far", 7.0, near_pct=33.0), *same[3:]])
+
+    assert 3 == len(lines)
+    assert ["disk-full", "6", "jobs", "disk_free_gib", "40", "GiB"] == lines[1].split()[:6]
+    assert lines[1].endswith("job-0 job-1 job-2 job-3 and 2 more")
+    assert ["disk-full", "far"] == lines[2].split()[:2]
+
+
+def test_jobs_that_differ_in_what_a_rule_does_keep_their_rows():
+    """
+    The same reading may mean two things: one was there when it became short, the other has just come.
+    """
+    lines = rule_lines(
+        [of_disk("old", 4.0, is_on=True, for_s=90.0), of_disk("new", 4.0, held_s=2.0, hold_s=10.0)]
+    )
+
+    assert ["old", "new"] == [line.split()[1] for line in lines[1:]]
+
+
+def test_a_rule_that_reads_nothing_of_many_jobs_is_named_once():
+    """
+    The line with the reason stays one that can be read.
+    """
+    blind = [of_disk(f"job-{number}", missing="not measured yet") for number in range(6)]
+
+    assert ["not watched: disk-full of job-0 job-1 job-2 job-3 and 2 more: not measured yet"] == rule_lines(
+        blind
+    )
+
+
 @pytest.mark.parametrize(
     ("after", "says"),
     [
