@@ -121,9 +121,8 @@ def _daemon(paths: Paths) -> Finding:
         return Finding(
             "warn", f"the daemon says: {'; '.join(reply.alerts)}", "`supervisorctl status` shows it too"
         )
-    return Finding(
-        "ok", f"the daemon answers: version {reply.version}, pid {reply.pid}, {reply.num_jobs} jobs"
-    )
+    jobs = f"{reply.num_jobs} job{'' if reply.num_jobs == 1 else 's'}"
+    return Finding("ok", f"the daemon answers: version {reply.version}, pid {reply.pid}, {jobs}")
 
 
 def _run_folder(folder: Path) -> Finding:

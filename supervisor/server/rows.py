@@ -129,7 +129,7 @@ def _stage(job: Job, peer: ShimPeer | None) -> str:
     match job.state:
         case State.PAUSING if job.frozen_at is not None:
             return "frozen"
-        case State.PAUSING if job.insisted:
+        case State.PAUSING | State.STOPPING if job.insisted:
             return "waiting for the process to end"
         case State.PAUSING | State.STOPPING if job.yielded:
             return "checkpoint is durable, waiting for the process to end"

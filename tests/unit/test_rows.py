@@ -120,6 +120,7 @@ def test_pausable_is_yes_no_or_not_known_yet(fields, expected):
         ({"state": State.STOPPING}, PEER, "waiting for a batch boundary"),
         ({"state": State.STOPPING}, saving(), "saving"),
         ({"state": State.STOPPING, "depths": ()}, None, "waiting for the process to end"),
+        ({"state": State.STOPPING, "insisted": "KILL"}, PEER, "waiting for the process to end"),
         ({"state": State.STARTING}, None, "waiting for the training shim to connect"),
         ({"state": State.RESUMING}, PEER, ""),
         ({}, PEER, ""),
