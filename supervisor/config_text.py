@@ -27,7 +27,7 @@ off. A rule of your own stands behind them. Keys that are not used below:
   deadline_s = 300             a pause that reaches no batch boundary in that time is late
   at_deadline = "wait"         what is done with a late one: wait, freeze or terminate
 A condition in `when` is one of: a metric with two thresholds (`above` and `clear_below`, or `below` and
-`clear_above`; `supervisorctl policy show` lists the metrics), clock = "mon-fri 09:00-18:00" (local time),
+`clear_above`; docs/POLICY.md lists the metrics), clock = "mon-fri 09:00-18:00" (local time),
 program = "steam" (it runs, and is not one of ours)."""
 
 _LINES: Final = {
@@ -79,7 +79,7 @@ def _describe(hint: Any) -> str:
     text = next((meta.description for meta in metas if meta.description), "")
     low = next((meta.ge for meta in metas if meta.ge is not None), None)
     high = next((meta.le for meta in metas if meta.le is not None), None)
-    return f"{text} From {low:g} to {high:g}." if low is not None and high is not None else text
+    return f"{text} From {low:.12g} to {high:.12g}." if low is not None and high is not None else text
 
 
 def _toml(value: object) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.diagram import mermaid
+from supervisor.core.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
@@ -68,6 +69,16 @@ def _is_there(name: str) -> bool:
     module, word = path.parent, path.name
     files = [module.with_suffix(".py"), module / "__init__.py"]
     return any(file.exists() and re.search(rf"\b{word}\b", file.read_text()) for file in files)
+
+
+def test_every_metric_is_in_the_table_of_the_policy():
+    """
+    Whoever writes a rule finds all there is to look at, and nothing else.
+    """
+    text = (ROOT / "docs/POLICY.md").read_text()
+    rows = [f"| `{one.name}` | {one.place} | {one.unit} | {one.about} |" for one in METRICS.values()]
+
+    assert rows == re.findall(r"^\| `\w+` \| (?:host|gpu|job) \|.*$", text, re.MULTILINE)
 
 
 def test_the_diagram_of_states_is_the_table():
