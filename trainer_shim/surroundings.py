@@ -67,26 +67,37 @@ class Surroundings:
 
 
 def git_commit(folder: Path) -> str:
-    """Return the commit that is checked out around a folder, or "". Reads two files, starts nothing."""
+    """Return the commit that is checked out around a folder, or "". Reads a few files, starts nothing."""
     for place in (folder, *folder.parents):
         git = place / ".git"
-        try:
-            head = (git / "HEAD").read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if not head.startswith("ref: "):
+        # In a worktree or a submodule it is a file that says where the folder is.
+        found = _first_line(git)
+        if found.startswith("gitdir: "):
+            git = place / found.removeprefix("gitdir: ")
+        head = _first_line(git / "HEAD")
+        if head.startswith("ref: "):
+            return _resolve(git, head.removeprefix("ref: "))
+        if head:
             return head
-        return _resolve(git, head.removeprefix("ref: "))
     return ""
 
 
 def _resolve(git: Path, ref: str) -> str:
+    # Branches belong to all worktrees.
+    shared = git / (_first_line(git / "commondir") or ".")
+    if commit := _first_line(shared / ref):
+        return commit
+    lines = _text(shared / "packed-refs").splitlines()
+    return next((line.split()[0] for line in lines if line.endswith(f" {ref}")), "")
+
+
+def _first_line(file: Path) -> str:
+    return _text(file).partition("\n")[0].strip()
+
+
+def _text(file: Path) -> str:
+    """Return what a file holds, or "" where there is none to read."""
     try:
-        return (git / ref).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        pass
-    try:
-        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-    return next((line.split()[0] for line in packed if line.endswith(f" {ref}")), "")
