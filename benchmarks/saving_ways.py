@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import mmap
@@ -12,7 +13,7 @@ import sysconfig
 import threading
 import time
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -35,28 +36,53 @@ FRAMEWORKS = {
 
 
 class Raw:
-    """The device and nothing else: two threads, unbuffered, the same number of bytes.
+    """The device and nothing else: two threads, unbuffered, the same number of bytes, flushed."""
 
-    Out of pages of 2 MiB, as ours, unless `small_pages`: many devices take those of 4 KiB more slowly.
-    """
-
-    def __init__(self, path, size_bytes, *, small_pages=False):
+    def __init__(self, path, size_bytes):
         self.path, self.size_bytes = path, size_bytes // 4096 * 4096
-        self.buffers = [_small(PIECE_BYTES) if small_pages else take(PIECE_BYTES) for _ in range(2)]
+        # In pages of 2 MiB, as ours.
+        self.buffers = [take(PIECE_BYTES) for _ in range(2)]
         for buffer in self.buffers:
             buffer[:] = os.urandom(PIECE_BYTES)
+        self.whole = None
 
     def write(self):
-        """A new file, or over its own blocks where it is there; flushed."""
+        """A few MiB of memory again and again; over the blocks of a file that is there."""
+        self._write(lambda buffer, at: buffer[: self.size_bytes - at])
+
+    def write_whole(self):
+        """As many bytes of memory as there are in the file, in the pages that torch's allocator gets."""
+        self._write(lambda _, at: self.whole[at : at + PIECE_BYTES])
+
+    @contextmanager
+    def with_whole(self):
+        """Memory for `write_whole`, filled before anything is timed."""
+        self.whole = _plain(self.size_bytes)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(self.whole))
+        ctypes.memset(address, 1, self.size_bytes)
+        try:
+            yield
+        finally:
+            self.whole = None
+
+    def read(self):
+        """The whole file, into a few MiB of memory again and again."""
+        self._read(lambda buffer, _: buffer)
+
+    def read_anew(self):
+        """The whole file into new memory, where it has to be in the end."""
+        memory = _plain(self.size_bytes)
+        self._read(lambda _, at: memory[at : at + PIECE_BYTES])
+
+    def _write(self, piece):
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600)
-        self._run(lambda buffer, at: os.pwrite(descriptor, buffer[: self.size_bytes - at], at))
+        self._run(lambda buffer, at: os.pwrite(descriptor, piece(buffer, at), at))
         os.fsync(descriptor)
         os.close(descriptor)
 
-    def read(self):
-        """The whole file."""
+    def _read(self, piece):
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
-        self._run(lambda buffer, at: os.preadv(descriptor, [buffer], at))
+        self._run(lambda buffer, at: os.preadv(descriptor, [piece(buffer, at)], at))
         os.close(descriptor)
 
     def _run(self, transfer):
@@ -77,11 +103,9 @@ class Raw:
             thread.join()
 
 
-def _small(size_bytes):
-    """Memory in pages of 4 KiB."""
-    memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return memoryview(memory)
+def _plain(size_bytes):
+    """Memory as the system gives it."""
+    return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class Stock:
