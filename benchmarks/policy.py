@@ -27,7 +27,7 @@ from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.job import Job
 from supervisor.core.policy import decide
 from supervisor.core.policy_memory import Footprint, Memory
-from supervisor.core.rules import Condition, Settings
+from supervisor.core.rules import Condition, PolicyConfig, Settings
 from supervisor.core.sample import Sample
 from supervisor.core.simulation import Decider, Report, SimJob, simulate
 from supervisor.core.verdict import Verdict
@@ -36,23 +36,33 @@ SETTINGS = Settings(rules=DEFAULT_RULES)
 OSCILLATION = "oscillation, own worst"
 NAMES = (*TRACES, OSCILLATION)
 
-#: HTCondor's thresholds and holding times in our rule: what comes from the numbers alone.
-_SLOW = replace(
-    next(rule for rule in DEFAULT_RULES if rule.name == "cpu-foreign"),
-    when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=30.0),),
-    pause_after_s=120.0,
-    resume_after_s=300.0,
-)
-SLOW = Settings(rules=tuple(_SLOW if rule.name == _SLOW.name else rule for rule in DEFAULT_RULES))
+
+def ours_with(policy: PolicyConfig | None = None, **numbers: Any) -> Decider:
+    """Return our policy with other numbers in the rule for foreign CPU."""
+    rules = tuple(replace(rule, **numbers) if rule.name == "cpu-foreign" else rule for rule in DEFAULT_RULES)
+    settings = Settings(rules=rules, policy=policy or PolicyConfig())
+
+    def with_numbers(
+        jobs: Sequence[Job], sample: Sample, memory: Any, now: float
+    ) -> tuple[tuple[Verdict, ...], Any]:
+        return decide(jobs, sample, settings, memory or Memory(), now)
+
+    return with_numbers
 
 
-def slow(jobs: Sequence[Job], sample: Sample, memory: Any, now: float) -> tuple[tuple[Verdict, ...], Any]:
-    return decide(jobs, sample, SLOW, memory or Memory(), now)
-
-
-OTHERS: dict[str, Decider] = {"ours, HTCondor's times": slow, **PEERS}
+OTHERS: dict[str, Decider] = {
+    # What comes from the one number, and what from HTCondor's thresholds and holding times.
+    "ours, never stays": ours_with(pause_again_after_s=0.0),
+    "ours, HTCondor's times": ours_with(
+        when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=30.0),),
+        pause_after_s=120.0,
+        pause_again_after_s=0.0,
+        resume_after_s=300.0,
+    ),
+    **PEERS,
+}
 POLICIES = ("ours", *OTHERS)
-LENGTHS_ON = (10, 15, 30, 50, 60, 75, 100, 150, 230, 400)
+LENGTHS_ON = (10, 15, 30, 50, 60, 75, 100, 150, 230, 330, 400)
 LENGTHS_OFF = (15, 25, 60, 75, 90, 130, 200, 330, 600)
 
 _FIGURES = ("late_s", "needless_s", "paused_s", "num_pauses", "num_flaps")

@@ -2,7 +2,8 @@
 
 The days of policy_traces.py were at hand when thresholds and holding times were chosen, so a good
 figure there proves little. These were written down, and put into the repository, before any policy
-had been run on them; the policy has not been changed for their sake since.
+had been run on them. What they showed was the reason for one change of the policy, since when a job that
+has just come back stays; its number was chosen on the days of policy_choice.py, not on these.
 """
 
 from __future__ import annotations

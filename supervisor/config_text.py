@@ -33,6 +33,7 @@ program = "steam" (it runs, and is not one of ours)."""
 _LINES: Final = {
     "when": "short while all of this is so",
     "pause_after_s": "short for that long: a job yields",
+    "pause_again_after_s": "the same where it has just come back",
     "resume_after_s": "clear for that long: jobs come back, one at a time",
     "depth": "auto: the cheapest that gives back what is short; or hold, offload, exit",
     "escalate_after_s": "still short after that long: a paused job gives back more",
@@ -62,10 +63,10 @@ def _rule(rule: Rule) -> list[str]:
     lines += [" \\\n".join(textwrap.wrap(rule.about, _WIDTH)) + '"""', f"# {_LINES['when']}", "when = ["]
     lines += [f"  {_condition(condition)}," for condition in rule.when]
     lines.append("]")
-    for key in ("pause_after_s", "resume_after_s", "depth", "escalate_after_s"):
+    for key in ("pause_after_s", "pause_again_after_s", "resume_after_s", "depth", "escalate_after_s"):
         value = getattr(rule, key)
-        if value is not None:
-            lines.append(f"{key} = {_toml(value)}".ljust(24) + f"  # {_LINES[key]}")
+        if value:
+            lines.append(f"{key} = {_toml(value)}".ljust(28) + f"  # {_LINES[key]}")
     return lines
 
 

@@ -78,9 +78,11 @@ DEFAULT_RULES: Final = (
         name="cpu-foreign",
         about="Others use more than half of the CPUs. 45 s let pages that load and small builds pass. They "
         "come first until they have used less than 40 % for a minute: a job that holds comes back within a "
-        "step, so a wrong guess is cheap, and each one doubles the minute.",
+        "step, so a wrong guess is cheap, and each one doubles the minute. One that has come back in the "
+        "last ten minutes stays through five of load, or it would be moved to and fro.",
         when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=40.0),),
         pause_after_s=45.0,
+        pause_again_after_s=300.0,
         resume_after_s=60.0,
         depth="hold",
     ),

@@ -27,7 +27,7 @@ from supervisor.core.sample import Missing, Reading, Sample
 from supervisor.core.scene import Scene
 from supervisor.core.states import State
 from supervisor.core.verdict import Candidate, Verdict
-from supervisor.core.victims import options
+from supervisor.core.victims import chosen, options, stays_a_while
 
 __all__ = ["ConditionState", "Explanation", "RuleState", "alarms", "explain", "explain_all", "rule_states"]
 
@@ -259,6 +259,9 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
     mine = next((option for option in ranking if option.job.name == job.name), None)
     if nearest.is_on:
         text = f"rule {nearest.rule.name} is on"
+        first = chosen(ranking)
+        if first is not None and nearest.is_short and (why_not_yet := stays_a_while(nearest, first, scene)):
+            text += f"; {why_not_yet}"
     elif state.near_pct < _NEAR_PCT:
         text = "nothing asks it to yield, and no rule is near"
     else:

@@ -40,18 +40,24 @@ class Side(StrEnum):
 
 
 class Trend(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Two exponential means of how short it is, over a short and a long time."""
+    """One shortage: two exponential means of how short it is, over a short and a long time."""
 
     short: float
     long: float
     at: float
+    #: How long it has been watched, without a break.
+    for_s: float = 0.0
 
-    def step(self, value: float, now: float, *, short_s: float, long_s: float) -> Trend:
+    def step(
+        self, value: float, now: float, *, short_s: float, long_s: float, was_missing: bool = False
+    ) -> Trend:
         """Weigh in one more reading; the longer the gap before it, the more it counts."""
         gap_s = now - self.at
         if gap_s <= 0:
             return self
-        return Trend(_mean(self.short, value, gap_s, short_s), _mean(self.long, value, gap_s, long_s), now)
+        short, long = _mean(self.short, value, gap_s, short_s), _mean(self.long, value, gap_s, long_s)
+        watched_s = 0.0 if was_missing else min(gap_s, _LONGEST_GAP_S)
+        return Trend(short, long, now, self.for_s + watched_s)
 
     @property
     def is_easing(self) -> bool:

@@ -32,7 +32,7 @@ from supervisor.core.sample import Missing, Sample
 from supervisor.core.scene import Scene
 from supervisor.core.states import State
 from supervisor.core.verdict import Evidence, Verdict
-from supervisor.core.victims import Option, chosen, options
+from supervisor.core.victims import Option, chosen, options, stays_a_while
 
 __all__ = ["decide", "evidence", "look_around", "waits_for"]
 
@@ -115,7 +115,7 @@ def _relieve(scene: Scene) -> tuple[Verdict, str, bool] | None:
             continue
         ranking = options(instance, scene)
         option = chosen(ranking)
-        if option is not None:
+        if option is not None and not stays_a_while(instance, option, scene):
             return _yield(instance, option, ranking, scene), instance.key, instance.is_urgent
     return None
 

@@ -55,6 +55,12 @@ class Instance(NamedTuple):
             return False
         return self.trend.is_easing
 
+    def short_s(self, now: float) -> float:
+        """Return how long it has been short without a break; a circumstance has been since it turned."""
+        if self.trend is None:
+            return self.trigger.for_s(now) + self.rule.pause_after_s
+        return self.trend.for_s
+
 
 Instances = dict[str, Instance]
 
@@ -122,7 +128,8 @@ def _step(
     trigger = before.step(
         side, now, rise_s=0.0 if is_urgent else rule.pause_after_s, fall_s=rule.resume_after_s
     )
-    trend = _trend(rule, looks, side, memory.trends.get(key), (policy, now))
+    was_missing = before.missing_since is not None
+    trend = _trend(rule, looks, side, memory.trends.get(key), (policy, now, was_missing))
     return Instance(key, rule, place, trigger, side, looks, trend, is_urgent)
 
 
@@ -160,10 +167,14 @@ def _paused_somebody(name: str, key: str, jobs: dict[str, Job], memory: Memory) 
 
 
 def _trend(
-    rule: Rule, looks: tuple[Look, ...], side: Side, before: Trend | None, given: tuple[PolicyConfig, float]
+    rule: Rule,
+    looks: tuple[Look, ...],
+    side: Side,
+    before: Trend | None,
+    given: tuple[PolicyConfig, float, bool],
 ) -> Trend | None:
     """Watch how short it is for as long as it is short."""
-    policy, now = given
+    policy, now, was_missing = given
     if side is not Side.SHORT:
         return before if side is Side.UNKNOWN else None
     levels = [
@@ -176,4 +187,5 @@ def _trend(
     nearness = min(levels)
     if before is None:
         return Trend(nearness, nearness, now)
-    return before.step(nearness, now, short_s=policy.easing_short_s, long_s=policy.easing_long_s)
+    short_s, long_s = policy.easing_short_s, policy.easing_long_s
+    return before.step(nearness, now, short_s=short_s, long_s=long_s, was_missing=was_missing)

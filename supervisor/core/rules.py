@@ -54,6 +54,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     when: Annotated[tuple[Condition, ...], Meta(min_length=1, max_length=8)]
     #: It must be short for that long before a job yields, seconds.
     pause_after_s: _Seconds
+    #: So long, without a break, where the job that would yield came back less than `flap_window_s` ago;
+    #: less than `pause_after_s`: no longer than that.
+    pause_again_after_s: _Seconds = 0.0
     #: It must be clear for that long before a job returns, seconds.
     resume_after_s: _Seconds
     #: What a job gives back; auto: the cheapest that gives back what this metric measures.

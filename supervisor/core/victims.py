@@ -27,7 +27,7 @@ from supervisor.core.shortage import (
 from supervisor.core.states import Depth, State
 from supervisor.core.verdict import Candidate
 
-__all__ = ["Option", "chosen", "left_alone", "options"]
+__all__ = ["Option", "chosen", "left_alone", "options", "stays_a_while"]
 
 #: Bytes a second that a save is reckoned with where nobody has measured one.
 _SAVE_BYTES_PER_S = 500e6
@@ -77,6 +77,24 @@ def options(instance: Instance, scene: Scene) -> list[Option]:
 def chosen(ranking: list[Option]) -> Option | None:
     """Return whom the rule asks now."""
     return ranking[0] if ranking and ranking[0].is_eligible else None
+
+
+def stays_a_while(instance: Instance, option: Option, scene: Scene) -> str:
+    """Return why a job that has just come back does not yield to this shortage yet, or "".
+
+    Who comes after it in the ranking does not yield in its place: that would turn the priorities round.
+    """
+    returned_at, again_after_s = scene.known(option.job.name).returned_at, instance.rule.pause_again_after_s
+    short_s = instance.short_s(scene.now)
+    if option.kind != "pause" or instance.is_urgent or returned_at is None or short_s >= again_after_s:
+        return ""
+    ago_s = scene.now - returned_at
+    if ago_s > scene.settings.policy.flap_window_s:
+        return ""
+    return (
+        f"{option.job.name} came back {ago_s:.0f} s ago, so it yields only to a shortage of "
+        f"{again_after_s:.0f} s; this one has lasted for {short_s:.0f} s"
+    )
 
 
 def _option(instance: Instance, job: Job, scene: Scene) -> Option:

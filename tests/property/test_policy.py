@@ -59,6 +59,7 @@ RULES = (
         name="cpu",
         when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=20.0),),
         pause_after_s=5.0,
+        pause_again_after_s=20.0,
         resume_after_s=30.0,
         escalate_after_s=60.0,
     ),
