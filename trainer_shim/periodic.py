@@ -119,6 +119,7 @@ class Periodic:
                 self._is_closing = True
                 self._changed.notify_all()
             self._thread.join()
+            self._stage.close()
 
     def _grow(self, draft: Draft) -> None:
         try:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -22,15 +23,18 @@ from typing import Any
 import msgspec
 
 from trainer_shim.checkpoint.tensorfile import ITEM_BYTES
+from trainer_shim.devices import TorchMemory
 from trainer_shim.errors import CannotRestore, CannotSave, CannotStore
 
 __all__ = [
+    "DeviceBytes",
     "Leaf",
     "Place",
     "encode_leaf",
     "encode_small",
     "finish_tensor",
     "make_place",
+    "pin",
     "restore_small",
     "settle",
 ]
@@ -65,6 +69,7 @@ class Leaf(msgspec.Struct, frozen=True):
     fetch: Callable[[int, int], memoryview]
     is_costly: bool = False
     stamp: Hashable = None
+    copy_to: Callable[[memoryview, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,14 @@ def settle() -> None:
     if torch is not None and torch.cuda.is_initialized():
         for device in range(torch.cuda.device_count()):
             torch.cuda.synchronize(device)
+
+
+def pin(memory: memoryview) -> Callable[[], None]:
+    """Make copies from devices to this memory fast where there are any; returns how to undo it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not memory.nbytes:
+        return lambda: None
+    return TorchMemory(torch).pin(torch.frombuffer(memory, dtype=torch.uint8))
 
 
 def encode_small(value: Any, path: str) -> dict[str, Any] | None:
@@ -207,12 +220,17 @@ def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     view = (tensor.device, where, shape, tensor.stride(), is_turned and (tensor.is_conj(), tensor.is_neg()))
     dtype, stored_shape = _stored(name, shape, tensor.element_size())
     is_plain = tensor.is_contiguous() and not is_turned
-    memory = _Lent(tensor) if is_plain and tensor.is_cpu else _Fetched(torch, tensor, is_plain=is_plain)
     # The memory's object, not its address: that is another after it was given back and taken again.
     stamp: Hashable = (tensor.untyped_storage()._cdata, view[2:])  # noqa: SLF001  # No other name for it.
     # Tensors made for inference have no counter.
     stamp = None if tensor.is_inference() else (stamp, tensor._version)  # noqa: SLF001  # torch documents it.
-    return Leaf(("tensor", name, view), node, dtype, stored_shape, memory.fetch, not is_plain, stamp)
+    if not is_plain:
+        fetch, copy_to = _Rearranged(tensor).fetch, None
+    elif tensor.is_cpu:
+        fetch, copy_to = _Lent(tensor).fetch, None
+    else:
+        fetch, copy_to = (there := DeviceBytes(torch, tensor)).fetch, there.copy_to
+    return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch, not is_plain, stamp, copy_to)
 
 
 @cache
@@ -235,21 +253,47 @@ class _Lent:
         return self._memory[begin:end]
 
 
-class _Fetched:
-    """The bytes of a tensor that have to be brought here: from a device, or into another order."""
+class DeviceBytes:
+    """The bytes of a contiguous tensor on a device, of which no more comes to the host than is wanted."""
 
-    def __init__(self, torch: ModuleType, tensor: Any, *, is_plain: bool) -> None:
-        self._tensor = tensor.detach()
-        self._flat = self._tensor.view(-1).view(torch.uint8) if is_plain and tensor.numel() else None
+    def __init__(self, torch: ModuleType, tensor: Any) -> None:
+        self._torch = torch
+        flat = tensor.detach().view(-1)
+        self._flat = flat.view(torch.uint8) if tensor.numel() else flat
 
     def fetch(self, begin: int, end: int) -> memoryview:
-        try:
-            if self._flat is not None:  # No more than this part comes to the host.
-                return _tensor_memory(self._flat[begin:end].to("cpu"))
+        """Bytes `begin` to `end`, in host memory of their own; raises CannotSave."""
+        part = memoryview(bytearray(end - begin))
+        self.copy_to(part, begin)
+        return part
+
+    def copy_to(self, target: memoryview, begin: int) -> None:
+        """Put the bytes from `begin` on where they are wanted; raises CannotSave."""
+        if target.nbytes:
+            with _told_of(self._flat):
+                host = self._torch.frombuffer(target, dtype=self._torch.uint8)
+                host.copy_(self._flat[begin : begin + target.nbytes])
+
+
+class _Rearranged:
+    """The bytes of a tensor whose elements do not lie in their order."""
+
+    def __init__(self, tensor: Any) -> None:
+        self._tensor = tensor.detach()
+
+    def fetch(self, begin: int, end: int) -> memoryview:
+        with _told_of(self._tensor):
             return _tensor_memory(self._tensor.resolve_conj().resolve_neg().to("cpu").contiguous())[begin:end]
-        except RuntimeError as error:  # Out of memory on a device, or a lost device.
-            shape, device = list(self._tensor.shape), self._tensor.device
-            raise CannotSave(f"cannot read a tensor of shape {shape} from {device}: {error}") from error
+
+
+@contextmanager
+def _told_of(tensor: Any) -> Iterator[None]:
+    """What a device raises as an error that says what could not be done: out of memory, or a lost device."""
+    try:
+        yield
+    except RuntimeError as error:
+        shape, device = list(tensor.shape), tensor.device
+        raise CannotSave(f"cannot read a tensor of shape {shape} from {device}: {error}") from error
 
 
 def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:

@@ -9,8 +9,10 @@ files will, so it is written without another copy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from trainer_shim.checkpoint import arrays
 from trainer_shim.checkpoint.chunks import Chunk, copy, each, each_chunk, num_processors
 from trainer_shim.checkpoint.pages import padded, take
 from trainer_shim.checkpoint.tensorfile import Block, Plan
@@ -25,7 +27,9 @@ _PART_BYTES = 4 << 20
 class Stage:
     """Memory for one checkpoint at a time; `grow` and `fill` may run in different threads, not at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, pin: Callable[[memoryview], Callable[[], None]] = arrays.pin) -> None:
+        self._pin = pin
+        self._unpin: Callable[[], None] = _nothing
         self._memory = memoryview(b"")
 
     def has_room(self, draft: Draft) -> bool:
@@ -34,9 +38,15 @@ class Stage:
 
     def grow(self, draft: Draft) -> None:
         """Take memory for the tensors of a draft, and touch all of it; raises MemoryError or OSError."""
-        self._memory = memoryview(b"")  # The smaller one first, or both would be there at once.
+        self.close()  # The smaller one first, or both would be there at once.
         self._memory = take(_need_bytes(draft))
         each_chunk(self._memory.nbytes, self._touch)
+        self._unpin = self._pin(self._memory)
+
+    def close(self) -> None:
+        """Give the memory back; may be repeated."""
+        self._unpin()
+        self._unpin, self._memory = _nothing, memoryview(b"")
 
     def fill(self, draft: Draft) -> Draft:
         """Copy the tensors here; what returns can be written when the tensors are already others."""
@@ -78,7 +88,7 @@ class _Move(NamedTuple):
 
     def make(self) -> None:
         """Copy it."""
-        copy(self.target, self.block.fetch(self.begin, self.begin + self.target.nbytes))
+        self.block.put(self.target, self.begin)
 
 
 def _moves(plan: Plan, memory: memoryview) -> list[_Move]:
@@ -91,6 +101,10 @@ def _moves(plan: Plan, memory: memoryview) -> list[_Move]:
             end = min(begin + step, block.size_bytes)
             moves.append(_Move(memory[start + begin : start + end], block, begin))
     return moves
+
+
+def _nothing() -> None:
+    pass
 
 
 def _need_bytes(draft: Draft) -> int:

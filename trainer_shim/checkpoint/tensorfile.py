@@ -67,12 +67,21 @@ class Block(msgspec.Struct, frozen=True):
     is_costly: bool = False
     #: Differs when the bytes may differ from those at another time; None: nobody can say.
     stamp: Hashable = None
+    #: Puts the bytes from `begin` on where they are wanted, if that is faster than `fetch` and a copy.
+    copy_to: Callable[[memoryview, int], None] | None = None
     #: What the block takes in the file.
     size_bytes: int = 0
 
     def __post_init__(self) -> None:
         """Reckon the size once; it is asked for again and again."""
         msgspec.structs.force_setattr(self, "size_bytes", math.prod(self.shape) * ITEM_BYTES[self.dtype])
+
+    def put(self, target: memoryview, begin: int) -> None:
+        """Fill `target` with the bytes from `begin` on."""
+        if self.copy_to is not None:
+            self.copy_to(target, begin)
+        else:
+            copy(target, self.fetch(begin, begin + target.nbytes))
 
 
 @dataclass(frozen=True)
@@ -136,19 +145,23 @@ class Image:
     def chunk(self, chunk: Chunk, buffer: memoryview) -> memoryview:
         """Gather the chunk's bytes in `buffer`."""
         at = 0
-        for memory in self.pieces(chunk):
-            copy(buffer[at : at + memory.nbytes], memory)
-            at += memory.nbytes
+        for part, begin, end in self._spans(chunk):
+            part.put(buffer[at : at + end - begin], begin)
+            at += end - begin
         return buffer
 
     def pieces(self, chunk: Chunk) -> Iterator[memoryview]:
         """The chunk's bytes where they are, in their order."""
+        return (part.fetch(begin, end) for part, begin, end in self._spans(chunk))
+
+    def _spans(self, chunk: Chunk) -> Iterator[tuple[Block | _Kept, int, int]]:
+        """Which bytes of which parts the chunk consists of."""
         for index in range(bisect_right(self._begins, chunk.begin) - 1, len(self._parts)):
             part, offset = self._parts[index], self._begins[index]
             if offset >= chunk.end:
                 break
             begin, end = max(chunk.begin, offset), min(chunk.end, offset + part.size_bytes)
-            yield part.fetch(begin - offset, end - offset)
+            yield part, begin - offset, end - offset
 
 
 class _Kept:
@@ -168,6 +181,9 @@ class _Kept:
             self._num_left -= 1
             self._memory = memory if self._num_left else None
         return memory[begin:end]
+
+    def put(self, target: memoryview, begin: int) -> None:
+        copy(target, self.fetch(begin, begin + target.nbytes))
 
 
 def read_header(source: Source, size_bytes: int) -> tuple[int, dict[str, Entry]]:

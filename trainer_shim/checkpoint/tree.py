@@ -184,7 +184,7 @@ class _Encoder:
                 name = f"{path}#{again}"
             self._names.add(name)
             self._stored[leaf.identity] = name
-            self.blocks.append(Block(name, leaf.dtype, leaf.shape, leaf.fetch, leaf.is_costly, leaf.stamp))
+            self.blocks.append(_block_of(name, leaf))
         return name
 
     def _enter(self, value: Any, path: str) -> None:
@@ -194,6 +194,10 @@ class _Encoder:
         if len(self._inside) >= MAX_DEPTH:
             raise CannotStore(path, f"a tree deeper than {MAX_DEPTH} levels", hint="flatten it")
         self._inside.add(id(value))
+
+
+def _block_of(name: str, leaf: Leaf) -> Block:
+    return Block(name, leaf.dtype, leaf.shape, leaf.fetch, leaf.is_costly, leaf.stamp, leaf.copy_to)
 
 
 # Exact types only: a subclass carries more than its base can bring back.

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from trainer_shim.checkpoint import Stage, Store
+from trainer_shim.checkpoint.arrays import DeviceBytes
 from trainer_shim.checkpoint.pages import take
 from trainer_shim.checkpoint.reader import load
+from trainer_shim.errors import CannotSave
 
 LARGE = 1_300_000  # More than one part, and no multiple of anything.
 
@@ -111,3 +113,61 @@ def test_a_forked_worker_takes_no_part_of_the_copy_with_it():
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert bytes(memory) == b"x" * 10_000
     assert 0 == ctypes.addressof(ctypes.c_char.from_buffer(memory)) % (2 << 20)
+
+
+class Pinned:
+    """Stands in for a driver that makes memory fast for its device."""
+
+    def __init__(self):
+        self.now = []
+
+    def __call__(self, memory):
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self.now.append((address, memory.nbytes))
+        return lambda: self.now.remove((address, memory.nbytes))
+
+
+def test_memory_for_copies_is_pinned_as_long_as_it_is_there(store):
+    """
+    A model on a device is copied at the speed of the bus; pages are not kept
+    locked that nobody uses any more.
+    """
+    pinned = Pinned()
+    stage = Stage(pin=pinned)
+    for step, num in enumerate((10, 3_000_000, 3_000_000)):
+        draft = store.prepare({"w": torch.ones(num)}, step=step, epoch=0, facts={})
+        if not stage.has_room(draft):
+            stage.grow(draft)
+        store.write(stage.fill(draft))
+
+        assert 1 == len(pinned.now)
+    assert pinned.now[0][1] >= 12_000_000
+    stage.close()
+    stage.close()
+    assert [] == pinned.now
+
+
+@pytest.mark.parametrize("num", [0, 1, LARGE])
+def test_bytes_of_a_device_come_whole_in_any_parts(num):
+    """
+    Whoever writes them asks for chunks, whoever stages them for larger parts.
+    """
+    tensor = torch.randn(num, dtype=torch.float64)
+    there, expected = DeviceBytes(torch, tensor), tensor.numpy().tobytes()
+    found = bytearray(b"x" * tensor.nbytes)
+    for begin in range(0, tensor.nbytes, 1_000_003):
+        there.copy_to(memoryview(found)[begin : begin + 1_000_003], begin)
+
+    assert expected == found
+    assert expected == bytes(there.fetch(0, tensor.nbytes))
+    assert expected[: num * 4] == bytes(there.fetch(0, num * 4))
+
+
+def test_a_device_that_is_lost_is_told_of():
+    """
+    The run learns which tensor could not be read, not only what the driver says.
+    """
+    there = DeviceBytes(torch, torch.ones(4, device="meta"))
+
+    with pytest.raises(CannotSave, match=r"cannot read a tensor of shape \[16\] from meta"):
+        there.copy_to(memoryview(bytearray(16)), 0)
