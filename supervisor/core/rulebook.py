@@ -53,6 +53,9 @@ class Instance(NamedTuple):
         """Say whether it gets better by itself; after the longer of the two times that counts no more."""
         if self.trend is None or self.is_urgent or self.trigger.for_s(now) > policy.easing_long_s:
             return False
+        # Else the "long" mean is the one that follows sooner: what grows would look as if it eased.
+        if policy.easing_long_s <= policy.easing_short_s:
+            return False
         return self.trend.is_easing
 
     def short_s(self, now: float) -> float:

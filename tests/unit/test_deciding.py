@@ -206,6 +206,18 @@ def test_a_shortage_that_eases_by_itself_is_given_a_moment():
     assert [("pause", "a", "cpu", Depth.HOLD)] == machine.told
 
 
+def test_a_shortage_that_grows_is_not_taken_for_one_that_eases():
+    """
+    `easing_long_s = 0` switches that off; a verdict came a tick late with it (seen 2026-11-22).
+    """
+    policy = PolicyConfig(easing_long_s=0.0)
+    machine = Machine(replace(CPU, pause_after_s=5.0), policy=policy).submit("a").run(100)
+    for pct in range(51, 57):
+        machine.run(1, cpu_foreign_pct=float(pct))
+
+    assert [("pause", "a", "cpu", Depth.HOLD)] == machine.told
+
+
 def test_an_emergency_waits_for_nothing():
     """
     Neither for the holding time nor for the settle time of another verdict; but one is all in a settle time.
