@@ -15,6 +15,25 @@ from tests.fakes.machine import FakeMachine
 
 TICKS = os.sysconf("SC_CLK_TCK")
 GIB = 1 << 30
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+#: Two CPUs, as Linux 6.18 shows them.
+ZONES = """Node 0, zone      DMA
+  pages free     2816
+        managed  3840
+      nr_free_pages 2816
+  pagesets
+    cpu: 0
+              count:    {}
+              high:     80746
+              batch:    63
+              high_min: 10081
+              high_max: 337141
+  vm stats threshold: 36
+    cpu: 1
+              count:    {}
+              high:     10081
+  node_unreclaimable:  0
+"""
 TWO_READINGS = Missing("it takes two readings")
 
 
@@ -197,6 +216,33 @@ class TestMemory:
         machine.memory(total_kib=8 << 20, available_kib=3 << 20, swap_kib=1 << 20, swap_free_kib=1 << 19)
 
         assert (8 * GIB, 3 * GIB, GIB, GIB / 2) == self.read(machine)
+
+    def test_what_lies_on_the_lists_of_the_cpus_is_available(self, machine):
+        """
+        Half a GiB that somebody had just taken did not show, for minutes (seen 2026-11-22).
+        """
+        pages = [GIB // 4 // PAGE_BYTES, 3]
+        machine.write("proc/zoneinfo", ZONES.format(*pages))
+
+        assert 4 * GIB + sum(pages) * PAGE_BYTES == self.read(machine).available_bytes
+
+    def test_no_more_is_available_than_there_is(self, machine):
+        """
+        The two files are of different moments.
+        """
+        machine.memory(total_kib=8 << 20, available_kib=8 << 20)
+        machine.write("proc/zoneinfo", ZONES.format(5000, 5000))
+
+        assert 8 * GIB == self.read(machine).available_bytes
+
+    @pytest.mark.parametrize("text", ["", "\x00\xff", "Node 0, zone Normal\n  pages free 7\n"])
+    def test_without_those_lists_it_is_what_the_kernel_says(self, machine, text):
+        """
+        It may not tell them.
+        """
+        machine.write("proc/zoneinfo", text)
+
+        assert 4 * GIB == self.read(machine).available_bytes
 
     @pytest.mark.parametrize(
         "text", ["", "MemTotal: 5 kB\n", "MemTotal: x kB\nMemAvailable: 5 kB\n", "MemTotal:\n", "\x00\xff"]
