@@ -28,6 +28,7 @@ from supervisor.core.job import Asker, Job
 from supervisor.core.policy import decide, look_around, waits_for
 from supervisor.core.policy_memory import Memory
 from supervisor.core.room import fit, least_wrong, needs_of
+from supervisor.core.rulebook import next_turn
 from supervisor.core.sample import Sample
 from supervisor.core.scene import Scene, is_rules
 from supervisor.core.states import Depth, State
@@ -83,6 +84,8 @@ class Steward:
         self._remembered_at = 0.0
         self._sample: Sample | None = None
         self._sample_at = 0.0
+        #: When a holding time ends; who is to yield then waits for no tick.
+        self._turns_at: float | None = None
         self._idles = False
         self._block: list[Sample] = []
         self._recorded_at = -math.inf
@@ -112,8 +115,10 @@ class Steward:
         self._sample_at = 0.0
 
     def next_at(self) -> float:
-        """Return when the next sample is due; at once where the machine was idle and is no more."""
-        return 0.0 if self._idles and not self._is_idle() else self._sample_at
+        """Return when to look: at the tick, when a holding time ends, at once when idling is over."""
+        if self._idles:
+            return self._sample_at if self._is_idle() else 0.0
+        return self._sample_at if self._turns_at is None else min(self._sample_at, self._turns_at)
 
     def turn(self) -> bool:
         """Take a sample when it is due and act on it; ask again where a job has just come into the queue."""
@@ -137,7 +142,7 @@ class Steward:
             self._log.info("not-watched", for_s=round(now - self._sample.at))
             self._memory = _with_a_gap(self._memory)
         # First: a look that fails is not tried again at once, for ever.
-        self._sample_at = now + self._engine.config.daemon.sample_s
+        self._sample_at, self._turns_at = now + self._engine.config.daemon.sample_s, None
         watched = [_watched(job) for job in self._engine.jobs.values() if not job.is_over]
         self._sample = self._sampler.sample(watched, at=now, wall=wall)
         interval_s = self._engine.config.daemon.sample_s
@@ -185,6 +190,7 @@ class Steward:
         settings = self._engine.config.settings
         self._asked_about = self._queued()
         verdicts, self._memory = decide(jobs, self._sample, settings, self._memory, now)
+        self._turns_at = next_turn(settings, self._memory)
         for verdict in verdicts:
             self._carry_out(verdict)
         self._asked_about = self._queued()

@@ -124,6 +124,12 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             return self
         return replace(self, held_at=None, missing_since=now)
 
+    def turns_at(self, *, rise_s: float, fall_s: float) -> float | None:
+        """Return when it turns if nothing else is read until then; None: not by time alone."""
+        if self.held_at is None or (self.side is Side.SHORT) is self.is_on:
+            return None
+        return self.held_at + (fall_s if self.is_on else rise_s) - self.held_s
+
     def for_s(self, now: float) -> float:
         """Return how long ago it last turned; 0 where it never did."""
         return 0.0 if self.turned_at is None else max(0.0, now - self.turned_at)

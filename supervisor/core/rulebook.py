@@ -18,7 +18,7 @@ from supervisor.core.policy_memory import Memory
 from supervisor.core.rules import PolicyConfig, Rule, Settings
 from supervisor.core.sample import Missing, Sample
 
-__all__ = ["Instance", "Instances", "key_of", "place_kind", "rule_of", "survey"]
+__all__ = ["Instance", "Instances", "key_of", "next_turn", "place_kind", "rule_of", "survey"]
 
 _SEPARATOR = "@"
 
@@ -96,6 +96,16 @@ def survey(jobs: dict[str, Job], sample: Sample, settings: Settings, memory: Mem
                     instance = _step(rule, place, jobs, sample, (settings.policy, memory, now))
                     found[instance.key] = instance
     return found
+
+
+def next_turn(settings: Settings, memory: Memory) -> float | None:
+    """Return when the next holding time ends if readings stay so; the memory is of these settings."""
+    rules = {rule.name: rule for rule in settings.rules}
+    moments = []
+    for key, trigger in memory.triggers.items():
+        rule = rules[rule_of(key)]
+        moments.append(trigger.turns_at(rise_s=rule.pause_after_s, fall_s=rule.resume_after_s))
+    return min((at for at in moments if at is not None), default=None)
 
 
 def _places(rule: Rule, jobs: dict[str, Job], sample: Sample, memory: Memory) -> list[str]:

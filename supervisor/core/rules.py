@@ -92,7 +92,11 @@ class PolicyConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ] = 5.0
     easing_long_s: Annotated[
         float,
-        Meta(ge=0, le=3600, description="... is less than over this time is easing: no verdict; 0: none is. Seconds."),
+        Meta(
+            ge=0,
+            le=3600,
+            description="... is less than over this time is easing: no verdict; 0: none is. Seconds.",
+        ),
     ] = 30.0
     margin_pct: Annotated[
         float, Meta(ge=0, le=90, description="A job returns only if it leaves this much below the threshold.")

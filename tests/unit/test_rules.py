@@ -234,6 +234,23 @@ def test_a_missing_reading_stops_the_clock():
     assert stepped(Trigger(), [SHORT, SHORT, UNKNOWN, SHORT, SHORT, SHORT]).is_on
 
 
+def test_a_trigger_foretells_when_it_turns():
+    """
+    While its clock runs; a spike on the way down runs it back, and at rest nobody knows.
+    """
+
+    def foretold(trigger):
+        return trigger.turns_at(rise_s=3.0, fall_s=6.0)
+
+    on = stepped(Trigger(), [SHORT] * 4)
+
+    assert 103.0 == foretold(stepped(Trigger(), [SHORT])) == foretold(stepped(Trigger(), [SHORT] * 3))
+    assert 106.0 == foretold(stepped(on, [CLEAR])) == foretold(stepped(on, [CLEAR] * 4))
+    assert None is foretold(on) is foretold(stepped(Trigger(), [CLEAR])) is foretold(stepped(on, [BETWEEN]))
+    assert None is foretold(stepped(on, [CLEAR, CLEAR, CLEAR, CLEAR, SHORT]))
+    assert None is foretold(stepped(Trigger(), [SHORT, UNKNOWN]))
+
+
 def test_a_long_gap_counts_as_a_minute_at_most():
     """
     Nobody saw what was in between.

@@ -336,6 +336,29 @@ def test_it_looks_as_often_as_it_should(house):
     assert house.steward.sample.is_urgent
 
 
+@pytest.mark.parametrize("holding_s", [2.0, 2.3])
+def test_a_holding_time_ends_when_it_is_over(holding_s):
+    """
+    Not at the next look, up to a second later; and the looks go on each second from there.
+    """
+    rule = msgspec.structs.replace(BUSY, pause_after_s=holding_s, resume_after_s=60.0)
+    house = House(msgspec.structs.replace(CONFIG, rules=(rule,)))
+    house.submit("night")
+    house.run(5)
+    house.sampler.host = msgspec.structs.replace(house.sampler.host, cpu_foreign_pct=83.0)
+    short_since = house.steward.next_at()
+    moments = []
+    while house.job().state is State.RUNNING:
+        house.world.clock.advance(house.steward.next_at() - house.world.clock.now())
+        assert house.turn()
+        moments.append(house.world.clock.now() - short_since)
+
+    assert pytest.approx(holding_s) == moments[-1]
+    assert pytest.approx([0.0, 1.0, 2.0]) == moments[:3]
+    assert pytest.approx(1.0) == house.steward.next_at() - house.world.clock.now()
+    house.world.close()
+
+
 def test_readings_are_recorded_in_blocks(house):
     """
     A minute at a time, so that an idle disk may sleep; the last ones at the end.
