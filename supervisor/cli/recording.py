@@ -24,7 +24,7 @@ __all__ = ["read_csv", "write_csv"]
 _NOT_RECORDED: Final = Missing("not in the recording")
 
 #: Fields that are no readings.
-_PLAIN: Final = ("at", "wall", "weekday", "second_of_day", "num_cpus")
+_PLAIN: Final = ("at", "wall", "weekday", "second_of_day", "num_cpus", "cpu_over_s")
 _APART: Final = ("pressure", "gpus", "programs", "jobs", "is_urgent", *_PLAIN)
 
 
@@ -109,6 +109,7 @@ def _sample(row: Mapping[str, str]) -> Sample:
         "weekday": local.tm_wday,
         "second_of_day": local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec,
         "num_cpus": float(row.get("num_cpus", "1")),
+        "cpu_over_s": float(row.get("cpu_over_s", "0")),
     }
     for name in Sample.__struct_fields__:
         if name not in _APART:

@@ -21,9 +21,12 @@ from supervisor.core.metrics import METRICS
 from supervisor.core.rules import Condition
 from supervisor.core.sample import Missing, Reading, Sample
 
-__all__ = ["Look", "combined", "is_circumstance", "look", "look_at_all", "thresholds"]
+__all__ = ["Look", "combined", "is_circumstance", "least_short_s", "look", "look_at_all", "thresholds"]
 
 _CIRCUMSTANCES = frozenset({"on_battery"})
+
+#: Means since the sample before, of 100 % at most.
+_MEANS = frozenset({"cpu_pct", "cpu_foreign_pct"})
 
 
 class Look(NamedTuple):
@@ -69,6 +72,21 @@ def thresholds(condition: Condition) -> tuple[float, float]:
     assert condition.below is not None
     assert condition.clear_above is not None
     return condition.below, condition.clear_above
+
+
+def least_short_s(when: Sequence[Condition], looks: Sequence[Look], sample: Sample) -> float:
+    """Return for how long a rule that is short now must have been so already; 0 where nobody can tell.
+
+    CPU use is a mean and never more than 100 %: a mean of 75 % was above 50 % for half of its time or more.
+    """
+    if not all(condition.metric in _MEANS and condition.above is not None for condition in when):
+        return 0.0
+    shares = [
+        (seen.reading - thresholds(condition)[0]) / (100 - thresholds(condition)[0])
+        for condition, seen in zip(when, looks, strict=True)
+        if not isinstance(seen.reading, Missing) and thresholds(condition)[0] < 100
+    ]
+    return sample.cpu_over_s * max(0.0, min(shares, default=0.0))
 
 
 def is_circumstance(condition: Condition) -> bool:

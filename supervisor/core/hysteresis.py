@@ -5,7 +5,8 @@ Does not cover: what a reading means (conditions.py), what is done about it (pol
 
 Holding times are summed from the gaps between readings, not taken from a first
 moment: so a reading that is missing stops the clock, and a daemon that was away
-for an hour has not watched a shortage for an hour.
+for an hour has not watched a shortage for an hour. Only a reading that is a mean
+tells of the time before it.
 
 The way up is strict: one reading that is not short begins it anew. The way down
 is not: on a busy desktop there is no minute without a spike, and a shortage too
@@ -85,11 +86,15 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Since when there is no reading.
     missing_since: float | None = None
 
-    def step(self, side: Side, now: float, *, rise_s: float, fall_s: float) -> Trigger:
-        """Take in one reading; the same object is returned where nothing changes."""
+    def step(self, side: Side, now: float, *, rise_s: float, fall_s: float, before_s: float = 0.0) -> Trigger:
+        """Take in one reading; the same object is returned where nothing changes.
+
+        A reading can tell that it was short before it was read: where the clock begins, `before_s` counts.
+        """
         if side is Side.UNKNOWN:
             return self._without_reading(now)
-        gap_s = 0.0 if self.held_at is None else min(max(now - self.held_at, 0.0), _LONGEST_GAP_S)
+        began_s = 0.0 if self.is_on else before_s
+        gap_s = min(max(began_s if self.held_at is None else now - self.held_at, 0.0), _LONGEST_GAP_S)
         if side is Side.BETWEEN or (side is Side.CLEAR and not self.is_on):
             return self._at_rest(side)
         if side is Side.SHORT and self.is_on:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.core.conditions import Look, combined, is_circumstance, look_at_all
+from supervisor.core.conditions import Look, combined, is_circumstance, least_short_s, look_at_all
 from supervisor.core.hysteresis import Side, Trend, Trigger
 from supervisor.core.job import Job
 from supervisor.core.metrics import METRICS, Place
@@ -139,7 +139,11 @@ def _step(
     if before is None:
         before = Trigger(is_on=_paused_somebody(rule.name, key, jobs, memory))
     trigger = before.step(
-        side, now, rise_s=0.0 if is_urgent else rule.pause_after_s, fall_s=rule.resume_after_s
+        side,
+        now,
+        rise_s=0.0 if is_urgent else rule.pause_after_s,
+        fall_s=rule.resume_after_s,
+        before_s=least_short_s(rule.when, looks, sample) if side is Side.SHORT else 0.0,
     )
     was_missing = before.missing_since is not None
     trend = _trend(rule, looks, side, memory.trends.get(key), (policy, now, was_missing))

@@ -99,6 +99,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Of all jobs together, and what is left: everybody else.
     cpu_ours_pct: Reading = _UNREAD
     cpu_foreign_pct: Reading = _UNREAD
+    #: These are means over that long, up to this moment; 0: not to be said.
+    cpu_over_s: float = 0.0
     load_1min: Reading = _UNREAD
 
     #: Of the host or of our cgroup, whichever is less.

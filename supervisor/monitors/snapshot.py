@@ -98,6 +98,9 @@ class Sampler:
         if last is None or dt_s >= _CPU_S or watched != self._watched:
             self._watched = watched
             last = self._full(jobs, at=at)
+        else:
+            # The means are of an earlier moment.
+            last = replace(last, cpu_over_s=0.0)
         local = time.localtime(wall)
         memory = self._memory.read(at=at)
         sample = replace(
@@ -173,6 +176,7 @@ class Sampler:
             cpu_pct=cpu.pct,
             cpu_ours_pct=ours,
             cpu_foreign_pct=foreign,
+            cpu_over_s=0.0 if isinstance(foreign, Missing) else dt_s,
             load_1min=load_1min(),
             temperature_c=sensors.temperature_c,
             on_battery=sensors.on_battery,

@@ -156,6 +156,15 @@ def test_what_a_new_job_used_before_its_first_reading_is_not_foreign(world):
     assert isinstance(sample.jobs["a"].cpu_pct, Missing)
 
 
+def test_a_sample_says_what_its_cpu_use_is_a_mean_of(world):
+    """
+    Not where that is of an earlier moment, or nobody knows it.
+    """
+    samples = [world.sample(after_s=after_s) for after_s in (1.0, 1.0, 0.1, 0.5)]
+
+    assert pytest.approx([0.0, 1.0, 0.0, 0.6]) == [sample.cpu_over_s for sample in samples]
+
+
 def test_without_the_whole_nothing_is_foreign_or_ours(world):
     """
     All three are missing, for the same reason.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from msgspec.structs import replace
 
+from supervisor.core.conditions import least_short_s, look_at_all
 from supervisor.core.job import Asker
 from supervisor.core.policy_memory import Memory
 from supervisor.core.rules import Condition, PolicyConfig, Rule, Selector
-from supervisor.core.sample import Disk, Missing
+from supervisor.core.sample import Disk, Missing, Sample
 from supervisor.core.states import Depth, State
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
@@ -214,6 +216,55 @@ def test_a_shortage_that_grows_is_not_taken_for_one_that_eases():
     machine = Machine(replace(CPU, pause_after_s=5.0), policy=policy).submit("a").run(100)
     for pct in range(51, 57):
         machine.run(1, cpu_foreign_pct=float(pct))
+
+    assert [("pause", "a", "cpu", Depth.HOLD)] == machine.told
+
+
+@pytest.mark.parametrize(
+    ("pct", "above", "least_s"),
+    [(75.0, 50.0, 5.0), (100.0, 50.0, 10.0), (50.0, 50.0, 0.0), (60.0, 20.0, 5.0), (100.0, 100.0, 0.0)],
+)
+def test_a_mean_says_how_long_it_was_short_at_least(pct, above, least_s):
+    """
+    CPU use is never more than 100 %; a verdict came up to one look too late (seen 2026-11-22).
+    """
+    when = (Condition(metric="cpu_foreign_pct", above=above, clear_below=10.0),)
+    sample = Sample(at=100.0, cpu_foreign_pct=pct, cpu_over_s=10.0)
+
+    assert pytest.approx(least_s) == least_short_s(when, look_at_all(when, sample, ""), sample)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Condition(metric="memory_available_pct", below=8.0, clear_above=16.0),
+        Condition(clock="00:00-24:00"),
+        Condition(metric="cpu_foreign_pct", below=100.0, clear_above=101.0),
+    ],
+)
+def test_what_is_read_at_one_moment_says_nothing_of_the_time_before(other):
+    """
+    Neither does a rule that needs such a reading, nor a mean that nobody knows the time of.
+    """
+    when = (Condition(metric="cpu_pct", above=50.0, clear_below=10.0), other)
+    sample = Sample(at=100.0, cpu_pct=100.0, cpu_foreign_pct=80.0, cpu_over_s=10.0)
+    timeless = replace(sample, cpu_over_s=0.0)
+    missing = replace(sample, cpu_pct=Missing("it takes two readings"))
+
+    assert 0.0 == least_short_s(when, look_at_all(when, sample, ""), sample)
+    assert 0.0 == least_short_s(when[:1], look_at_all(when[:1], timeless, ""), timeless)
+    assert 0.0 == least_short_s(when[:1], look_at_all(when[:1], missing, ""), missing)
+
+
+def test_load_that_began_before_a_look_counts_from_where_it_must_have_begun():
+    """
+    Half of the second that a reading of 75 % is of; then the gaps between the looks.
+    """
+    rule = replace(CPU, pause_after_s=2.5)
+    machine = Machine(rule).submit("a").run(100, cpu_over_s=1.0)
+    machine.run(1, cpu_foreign_pct=75.0).run(1, cpu_foreign_pct=100.0)
+    assert [] == machine.told
+    machine.run(1)
 
     assert [("pause", "a", "cpu", Depth.HOLD)] == machine.told
 

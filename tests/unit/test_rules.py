@@ -251,6 +251,20 @@ def test_a_trigger_foretells_when_it_turns():
     assert None is foretold(stepped(Trigger(), [SHORT, UNKNOWN]))
 
 
+def test_a_reading_that_tells_of_the_time_before_it_starts_the_clock_there():
+    """
+    Once: with the readings after it the gaps between them count, and on the way down nothing does.
+    """
+    times = {"rise_s": 3.0, "fall_s": 6.0, "before_s": 0.8}
+    first = Trigger().step(SHORT, 10.0, **times)
+    on = stepped(Trigger(), [SHORT] * 4)
+
+    assert (0.8, False) == (first.held_s, first.is_on)
+    assert 1.8 == first.step(SHORT, 11.0, **times).held_s
+    assert 60.0 == Trigger().step(SHORT, 10.0, rise_s=99.0, fall_s=6.0, before_s=600.0).held_s
+    assert 0.0 == on.step(CLEAR, 104.0, **times).held_s
+
+
 def test_a_long_gap_counts_as_a_minute_at_most():
     """
     Nobody saw what was in between.
