@@ -26,7 +26,9 @@ _FINAL = ("completed", "failed", "stopped")
 class Scene:
     """A context manager; at its end all jobs are killed and the daemon is gone."""
 
-    def __init__(self, folder: Path, config: str = _NO_RULES) -> None:
+    def __init__(self, folder: Path, config: str = _NO_RULES, *, inside: Sequence[str] = ()) -> None:
+        """`inside` is put before the daemon's command."""
+        self._inside = inside
         self.home = folder
         self.paths = Paths.find(str(folder))
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -37,7 +39,7 @@ class Scene:
         log = (self.home / "daemon.log").open("w")
         with log:
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", "supervisor", "--home", str(self.home)],
+                [*self._inside, sys.executable, "-m", "supervisor", "--home", str(self.home)],
                 cwd=ROOT,
                 env=own_env(),
                 stderr=log,

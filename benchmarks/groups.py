@@ -1,0 +1,68 @@
+"""Control groups below our own: a machine within the machine, where nobody else's load shows.
+
+Covers: groups of version 1, their limits, and that none is left behind.
+Does not cover: version 2, which gives no limits to a group beside processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from benchmarks.common import wait_for
+
+__all__ = ["group", "group_problem"]
+
+_ROOT = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def group(name: str, limits: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[str, ...]]:
+    """Yield words which, put before a command, run it within limits, told by controller and file.
+
+    At the end all such commands must have ended. Raises OSError where no such group can be made.
+    """
+    with ExitStack() as stack:
+        folders = [stack.enter_context(_folder(name, *item)) for item in limits.items()]
+        enter = " ".join(f"echo $$ > {folder}/cgroup.procs &&" for folder in folders)
+        yield ("sh", "-c", f'{enter} exec "$@"', "sh")
+
+
+def group_problem(limits: Mapping[str, Mapping[str, int]]) -> str:
+    """Return why no such group can be made, or ""."""
+    try:
+        with group("try", limits):
+            return ""
+    except OSError as error:
+        return str(error)
+
+
+@contextmanager
+def _folder(name: str, controller: str, limits: Mapping[str, int]) -> Iterator[Path]:
+    folder = _ROOT / controller / _own(controller) / f"ts-{name}-{os.getpid()}"
+    folder.mkdir()
+    try:
+        for file, limit in limits.items():
+            (folder / file).write_text(str(limit), encoding="ascii")
+        yield folder
+    finally:
+        wait_for(lambda: _is_removed(folder), f"{folder} to be empty")
+
+
+def _own(controller: str) -> str:
+    """Return the path of the group that we are in."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines():
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            return path.lstrip("/")
+    raise FileNotFoundError(2, f"the controller {controller} is not of version 1")
+
+
+def _is_removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True
