@@ -28,6 +28,7 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 import time
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -99,6 +100,20 @@ def _restore_signals() -> None:
     for number in range(1, _MAX_SIGNAL + 1):
         libc.signal(number, _SIG_DFL)
     libc.sigprocmask(_SIG_SETMASK, b"\0" * _SIGSET_BYTES, None)
+
+
+def _restore_limit() -> None:
+    """Give the command the limit of open files that the daemon was started with; ours is higher.
+
+    A daemon of an earlier version, whose keeper was replaced on disk meanwhile, does not tell it.
+    """
+    if len(sys.argv) < 3:
+        return
+    # Only the child needs it: a module more in the keeper would stay there for days.
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), hard))
 
 
 def _identity() -> bytes:
@@ -210,10 +225,13 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
         os.chdir(spec.cwd)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        _restore_limit()
         _restore_signals()
         os.execve(path, spec.argv, spec.env)  # noqa: S606  This is what the program is for.
-    except OSError as error:
-        _store_exit(spec.run_dir, _exit_text(f"`{_shown(path)}`: {error.strerror}"))
+    # A ValueError: the environment has a variable without a name.
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        _store_exit(spec.run_dir, _exit_text(f"`{_shown(path)}`: {reason}"))
 
 
 def _notify() -> None:

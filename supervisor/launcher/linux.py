@@ -1,18 +1,22 @@
-"""Two Linux calls that Python 3.11 does not offer.
+"""What Linux lets this process do for its children and its descriptors.
 
-Covers: becoming the foster parent of orphans, a timer with a descriptor.
-Does not cover: anything that the standard library has.
+Covers: becoming the foster parent of orphans, a timer with a descriptor, the limit of open files.
+Does not cover: processes (identity.py, stop.py).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 
-__all__ = ["adopt_orphans", "open_timer", "set_timer"]
+__all__ = ["adopt_orphans", "allow_many_files", "open_timer", "set_timer"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CLOCK_MONOTONIC = 1
+
+#: Each job takes up to three descriptors, and each client one.
+_MAX_FILES = 65536
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +41,19 @@ def _checked(result: int) -> int:
 def adopt_orphans() -> None:
     """From now on, descendants that lose their parent become children of this process."""
     _checked(_LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+
+
+def allow_many_files() -> int:
+    """Allow this process all the descriptors it may have; returns the limit until now, for its children.
+
+    The usual limit of 1024 is there for programs that use `select`. It is reached with some 300 jobs, and
+    libzmq ends the process when it can accept no connection.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return soft
 
 
 def open_timer() -> int:

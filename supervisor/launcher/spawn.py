@@ -61,11 +61,13 @@ class KeeperLauncher:
     """Starts each command below a keeper, which outlives the daemon.
 
     Used by one thread. Makes the calling process a child subreaper, so that a
-    command whose keeper is killed comes here and its status is not lost.
+    command whose keeper is killed comes here and its status is not lost; and
+    allows it more open files than commands get.
     """
 
     def __init__(self, python: str = sys.executable) -> None:
         linux.adopt_orphans()
+        self._max_files = linux.allow_many_files()
         self._python = python
         self._runs: dict[tuple[str, int], _Run] = {}
         self._news: list[Started | Ended] = []
@@ -236,7 +238,7 @@ class KeeperLauncher:
         run.is_unsettled = False
         try:
             spec.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            pid, run.notice_fd = _spawn_keeper(self._python, spec)
+            pid, run.notice_fd = _spawn_keeper(self._python, spec, self._max_files)
             self._watch(run.notice_fd, run)
             # A child of ours: it keeps its number until we reap it.
             run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
@@ -288,7 +290,7 @@ def _unknown(process: Pid | None) -> Exit:
     return Exit(error="exit status unknown: the keeper of the command was killed")
 
 
-def _spawn_keeper(python: str, spec: LaunchSpec) -> tuple[int, int]:
+def _spawn_keeper(python: str, spec: LaunchSpec, max_files: int) -> tuple[int, int]:
     """Start a keeper; returns its pid and the end of its pipe."""
     label = f"{spec.job}.{spec.incarnation}"
     order = os.memfd_create("order", os.MFD_CLOEXEC)
@@ -298,7 +300,7 @@ def _spawn_keeper(python: str, spec: LaunchSpec) -> tuple[int, int]:
         try:
             pid = os.posix_spawn(
                 python,
-                [python, "-I", "-S", str(_KEEPER), label],
+                [python, "-I", "-S", str(_KEEPER), label, str(max_files)],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, order, 0),

@@ -281,3 +281,25 @@ def test_a_peer_that_never_reads_does_not_hold_up_the_others(daemon, context):
 
         assert is_fine(daemon)
         assert daemon.ctl("status").code == 0
+
+
+def test_more_connections_than_files_are_usual_do_not_end_it():
+    """
+    A shell allows 1024 open files, and 300 jobs take as many. The daemon allows itself what it may have, and
+    its jobs what they would have had without it. Here with less, for the sake of time.
+    """
+    with RunningDaemon(inside=("sh", "-c", 'ulimit -S -n 64 && exec "$@"', "sh")) as running:
+        running.command("limit", "sh", "-c", "ulimit -S -n")
+        running.until("limit", "completed")
+        peers = []
+        for _ in range(120):
+            peers.append(socket.socket(socket.AF_UNIX))
+            peers[-1].connect(running.paths.control_endpoint.removeprefix("ipc://"))
+        is_there = until(lambda: len(list(Path(f"/proc/{running.pid}/fd").iterdir())) > 120)
+        answers = running.client.version().pid == running.pid
+        for peer in peers:
+            peer.close()
+
+        assert is_there
+        assert answers
+        assert "64\n" == running.job_log("limit")

@@ -120,6 +120,15 @@ class TestLaunchedCommands:
             error="cannot start: " + reason.format(cwd=real.tmp_path)
         )
 
+    def test_a_variable_without_a_name_is_told(self, real):
+        """
+        No program can be given one; the job says so, instead of an exit code that means nothing.
+        """
+        spec = real.spec(script="true")
+        spec.env[""] = "x"
+
+        assert "illegal environment variable name" in str(self.end_of(real, spec))
+
     def test_a_log_folder_that_is_gone_is_named(self, real):
         """
         A job whose output has no place to go is not started.
