@@ -41,6 +41,7 @@ class Paths:
         chosen = home or os.environ.get("TRAINING_SUPERVISOR_HOME")
         if chosen:
             base = Path(chosen).expanduser().absolute()
+            _check_utf8(base)
             return cls(base / "config", base / "state", base / "run", base)
         if os.geteuid() == 0:
             return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME))
@@ -102,3 +103,13 @@ class Paths:
                 hint="choose a shorter --home",
             )
         return f"ipc://{path}"
+
+
+def _check_utf8(path: Path) -> None:
+    """Refuse what neither a message nor the journal can hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"cannot use the folder `{path}`: its path is not UTF-8", hint="choose another --home"
+        ) from None

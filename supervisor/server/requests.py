@@ -25,7 +25,7 @@ from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.server.access import check_may_act
 from supervisor.server.answers import policy, samples, why
-from supervisor.server.desk import Desk, refusal
+from supervisor.server.desk import Desk, parted, refusal
 from supervisor.server.history import event_message
 from supervisor.server.router import Delivery
 from trainer_shim import protocol
@@ -112,11 +112,10 @@ def _show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None
 
 def _events(desk: Desk, delivery: Delivery, request: protocol.EventsRequest) -> None:
     stored = desk.journal.history(after_seq=request.after_seq, job=request.job, limit=request.limit)
-    size = 50
-    for start in range(0, max(1, len(stored)), size):
-        part = tuple(event_message(one) for one in stored[start : start + size])
-        more = start + size < len(stored)
-        desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=part, more=more))
+    *parts, last = parted(event_message(one) for one in stored)
+    for part in parts:
+        desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=part, more=True))
+    desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=last))
 
 
 def _version(desk: Desk, delivery: Delivery, request: protocol.VersionRequest) -> None:

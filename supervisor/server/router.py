@@ -21,11 +21,15 @@ import zmq
 
 from supervisor.core.job import Asker
 from supervisor.errors import SupervisorError
+from supervisor.server.fitting import fitted
 from supervisor.users import user_name
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
 
 __all__ = ["Delivery", "Peer", "Router"]
+
+#: Answers that may wait for one peer: one a job to `why` and `remove --all`. libzmq's own limit is 1000.
+_MAX_QUEUED = 10_000
 
 #: So that one busy peer cannot keep the loop from its timers.
 _MAX_BATCH = 500
@@ -68,6 +72,7 @@ class Router:
         # A peer that is gone must be an error here, not a message into nowhere.
         self.socket.router_mandatory = True
         self.socket.maxmsgsize = protocol.MAX_FRAME_BYTES
+        self.socket.sndhwm = _MAX_QUEUED
         self.socket.linger = 200
         self._events: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
         self._events.linger = 200
@@ -88,7 +93,7 @@ class Router:
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send without waiting; False when the peer is gone or takes nothing."""
         try:
-            self.socket.send_multipart([identity, protocol.encode(message)], zmq.NOBLOCK)
+            self.socket.send_multipart([identity, fitted(message)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             self._log.debug("not-sent", error=str(error), message=type(message).__name__)
             return False
@@ -100,7 +105,7 @@ class Router:
 
     def publish(self, event: protocol.Event) -> None:
         """Tell every subscriber; one that is slow misses some and asks the journal for them."""
-        self._events.send(protocol.encode(event), zmq.NOBLOCK)
+        self._events.send(fitted(event), zmq.NOBLOCK)
 
     def close(self) -> None:
         """Send what is queued, for a moment, then close."""

@@ -194,7 +194,7 @@ class TestDropInFiles:
         assert "did you mean `command`?" in alert
         assert "bad" not in daemon.names()
 
-    @pytest.mark.parametrize("name", ["-x", "a b", "x" * 65])
+    @pytest.mark.parametrize("name", ["-x", "a b", "x" * 65, "not-utf8-\udcff"])
     def test_a_file_whose_name_is_no_job_name_is_told(self, daemon, name):
         """
         A job could not be named so on the command line.
@@ -203,6 +203,32 @@ class TestDropInFiles:
         until_alert(daemon, "is not a job name")
         file.unlink()
         until_quiet(daemon)
+
+    def test_words_longer_than_a_message_keep_nobody_from_an_answer(self, daemon):
+        """
+        A generated command, or a path that a script got wrong, is shown cut; all others are shown whole.
+        """
+        file = drop_in(daemon, "long", "sh", "-c", "exit 3 #" + "x" * 100_000, env={"A": "1"})
+        gone = daemon.paths.jobs_dir / "gone.toml"
+        gone.write_text(f'command = "true"\ncwd = "/{"y" * 70_000}"\n')
+        drop_in(daemon, "short", "true").unlink(missing_ok=True)
+        daemon.client.reload()
+        until_job(daemon, "gone")
+        row = daemon.until("gone", "failed")
+        daemon.until("long", "failed")
+        shown = daemon.client.show("long")
+        names = {answer.job for answer in daemon.client.why()}
+        told = [event.detail for event in daemon.events("gone") if event.kind == "process-ended"]
+        for one in (file, gone):
+            one.unlink()
+
+        assert row.problem.startswith("cannot start: working directory `/yyy")
+        assert row.problem.endswith("...")
+        assert ("sh", "-c") == shown.argv[:2]
+        assert shown.argv[2].endswith("...")
+        assert {"long", "gone"} <= names
+        assert told[0].startswith("cannot start: working directory")
+        assert not alerts(daemon)
 
     def test_a_file_named_like_another_job_is_told(self, daemon):
         """

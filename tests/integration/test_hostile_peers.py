@@ -16,6 +16,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from supervisor.server.router import Router
 from tests.harness import RunningDaemon, until
 from trainer_shim import protocol as wire
 
@@ -281,6 +282,23 @@ def test_a_peer_that_never_reads_does_not_hold_up_the_others(daemon, context):
 
         assert is_fine(daemon)
         assert daemon.ctl("status").code == 0
+
+
+def test_an_answer_about_thousands_of_jobs_arrives_whole(context, tmp_path):
+    """
+    `why` and `remove --all` answer with a message for each; a terminal takes its time to read them.
+    """
+    router = Router(f"ipc://{tmp_path}/control", f"ipc://{tmp_path}/events")
+    with context.socket(zmq.DEALER) as slow:
+        slow.linger, slow.rcvhwm = 0, 1
+        slow.connect(f"ipc://{tmp_path}/control")
+        slow.send(wire.encode(wire.VersionRequest(id="x")))
+        (delivery,) = until(lambda: list(router.receive()))
+        answer = wire.Accepted(id="x", job="a" * 60, state="removed", detail="d" * 200, last=False)
+        sent = sum(router.send(delivery.identity, answer) for _ in range(8000))
+        router.close()
+
+    assert 8000 == sent
 
 
 def test_more_connections_than_files_are_usual_do_not_end_it():

@@ -103,3 +103,11 @@ def test_a_socket_path_that_the_kernel_cannot_hold_is_refused():
     with pytest.raises(UsageError, match="longer than 107 bytes") as caught:
         _ = long.control_endpoint
     assert "--home" in caught.value.hint
+
+
+def test_a_home_that_no_message_could_name_is_refused():
+    """
+    The journal could not store the jobs of its files: nothing would ever be started.
+    """
+    with pytest.raises(UsageError, match="not UTF-8"):
+        Paths.find("/srv/\udcff")
