@@ -55,6 +55,8 @@ _MAX_RECORDED = 5
 #: Events of jobs that were removed are kept that long.
 _KEEP_REMOVED_S = 30 * 86400.0
 
+_PRUNE_EVERY_S = 86400.0
+
 _INSERT_EVENT = "INSERT INTO events (seq, at, wall, job, event, state) VALUES (?, ?, ?, ?, ?, ?)"
 _UPSERT_JOB = (
     "INSERT INTO jobs (name, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
@@ -89,6 +91,7 @@ class SqliteJournal:
             migrate(self._reader, str(path))
             self._reader.execute(_PRUNE, (wall - _KEEP_REMOVED_S,))
             self._reader.commit()
+            self._pruned_wall = wall
         except (OSError, sqlite3.Error) as error:
             raise SupervisorError(
                 f"cannot open the journal `{path}`: {error}",
@@ -224,6 +227,7 @@ class SqliteJournal:
                     db.execute("BEGIN IMMEDIATE")
                     for batch in batches:
                         _write(db, batch)
+                    self._prune(db, batches)
             # SQLite without memory is a MemoryError, a text that is no UTF-8 a ValueError. Were this thread
             # to end of one, the daemon would wait for it without a word.
             except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
@@ -235,6 +239,13 @@ class SqliteJournal:
                 self._committed = batches[-1].number
                 self._tell("")
                 return True
+
+    def _prune(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+        """Once a day forget what happened long ago to jobs that were removed: a daemon runs for months."""
+        wall = max((row.wall for batch in batches for row in batch.rows), default=self._pruned_wall)
+        if wall - self._pruned_wall >= _PRUNE_EVERY_S:
+            self._pruned_wall = wall
+            db.execute(_PRUNE, (wall - _KEEP_REMOVED_S,))
 
     def _tell(self, problem: str) -> None:
         self._problem = problem
