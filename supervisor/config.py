@@ -170,6 +170,9 @@ def read_toml(
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: data,
 ) -> tuple[T, str]:
     """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # To read a pipe would be to wait for ever.
+        raise ConfigError(f"cannot read `{path}`: it is not a file", hint="move it away")
     try:
         raw = path.read_bytes()
         data = tomllib.loads(raw.decode("utf-8"))

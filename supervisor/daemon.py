@@ -23,7 +23,7 @@ from types import FrameType
 import structlog
 import zmq
 
-from supervisor import __version__
+from supervisor import __version__, streams
 from supervisor.clock import SteadyClock
 from supervisor.config import Config
 from supervisor.config_text import annotated_toml
@@ -226,6 +226,15 @@ def _take_lock(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
     for folder in (paths.config_dir, paths.jobs_dir, paths.state_dir, paths.run_dir):
         _make_folder(folder)
+    try:
+        return _lock(paths)
+    except OSError as error:
+        raise SupervisorError(
+            f"cannot use `{paths.lock}`: {error.strerror}", hint="check the disk, or choose another --home"
+        ) from error
+
+
+def _lock(paths: Paths) -> int:
     fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -290,6 +299,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    streams.fill_in()
     arguments = _arguments(argv)
     if arguments.print_config:
         sys.stdout.write(annotated_toml())

@@ -68,7 +68,8 @@ class Settings:
 
     def _read_jobs(self) -> list[str]:
         try:
-            files = sorted(self._paths.jobs_dir.glob("*.toml"))
+            # Editors keep hidden files beside the one that they edit (`.#train.toml`).
+            files = sorted(self._paths.jobs_dir.glob("[!.]*.toml"))
         except OSError as error:
             return [f"cannot list `{self._paths.jobs_dir}`: {error.strerror}"]
         problems = []

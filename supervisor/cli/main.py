@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from supervisor import __version__
+from supervisor import __version__, streams
 from supervisor.errors import SupervisorError
 
 __all__ = ["COMMANDS", "cli", "main"]
@@ -96,6 +96,7 @@ def cli(home: str | None) -> None:
 
 def main() -> int:
     """Run the command line and return its exit code."""
+    streams.fill_in()
     for stream in (sys.stdout, sys.stderr):
         # A reason typed in another language must not end a command in a C locale.
         if hasattr(stream, "reconfigure"):

@@ -7,7 +7,9 @@ Does not cover: what each setting does, the files' formats (tests/unit).
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -204,6 +206,21 @@ class TestDropInFiles:
         file.unlink()
         until_quiet(daemon)
 
+    def test_what_is_no_file_or_hidden_is_no_job(self, daemon):
+        """
+        A pipe would be read for ever, and everything would wait; a hidden file is an editor's own.
+        """
+        pipe, hidden = daemon.paths.jobs_dir / "pipe.toml", daemon.paths.jobs_dir / ".#good.toml"
+        os.mkfifo(pipe)
+        hidden.symlink_to("somebody@somewhere.1234")
+        alert = until_alert(daemon, "pipe.toml", "not a file")
+        told = alerts(daemon)
+        pipe.unlink()
+        until_quiet(daemon)
+        hidden.unlink()
+
+        assert [alert] == list(told)
+
     def test_words_longer_than_a_message_keep_nobody_from_an_answer(self, daemon):
         """
         A generated command, or a path that a script got wrong, is shown cut; all others are shown whole.
@@ -301,3 +318,37 @@ class TestOneDaemon:
         assert 2 == said.returncode
         assert "choose a shorter --home" in said.stderr
         assert "Traceback" not in said.stderr
+
+    def test_a_lock_that_cannot_be_had_is_refused_in_words(self, daemon):
+        """
+        A folder stands in for a disk that is full, or read-only after an error.
+        """
+        home = daemon.home / "odd"
+        (home / "run").mkdir(parents=True, mode=0o700)
+        (home / "run" / "daemon.lock").mkdir()
+        said = self.second(daemon, home)
+
+        assert 1 == said.returncode
+        assert "daemon.lock`: Is a directory" in said.stderr
+        assert "hint: " in said.stderr
+        assert "Traceback" not in said.stderr
+
+    def test_closed_streams_are_no_reason_not_to_start(self, daemon):
+        """
+        Some service managers start it so. Nothing that a library prints may end up in the journal.
+        """
+        with RunningDaemon(inside=("sh", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "sh")) as other:
+            targets = [str(Path(f"/proc/{other.pid}/fd/{number}").readlink()) for number in range(3)]
+            other.command("one", "sh", "-c", "echo out; echo err >&2")
+            other.until("one", "completed")
+            silent = ["sh", "-c", 'exec "$@" 1>&- 2>&-', "sh"]
+            codes = [
+                subprocess.run(
+                    [*silent, *other.ctl_argv("status", job)], env=other.env, check=False
+                ).returncode
+                for job in ("one", "nobody")
+            ]
+
+            assert [os.devnull] * 3 == targets
+            assert "out\nerr\n" == other.job_log("one")
+            assert [0, 2] == codes
