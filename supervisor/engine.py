@@ -67,6 +67,7 @@ from supervisor.ports import (
     Shims,
     Started,
 )
+from supervisor.roster import Roster
 
 __all__ = ["Engine", "World"]
 
@@ -110,7 +111,7 @@ class Engine:
         #: Finds GPUs for a job that starts again without a verdict; the policy knows which are free.
         self.gpus_for: Callable[[Job], tuple[str, ...]] = lambda job: job.gpus
         self._log = structlog.get_logger("engine")
-        self._jobs: dict[str, Job] = {}
+        self._roster = Roster()
         self._rows: list[JournalRow] = []
         self._after: list[Callable[[], None]] = []
         self._facts: dict[str, str] = {}
@@ -131,7 +132,12 @@ class Engine:
     @property
     def jobs(self) -> Mapping[str, Job]:
         """All jobs by name, as they are now."""
-        return MappingProxyType(self._jobs)
+        return MappingProxyType(self._roster.all)
+
+    @property
+    def present(self) -> Mapping[str, Job]:
+        """Those that are not over."""
+        return MappingProxyType(self._roster.present)
 
     # --- what the world tells ---------------------------------------------------------------
 
@@ -142,11 +148,10 @@ class Engine:
             name = self._next_name()
             # A run without a name never goes on from the checkpoints of another, whoever numbered that.
             folder = f"{name}-{uuid.uuid4().hex[:6]}"
-        elif name in self._jobs:
-            raise NameTaken(name, self._jobs[name].state)
+        elif name in self._roster.all:
+            raise NameTaken(name, self._roster.all[name].state)
         if not spec.checkpoints:
-            checkpoints = os.path.join(spec.cwd, "checkpoints", folder)  # noqa: PTH118  # pure
-            spec = replace(spec, checkpoints=checkpoints)
+            spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", folder))  # noqa: PTH118  # pure
         event = Submitted(spec=spec, incarnation=self._past_starts.get(name, 0))
         now = self._clock.now()
         job = core.create(name, event, now)
@@ -160,9 +165,9 @@ class Engine:
 
     def observe(self, name: str, event: JobEvent) -> None:
         """Apply a fact of the world; one about a job that is no more means nothing."""
-        if name not in self._jobs:
+        if (job := self.find(name)) is None:
             return
-        job = self._apply(self._jobs[name], event)
+        job = self._apply(job, event)
         if self.config.jobs.free_cuda_context and suspension.may_begin(job, event):
             self._suspend(job)
 
@@ -175,22 +180,22 @@ class Engine:
                 hint=f"`supervisorctl stop {name}` ends it first",
             )
         now, wall = self._clock.now(), self._clock.wall()
-        self._rows.append(
-            JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
-        )
+        row = JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
+        self._rows.append(row)
         self._past_starts[name] = job.incarnation
         self._facts[_STARTS + name] = str(job.incarnation)
-        del self._jobs[name]
+        self._roster.drop(name)
 
     def job(self, name: str) -> Job:
         """Return one job; raises UnknownJob."""
-        if name not in self._jobs:
-            raise UnknownJob(name, nearest=_nearest(name, self._jobs))
-        return self._jobs[name]
+        job = self.find(name)
+        if job is None:
+            raise UnknownJob(name, nearest=_nearest(name, self._roster.all))
+        return job
 
     def find(self, name: str) -> Job | None:
         """Return one job, or None."""
-        return self._jobs.get(name)
+        return self._roster.all.get(name)
 
     def then(self, call: Callable[[], None]) -> None:
         """Call it once everything that happened so far is stored."""
@@ -211,7 +216,7 @@ class Engine:
         """Apply what came of freeing CUDA contexts and taking them back."""
         for news in self._freezer.drain():
             event = ContextMoved(process=news.process, is_freed=news.is_frozen, why=news.problem)
-            for job in list(self._jobs.values()):
+            for job in list(self._roster.present.values()):
                 if job.context_process == news.process:
                     self.observe(job.name, event)
 
@@ -219,10 +224,7 @@ class Engine:
 
     def next_due(self) -> float | None:
         """Return when there is something to do without news: a timer, or what an error left undone."""
-        if self._due:
-            return self._clock.now()
-        moments = (core.next_due(job) for job in self._jobs.values())
-        return min((at for at in moments if at is not None), default=None)
+        return self._clock.now() if self._due else self._roster.next_due()
 
     def stage(self) -> None:
         """Fire due timers, and hand all changes to the journal as one batch."""
@@ -254,8 +256,8 @@ class Engine:
 
     def recover(self) -> None:
         """Take up all jobs as the journal has them; nothing is started twice, nothing is lost."""
-        self._jobs = {job.name: job for job in sorted(self._journal.jobs(), key=lambda job: job.created_at)}
-        for job in list(self._jobs.values()):
+        self._roster = Roster(sorted(self._journal.jobs(), key=lambda job: job.created_at))
+        for job in list(self._roster.present.values()):
             if job.alive:
                 self._take_up(job)
 
@@ -289,8 +291,7 @@ class Engine:
         return after
 
     def _record(self, job: Job, event: JobEvent, now: float) -> None:
-        before = self._jobs.get(job.name)
-        self._jobs[job.name] = job
+        before = self._roster.put(job)
         row = JournalRow(
             seq=self._take_seq(), job=job.name, at=now, wall=self._clock.wall(), event=event, after=job
         )
@@ -310,7 +311,7 @@ class Engine:
 
     def _next_name(self) -> str:
         name = f"job-{self._next_number}"
-        while name in self._jobs:
+        while name in self._roster.all:
             self._next_number += 1
             name = f"job-{self._next_number}"
         self._next_number += 1
@@ -319,10 +320,10 @@ class Engine:
 
     def _fire_timers(self) -> None:
         now = self._clock.now()
-        for name in list(self._jobs):
+        for job in self._roster.due(now):
             # Each timer clears or moves its own moment, so this ends.
-            while event := core.due(self._jobs[name], now, start_grace_s=self.config.jobs.start_grace_s):
-                self._apply(self._jobs[name], self._completed(self._jobs[name], event))
+            while event := core.due(job, now, start_grace_s=self.config.jobs.start_grace_s):
+                job = self._apply(job, self._completed(job, event))  # noqa: PLW2901
 
     def _completed(self, job: Job, event: JobEvent) -> JobEvent:
         """Return an event with what only the world of this moment can tell."""

@@ -66,6 +66,8 @@ class _Engine(Protocol):
 
     @property
     def jobs(self) -> Mapping[str, Job]: ...
+    @property
+    def present(self) -> Mapping[str, Job]: ...
     def job(self, name: str) -> Job: ...
     def ask(self, name: str, event: JobEvent) -> Job: ...
     def remember(self, facts: Mapping[str, str]) -> None: ...
@@ -143,7 +145,7 @@ class Steward:
             self._memory = _with_a_gap(self._memory)
         # First: a look that fails is not tried again at once, for ever.
         self._sample_at, self._turns_at = now + self._engine.config.daemon.sample_s, None
-        watched = [_watched(job) for job in self._engine.jobs.values() if not job.is_over]
+        watched = [_watched(job) for job in self._engine.present.values()]
         self._sample = self._sampler.sample(watched, at=now, wall=wall)
         interval_s = self._engine.config.daemon.sample_s
         pace_s = self._sampler.wait_s(interval_s)
@@ -162,7 +164,7 @@ class Steward:
     def _is_idle(self) -> bool:
         """Nobody runs, and nobody waits for a verdict."""
         return not any(
-            job.alive or job.state is State.QUEUED or is_rules(job) for job in self._engine.jobs.values()
+            job.alive or job.state is State.QUEUED or is_rules(job) for job in self._engine.present.values()
         )
 
     def _longest_gap_s(self) -> float:
@@ -175,7 +177,7 @@ class Steward:
             self._journal.record(block, limit_bytes=int(limit_mib * _MIB))
 
     def _queued(self) -> frozenset[str]:
-        return frozenset(job.name for job in self._engine.jobs.values() if job.state is State.QUEUED)
+        return frozenset(job.name for job in self._engine.present.values() if job.state is State.QUEUED)
 
     def fresh(self, *, after_wall: float, before_wall: float) -> list[Sample]:
         """Return readings that are not stored yet, of that time."""
@@ -186,7 +188,7 @@ class Steward:
     def _decide(self, now: float) -> None:
         """Ask the policy, and pass on what it wants."""
         assert self._sample is not None
-        jobs = tuple(self._engine.jobs.values())
+        jobs = tuple(self._engine.present.values())
         settings = self._engine.config.settings
         self._asked_about = self._queued()
         verdicts, self._memory = decide(jobs, self._sample, settings, self._memory, now)
@@ -242,7 +244,7 @@ class Steward:
     def _remember(self, now: float) -> None:
         """Store the memory with the next batch; where there are no jobs there is nothing worth a write."""
         self._remembered_at = now
-        if any(not job.is_over for job in self._engine.jobs.values()):
+        if self._engine.present:
             self._engine.remember({_FACT: msgspec.json.encode(self._memory).decode()})
 
     def _recalled(self, facts: Mapping[str, str]) -> Memory:
@@ -271,17 +273,18 @@ class Steward:
     def explain(self, name: str) -> Explanation:
         """Return why a job is where it is."""
         job, sample = self._engine.job(name), self._seen()
-        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
         return explain(job, jobs, sample, settings, self._memory, self._clock.now())
 
     def explain_all(self) -> Iterator[Explanation]:
         """Yield why each job is where it is."""
-        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
-        return explain_all(jobs, jobs, self._seen(), settings, (self._memory, self._clock.now()))
+        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
+        everybody = tuple(self._engine.jobs.values())
+        return explain_all(everybody, jobs, self._seen(), settings, (self._memory, self._clock.now()))
 
     def rule_states(self) -> tuple[RuleState, ...]:
         """Return every rule at every place as it is now."""
-        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
         return rule_states(jobs, self._seen(), settings, self._memory, self._clock.now())
 
     def settling(self) -> str:
@@ -292,11 +295,11 @@ class Steward:
         """Return what the machine's owner has to know: rules without a reading."""
         if self._sample is None:
             return ()
-        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
         return alarms(jobs, self._sample, settings, self._memory, self._clock.now())
 
     def _scene(self, sample: Sample) -> Scene:
-        jobs, settings = tuple(self._engine.jobs.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
         return look_around(jobs, sample, settings, self._memory, self._clock.now())
 
     def _seen(self) -> Sample:

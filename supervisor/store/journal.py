@@ -30,6 +30,7 @@ from supervisor.core.job import Job
 from supervisor.core.sample import Sample
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, StoredBlock, StoredEvent
+from supervisor.roster import sharing
 from supervisor.store import samples as sample_blocks
 from supervisor.store.migrate import migrate
 
@@ -112,8 +113,8 @@ class SqliteJournal:
 
     def jobs(self) -> list[Job]:
         """Return all jobs as last stored, oldest name first."""
-        rows = self._reader.execute("SELECT record FROM jobs ORDER BY name").fetchall()
-        return [self._job_decoder.decode(record) for (record,) in rows]
+        rows = self._reader.execute("SELECT record FROM jobs ORDER BY name")
+        return [sharing(self._job_decoder.decode(record)) for (record,) in rows]
 
     def facts(self) -> dict[str, str]:
         """Return the small things that were stored with batches."""

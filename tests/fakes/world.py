@@ -14,6 +14,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from supervisor.config import Config, JobsConfig
+from supervisor.core import apply as core
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.events import (
     Admitted,
@@ -274,6 +275,11 @@ class SupervisedMachine:
         assert self.told <= set(self.engine.jobs), "a job was lost"
         for job in self.engine.jobs.values():
             assert not (job.alive and job.state in (*FINAL, State.QUEUED)), job
+        jobs = self.engine.jobs.values()
+        assert {job.name: job for job in jobs if not job.is_over} == self.engine.present
+        timers = [at for job in jobs if (at := core.next_due(job)) is not None]
+        if not self.engine._due:
+            assert min(timers, default=None) == self.engine.next_due()
 
     def _check_batch(self, batch: Batch) -> None:
         for row in batch.rows:

@@ -435,3 +435,19 @@ def test_an_emergency_fills_no_history_but_what_led_to_a_verdict_is_kept(house):
     assert house.job().state in (State.PAUSING, State.PAUSED)
     gaps = [later.at - one.at for one, later in itertools.pairwise(recorded)]
     assert min(gaps) < 0.85, "the look that led to the verdict"
+
+
+def test_jobs_that_are_over_are_no_part_of_what_is_decided_and_stored(house):
+    """
+    A server has thousands of them after a year: not even the memory that is written each minute may grow.
+    """
+    names = [f"done-{number}" for number in range(20)]
+    house.submit("night", *names)
+    house.run(5)
+    for name in names:
+        house.world.end(name)
+    house.run(90)
+
+    assert {"night"} == set(house.world.engine.present)
+    assert {"night"} == set(msgspec.json.decode(house.disk.facts["policy.memory"])["jobs"])
+    assert {*names, "night"} == {one.job for one in house.steward.explain_all()}
