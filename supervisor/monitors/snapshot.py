@@ -101,6 +101,8 @@ class Sampler:
         else:
             # The means are of an earlier moment.
             last = replace(last, cpu_over_s=0.0)
+        # Else the time zone would stay what it was at the start: somebody moves, and so do "9 to 6".
+        time.tzset()
         local = time.localtime(wall)
         memory = self._memory.read(at=at)
         sample = replace(

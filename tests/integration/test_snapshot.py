@@ -5,6 +5,7 @@ Does not cover: each reading by itself (tests/unit/monitors), what every Sampler
 """
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -417,3 +418,18 @@ def test_a_closed_sampler_holds_no_descriptor(tmp_path):
     sampler.close()
 
     assert len(before) == len(set(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_machine_that_moves_to_another_time_zone_has_its_local_time_at_once(world, monkeypatch):
+    """
+    Rules for working hours are meant by the clock on the wall.
+    """
+    seen = []
+    for zone in ("UTC", "EST5"):
+        monkeypatch.setenv("TZ", zone)
+        sample = world.sampler.sample([], at=world.now + len(seen), wall=10 * 3600.0)
+        seen.append(sample.second_of_day / 3600)
+    monkeypatch.undo()
+    time.tzset()
+
+    assert [10.0, 5.0] == seen
