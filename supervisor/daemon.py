@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import logging
 import os
 import signal
 import stat
@@ -23,7 +22,7 @@ from types import FrameType
 import structlog
 import zmq
 
-from supervisor import __version__, streams
+from supervisor import __version__, log, streams
 from supervisor.clock import SteadyClock
 from supervisor.config import Config
 from supervisor.config_text import annotated_toml
@@ -54,8 +53,6 @@ _QUIET_S = 0.2
 
 #: The loop looks at its clock at least that often, for clocks that jump under suspend.
 _LONGEST_POLL_S = 30.0
-
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class Daemon:
@@ -212,7 +209,7 @@ class Daemon:
         self._engine.config = config
         self._shims.config = config.shim
         self._steward.configure(config)
-        logging.getLogger().setLevel(_LEVELS[config.daemon.log_level])
+        log.set_level(config.daemon.log_level)
 
     def _alerts(self) -> tuple[str, ...]:
         alerts = [*self._settings.problems, self._journal.problem(), self._watch.problem]
@@ -265,26 +262,6 @@ def _make_folder(folder: Path) -> None:
         )
 
 
-def _set_up_logging(level: str) -> None:
-    """Readable lines on a terminal, JSON otherwise; the same keys in both."""
-    terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=_LEVELS[level])
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.add_logger_name,
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-
-
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="training-supervisord", description="Makes PyTorch training runs yield, and go on bit for bit."
@@ -304,7 +281,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.print_config:
         sys.stdout.write(annotated_toml())
         return 0
-    _set_up_logging("info")
+    writer = log.set_up()
     try:
         daemon = Daemon(Paths.find(arguments.home))
     except SupervisorError as error:
@@ -316,4 +293,5 @@ def main(argv: list[str] | None = None) -> int:
         daemon.run()
     finally:
         daemon.close()
+        writer.close()
     return 0

@@ -1,6 +1,8 @@
 """Signals that reach the daemon at an awkward moment."""
 
 import ctypes
+import fcntl
+import os
 import signal
 from pathlib import Path
 
@@ -27,3 +29,23 @@ def test_a_sigterm_that_another_thread_gets_ends_the_daemon_at_once():
         assert 0 == ctypes.CDLL(None).tgkill(daemon.pid, thread, signal.SIGTERM)
 
         assert 0 == daemon._process.wait(15)
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing(tmp_path):
+    """
+    Ctrl-S in the terminal, or an ssh connection that broke: it serves on, and ends when it is asked to.
+    """
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    with RunningDaemon(inside=("sh", "-c", 'exec "$@" 2>"$0"', str(pipe))) as daemon:
+        for number in range(15):
+            daemon.command(f"job-{number}", "true")
+            daemon.until(f"job-{number}", "completed")
+        code = daemon.terminate()
+        first = os.read(reader, 4096)
+    os.close(reader)
+
+    assert 0 == code
+    assert first.startswith(b"{")
