@@ -68,7 +68,7 @@ def _row(seq: int) -> JournalRow:
 
 @contextmanager
 def _journal(path: Path) -> Iterator[Callable[[], float]]:
-    journal = SqliteJournal(path, wall=1.8e9)
+    journal = SqliteJournal(path)
     ready = select.poll()
     ready.register(journal.fileno(), select.POLLIN)
     numbers = count(1)

@@ -65,7 +65,7 @@ class Daemon:
         self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._num_errors = 0
-        self._journal = SqliteJournal(paths.journal, wall=time.time())
+        self._journal = SqliteJournal(paths.journal)
         newest = self._journal.history(after_seq=-1, job=None, limit=1)
         last_at = newest[0].at if newest else 0.0
         self._clock = SteadyClock(self._journal.facts(), boot_id=boot_id(), not_before=last_at)

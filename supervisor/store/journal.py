@@ -72,7 +72,8 @@ _SELECT = (
 )
 _OLDEST = _SELECT + " LIMIT :limit"
 _NEWEST = _SELECT + " DESC LIMIT :limit"
-_PRUNE = "DELETE FROM events WHERE wall < ? AND job NOT IN (SELECT name FROM jobs)"
+#: By the steady clock: a day on which the other one was wrong must not cost the history.
+_PRUNE = "DELETE FROM events WHERE at < ? AND job NOT IN (SELECT name FROM jobs)"
 
 
 class SqliteJournal:
@@ -81,7 +82,7 @@ class SqliteJournal:
     The daemon's own lock is in its run folder, and that depends on how its user logged in.
     """
 
-    def __init__(self, path: Path, *, wall: float) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         try:
             # The record holds environments, so the file is the owner's alone.
@@ -90,9 +91,6 @@ class SqliteJournal:
             self._reader = _connect(path)
             self._writer = _connect(path)
             migrate(self._reader, str(path))
-            self._reader.execute(_PRUNE, (wall - _KEEP_REMOVED_S,))
-            self._reader.commit()
-            self._pruned_wall = wall
         except (OSError, sqlite3.Error) as error:
             raise SupervisorError(
                 f"cannot open the journal `{path}`: {error}",
@@ -105,6 +103,7 @@ class SqliteJournal:
         self._recorded: deque[_Recorded] = deque(maxlen=_MAX_RECORDED)
         self._record_problem = ""
         self._committed = 0
+        self._pruned_at = 0.0
         self._problem = ""
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._closing = threading.Event()
@@ -242,11 +241,11 @@ class SqliteJournal:
                 return True
 
     def _prune(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> None:
-        """Once a day forget what happened long ago to jobs that were removed: a daemon runs for months."""
-        wall = max((row.wall for batch in batches for row in batch.rows), default=self._pruned_wall)
-        if wall - self._pruned_wall >= _PRUNE_EVERY_S:
-            self._pruned_wall = wall
-            db.execute(_PRUNE, (wall - _KEEP_REMOVED_S,))
+        """At first and once a day forget what happened long ago to jobs that were removed."""
+        now = max((row.at for batch in batches for row in batch.rows), default=0.0)
+        if now - self._pruned_at >= _PRUNE_EVERY_S:
+            self._pruned_at = now
+            db.execute(_PRUNE, (now - _KEEP_REMOVED_S,))
 
     def _tell(self, problem: str) -> None:
         self._problem = problem

@@ -117,7 +117,7 @@ class TestRealOne:
         """
         It is told and dropped; the next rows are stored as ever, and readings again when it works.
         """
-        journal = SqliteJournal(tmp_path / "journal.sqlite", wall=0.0)
+        journal = SqliteJournal(tmp_path / "journal.sqlite")
         other = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
         other.execute("ALTER TABLE samples RENAME TO hidden")
         journal.record(minute(0), limit_bytes=ROOM)

@@ -304,7 +304,7 @@ class MachineOnSqlite(MachineOnFakeDisk):
     def disk(self):
         self.folder = tempfile.TemporaryDirectory()
         path = Path(self.folder.name, "journal.sqlite")
-        return lambda: SqliteJournal(path, wall=0.0)
+        return lambda: SqliteJournal(path)
 
     def teardown(self):
         super().teardown()
