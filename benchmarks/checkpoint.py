@@ -41,8 +41,8 @@ STILL_PART = 0.95
 HELD_GB_S = 2.0
 
 #: Rows that others are compared with.
-KEPT = "raw device, over its own blocks, the same 8 MiB again and again"
-WHOLE = "raw device, over its own blocks, as much memory as the state"
+RAW = "raw device, over its own blocks"
+KEPT = "the same, 8 MiB of memory again and again"
 OURS = "ours, over a retired checkpoint"
 
 
@@ -101,15 +101,15 @@ def compare(title, ways, rounds, between=lambda: None):
 
 
 def saving(place, state, frameworks, rounds, *, with_others=True):
-    size_bytes = size_of(state)
-    new, over = Raw(place / "raw", size_bytes), Raw(place / "raw-over", size_bytes)
+    tensors = list(flat(state).values())
+    new, over = Raw(place / "raw", tensors), Raw(place / "raw-over", tensors)
     stock, ours = Stock(place, state), Ours(place / "ours", state)
     ours.save()
     over.write()
     ways = {
-        "raw device, new file": new.write,
+        "raw device, new file": new.write_state,
+        RAW: over.write_state,
         KEPT: over.write,
-        WHOLE: over.write_whole,
         "ours, new blocks": ours.save_anew,
         OURS: ours.save,
     }
@@ -126,17 +126,16 @@ def saving(place, state, frameworks, rounds, *, with_others=True):
         new.path.unlink(missing_ok=True)
         stock.remove()
 
-    with over.with_whole():
-        took = compare("Until durable", ways, rounds, between)
+    took = compare("Until durable", ways, rounds, between)
     over.path.unlink()
     own = took[OURS]
     anew = ratio(took["raw device, new file"], took["ours, new blocks"])
-    again, whole = ratio(took[KEPT], own), ratio(took[WHOLE], own)
+    again, kept = ratio(took[RAW], own), ratio(took[KEPT], own)
     extra = peak_extra_bytes(ours.save) / 2**20 + 8  # The buffers are kept since the first save.
     print()
     say(f"{anew:.2f} x as fast as the raw device into new blocks; at least 0.85", anew >= 0.85)
-    say(f"{whole:.2f} x as fast as the raw device over its own blocks; at least 0.85", whole >= 0.85)
-    print(f"- {again:.2f} x as fast as it writes the same 8 MiB again and again")
+    say(f"{again:.2f} x as fast as the raw device over its own blocks; at least 0.85", again >= 0.85)
+    print(f"- {kept:.2f} x as fast as it writes the same 8 MiB again and again")
     if with_others:
         plain = ratio(took["torch.save + fsync"], own)
         wrapped = [name for name in took if name.endswith("+ fsync") and not name.startswith("torch.save")]

@@ -24,7 +24,7 @@ from benchmarks.common import ROOT, peer_env
 from benchmarks.peers import environment, reason
 from benchmarks.trained import flat, fsync_all
 from trainer_shim.checkpoint import Store
-from trainer_shim.checkpoint.pages import take
+from trainer_shim.checkpoint.pages import PAGE_BYTES, take
 
 PIECE_BYTES = 4 << 20
 #: What is installed for each framework; torch is lent to those that want it.
@@ -38,63 +38,57 @@ FRAMEWORKS = {
 class Raw:
     """The device and nothing else: two threads, unbuffered, the same number of bytes, flushed."""
 
-    def __init__(self, path, size_bytes):
-        self.path, self.size_bytes = path, size_bytes // 4096 * 4096
+    def __init__(self, path, tensors):
+        self.path = path
+        self.size_bytes = sum(tensor.nbytes for tensor in tensors) // PAGE_BYTES * PAGE_BYTES
         # In pages of 2 MiB, as ours.
         self.buffers = [take(PIECE_BYTES) for _ in range(2)]
         for buffer in self.buffers:
             buffer[:] = os.urandom(PIECE_BYTES)
-        self.whole = None
+        self._pieces = list(itertools.chain.from_iterable(map(_pieces, tensors)))
+        self._begins = list(range(0, self.size_bytes, PIECE_BYTES))
 
     def write(self):
         """A few MiB of memory again and again; over the blocks of a file that is there."""
-        self._write(lambda buffer, at: buffer[: self.size_bytes - at])
+        with self._opened(os.O_WRONLY | os.O_CREAT) as file:
+            self._run(self._begins, lambda buffer, at: os.pwrite(file, buffer[: self.size_bytes - at], at))
 
-    def write_whole(self):
-        """As many bytes of memory as there are in the file, in the pages that torch's allocator gets."""
-        self._write(lambda _, at: self.whole[at : at + PIECE_BYTES])
-
-    @contextmanager
-    def with_whole(self):
-        """Memory for `write_whole`, filled before anything is timed."""
-        self.whole = _plain(self.size_bytes)
-        address = ctypes.addressof(ctypes.c_char.from_buffer(self.whole))
-        ctypes.memset(address, 1, self.size_bytes)
-        try:
-            yield
-        finally:
-            self.whole = None
+    def write_state(self):
+        """The tensors out of the pages in which they lie; what does not fill a page is left out."""
+        ends = itertools.accumulate(piece.nbytes for piece in self._pieces)
+        places = [(end - piece.nbytes, piece) for end, piece in zip(ends, self._pieces, strict=True)]
+        with self._opened(os.O_WRONLY | os.O_CREAT) as file:
+            self._run(places, lambda _, place: os.pwrite(file, place[1], place[0]))
 
     def read(self):
         """The whole file, into a few MiB of memory again and again."""
-        self._read(lambda buffer, _: buffer)
+        with self._opened(os.O_RDONLY) as file:
+            self._run(self._begins, lambda buffer, at: os.preadv(file, [buffer], at))
 
     def read_anew(self):
         """The whole file into new memory, where it has to be in the end."""
-        memory = _plain(self.size_bytes)
-        self._read(lambda _, at: memory[at : at + PIECE_BYTES])
+        memory = memoryview(mmap.mmap(-1, self.size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        with self._opened(os.O_RDONLY) as file:
+            self._run(self._begins, lambda _, at: os.preadv(file, [memory[at : at + PIECE_BYTES]], at))
 
-    def _write(self, piece):
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT, 0o600)
-        self._run(lambda buffer, at: os.pwrite(descriptor, piece(buffer, at), at))
-        os.fsync(descriptor)
+    @contextmanager
+    def _opened(self, flags):
+        descriptor = os.open(self.path, flags | os.O_DIRECT, 0o600)
+        yield descriptor
+        if flags & os.O_WRONLY:
+            os.fsync(descriptor)
         os.close(descriptor)
 
-    def _read(self, piece):
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECT)
-        self._run(lambda buffer, at: os.preadv(descriptor, [piece(buffer, at)], at))
-        os.close(descriptor)
-
-    def _run(self, transfer):
-        begins, lock = iter(range(0, self.size_bytes, PIECE_BYTES)), threading.Lock()
+    def _run(self, items, transfer):
+        left, lock = iter(items), threading.Lock()
 
         def work(buffer):
             while True:
                 with lock:
-                    at = next(begins, None)
-                if at is None:
+                    item = next(left, None)
+                if item is None:
                     return
-                transfer(buffer, at)
+                transfer(buffer, item)
 
         threads = [threading.Thread(target=work, args=(buffer,)) for buffer in self.buffers]
         for thread in threads:
@@ -103,9 +97,12 @@ class Raw:
             thread.join()
 
 
-def _plain(size_bytes):
-    """Memory as the system gives it."""
-    return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+def _pieces(tensor):
+    """The whole pages of a tensor, a few MiB each."""
+    begin = -(-tensor.data_ptr() // PAGE_BYTES) * PAGE_BYTES
+    end = (tensor.data_ptr() + tensor.nbytes) // PAGE_BYTES * PAGE_BYTES
+    for at in range(begin, end, PIECE_BYTES):
+        yield memoryview((ctypes.c_ubyte * min(PIECE_BYTES, end - at)).from_address(at)).cast("B")
 
 
 class Stock:
