@@ -1,6 +1,6 @@
 """The daemon as a parent: how its children ended, its own and those it inherited.
 
-Covers: the exit status of one known child; orphans of known sessions.
+Covers: the exit status of one known child; orphans.
 Does not cover: anybody else's children. Nothing here waits for "any" child,
 so a `subprocess` object elsewhere in the daemon never loses its status.
 """
@@ -35,11 +35,15 @@ def reap(pidfd: int) -> Exit | None:
     return Exit(signal=info.si_status)
 
 
-def reap_orphans(sessions: Container[int], *, spare: Container[int]) -> None:
-    """Let go of ended children that were born in one of these sessions and came here as orphans."""
+def reap_orphans(*, spare: Container[int]) -> None:
+    """Let go of ended children that came here as orphans, whatever session they made for themselves.
+
+    A command's processes are never in our session; a child that somebody here started himself is.
+    """
+    own_session = os.getsid(0)
     for pid in _children():
         stat = None if pid in spare else read_stat(pid)
-        if stat is not None and stat.state == "Z" and stat.session in sessions:
+        if stat is not None and stat.state == "Z" and stat.session != own_session:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 

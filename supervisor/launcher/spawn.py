@@ -73,7 +73,6 @@ class KeeperLauncher:
         self._news: list[Started | Ended] = []
         #: Who was left of an ended command, as far as we saw it end.
         self._leftovers: dict[tuple[str, int], set[Pid]] = {}
-        self._sessions: set[int] = set()
         self._epoll = select.epoll()
         self._watched: dict[int, _Run | None] = {}
         #: Keepers whose word is read already and who have a moment to live.
@@ -129,9 +128,11 @@ class KeeperLauncher:
         for run in awake:
             if run is not None:
                 self._look(run)
-        # A command is left to `_look`, which wants its status.
-        commands = {run.process.pid for run in self._runs.values() if run.process is not None}
-        reap_orphans(self._sessions, spare=commands)
+        # Commands and keepers are left to `_look`, which wants their status. A command that is not known yet
+        # could be any of them.
+        if all(run.process is not None for run in self._runs.values()):
+            known = [one for run in self._runs.values() for one in (run.process, run.keeper)]
+            reap_orphans(spare={one.pid for one in known if one is not None})
         news, self._news = self._news, []
         self._settle()
         return news
@@ -207,7 +208,6 @@ class KeeperLauncher:
             return
         run.spec = None
         run.process_fd = open_process(run.process)
-        self._sessions.add(run.process.pid)
         self._news.append(Started(run.job, run.incarnation, run.process))
         for number, whole_tree in run.early_signals:
             self.signal(run.job, run.incarnation, number, whole_tree=whole_tree)
@@ -253,8 +253,10 @@ class KeeperLauncher:
         self._news.append(Ended(run.job, run.incarnation, end))
         # Only while we are sure that the number of the session was not given out again.
         if run.process is not None and (run.process_fd is not None or run.num_keepers):
-            left = stop.leftovers(run.process, stop.read_table(), boot_id())
-            if left:
+            table = stop.read_table()
+            before = {old: stop.living(left, table) for old, left in self._leftovers.items()}
+            self._leftovers = {old: left for old, left in before.items() if left}
+            if left := stop.leftovers(run.process, table, boot_id()):
                 self._leftovers[key] = left
         for fd in (run.notice_fd, run.process_fd):
             if fd is not None:

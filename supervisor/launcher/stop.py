@@ -21,7 +21,7 @@ from supervisor.core.job import Pid
 from supervisor.launcher.identity import open_process
 from supervisor.procfs import Stat, boot_id, read_stat
 
-__all__ = ["leftovers", "read_table", "send", "send_to_tree", "tree"]
+__all__ = ["leftovers", "living", "read_table", "send", "send_to_tree", "tree"]
 
 #: A command that forks faster than this many looks at /proc is not caught by one call.
 _MAX_PASSES = 8
@@ -54,6 +54,11 @@ def leftovers(root: Pid, table: Mapping[int, Stat], boot: str) -> set[Pid]:
         if stat.session == root.pid and pid != root.pid and stat.start_ticks >= root.start_ticks
     }
     return _with_descendants(found, table, boot)
+
+
+def living(processes: Iterable[Pid], table: Mapping[int, Stat]) -> set[Pid]:
+    """Return those of these processes that are still there."""
+    return {process for process in processes if _fits(process, table)}
 
 
 def _fits(process: Pid, table: Mapping[int, Stat]) -> bool:

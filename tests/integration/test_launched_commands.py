@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from supervisor.core.job import Exit
+from supervisor.procfs import read_stat
 from tests.fakes.launcher_worlds import COMMAND, GUARD_S, RealWorld, ended, started, until_true
 
 
@@ -186,6 +187,28 @@ class TestLaunchedCommands:
             os.close(child)
         assert (real.specs[0].run_dir / "exit.json").exists()
         launcher.close()
+
+    def test_processes_that_detached_themselves_leave_no_zombies(self, real):
+        """
+        Trackers and `git gc` make a session of their own and outlive the command. They come to the daemon,
+        and one that runs for a year may not keep a dead process for each.
+        """
+        launcher = real.launcher()
+        pid = real.tmp_path / "pid"
+        script = f"setsid sh -c 'echo $$ > {pid}; read x < $ORDERS' & until test -s {pid}; do :; done"
+        launcher.launch(real.spec(script=script))
+        ended(launcher)
+        child = int(pid.read_text())
+        until_true(lambda: read_stat(child).parent == os.getpid())
+        os.kill(child, signal.SIGKILL)
+        until_true(lambda: read_stat(child).state == "Z")
+        launcher.launch(real.spec(incarnation=2, script="true"))
+        ended(launcher)
+        launcher.drain()
+        is_gone = read_stat(child) is None
+        launcher.close()
+
+        assert is_gone
 
     def test_what_a_command_leaves_behind_can_still_be_stopped(self, real):
         """
