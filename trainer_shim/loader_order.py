@@ -61,7 +61,8 @@ class Order:
     def skip(self, saved: Mapping[str, Any]) -> bool:
         """Go where the saved order was; False when the sampler does not repeat itself."""
         num_used, ahead = saved["used"], saved["ahead"] or []
-        used = list(itertools.islice(self._walk, num_used))[-1:]
+        # One at a time: all that a long pass used, as a list, would be gigabytes.
+        used = deque(itertools.islice(self._walk, num_used), maxlen=1)
         deque(itertools.islice(self._walk, len(ahead)), maxlen=0)
         self._again.extend(ahead)
         self._num_used = num_used

@@ -8,13 +8,13 @@ rng.py), storing (checkpoint/).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from trainer_shim.errors import CannotRestore, CannotSave
 
-__all__ = ["Stateful", "check_parts", "restore", "states"]
+__all__ = ["Stateful", "asked", "check_parts", "restore", "states"]
 
 #: What the parts of a script raise when they are asked for their state.
 _ODD_PARTS = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -45,7 +45,7 @@ def check_parts(parts: Mapping[str, object]) -> None:
 
 def states(parts: Mapping[str, Stateful]) -> dict[str, Mapping[str, Any]]:
     """Return the state of each part, the tensors live; raises CannotSave."""
-    return {name: _state(name, part) for name, part in parts.items()}
+    return {name: asked(f"`{name}`", part.state_dict) for name, part in parts.items()}
 
 
 def restore(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path) -> None:
@@ -62,14 +62,15 @@ def restore(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path)
             ) from error
 
 
-def _state(name: str, part: Stateful) -> Mapping[str, Any]:
+def asked(what: str, state_dict: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the state of something of the script's own; raises CannotSave, whatever that raises."""
     try:
-        return part.state_dict()
+        return state_dict()
     # A device that is full refuses the copy that some make: no reason for training to end.
     except _ODD_PARTS as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CannotSave(
-            f"cannot save `{name}`: its state_dict() raised {type(error).__name__}: {reason}",
+            f"cannot save {what}: its state_dict() raised {type(error).__name__}: {reason}",
             hint="the older checkpoints are untouched",
         ) from error
 

@@ -195,7 +195,11 @@ class _Cursor(Cursor):
     def begin(self, loader: Any, accumulate: int) -> Any:
         """Return the pass with its batches watched."""
         made = super().begin(loader, accumulate)
-        return None if made is None else _Watched(made, self._proof)
+        if made is not None:
+            watched: Any = _Watched(made, self._proof)
+            self._open = watched
+            return watched
+        return None
 
 
 class _Watched:

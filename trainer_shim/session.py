@@ -33,7 +33,7 @@ from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.loader import Pass
 from trainer_shim.offload import Offloader
-from trainer_shim.parts import Stateful, check_parts, restore, states
+from trainer_shim.parts import Stateful, asked, check_parts, restore, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
@@ -55,6 +55,10 @@ _RETURN_AGAIN_S, _RETURN_AGAIN_MAX_S = 0.5, 10.0
 #: How long a process that is about to end waits for its last words to leave.
 _LAST_WORDS_S = 2.0
 
+_INSIDE = (
+    "a pass of `batches()` inside another one, or beside one that was left without its end, has no "
+    "boundaries and begins anew after a restart"
+)
 
 _current: Shim | None = None
 
@@ -197,8 +201,13 @@ class Shim:
 
         After a restore it goes on behind the last batch that was trained on.
         A rest of fewer than `accumulate` batches counts as a step at the end,
-        as such loops have it, but is no boundary.
+        as such loops have it, but is no boundary. Neither is anything in a pass inside
+        another pass, as of an evaluation: it belongs to the outer one's step.
         """
+        if self._cursor.is_inside():
+            self._say(_INSIDE)
+            yield from loader
+            return
         made = self._cursor.begin(loader, accumulate)
         if made is None:
             return
@@ -209,12 +218,16 @@ class Shim:
                     self.boundary()
         except GeneratorExit:
             # The script left its loop before the end: the pass is over all the same.
-            self._over(loader, made)
+            self._over(made)
+            raise
+        except BaseException:
+            # Nobody can go on with this pass; a script that catches it may begin another.
+            self._cursor.close()
             raise
         if made.taken % accumulate:
             self._report.step += 1
             self._rest_at = self._report.step
-        self._over(loader, made)
+        self._over(made)
 
     def boundary(self) -> None:
         """Say that a step is done and nothing is half done; yields here if that is wanted.
@@ -270,9 +283,9 @@ class Shim:
         if _current is self:
             _current = None
 
-    def _over(self, loader: Any, made: Pass) -> None:
+    def _over(self, made: Pass) -> None:
         self._say_notes()
-        self._cursor.end(loader, made)
+        self._cursor.end(made)
 
     # --- at a boundary ------------------------------------------------------------------------
 
@@ -522,7 +535,8 @@ class Shim:
 
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
-        state = {**self._own_state(), "rng": rng.capture(), "position": self._cursor.state_dict()}
+        position = asked("the place of the data loader", self._cursor.state_dict)
+        state = {**self._own_state(), "rng": rng.capture(), "position": position}
         self._say_notes()
         return state
 
