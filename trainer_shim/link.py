@@ -90,6 +90,10 @@ class Report:
         """Return what was reported last, as numbers; what is none is left out."""
         return {name[:64]: number for name, number in _numbers(self.metrics).items()}
 
+    def number(self, name: str) -> dict[str, float]:
+        """Return one of them, under its whole name, as far as there is one."""
+        return _numbers({name: self.metrics[name]} if name in self.metrics else {})
+
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
     numbers = {}

@@ -125,9 +125,10 @@ class Offloader:
 
     def take_back(self) -> None:
         """Make everything as it was; raises CannotReturn, and then all of it is still on the host."""
-        away, memory = self._away, self._memory()
+        away = self._away
         if away is None:
             return
+        memory = self._memory()
         # Asked first: taken in vain, even for a moment, memory is missing to those who have the rest of it.
         if (shortage := self._shortage(away, memory)) is not None:
             raise shortage

@@ -274,7 +274,7 @@ class Shim:
         if self._periodic is not None:
             self._periodic.close()
             self._tell_ended(self._periodic)
-            self._periodic = None
+            self._periodic, self._due_step = None, math.inf
         if self._link is not None:
             self._link.close(wait_s=_LAST_WORDS_S)
             self._link = None
@@ -302,8 +302,9 @@ class Shim:
         try:
             while want or self._report.holding is not None:
                 want = self._gate.take(self._do(want))
-        except KeyboardInterrupt:
-            # A script that catches it may save its model: no tensor is left without memory.
+        except BaseException:
+            # Ctrl-C, or what a handler of the script's own raises while it holds. A script may save its
+            # model on its way out: no tensor is left without memory.
             with suppress(CannotReturn):
                 self._offloader.take_back()
             self._offloader.stay_on_host()
@@ -389,9 +390,7 @@ class Shim:
         """
         now = want
         try:
-            # Whose memory is given back can wait, whatever became of its checkpoint.
-            is_away, fresh = self._offloader.is_away, self._fresh
-            saved = fresh if is_away and fresh is not None else self._save(pause.request)
+            saved = self._saved_for(pause)
             now = self._gate.take(want)
             if now.pause is not pause or now.leave is not None:
                 return now
@@ -405,6 +404,20 @@ class Shim:
                 self._tell(self._checkpointed(saved, request))
             now = self._gate.wait(replace(now, saves=()))
         return now
+
+    def _saved_for(self, pause: protocol.Pause) -> Saved:
+        """Return the checkpoint that a pause rests on; one that gives back no more than before has one."""
+        held, fresh = self._report.holding, self._fresh
+        if fresh is not None and self._offloader.is_away:
+            # It can wait, whatever became of its checkpoint.
+            return fresh
+        try:
+            return self._save(pause.request)
+        except ShimError:
+            if fresh is None or held is None or held.depth != pause.depth:
+                raise
+            # Its folder is gone and cannot be made again. Refused, it would hold as before, which is this.
+            return fresh
 
     def _cannot(self, want: Want, pause: protocol.Pause, error: ShimError) -> Want:
         """Say that a pause did not work; a loop that holds for another one goes on holding."""
@@ -542,7 +555,8 @@ class Shim:
 
     def _facts_now(self) -> dict[str, Any]:
         """Return what the manifest says besides; JSON has no word for NaN and infinity, so they are texts."""
-        numbers = self._report.numbers()
+        # What decides about keeping is there, however much else is reported.
+        numbers = {**self._report.numbers(), **self._report.number(self._store.keep.metric)}
         metrics = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
         return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ class Surroundings:
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest keeps of the circumstances."""
-        commit = git_commit(Path.cwd())
+        commit = ""
+        with suppress(OSError):  # The working directory may have been removed.
+            commit = git_commit(Path.cwd())
         return {
             "incarnation": self.incarnation,
             "command": [sys.executable, *sys.argv],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import chdir
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import trainer_shim
 from tests.fakes.device import FakeDevice
 from trainer_shim import protocol as wire
 from trainer_shim.checkpoint.reader import load
+from trainer_shim.gate import Gate
 from trainer_shim.offload import Offloader
 
 
@@ -150,3 +153,81 @@ def test_a_checkpoint_that_somebody_removed_is_no_reason_to_end(shim, part, dept
     assert ("deeper", "offload") == (said.request, said.holding_depth)
     assert "is gone" in said.why
     assert 1 == part.tensor[0]
+
+
+class ResumedWhenAtRest(Gate):
+    """Somebody resumes the loop as soon as it has nothing to do but to wait."""
+
+    def wait(self, want, *, at_most_s=None):
+        if self._inbox.empty():
+            self.put(RESUME)
+        return super().wait(want, at_most_s=at_most_s)
+
+
+@pytest.mark.parametrize("depth", ["hold", "offload", "exit"])
+def test_a_held_loop_whose_checkpoints_are_gone_for_good_comes_to_rest(shim, part, depth):
+    """
+    Somebody cleaned up, or a disk is gone, and the pause comes again, as from a daemon that was
+    restarted: it is answered once, not for ever, and the run goes on afterwards.
+    """
+
+    def again():
+        shutil.rmtree(shim._store._root)
+        shim._gate.put(pause(depth, "again"))
+
+    def answered():
+        assert len(daemon.told) < 20
+
+    shim._link = daemon = Daemon(again, *[answered] * 20)
+    shim._gate = ResumedWhenAtRest()
+    shim._gate.put(pause("hold"))
+    train(shim, part)
+
+    assert 1 == part.tensor[0]
+    assert "r" == daemon.words(wire.Resumed)[-1].request
+    assert ("again", "hold") == (daemon.words(wire.Yielded)[-1].request, daemon.words(wire.Yielded)[-1].depth)
+
+
+def test_a_script_that_leaves_by_its_own_handler_still_has_its_model(shim, part):
+    """
+    Its SIGTERM handler calls sys.exit() while the run holds without its memory, and behind the loop it saves.
+    """
+
+    def leaves():
+        raise SystemExit(3)
+
+    shim._link = Daemon(leaves)
+    shim._gate.put(pause("offload"))
+    with pytest.raises(SystemExit):
+        train(shim, part)
+
+    assert [1.0] * 1000 == part.tensor.tolist()
+    assert 4000 == part.tensor.untyped_storage().nbytes()
+
+
+def test_the_number_that_decides_about_keeping_is_saved_among_any_others(tmp_path, part):
+    """
+    A script that reports the norm of every layer, and the loss behind them, still keeps its best.
+    """
+    name = "validation/" + "loss" * 20
+    shim = trainer_shim.attach(checkpoints=tmp_path, keep=trainer_shim.Keep(best=1, metric=name), part=part)
+    shim.report(**{f"norm/{number}": 0.5 for number in range(100)}, **{name: 0.25})
+    train(shim, part)
+    saved = load(shim.checkpoint())
+    shim.detach()
+
+    assert 0.25 == saved.manifest.facts["metrics"][name]
+
+
+def test_a_working_directory_that_was_removed_is_no_reason_not_to_train(tmp_path, part):
+    """
+    Its checkpoints lie elsewhere; only the commit that it stood at is not known.
+    """
+    (tmp_path / "gone").mkdir()
+    with chdir(tmp_path / "gone"):
+        (tmp_path / "gone").rmdir()
+        shim = trainer_shim.attach(checkpoints=tmp_path / "there", part=part)
+        os.chdir(tmp_path)
+        shim.detach()
+
+    assert (tmp_path / "there").is_dir()
