@@ -69,7 +69,12 @@ class Periodic:
             self._changed.notify_all()
 
     def is_due(self, step: int) -> bool:
-        """Whether one may begin now; one that is late begins as soon as the one before is written."""
+        """Whether one may begin now; one that is late begins as soon as the one before is written.
+
+        Never in a forked child.
+        """
+        if os.getpid() != self._pid:
+            return False  # Its thread, and whatever lock that held, stayed in the parent.
         with self._changed:
             if step >= self.due_step:
                 self._is_due, self.due_step = True, math.inf  # The thread says when to look again.
@@ -144,6 +149,8 @@ class Periodic:
                     self.last_saved = ended.saved
                     self._ended.append(ended)
                 self._changed.notify_all()
+            # So does an error, by the calls that it came through.
+            del ended
             self._wake()
 
     def _next(self) -> Callable[[], Ended | None] | None:

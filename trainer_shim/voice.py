@@ -16,6 +16,9 @@ __all__ = ["Voice", "words"]
 #: The wire takes 4096: a longer answer would be dropped, and whoever asked would wait for ever.
 _LONGEST = 4000
 
+#: So many things are remembered to have been said: on a disk that stays full, each failure has its own step.
+_MOST = 1000
+
 
 def words(error: ShimError) -> str:
     """Return an error and what to do about it."""
@@ -31,6 +34,8 @@ class Voice:
     def say(self, text: str) -> None:
         """Tell whoever reads the run's output; each thing once."""
         if text not in self._said:
+            if len(self._said) >= _MOST:
+                self._said.clear()
             self._said.add(text)
             # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
             with suppress(OSError, ValueError):

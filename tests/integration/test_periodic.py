@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import signal
 import threading
 import time
 
@@ -314,3 +316,71 @@ def test_tensors_that_were_saved_are_not_kept(attach, part):
     shim._periodic.wait()
 
     assert [True] * len(kept) == [one.expired() for one in kept]
+
+
+def test_a_save_that_failed_keeps_nothing_of_what_it_was_to_write(attach, part):
+    """
+    A full disk must not hold the memory of a model that the script has dropped, collector or not.
+    """
+    kept = []
+
+    def copied():
+        tensor = torch.zeros(300_000)
+        kept.append(torch.multiprocessing.reductions.StorageWeakRef(tensor.untyped_storage()))
+        return {"tensor": tensor}
+
+    part.state_dict = copied
+    shim = attach(every_steps=1)
+    shim._store._disk = FailingDisk(errno.ENOSPC, None)
+    gc.disable()
+    try:
+        train_until(shim, part, lambda: any(isinstance(m, protocol.CannotYield) for m in shim._link.told))
+        shim._periodic.wait()
+        part.state_dict = lambda: {"tensor": torch.zeros(1)}
+        shim._tell_ended(shim._periodic)
+
+        assert until(lambda: all(one.expired() for one in kept))
+    finally:
+        gc.enable()
+
+
+def test_a_forked_child_passes_boundaries_whatever_the_thread_was_doing(attach, part):
+    """
+    The thread, and a lock that it held at that moment, stay in the parent: the child would wait for ever.
+    """
+    shim = attach(every_steps=1)
+    held, may_go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with shim._periodic._changed:
+            held.set()
+            assert may_go_on.wait(GUARD_S)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(GUARD_S)
+    child = os.fork()
+    if child == 0:
+        # Not pytest's own alarm, which would go on with the tests here.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)
+        shim.boundary()
+        os._exit(7)
+    status = os.waitpid(child, 0)[1]
+    may_go_on.set()
+    thread.join()
+
+    assert 7 == os.waitstatus_to_exitcode(status)
+
+
+def test_what_was_said_is_not_remembered_for_ever(attach, capsys):
+    """
+    On a disk that stays full each failure has words of its own, for weeks.
+    """
+    shim = attach()
+    for number in range(3000):
+        shim._say(f"cannot save step {number}")
+        shim._say(f"cannot save step {number}")
+
+    assert 3000 == len(capsys.readouterr().err.splitlines())
+    assert len(shim._say.__self__._said) <= 1000

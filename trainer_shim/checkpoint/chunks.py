@@ -102,7 +102,11 @@ def each(items: Sequence[Item], work: Callable[[Item], object], num_threads: int
         finally:
             _wait(helpers, hand_out)
     if errors:
-        raise errors[0]
+        try:
+            raise errors[0]
+        finally:
+            # An error knows this call and all that it worked on: none may be kept by its own list.
+            errors.clear()
 
 
 def num_processors() -> int:
