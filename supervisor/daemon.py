@@ -51,6 +51,9 @@ __all__ = ["Daemon", "main"]
 #: Editors write a file in several steps; read it after that much quiet.
 _QUIET_S = 0.2
 
+#: It is looked that often whether the sockets are still where clients look for them.
+_LISTEN_S = 5.0
+
 #: The loop looks at its clock at least that often, for clocks that jump under suspend.
 _LONGEST_POLL_S = 30.0
 
@@ -95,6 +98,8 @@ class Daemon:
         )
         self._shims.on_change = self._desk.mark_changed
         self._read_files_at: float | None = None
+        self._listen_at = 0.0
+        self._is_cut_off = False
         self._poller = zmq.Poller()
         self._poller.register(self._router.socket, zmq.POLLIN)
         for source in (self._journal, self._launcher, self._freezer, self._watch, self._steward):
@@ -166,6 +171,9 @@ class Daemon:
             self._read_files_at = None
             self._watch.refresh()
             self._settings.read()
+        if now >= self._listen_at:
+            self._listen_at = now + _LISTEN_S
+            self._keep_listening()
         try:
             self._look_after(ready)
         finally:
@@ -176,6 +184,21 @@ class Daemon:
             self._engine.settle()
             self._engine.stage()
             self._desk.tell_watchers()
+
+    def _keep_listening(self) -> None:
+        """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""
+        if not self._router.is_cut_off():
+            return
+        try:
+            _make_folder(self._paths.run_dir)
+            self._router.listen()
+        except SupervisorError as error:
+            if not self._is_cut_off:
+                self._log.error("cut-off", problem=str(error))
+            self._is_cut_off = True
+        else:
+            self._is_cut_off = False
+            self._log.warning("listening-again", folder=str(self._paths.run_dir))
 
     def _look_after(self, ready: dict[object, int]) -> None:
         if self._steward.fileno() in ready:

@@ -76,7 +76,17 @@ class Router:
         self.socket.linger = 200
         self._events: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
         self._events.linger = 200
-        for socket, endpoint in ((self.socket, control_endpoint), (self._events, events_endpoint)):
+        self._endpoints = ((self.socket, control_endpoint), (self._events, events_endpoint))
+        self.listen()
+
+    def is_cut_off(self) -> bool:
+        """Say whether a socket's file is gone: connections live on, but nobody can make a new one."""
+        return not all(_path(endpoint).exists() for _, endpoint in self._endpoints)
+
+    def listen(self) -> None:
+        """Make the sockets' files, anew where they were."""
+        for socket, endpoint in self._endpoints:
+            # What listened before is not unbound: libzmq would do that later, and remove the new file.
             _bind(socket, endpoint)
 
     def receive(self) -> Iterator[Delivery]:
@@ -152,8 +162,12 @@ def _peer(frame: zmq.Frame) -> Peer | None:
         return None
 
 
+def _path(endpoint: str) -> Path:
+    return Path(endpoint.removeprefix("ipc://"))
+
+
 def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    path = Path(endpoint.removeprefix("ipc://"))
+    path = _path(endpoint)
     try:
         # The daemon's lock is held, so a socket that lies here belongs to nobody.
         path.unlink(missing_ok=True)

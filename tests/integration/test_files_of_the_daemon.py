@@ -8,6 +8,8 @@ Does not cover: what each setting does, the files' formats (tests/unit).
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -332,6 +334,24 @@ class TestOneDaemon:
         assert "daemon.lock`: Is a directory" in said.stderr
         assert "hint: " in said.stderr
         assert "Traceback" not in said.stderr
+
+    def test_a_run_folder_that_was_taken_away_is_made_again(self, daemon):
+        """
+        /run/user/UID goes when its user logs out, and /tmp is tidied up. Jobs and shims go on meanwhile.
+        """
+        daemon.train("stays", STEP_S=0.02)
+        daemon.until("stays", lambda row: row.step)
+        pid = daemon.row("stays").pid
+        shutil.rmtree(daemon.paths.run_dir)
+        until(lambda: daemon.ctl("status").code == 0, daemon.log)
+        daemon.pause("stays")
+        row = daemon.until("stays", "paused")
+        modes = [stat.S_IMODE(file.stat().st_mode) for file in sorted(daemon.paths.run_dir.glob("*.sock"))]
+        daemon.ask(wire.KillRequest, "stays")
+        daemon.until("stays", "stopped")
+
+        assert pid == row.pid
+        assert [0o600, 0o600] == modes
 
     def test_closed_streams_are_no_reason_not_to_start(self, daemon):
         """
