@@ -256,7 +256,7 @@ class Engine:
 
     def recover(self) -> None:
         """Take up all jobs as the journal has them; nothing is started twice, nothing is lost."""
-        self._roster = Roster(sorted(self._journal.jobs(), key=lambda job: job.created_at))
+        self._roster = Roster(sorted(self._journal.jobs(), key=lambda job: job.created_at), self._clock.now())
         for job in list(self._roster.present.values()):
             if job.alive:
                 self._take_up(job)

@@ -8,6 +8,7 @@ times a second and may not look at each of them.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 
@@ -17,16 +18,24 @@ from supervisor.core.job import Job
 __all__ = ["Roster", "sharing"]
 
 
+#: A shim finds a new daemon within a heartbeat or two.
+_HEAR_S = 5.0
+
+
 class Roster:
     """Jobs as they are now. Change it by `put` and `drop` only."""
 
-    def __init__(self, jobs: Iterable[Job] = ()) -> None:
+    def __init__(self, jobs: Iterable[Job] = (), taken_up_at: float = -math.inf) -> None:
+        """Take jobs that an earlier daemon left; those that live have a moment to tell what they did."""
         self.all: dict[str, Job] = {}
         #: Those that are not over.
         self.present: dict[str, Job] = {}
         self._timers: dict[str, float] = {}
         for job in jobs:
             self.put(job)
+        # Else a pause that was reached in time would count as late, and its job be ended for it.
+        is_awaited = any(job.alive for job in self.present.values())
+        self._quiet_until = taken_up_at + _HEAR_S if is_awaited else -math.inf
 
     def put(self, job: Job) -> Job | None:
         """Take a new job, or one as it is from now on; returns it as it was."""
@@ -53,11 +62,12 @@ class Roster:
 
     def next_due(self) -> float | None:
         """Return when the next timer of any job fires."""
-        return min(self._timers.values(), default=None)
+        return max(min(self._timers.values()), self._quiet_until) if self._timers else None
 
     def due(self, now: float) -> list[Job]:
         """Return the jobs with a timer that fires now."""
-        return [self.all[name] for name, at in self._timers.items() if at <= now]
+        is_quiet = now < self._quiet_until
+        return [] if is_quiet else [self.all[name] for name, at in self._timers.items() if at <= now]
 
 
 def sharing(job: Job) -> Job:

@@ -400,3 +400,22 @@ def finish(daemon: RunningDaemon, job: str) -> None:
         return state == "completed"
 
     until(is_complete, lambda: f"{daemon.row(job)}\n{daemon.job_log(job)}\n{daemon.events(job)[-12:]}")
+
+
+def test_a_pause_that_was_reached_while_no_daemon_ran_is_not_late(daemon):
+    """
+    2026-11-22: the next daemon looked at the clock first, and ended the job that had paused in time.
+    """
+    run = daemon.train("night", hold=("step",), wait=False)
+    daemon.until("night", lambda row: row.pausable)
+    run.until_at("step")
+    asked_at = time.monotonic()
+    daemon.pause("night", deadline_s=2.0, at_deadline="terminate")
+    daemon.kill()
+    run.let_go("step")
+    until(lambda: list(daemon.work.glob("checkpoints/night/step-*/manifest.json")))
+    until(lambda: time.monotonic() > asked_at + 2.0)
+    daemon.start()
+    row = daemon.until("night", lambda row: row.state != "pausing")
+
+    assert ("paused", "hold", run.starts) == (row.state, row.depth, [row.pid])

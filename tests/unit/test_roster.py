@@ -43,3 +43,15 @@ def test_equal_environments_are_kept_once():
 
     assert one == other
     assert one.spec.env["LONG"] is other.spec.env["LONG"]
+
+
+def test_after_a_restart_jobs_are_heard_before_their_timers_fire():
+    """
+    2026-11-22: a pause was reached while the daemon was away; the next one found it late and ended the job.
+    """
+    pausing = job("night", state=State.PAUSING, alive=True, deadline_at=90.0)
+    roster = Roster([pausing], 100.0)
+
+    assert ([], 105.0) == (roster.due(100.0), roster.next_due())
+    assert [pausing] == roster.due(105.0)
+    assert 90.0 == Roster([job("again", state=State.FAILED, restart_at=90.0)], 100.0).next_due()
