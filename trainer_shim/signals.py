@@ -6,7 +6,7 @@ go on (Slurm sends it as an early notice where it is told to).
 
 A handler is inherited by fork. In a child it would swallow the SIGTERM with
 which torch and multiprocessing end their workers, so a child gets back what
-was there before.
+was there before; a signal that comes before that waits for it.
 
 Data-loader workers are the exception. systemd, Slurm and a terminal signal
 every process of a run at once; workers that die of it make torch raise in the
@@ -47,6 +47,7 @@ class SignalWatch:
         self._previous: dict[int, Any] = {}
         self._seen: set[int] = set()
         self._pid = os.getpid()
+        self._is_over = False
         self._ending: mmap.mmap | None = None
 
     def install(self) -> None:
@@ -68,16 +69,19 @@ class SignalWatch:
         """Put back what was there before; from now on workers end as torch and multiprocessing ask them."""
         if self._ending is not None and os.getpid() == self._pid:
             self._ending[0] = 1
+        self._is_over = True
+        if threading.current_thread() is not threading.main_thread():
+            return  # Where training runs in another thread: then the handler itself puts it back.
         for number, before in self._previous.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
         self._previous = {}
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1:
+        if number == signal.SIGUSR1 and not self._is_over:
             self._on_save()
             return
-        if number in self._seen:
+        if number in self._seen or self._is_over:
             before = self._previous.get(number, signal.SIG_DFL)
             signal.signal(number, before)
             os.kill(os.getpid(), number)
@@ -94,14 +98,33 @@ class SignalWatch:
 _INSTALLED: weakref.WeakSet[SignalWatch] = weakref.WeakSet()
 
 
+#: By thread: the signals that were blocked before it forked.
+_masks: dict[int, set[int]] = {}
+
+
 @cache
 def _watch_forks() -> None:
-    os.register_at_fork(after_in_child=_remove_all)
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_remove_all)
+
+
+def _block() -> None:
+    # A child that is ended at once would run our handler, and live on.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*_LEAVE, signal.SIGUSR1))
+    _masks[threading.get_ident()] = {int(number) for number in mask}
+
+
+def _unblock() -> None:
+    mask = _masks.pop(threading.get_ident(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _remove_all() -> None:
-    for watch in list(_INSTALLED):
-        watch.remove()
+    try:
+        for watch in list(_INSTALLED):
+            watch.remove()
+    finally:
+        _unblock()
 
 
 def shield_worker() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from contextlib import chdir
 
 import pytest
@@ -231,3 +233,47 @@ def test_a_working_directory_that_was_removed_is_no_reason_not_to_train(tmp_path
         shim.detach()
 
     assert (tmp_path / "there").is_dir()
+
+
+def test_a_child_that_is_ended_at_its_birth_ends(shim):
+    """
+    `Process.terminate()` right behind `start()`, as pools do: our handler in it must not swallow the signal.
+    """
+    ends = []
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            signal.pause()
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert [-signal.SIGTERM] * 20 == ends
+    assert not shim._gate.asked or shim._gate._inbox.empty()
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_training_in_a_thread_of_its_own_can_be_paused_by_exit(shim, part):
+    """
+    Signals belong to the main thread; the session ends all the same, and a signal acts as before it.
+    """
+    shim._link = daemon = Daemon()
+    shim._gate.put(pause("exit"))
+    ends = []
+
+    def trained():
+        try:
+            train(shim, part)
+        except (SystemExit, ValueError) as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=trained)
+    thread.start()
+    thread.join()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+    assert [75] == [getattr(end, "code", end) for end in ends]
+    assert "exit" == daemon.words(wire.Yielded)[-1].depth
