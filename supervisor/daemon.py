@@ -191,6 +191,9 @@ class Daemon:
             return
         try:
             _make_folder(self._paths.run_dir)
+            if os.fstat(self._lock).st_nlink == 0:  # It holds a file that nobody finds any more.
+                before, self._lock = self._lock, _take_lock(self._paths)
+                os.close(before)
             self._router.listen()
         except SupervisorError as error:
             if not self._is_cut_off:

@@ -352,6 +352,7 @@ class TestOneDaemon:
 
         assert pid == row.pid
         assert [0o600, 0o600] == modes
+        assert f"another daemon (process {daemon.pid}) serves `" in self.second(daemon).stderr
 
     def test_closed_streams_are_no_reason_not_to_start(self, daemon):
         """
