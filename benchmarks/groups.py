@@ -1,6 +1,7 @@
 """Control groups below our own: a machine within the machine, where nobody else's load shows.
 
-Covers: groups of version 1, their limits, and that none is left behind.
+Covers: groups of version 1, their limits, and that none is left behind, by those who were killed either.
+Used by tests, too.
 Does not cover: version 2, which gives no limits to a group beside processes.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.common import wait_for
 
-__all__ = ["group", "group_problem"]
+__all__ = ["group", "group_problem", "limited"]
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -25,7 +26,7 @@ def group(name: str, limits: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[
     At the end all such commands must have ended. Raises OSError where no such group can be made.
     """
     with ExitStack() as stack:
-        folders = [stack.enter_context(_folder(name, *item)) for item in limits.items()]
+        folders = [stack.enter_context(limited(name, *item)) for item in limits.items()]
         enter = " ".join(f"echo $$ > {folder}/cgroup.procs &&" for folder in folders)
         yield ("sh", "-c", f'{enter} exec "$@"', "sh")
 
@@ -40,8 +41,11 @@ def group_problem(limits: Mapping[str, Mapping[str, int]]) -> str:
 
 
 @contextmanager
-def _folder(name: str, controller: str, limits: Mapping[str, int]) -> Iterator[Path]:
-    folder = _ROOT / controller / _own(controller) / f"ts-{name}-{os.getpid()}"
+def limited(name: str, controller: str, limits: Mapping[str, int | str]) -> Iterator[Path]:
+    """Yield the folder of a group within limits, told by file, of one controller; as for `group`."""
+    parent = _ROOT / controller / _own(controller)
+    _sweep(parent, name)
+    folder = parent / f"ts-{name}-{os.getpid()}"
     folder.mkdir()
     try:
         for file, limit in limits.items():
@@ -58,6 +62,13 @@ def _own(controller: str) -> str:
         if controller in names.split(","):
             return path.lstrip("/")
     raise FileNotFoundError(2, f"the controller {controller} is not of version 1")
+
+
+def _sweep(parent: Path, name: str) -> None:
+    """Remove what was left by those that were killed."""
+    for folder in parent.glob(f"ts-{name}-*"):
+        if not Path("/proc", folder.name.rpartition("-")[2]).exists():
+            _is_removed(folder)
 
 
 def _is_removed(folder: Path) -> bool:

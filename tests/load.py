@@ -8,26 +8,23 @@ A small machine is a set of control groups below our own, with one CPU and 2 GiB
 what others do here at the same time does not show in there. Where no groups can
 be made it is the whole machine, and tests read first what others use of it.
 
-Covers: groups, processes that compute or hold memory, and that none is left behind.
-Does not cover: control groups of version 2, which give no limits to a group beside processes.
+Covers: processes that compute or hold memory, and that none is left behind.
+Does not cover: making groups (benchmarks/groups.py).
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 
-from tests.harness import until
+from benchmarks.groups import group
 
 __all__ = ["GIB", "busy", "holding", "small_machine"]
 
 GIB = 1 << 30
 
-_ROOT = Path("/sys/fs/cgroup")
 #: A group that competes with much else still gets its one CPU.
 _LIMITS = {
     "cpu": {"cpu.cfs_period_us": 100_000, "cpu.cfs_quota_us": 100_000, "cpu.shares": 8192},
@@ -56,13 +53,10 @@ while os.getppid() == parent and time.monotonic() < end:
 def small_machine() -> Iterator[tuple[str, ...]]:
     """Yield the words which, put before a command, run it in there; none: it is the whole machine."""
     with ExitStack() as stack:
-        try:
-            folders = [stack.enter_context(_group(controller)) for controller in _LIMITS]
-        except (OSError, KeyError):
-            yield ()
-            return
-        enter = " ".join(f"echo $$ > {folder}/cgroup.procs &&" for folder in folders)
-        yield ("sh", "-c", f'{enter} exec "$@"', "sh")
+        inside: tuple[str, ...] = ()
+        with suppress(OSError):
+            inside = stack.enter_context(group("tests", _LIMITS))
+        yield inside
 
 
 @contextmanager
@@ -90,33 +84,3 @@ def _process(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-@contextmanager
-def _group(controller: str) -> Iterator[Path]:
-    lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    ours = {name: line.split(":", 2)[2] for line in lines for name in line.split(":", 2)[1].split(",")}
-    parent = _ROOT / controller / ours[controller].lstrip("/")
-    _sweep(parent)
-    folder = parent / f"ts-tests-{os.getpid()}"
-    folder.mkdir()
-    try:
-        for name, value in _LIMITS[controller].items():
-            (folder / name).write_text(str(value), encoding="ascii")
-        yield folder
-    finally:
-        until(lambda: _is_removed(folder), f"{folder} to be empty")
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what tests left that were killed."""
-    for folder in parent.glob("ts-tests-*"):
-        if not Path("/proc", folder.name.rpartition("-")[2]).exists():
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def _is_removed(folder: Path) -> bool:
-    with suppress(OSError):
-        folder.rmdir()
-    return not folder.exists()

@@ -299,10 +299,8 @@ def test_a_state_that_grows_at_every_step_is_saved(attach, part, tmp_path):
     check_all(tmp_path)
 
 
-def test_tensors_that_were_saved_are_not_kept(attach, part):
-    """
-    Those of a part that makes a copy for each save would take the memory of the run twice.
-    """
+def copied_at_each_save(part):
+    """Let a part copy its tensor for each save; return what tells whether these copies are still there."""
     kept = []
 
     def copied():
@@ -311,6 +309,14 @@ def test_tensors_that_were_saved_are_not_kept(attach, part):
         return {"tensor": tensor}
 
     part.state_dict = copied
+    return kept
+
+
+def test_tensors_that_were_saved_are_not_kept(attach, part):
+    """
+    Those of a part that makes a copy for each save would take the memory of the run twice.
+    """
+    kept = copied_at_each_save(part)
     shim = attach(every_steps=1)
     train_until(shim, part, lambda: any(isinstance(m, protocol.Checkpointed) for m in shim._link.told))
     shim._periodic.wait()
@@ -322,14 +328,7 @@ def test_a_save_that_failed_keeps_nothing_of_what_it_was_to_write(attach, part):
     """
     A full disk must not hold the memory of a model that the script has dropped, collector or not.
     """
-    kept = []
-
-    def copied():
-        tensor = torch.zeros(300_000)
-        kept.append(torch.multiprocessing.reductions.StorageWeakRef(tensor.untyped_storage()))
-        return {"tensor": tensor}
-
-    part.state_dict = copied
+    kept = copied_at_each_save(part)
     shim = attach(every_steps=1)
     shim._store._disk = FailingDisk(errno.ENOSPC, None)
     gc.disable()
