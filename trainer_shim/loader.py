@@ -16,15 +16,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer_shim.carried import Carried, Objects
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader_ways import Indexed, Replayed, Stateful, Way, is_torchdata
 
-__all__ = ["Pass", "open_pass"]
+__all__ = ["Pass", "open_pass", "roots"]
 
 
-def open_pass(loader: Any, resume: Mapping[str, Any] | None = None) -> Pass:
+def open_pass(loader: Any, resume: Mapping[str, Any] | None = None, carried: Carried | None = None) -> Pass:
     """Start a pass over `loader`, or take one up where `state_dict()` left it.
 
+    `carried` is what the loader reaches, if that was looked for already.
     Without `resume` it draws exactly what `iter(loader)` draws. With it the global generators are left
     anywhere, for the caller to restore. The state of a pass that ended gives a pass that ends at once:
     opening it brings persistent workers back to where the next pass expects them.
@@ -38,9 +40,20 @@ def open_pass(loader: Any, resume: Mapping[str, Any] | None = None) -> Pass:
             f"the script brings a `{kind}` one",
             hint="bring the same kind of loader as the run had, or start the run anew",
         )
-    if kind == "indexed":
-        return Pass(Indexed(loader, resume), resume)
-    return Pass((Stateful if kind == "stateful" else Replayed)(loader, resume), resume)
+    carried = carried or Carried(roots(loader), Objects())
+    way = {"indexed": Indexed, "stateful": Stateful, "replayed": Replayed}[kind]
+    return Pass(way(loader, resume, carried), resume)
+
+
+def roots(loader: Any) -> dict[str, Any]:
+    """The parts that decide what a loader gives, never a living iterator of it; any other iterable as it is."""
+    data = sys.modules.get("torch.utils.data")
+    if data is None or not isinstance(loader, data.DataLoader):
+        return {"loader": loader}
+    return {name: getattr(loader, name, None) for name in _PARTS}
+
+
+_PARTS = ("generator", "batch_sampler", "sampler", "dataset", "collate_fn")
 
 
 def _kind(loader: Any) -> str:
@@ -66,6 +79,8 @@ class Pass:
         self._has_ended = resume is not None and bool(resume["ended"])
         #: Batches handed out in this pass, with those before it was taken up.
         self.taken: int = resume["taken"] if resume else 0
+        #: Whether the boundary behind a batch is being made by the loop over this pass.
+        self.is_turning = False
         #: Batches in the pass, None where the loader cannot tell.
         self.length: int | None = way.length
 
@@ -94,5 +109,9 @@ class Pass:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The position as plain values and bytes."""
+        """The position as plain values and bytes, and the states of the objects that it uses."""
+        return {**self.place(), "held": self._way.carried.take()}
+
+    def place(self) -> dict[str, Any]:
+        """The position alone."""
         return {"kind": self._way.kind, "taken": self.taken, "ended": self._has_ended, **self._way.save()}

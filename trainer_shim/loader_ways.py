@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer_shim import loader_workers, rng
+from trainer_shim.carried import Carried
 from trainer_shim.loader_order import Order, draws_at_once
 
 __all__ = ["Indexed", "Replayed", "Stateful", "Way", "is_torchdata"]
@@ -29,14 +30,16 @@ class Way:
 
     kind = ""
 
-    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> None:
         self.notes: list[str] = []
         self.is_exact = True
         self.length = _length(loader)
         self._iterator: Any = iter(())
         self._log: loader_workers.Log | None = None
-        self._streams = _streams(loader)
-        #: The generators before the pass began.
+        self.carried = carried
+        for path in carried.unseen:
+            self._doubt(f"the data holds too much to look for generators in all of it; not looked at: `{path}` and on")
+        #: The generators, and what the data keeps, before the pass began.
         self._start: Mapping[str, Any] = self._freeze() if resume is None else resume["start"]
 
     def fetch(self) -> Any:
@@ -44,27 +47,27 @@ class Way:
         return next(self._iterator)
 
     def save(self) -> dict[str, Any]:
-        """What a fresh process needs beside the number of batches taken."""
-        return {"start": self._start, "held": [rng.dump(one) for one in self._streams]}
+        """What a fresh process needs beside the number of batches taken, and beside what is carried."""
+        return {"start": self._start}
 
     def _doubt(self, reason: str) -> None:
         self.notes.append(reason)
         self.is_exact = False
 
     def _freeze(self) -> dict[str, Any]:
-        return {"rng": rng.capture_cpu(), "held": [rng.dump(one) for one in self._streams]}
+        return {"rng": rng.capture_cpu(), "held": self.carried.take()}
 
     def _thaw(self, state: Mapping[str, Any]) -> None:
         rng.restore(state["rng"])
-        self._load_held(state["held"])
+        self._doubt_all(self.carried.put_start(state["held"]))
 
-    def _load_held(self, states: list[bytes]) -> None:
-        if len(states) != len(self._streams):
-            if self.is_exact:
-                self._doubt("the sampler or dataset carries other random generators than before")
-            return
-        for generator, state in zip(self._streams, states, strict=True):
-            rng.load(generator, state)
+    def _put(self, states: Any, *, is_open: bool) -> None:
+        self._doubt_all(self.carried.put(states, is_open=is_open))
+
+    def _doubt_all(self, reasons: list[str]) -> None:
+        for reason in reasons:
+            if reason not in self.notes:
+                self._doubt(reason)
 
     def _make(self, loader: Any, states: list[Any] | None) -> None:
         self._iterator, self._log = loader_workers.recorded(loader, states, self._start)
@@ -89,8 +92,8 @@ class Indexed(Way):
 
     kind = "indexed"
 
-    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
-        super().__init__(loader, resume)
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> None:
+        super().__init__(loader, resume, carried)
         self._order = Order(loader._index_sampler)
         #: The generators when the workers were made, if that was in an earlier pass: persistent workers got
         #: their seeds there.
@@ -105,7 +108,7 @@ class Indexed(Way):
             self._reopen(loader, resume)
         else:
             self._closed = resume
-            self._load_held(resume["held"])
+            self._put(resume["held"], is_open=False)
 
     def fetch(self) -> Any:
         """The next batch; its index is used even when the batch cannot be made."""
@@ -123,7 +126,7 @@ class Indexed(Way):
     def save(self) -> dict[str, Any]:
         """The start, the order and the workers' generators."""
         if self._closed is not None:
-            return {name: self._closed[name] for name in ("start", "held", "birth", "order", "workers")}
+            return {name: self._closed[name] for name in ("start", "birth", "order", "workers")}
         recorded = None if self._log is None else list(self._log.used)
         return {**super().save(), "birth": self._birth, "order": self._order.save(), "workers": recorded}
 
@@ -163,7 +166,7 @@ class Indexed(Way):
             self._doubt("the sampler gave other indices than before: seed it, or give it a torch.Generator")
         if loader.num_workers:
             self._prime(loader, saved["order"]["used"])
-        self._load_held(saved["held"])
+        self._put(saved["held"], is_open=not saved["ended"])
 
     def _prime(self, loader: Any, used: int) -> None:
         # Batch i comes from worker i modulo their number, here as in the unbroken run: the numbers of the
@@ -179,8 +182,8 @@ class Stateful(Way):
 
     kind = "stateful"
 
-    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
-        super().__init__(loader, resume)
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> None:
+        super().__init__(loader, resume, carried)
         self._loader = loader
         self._is_torchdata = is_torchdata(loader)
         self._is_reused = resume is not None and bool(resume["reused"])
@@ -222,7 +225,7 @@ class Stateful(Way):
             self.notes.append(_READS_AGAIN)
             self._open(None)
             deque(itertools.islice(self._iterator, saved["taken"] + saved["ended"]), maxlen=0)
-            self._load_held(saved["held"])
+            self._put(saved["held"], is_open=not saved["ended"])
             return
         place = dict(saved["loader"])
         if "_iterator_finished" in place:
@@ -239,7 +242,7 @@ class Stateful(Way):
             walk = iter(self._iterator._index_sampler)
             deque(itertools.islice(walk, self._iterator._sampler_iter_yielded), maxlen=0)
             self._iterator._sampler_iter = walk
-        self._load_held(saved["held"])
+        self._put(saved["held"], is_open=not saved["ended"])
 
 
 class Replayed(Way):
@@ -247,8 +250,8 @@ class Replayed(Way):
 
     kind = "replayed"
 
-    def __init__(self, loader: Any, resume: Mapping[str, Any] | None) -> None:
-        super().__init__(loader, resume)
+    def __init__(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> None:
+        super().__init__(loader, resume, carried)
         #: Generators (by name) that the iterable drew from, and those that the training drew from.
         self._drawn: dict[str, set[str]] = {"loading": set(), "training": set()}
         self._seen: dict[str, Any] = {}
@@ -270,7 +273,7 @@ class Replayed(Way):
             self.notes.append(_READS_AGAIN)
             self._iterator = iter(loader)
             deque(itertools.islice(self._iterator, resume["taken"]), maxlen=0)
-        self._load_held(resume["held"])
+        self._put(resume["held"], is_open=not resume["ended"])
 
     def fetch(self) -> Any:
         """The next batch; notices who draws from which generator."""
@@ -321,12 +324,6 @@ def _length(loader: Any) -> int | None:
     finally:
         if hasattr(loader, "_IterableDataset_len_called"):
             loader._IterableDataset_len_called = called
-
-
-def _streams(loader: Any) -> list[Any]:
-    """The generator objects that decide what `loader` gives; its parts only, never a living iterator."""
-    names = ("generator", "batch_sampler", "sampler", "dataset", "collate_fn")
-    return rng.held([getattr(loader, name, None) for name in names])
 
 
 def _keeps_place(loader: Any) -> bool:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainer_shim import rng, signals
+from trainer_shim.carried import Carried, Objects
 
 __all__ = ["Log", "recorded", "swapped"]
 
@@ -52,7 +53,8 @@ class Recorder:
         #: True when this worker could not be put back where the recorded one was.
         self.is_torn = False
         self._last: dict[str, Any] | None = None
-        self._held: list[Any] | None = None
+        self._carried: Carried | None = None
+        self._has_looked_again = False
 
     def __call__(self, samples: Any) -> Any:
         from torch.utils.data import get_worker_info
@@ -61,16 +63,21 @@ class Recorder:
         info = get_worker_info()
         if info is None:
             return batch
-        if self._held is None:
-            self._held = self.held(info.dataset)
-        state = {**rng.capture_cpu(), "held": [rng.dump(one) for one in self._held]}
+        carried = self.carried(info.dataset)
+        if not self._has_looked_again:
+            # With what the dataset made late, for its first batch.
+            carried.look_again()
+            self._has_looked_again = True
+        state = {**rng.capture_cpu(), "held": carried.take()}
         is_new = state != self._last
         self._last = state
         return Made(batch, info.id, state if is_new else None, is_torn=self.is_torn)
 
-    def held(self, dataset: Any) -> list[Any]:
-        """The generators that this worker's copy of the dataset carries."""
-        return rng.held([dataset, self.collate])
+    def carried(self, dataset: Any) -> Carried:
+        """What this worker's copy of the dataset keeps between batches; first asked when the worker begins."""
+        if self._carried is None:
+            self._carried = Carried({"dataset": dataset, "collate_fn": self.collate}, Objects(is_small=True))
+        return self._carried
 
 
 class Resumer:
@@ -89,18 +96,13 @@ class Resumer:
         signals.shield_worker()
         if self._init is not None:
             self._init(worker)
-        state = self._states[worker]
-        if state is None:
-            return
-        rng.restore(state)
         info = get_worker_info()
         assert info is not None
-        held = self._recorder.held(info.dataset)
-        if len(held) != len(state["held"]):
-            self._recorder.is_torn = True
-            return
-        for generator, saved in zip(held, state["held"], strict=True):
-            rng.load(generator, saved)
+        carried = self._recorder.carried(info.dataset)
+        state = self._states[worker]
+        if state is not None:
+            rng.restore(state)
+            self._recorder.is_torn = bool(carried.put(state["held"]))
 
 
 class Log:

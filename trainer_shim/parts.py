@@ -14,10 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from trainer_shim.errors import CannotRestore, CannotSave
 
-__all__ = ["Stateful", "asked", "check_parts", "restore", "states"]
+__all__ = ["ODD", "Stateful", "asked", "check_parts", "restore", "states"]
 
-#: What the parts of a script raise when they are asked for their state.
-_ODD_PARTS = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+#: What objects of a script raise when they are asked for their state.
+ODD = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ def asked(what: str, state_dict: Callable[[], Mapping[str, Any]]) -> Mapping[str
     try:
         return state_dict()
     # A device that is full refuses the copy that some make: no reason for training to end.
-    except _ODD_PARTS as error:
+    except ODD as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CannotSave(
             f"cannot save {what}: its state_dict() raised {type(error).__name__}: {reason}",

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer_shim import rng
+from trainer_shim.carried import Carried, Held
 from trainer_shim.errors import CannotSave
 from trainer_shim.link import Report
-from trainer_shim.loader import Pass, open_pass
+from trainer_shim.loader import Pass, open_pass, roots
 from trainer_shim.parts import asked
+from trainer_shim.shared import Place, Shared, Table
 
 __all__ = ["Cursor"]
 
@@ -32,6 +34,39 @@ _NOT_REACHED = (
     "the epoch is over, and the pass that the checkpoint had left was not made again: the rest of it "
     "was not trained on; let the script make the same passes after a restart as before"
 )
+
+
+class Near(NamedTuple):
+    """A loader that is known before its passes, and the places of what it reaches, which this keeps."""
+
+    loader: Callable[[], Any]
+    held: Mapping[str, Held]
+
+
+class Record:
+    """A pass that was left or is over, as a checkpoint has it: its state, and the places of what it uses."""
+
+    def __init__(self, state: Mapping[str, Any], places: Mapping[str, Place], name: str = "") -> None:
+        self.state, self.places, self.name = state, places, name
+
+    def out(self, table: Table) -> dict[str, Any]:
+        """The record as plain values."""
+        return {"held": table.numbers(self.places), "name": self.name, **self.state}
+
+    @classmethod
+    def read(cls, saved: Mapping[str, Any], places: list[Place]) -> Record:
+        """The record that `out` gave, or a version before there was a table."""
+        held = saved["held"]
+        if isinstance(held, list):
+            return cls(saved, {})
+        state = {name: value for name, value in saved.items() if name not in ("held", "name")}
+        return cls(state, {path: places[number] for path, number in held.items()}, saved["name"])
+
+    def to_resume(self, shared: Shared, carried: Carried) -> dict[str, Any]:
+        """What `open_pass` takes up, with the objects where they have to be now."""
+        if "held" in self.state:
+            return dict(self.state)
+        return {**self.state, "held": shared.states(carried, self.places)}
 
 
 class Cursor:
@@ -47,39 +82,71 @@ class Cursor:
         self._num_begun = 0
         self._open: Pass | None = None
         self._open_loader: Any = None
+        self._open_carried: Carried | None = None
+        self._shared = Shared()
+        #: Loaders that the script held when it called, by the names of the places where they lay.
+        self._near: dict[str, Near] = {}
         #: How the last pass of each number ended, for what lives on between passes: the generators of a
         #: sampler, persistent workers. Only the newest of a loader is kept.
-        self._ended: dict[int, dict[str, Any] | None] = {}
+        self._ended: dict[int, Record] = {}
         #: The loader of each of them, as long as it lives.
         self._loader_of: dict[int, Callable[[], Any]] = {}
         self._notes: list[str] = []
-        #: After a restore: passes of this epoch that were over, and the state of the one that was left.
+        #: After a restore: passes of this epoch that were over, and the one that was left.
         self._num_over = 0
-        self._left: dict[str, Any] | None = None
+        self._left: Record | None = None
         self._from_before: set[int] = set()
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain values."""
+        table = Table()
+        opened = None
+        if self._open is not None:
+            state = self._open.place()
+            opened = Record(state, self._shared.places(self._open_carried), self._name_of(self._open_loader))
         return {
             "step": self._report.step,
             "epoch": self._report.epoch,
             "num_begun": self._num_begun,
-            "open": self._open.state_dict() if self._open is not None else None,
-            "ended": self._ended,
+            "open": None if opened is None else opened.out(table),
+            "by_hand": self._open is not None and not self._open.is_turning,
+            "ended": {number: record.out(table) for number, record in self._ended.items()},
+            "objects": table.states,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], random_numbers: Mapping[str, Any]) -> None:
         """Go to a saved position; the random numbers are set now, and again where the loop goes on."""
+        places = [Place(pending=one) for one in state.get("objects", ())]
         self._report.step = state["step"]
         self._report.epoch = state["epoch"]
-        self._left = state["open"]
+        self._left = None if state["open"] is None else Record.read(state["open"], places)
         self._num_over = state["num_begun"] - (self._left is not None)
-        self._ended = dict(state["ended"])
-        self._from_before = {number for number, ended in self._ended.items() if ended is not None}
-        self._pending_rng = random_numbers
+        self._ended = {
+            number: Record.read(ended, places) for number, ended in state["ended"].items() if ended is not None
+        }
+        self._from_before = set(self._ended)
         rng.restore(random_numbers)
+        # A boundary of the script's own lies in the middle of a turn of `batches()`: what is drawn before the
+        # next batch is asked for belongs to the training.
+        if not state.get("by_hand", False):
+            self._pending_rng = random_numbers
+
+    def meet(self, loaders: Mapping[str, Any]) -> None:
+        """Get to know loaders before their passes begin, as the script made them; bring their objects back."""
+        for name, loader in loaders.items():
+            known = self._near.get(name)
+            if known is not None and known.loader() is loader:
+                continue
+            carried = Carried(roots(loader), self._shared.objects)
+            self._near[name] = Near(_reference(loader), carried.held)
+            for record in (*self._ended.values(), *filter(None, [self._left])):
+                if record.name == name and record.places:
+                    self._shared.bind(carried, record.places)
+                    self._notes += carried.put(self._shared.states(carried, record.places), is_open=False)
+        if self._pending_rng is None:
+            self._shared.settle()
 
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs that are left; the caller checks the boundary after each."""
@@ -87,7 +154,7 @@ class Cursor:
         report.num_epochs = num_epochs
         while report.epoch < num_epochs:
             if self._left is None and self._num_over == 0:
-                self._settle_rng()
+                self._settle()
             yield report.epoch
             if self._left is not None:
                 self._notes = [_NOT_REACHED]
@@ -99,21 +166,24 @@ class Cursor:
         """Start the next pass or take it up; None when it was over before the checkpoint."""
         number = self._num_begun
         self._num_begun += 1
+        carried = Carried(roots(loader), self._shared.objects)
         if number < self._num_over:
-            self._bring_back(loader, number)
+            self._bring_back(loader, carried, number)
             if number == self._num_over - 1 and self._left is None:
-                self._settle_rng()
+                self._settle()
             return None
         if self._left is not None:
-            self._open = open_pass(loader, self._left)
-            self._left = None
-            self._settle_rng()
-        else:
+            record, self._left = self._left, None
+            self._shared.bind(carried, record.places)
             now = rng.capture()
-            if self._bring_back(loader, number):
-                rng.restore(now)
-            self._open = open_pass(loader)
-        self._open_loader = loader
+            self._open = open_pass(loader, record.to_resume(self._shared, carried), carried)
+            rng.restore(now)
+            self._settle(carried)
+        else:
+            self._bring_back(loader, carried, number)
+            self._shared.settle()
+            self._open = open_pass(loader, None, carried)
+        self._open_loader, self._open_carried = loader, carried
         self._estimate(self._open, accumulate)
         return self._open
 
@@ -123,7 +193,7 @@ class Cursor:
 
     def end(self, made: Pass) -> None:
         """Note that a pass is over: it ran out, or the script left it."""
-        if made is not self._open:
+        if made is not self._open or self._open_carried is None:
             return  # The session is over, or an error left this pass.
         loader, number = self._open_loader, self._num_begun - 1
         # Not by the id of a loader: another one may lie where one lay that is gone.
@@ -131,7 +201,8 @@ class Cursor:
         self._forget_gone()
         self._loader_of[number] = _reference(loader)
         try:
-            self._ended[number] = {**asked("the place of the data loader", made.state_dict), "ended": True}
+            state = {**asked("the place of the data loader", made.place), "ended": True}
+            self._ended[number] = Record(state, self._shared.places(self._open_carried), self._name_of(loader))
         except CannotSave as error:
             # Its passes need not depend on each other.
             self._notes = [f"{error}; its next pass begins as a new one after a restart"]
@@ -144,7 +215,7 @@ class Cursor:
 
     def close(self) -> None:
         """Let go of the loader: its workers end with the loop, not when this session is collected."""
-        self._open = self._open_loader = None
+        self._open = self._open_loader = self._open_carried = None
 
     def _forget_gone(self) -> None:
         """Keep what loaders left that are gone, but not for ever: a loop may make one for each pass."""
@@ -157,19 +228,27 @@ class Cursor:
             self._loader_of.pop(number, None)
             self._ended.pop(number, None)
 
-    def _bring_back(self, loader: Any, number: int) -> bool:
+    def _bring_back(self, loader: Any, carried: Carried, number: int) -> None:
         """Put what lives on between passes where the process before left it; once for each pass number."""
         if number not in self._from_before:
-            return False
+            return
         self._from_before.discard(number)
         self._loader_of[number] = _reference(loader)
-        open_pass(loader, self._ended[number])
-        return True
+        record = self._ended[number]
+        self._shared.bind(carried, record.places)
+        now = rng.capture()
+        open_pass(loader, record.to_resume(self._shared, carried), carried)
+        rng.restore(now)
 
-    def _settle_rng(self) -> None:
+    def _settle(self, opened: Carried | None = None) -> None:
+        """The loop goes on from here: what was drawn and moved on the way is put back, for the last time."""
+        self._shared.settle(opened)
         if self._pending_rng is not None:
             rng.restore(self._pending_rng)
             self._pending_rng = None
+
+    def _name_of(self, loader: Any) -> str:
+        return next((name for name, near in self._near.items() if near.loader() is loader), "")
 
     def _estimate(self, made: Pass, accumulate: int) -> None:
         """Say how many steps there are in all, where one pass an epoch makes that known."""
@@ -180,9 +259,9 @@ class Cursor:
             report.num_steps = report.num_epochs * -(-made.length // accumulate)
 
 
-def _lives_on(ended: Mapping[str, Any] | None) -> bool:
+def _lives_on(ended: Record) -> bool:
     """Whether a pass that is over says anything about later ones of other loaders."""
-    return ended is not None and (ended["kind"] == "stateful" or bool(ended["held"]))
+    return ended.state["kind"] == "stateful" or any(one.state() is not None for one in ended.places.values())
 
 
 def _reference(loader: Any) -> Callable[[], Any]:

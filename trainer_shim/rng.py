@@ -1,9 +1,9 @@
 """Random number generators, in and out of plain bytes.
 
 Covers: the global generators of Python, NumPy and torch (CPU and every CUDA
-device), and the generator objects that a sampler or a dataset carries.
-Does not cover: which generator matters when; loader.py and session.py decide
-that.
+device), and generator objects.
+Does not cover: which generator matters when (loader.py and session.py decide
+that), where generator objects are found (reach.py).
 
 Imports neither torch nor numpy until a state names them, and never draws a
 number. A generator whose library was not loaded cannot have been drawn from.
@@ -17,22 +17,17 @@ import json
 import random
 import struct
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping
-from types import FunctionType, MethodType, ModuleType
+from collections.abc import Mapping
 from typing import Any
 
 from trainer_shim.errors import CannotRestore
 
-__all__ = ["capture", "capture_cpu", "dump", "held", "load", "restore"]
+__all__ = ["capture", "capture_cpu", "dump", "load", "restore"]
 
 # 624 words and a position, then the spare Gaussian that gauss() keeps between two calls.
 _PYTHON = struct.Struct("<625I?d")
 # Position, whether there is a spare Gaussian, and that number; the 624 words follow.
 _NUMPY_HEAD = struct.Struct("<I?d")
-# How far held() looks: a dataset in a Subset with a list of transforms is far inside both.
-_MAX_VISITS = 2000
-_MAX_CHILDREN = 64
 
 
 def capture() -> dict[str, Any]:
@@ -91,48 +86,6 @@ def _restore_cuda(states: list[bytes]) -> None:
             hint="make as many devices visible as the run had; see `CUDA_VISIBLE_DEVICES`",
         )
     torch.cuda.set_rng_state_all([_to_tensor(one) for one in states])
-
-
-def held(roots: Iterable[Any]) -> list[Any]:
-    """The generator objects that `roots` carry in their attributes, in an order that a fresh process repeats.
-
-    Looks at instance attributes, short lists and maps only, and calls nothing: a property of a user's class
-    may do anything.
-    """
-    found: list[Any] = []
-    seen: dict[int, Any] = {}
-    waiting = deque(roots)
-    while waiting and len(seen) < _MAX_VISITS:
-        thing = waiting.popleft()
-        if id(thing) in seen or isinstance(thing, type | ModuleType | FunctionType | MethodType):
-            continue
-        if _is_generator(thing):
-            found.append(thing)
-            seen[id(thing)] = thing
-            continue
-        children = _children(thing)
-        if children:
-            seen[id(thing)] = thing
-            waiting.extend(children)
-    return found
-
-
-def _children(thing: Any) -> list[Any]:
-    if isinstance(thing, dict):
-        return list(thing.values()) if len(thing) <= _MAX_CHILDREN else []
-    if isinstance(thing, list | tuple):
-        return list(thing) if len(thing) <= _MAX_CHILDREN else []
-    return list(getattr(thing, "__dict__", {}).values())
-
-
-def _is_generator(thing: Any) -> bool:
-    if isinstance(thing, random.Random):
-        return not isinstance(thing, random.SystemRandom)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(thing, torch.Generator):
-        return True
-    numpy_random = sys.modules.get("numpy.random")
-    return numpy_random is not None and isinstance(thing, numpy_random.Generator | numpy_random.RandomState)
 
 
 def dump(generator: Any) -> bytes:

@@ -31,7 +31,8 @@ from trainer_shim.doubts import doubts
 from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
-from trainer_shim.loader import Pass
+from trainer_shim.batches import Batches
+from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
 from trainer_shim.parts import Stateful, asked, check_parts, restore, states
 from trainer_shim.periodic import Periodic
@@ -106,6 +107,7 @@ def attach(
         _current.detach()
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
     _current = Shim(surroundings, parts, facts, keep if isinstance(keep, Keep) else Keep(last=keep))
+    _current.meet_loaders(loaders_of_caller(1))
     if every_s is not None or every_steps is not None:
         _current.save_periodically(every_s, every_steps)
     return _current
@@ -187,6 +189,7 @@ class Shim:
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs that are left of `num_epochs`; the end of each is a boundary."""
         is_first = True
+        self._cursor.meet(loaders_of_caller(1))
         for epoch in self._cursor.epochs(num_epochs):
             # The position is the beginning of this epoch; the one before is over.
             if not is_first and self._gate.asked:
@@ -196,38 +199,16 @@ class Shim:
         if self._gate.asked:
             self._yield()
 
-    def batches(self, loader: Any, *, accumulate: int = 1) -> Iterator[Any]:
-        """Yield the batches of a loader; each `accumulate`-th turn of the loop is a boundary.
+    def batches(self, loader: Any, *, accumulate: int = 1) -> Batches:
+        """Return the batches of a loader; each `accumulate`-th turn of a loop over them is a boundary.
 
-        After a restore it goes on behind the last batch that was trained on.
+        After a restore they go on behind the last batch that was trained on. The pass begins with this call,
+        as `iter(loader)` does. `len()` is that of the loader.
         A rest of fewer than `accumulate` batches counts as a step at the end,
         as such loops have it, but is no boundary. Neither is anything in a pass inside
         another pass, as of an evaluation: it belongs to the outer one's step.
         """
-        if self._cursor.is_inside():
-            self._say(_INSIDE)
-            yield from loader
-            return
-        made = self._cursor.begin(loader, accumulate)
-        if made is None:
-            return
-        try:
-            for batch in made:
-                yield batch
-                if made.taken % accumulate == 0:
-                    self.boundary()
-        except GeneratorExit:
-            # The script left its loop before the end: the pass is over all the same.
-            self._over(made)
-            raise
-        except BaseException:
-            # Nobody can go on with this pass; a script that catches it may begin another.
-            self._cursor.close()
-            raise
-        if made.taken % accumulate:
-            self._report.step += 1
-            self._rest_at = self._report.step
-        self._over(made)
+        return Batches(self._cursor, loader, accumulate, self)
 
     def boundary(self) -> None:
         """Say that a step is done and nothing is half done; yields here if that is wanted.
@@ -283,9 +264,16 @@ class Shim:
         if _current is self:
             _current = None
 
-    def _over(self, made: Pass) -> None:
+    def pass_is_over(self, num_rest: int) -> None:
+        """A pass of `batches()` came to its end, with so many batches behind the last boundary."""
+        if num_rest:
+            self._report.step += 1
+            self._rest_at = self._report.step
         self._say_notes()
-        self._cursor.end(made)
+
+    def pass_is_inside(self) -> None:
+        """A pass of `batches()` is made inside another one."""
+        self._say(_INSIDE)
 
     # --- at a boundary ------------------------------------------------------------------------
 
@@ -328,6 +316,10 @@ class Shim:
         if self._report.holding is not None:
             return self._go_on(want)
         return self._answer(want)
+
+    def meet_loaders(self, loaders: Mapping[str, Any]) -> None:
+        """Get to know the loaders that the script has made by now."""
+        self._cursor.meet(loaders)
 
     def save_periodically(self, every_s: float | None, every_steps: int | None) -> None:
         """Save in the background from now on; see `attach()`."""

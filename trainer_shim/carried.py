@@ -1,0 +1,258 @@
+"""What the parts of a data loader keep between batches: their generators, and values that the run changed.
+
+Covers: reading and setting the states of the objects that reach.py finds; one place for each object, whoever
+uses it.
+Does not cover: when that is done (loader_ways.py, position.py), torch's global generators (rng.py).
+
+A value is kept if the run changed it: if it is another than it was when the object was first seen, which is
+as the script made it. It is put back where a fresh process made the same as before; where it made another, the
+script was changed, which is for its owner to decide. So data that stays what it is costs nothing.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from trainer_shim import reach, rng, values
+from trainer_shim.parts import ODD
+
+__all__ = ["Carried", "Objects"]
+
+
+class Held:
+    """The state of one object, also after it is gone."""
+
+    def __init__(self, thing: Any) -> None:
+        self._thing = _reference(thing)
+        self._last: Any = None
+        #: What it is in the run that it belongs to (shared.py).
+        self.place: Any = None
+
+    def thing(self) -> Any:
+        """The object, None once it is gone."""
+        return self._thing()
+
+    def take(self) -> Any:
+        """The state now, as plain values; None where there is nothing to keep."""
+        thing = self.thing()
+        if thing is not None:
+            self._last = self._taken(thing)
+        return self._last
+
+    def put(self, state: Any, *, is_open: bool) -> list[str]:
+        """Set the state; says which values stay as the script made them. `is_open`: a pass is being made."""
+        thing = self.thing()
+        return [] if thing is None or state is None else self._put(thing, state, is_open=is_open)
+
+    def fits(self, state: Any) -> bool:
+        """Whether it is a state of this kind."""
+        raise NotImplementedError
+
+    def _taken(self, thing: Any) -> Any:
+        raise NotImplementedError
+
+    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+        raise NotImplementedError
+
+
+class HeldGenerator(Held):
+    """A generator of random numbers."""
+
+    def fits(self, state: Any) -> bool:
+        """Whether it is such a state."""
+        return isinstance(state, bytes)
+
+    def _taken(self, thing: Any) -> Any:
+        return rng.dump(thing)
+
+    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+        rng.load(thing, state)
+        return []
+
+
+class HeldOwn(Held):
+    """An object that tells its state itself: a sampler or a dataset with `state_dict()`."""
+
+    def __init__(self, thing: Any) -> None:
+        super().__init__(thing)
+        self._is_iterated = not hasattr(thing, "__getitem__")
+
+    def _taken(self, thing: Any) -> Any:
+        # Copied, because what it returns may be the living thing.
+        return {"own": values.copied(thing.state_dict())}
+
+    def fits(self, state: Any) -> bool:
+        """Whether it is such a state."""
+        return isinstance(state, Mapping) and state.keys() == {"own"}
+
+    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+        # In a pass it came where it is by being iterated; told its place too, it might begin there next time.
+        if not (is_open and self._is_iterated):
+            thing.load_state_dict(values.copied(state["own"]))
+        return []
+
+
+class HeldValues(Held):
+    """The plain attributes of any other object."""
+
+    def __init__(self, thing: Any, *, is_small: bool) -> None:
+        super().__init__(thing)
+        self._is_small = is_small
+        self._made = self._prints(thing)
+        #: Short values as the script made them, and longer ones as soon as they are replaced.
+        self._first = {
+            name: values.copied(value)
+            for name, value in reach.attributes(thing)
+            if name in self._made and values.is_short(value)
+        }
+        #: Whether each value of a checkpoint may be put back, once that was asked.
+        self._may_put: dict[str, bool] = {}
+
+    def fits(self, state: Any) -> bool:
+        """Whether it is such a state."""
+        return isinstance(state, Mapping) and "now" in state
+
+    def reset(self, kept: Collection[str]) -> None:
+        """Make all values but some what the script made them, as far as that is known."""
+        thing = self.thing()
+        if thing is None or not self._first.keys() - set(kept):
+            return
+        present, prints = dict(reach.attributes(thing)), self._prints(thing)
+        for name, first in self._first.items():
+            if name not in kept and prints.get(name) != self._made.get(name):
+                values.assign(thing, name, present.get(name), values.copied(first))
+
+    def _prints(self, thing: Any) -> dict[str, str]:
+        """What tells each value from others, in any process."""
+        found = ((name, values.printed(value, is_small=self._is_small)) for name, value in reach.attributes(thing))
+        return {name: one for name, one in found if one is not None}
+
+    def _taken(self, thing: Any) -> Any:
+        present = dict(reach.attributes(thing))
+        changed = {name: one for name, one in self._prints(thing).items() if one != self._made.get(name)}
+        if not changed:
+            return None
+        return {
+            "made": {name: self._made.get(name) for name in changed},
+            "print": changed,
+            "now": {name: values.packed(present[name]) for name in changed},
+        }
+
+    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+        present, prints = dict(reach.attributes(thing)), self._prints(thing)
+        odd = []
+        for name, packed in state["now"].items():
+            here = prints.get(name)
+            may_put = self._may_put.setdefault(name, here in (state["made"][name], state["print"][name]))
+            if here == state["print"][name]:
+                continue
+            if may_put and packed is not None:
+                self._first.setdefault(name, values.copied(present.get(name)))
+                values.assign(thing, name, present.get(name), values.unpacked(packed))
+            else:
+                odd.append(name)
+        return odd
+
+
+class Objects:
+    """All objects that loaders share or do not share, each with one state."""
+
+    def __init__(self, *, is_small: bool = False) -> None:
+        self._held: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
+        self._is_small = is_small
+
+    def held(self, thing: Any, path: str) -> Held:
+        """The one place for an object's state."""
+        found = self._held.get(id(thing))
+        if found is None or found.thing() is not thing:  # Another object may lie where one lay that is gone.
+            found = self._held[id(thing)] = self._new(thing, path)
+        return found
+
+    def living(self) -> list[Held]:
+        """All that somebody still holds."""
+        return list(self._held.values())
+
+    def _new(self, thing: Any, path: str) -> Held:
+        if reach.is_generator(thing):
+            return HeldGenerator(thing)
+        if path in _STATEFUL and not self._is_small and _tells(thing):
+            return HeldOwn(thing)
+        return HeldValues(thing, is_small=self._is_small)
+
+
+#: Parts of a loader whose own word on their state is taken.
+_STATEFUL = frozenset({"sampler", "batch_sampler", "dataset"})
+
+
+def _tells(thing: Any) -> bool:
+    """Whether an object tells its state itself, and can: some refuse while nobody iterates."""
+    if not (hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")):
+        return False
+    try:
+        thing.state_dict()
+    except ODD:
+        return False
+    return True
+
+
+class Carried:
+    """What one loader, or any iterable, can reach, by path."""
+
+    def __init__(self, roots: Mapping[str, Any], objects: Objects) -> None:
+        self._roots, self._objects = roots, objects
+        self.held: dict[str, Held] = {}
+        self.generators: list[str] = []
+        #: Where the walk came to its bounds.
+        self.unseen: list[str] = []
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Find also what was made since."""
+        found = reach.walk(self._roots)
+        things = {**found.generators, **found.owners}
+        self.held = {path: self._objects.held(thing, path) for path, thing in things.items()}
+        self.generators, self.unseen = list(found.generators), found.unseen
+
+    def take(self) -> dict[str, Any]:
+        """The state of each object that has one to keep."""
+        states = {path: held.take() for path, held in self.held.items()}
+        return {path: state for path, state in states.items() if state is not None}
+
+    def put(self, states: Any, *, is_open: bool = True) -> list[str]:
+        """Set the states; what cannot be put back is said, a sentence each."""
+        states = self._by_path(states)
+        said = []
+        for path, state in states.items():
+            held = self.held.get(path)
+            if held is None or not held.fits(state):
+                said.append(f"the data does not carry `{path}` any more, or something else there")
+                continue
+            odd = held.put(state, is_open=is_open)
+            said += [f"`{path}.{name}` is neither what the run made of it nor what it was before" for name in odd]
+        missing = [path for path in self.generators if path not in states]
+        if missing:
+            said.append(f"the data carries another random generator than before: `{missing[0]}`")
+        return said
+
+    def put_start(self, states: Any) -> list[str]:
+        """The same, for the beginning of a pass: what had not changed by then is as it was made, too."""
+        states = self._by_path(states)
+        for path, held in self.held.items():
+            if isinstance(held, HeldValues):
+                state = states.get(path)
+                held.reset(state["now"] if held.fits(state) else ())
+        return self.put(states, is_open=False)
+
+    def _by_path(self, states: Any) -> Mapping[str, Any]:
+        if isinstance(states, list):  # As versions before paths wrote them: the generators, in their order.
+            return dict(zip(self.generators, states, strict=False))
+        return states
+
+
+def _reference(thing: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # Some generators, and objects with slots; they are small.
+        return lambda: thing

@@ -1,0 +1,72 @@
+"""The data loaders that a script holds where it calls the shim.
+
+Covers: finding them by the names of the caller's variables, its objects' attributes, and short containers.
+Does not cover: what is done with them (position.py).
+
+Keeps nothing alive: the dict of a running function's variables, once asked for, would stay with its frame and
+hold a batch for days, so the collector is asked instead, which tells values without their names.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Mapping
+from types import FrameType, ModuleType
+from typing import Any
+
+from trainer_shim.reach import attributes
+
+__all__ = ["loaders_of_caller"]
+
+#: Frames of the script, from its call outwards, that are looked into; and of each so many variables.
+_MAX_FRAMES = 4
+_MAX_VALUES = 2000
+
+
+def loaders_of_caller(depth: int) -> dict[str, Any]:
+    """The loaders of the function that is `depth` calls away, and of those that called it, by where they lie."""
+    torch_data = sys.modules.get("torch.utils.data")
+    if torch_data is None:
+        return {}
+    found: dict[str, Any] = {}
+    frame: FrameType | None = sys._getframe(depth + 1)  # noqa: SLF001  # There is no other way to one's caller.
+    for number in range(_MAX_FRAMES):
+        if frame is None:
+            break
+        for place, value in _loaders(frame, torch_data.DataLoader):
+            # By the first place where it lies: the same in a fresh process.
+            if not any(value is known for known in found.values()):
+                found[f"{number}:{place}"] = value
+        frame = frame.f_back
+    return found
+
+
+def _loaders(frame: FrameType, kind: type) -> Iterator[tuple[str, Any]]:
+    for place, value in _variables(frame):
+        yield from ((where, one) for where, one in _inside(place, value) if isinstance(one, kind))
+
+
+def _variables(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    if frame.f_code.co_name == "<module>":
+        yield from list(frame.f_globals.items())[:_MAX_VALUES]
+        return
+    # Numbered by their order among those of the same type: variables that come and go shift no others.
+    counts: dict[str, int] = {}
+    for value in gc.get_referents(frame)[:_MAX_VALUES]:
+        if value is frame.f_globals or value is frame.f_builtins:
+            continue
+        kind = type(value).__qualname__
+        counts[kind] = counts.get(kind, 0) + 1
+        yield f"{frame.f_code.co_name}.{kind}{counts[kind]}", value
+
+
+def _inside(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """A value, and what it holds if it is a short container or an object of the script's."""
+    yield place, value
+    if isinstance(value, Mapping) and type(value) is dict and len(value) <= 64:
+        yield from ((f"{place}[{key!r}]", one) for key, one in value.items() if isinstance(key, str | int))
+    elif type(value) in (list, tuple) and len(value) <= 64:
+        yield from ((f"{place}[{index}]", one) for index, one in enumerate(value))
+    elif not isinstance(value, type | ModuleType):
+        yield from ((f"{place}.{name}", one) for name, one in attributes(value))

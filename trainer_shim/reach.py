@@ -1,0 +1,245 @@
+"""What a data loader can reach: the generators it may draw from, and the objects that keep values.
+
+Covers: the walk over attributes, slots, containers, partials, methods, closures, iterators, and the global
+variables that the code of the script names.
+Does not cover: what is done with what is found (carried.py).
+
+Calls nothing of the script's: a property of a user's class may do anything. Bounded, because a dataset may
+hold millions of objects; what could not be entered is named. Runs in workers too, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import itertools
+import random
+import sys
+import sysconfig
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from types import CodeType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+__all__ = ["ATOMS", "Found", "attributes", "hands_on", "is_generator", "walk"]
+
+#: How far a walk goes. A dataset with a list of transforms is far inside both.
+_MAX_VISITS = 50_000
+_MAX_S = 1.0
+#: Containers up to this length are entered one by one; longer ones are first asked for their types at once.
+_SHORT = 64
+
+#: Types of values that lead nowhere.
+ATOMS = frozenset({int, float, complex, bool, str, bytes, bytearray, type(None), type(...), slice, range})
+_SEQUENCES = (list, tuple, deque, set, frozenset)
+#: Iterators of C code that hand on what others give.
+_HANDING_ON: tuple[type, ...] = (
+    zip, enumerate, map, filter,
+    itertools.islice, itertools.chain, itertools.cycle, itertools.takewhile, itertools.dropwhile,
+    itertools.starmap, itertools.zip_longest, type(iter([])), type(iter(())), type(itertools.tee(())[0]),
+)  # fmt: skip
+#: Libraries whose objects are looked through, but are nobody's own.
+_LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
+_LEAF_MODULES = frozenset({"numpy", "torch", "pathlib", "datetime", "decimal", "uuid", "fractions"})
+
+
+class Found(NamedTuple):
+    """What a walk came to, under the paths by which it was first reached."""
+
+    #: Generators of random numbers, in an order that a fresh process repeats.
+    generators: dict[str, Any]
+    #: Objects of the loader's own that may keep values: samplers, datasets, transforms.
+    owners: dict[str, Any]
+    #: The place where the walk came to its bounds.
+    unseen: list[str]
+
+
+def walk(roots: Mapping[str, Any]) -> Found:
+    """Visit all that `roots` reach, breadth first, each object once."""
+    found = Found({}, {}, [])
+    seen: dict[int, Any] = {}
+    # Whether a thing is the loader's own: what global names lead to may be anybody's.
+    waiting = deque((path, thing, True) for path, thing in roots.items())
+    until = time.monotonic() + _MAX_S
+    while waiting:
+        path, thing, is_own = waiting.popleft()
+        if type(thing) in ATOMS or id(thing) in seen or isinstance(thing, type | ModuleType | CodeType):
+            continue
+        seen[id(thing)] = thing
+        if is_generator(thing):
+            found.generators[path] = thing
+            continue
+        if len(seen) > _MAX_VISITS or (len(seen) % 256 == 0 and time.monotonic() > until):
+            found.unseen.append(path)
+            break
+        if is_own and _keeps_values(thing):
+            found.owners[path] = thing
+        waiting.extend((*child, is_own) for child in _children(thing, path))
+        waiting.extend((*child, False) for child in _by_name(thing))
+    return found
+
+
+def is_generator(thing: Any) -> bool:
+    """Whether this draws random numbers and has a state that can be set."""
+    if isinstance(thing, random.Random):
+        return not isinstance(thing, random.SystemRandom)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(thing, torch.Generator):
+        return True
+    numpy_random = sys.modules.get("numpy.random")
+    return numpy_random is not None and isinstance(thing, numpy_random.Generator | numpy_random.RandomState)
+
+
+def hands_on(thing: Any) -> bool:
+    """Whether this is `zip`, `enumerate`, `islice` or the like: an iterator that hands on others' items."""
+    return isinstance(thing, _HANDING_ON)
+
+
+def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the attributes of an object itself, those in slots too; no property is asked."""
+    try:
+        own = object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        own = {}
+    if isinstance(own, dict):
+        yield from [(str(name), value) for name, value in own.items()]
+    for kind in type(thing).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else tuple(slots):
+            hidden = f"_{kind.__name__.lstrip('_')}{name}" if _is_mangled(name) else name
+            slot = vars(kind).get(hidden)
+            # What stands there may be something else of the user's by now.
+            if type(slot).__name__ == "member_descriptor":
+                try:
+                    yield hidden, slot.__get__(thing)  # type: ignore[union-attr]
+                except AttributeError:  # Nothing was put there yet.
+                    continue
+
+
+def _is_mangled(name: str) -> bool:
+    return name.startswith("__") and not name.endswith("__")
+
+
+def _keeps_values(thing: Any) -> bool:
+    """Whether an object's attributes are the data's business: not if it also holds the training itself."""
+    kind = type(thing)
+    if not (_is_users(kind) or kind.__module__.startswith("torch.utils.data.")):
+        return False
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return True
+    others = (torch.nn.Module, torch.optim.Optimizer, torch.utils.data.DataLoader)
+    return not isinstance(thing, others) and not any(isinstance(one, others) for _, one in attributes(thing))
+
+
+@functools.cache
+def _is_users(kind: type) -> bool:
+    """Whether a class is neither Python's own nor of a library that computes."""
+    top = str(kind.__module__).partition(".")[0]
+    return top == "__main__" or not (top in sys.stdlib_module_names or top in _LIBRARIES)
+
+
+def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
+    """What an object holds, with the path of each."""
+    if isinstance(thing, dict):
+        return _of_items(thing.values(), _of_dict(thing, path))
+    if isinstance(thing, _SEQUENCES):
+        return _of_items(thing, ((f"{path}[{index}]", item) for index, item in enumerate(list(thing))))
+    if isinstance(thing, FunctionType):
+        return _of_function(thing, path)
+    if isinstance(thing, MethodType):
+        return [(f"{path}.__self__", thing.__self__), (f"{path}.__func__", thing.__func__)]
+    if isinstance(thing, GeneratorType) or hands_on(thing):
+        # The dict of a frame's variables would keep them alive; the collector's look does not.
+        inside = [one for one in gc.get_referents(thing) if not isinstance(one, dict)]
+        return [(f"{path}<{index}>", one) for index, one in enumerate(inside)]
+    found = [(f"{path}.{name}", value) for name, value in attributes(thing)] if _is_open(thing) else []
+    if isinstance(thing, functools.partial):
+        found += [(f"{path}.func", thing.func), (f"{path}.args", thing.args), (f"{path}.keywords", thing.keywords)]
+    return found
+
+
+def _is_open(thing: Any) -> bool:
+    """Whether the attributes of an object are looked at: those of Python's own and of tensors are not."""
+    kind = type(thing)
+    if isinstance(thing, SimpleNamespace | functools.partial) or any(_is_users(base) for base in kind.__mro__[:-1]):
+        return True
+    return kind.__module__.startswith(("torch.utils.", "torch.nn.", "torchdata."))
+
+
+def _of_items(items: Any, named: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
+    """The items of a container; none where their types tell that none leads anywhere."""
+    layer = items
+    for _ in range(3):
+        if len(layer) <= _SHORT:
+            break
+        kinds = set(map(type, layer))
+        if all(kind in ATOMS or _is_leaf(kind) for kind in kinds):
+            return ()
+        if not kinds <= {list, tuple}:
+            break
+        layer = list(itertools.islice(itertools.chain.from_iterable(layer), 100 * _MAX_VISITS))
+    # Not more than can be visited: the list of paths alone may be large.
+    return list(itertools.islice(named, _MAX_VISITS + 1))
+
+
+def _of_dict(thing: dict[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
+    for index, (key, item) in enumerate(list(thing.items())):
+        # The repr() of a key of the user's may do anything.
+        yield f"{path}[{repr(key)[:40] if type(key) in ATOMS else index}]", item
+
+
+def _is_leaf(kind: type) -> bool:
+    return kind.__module__ in _LEAF_MODULES and not hasattr(kind, "manual_seed")
+
+
+def _of_function(function: FunctionType, path: str) -> list[tuple[str, Any]]:
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found.append((f"{path}<{name}>", cell.cell_contents))
+        except ValueError:  # The variable has no value yet.
+            continue
+    found += [(f"{path}.{name}", value) for name, value in vars(function).items()]
+    return [*found, (f"{path}.__defaults__", function.__defaults__), (f"{path}.__kw__", function.__kwdefaults__)]
+
+
+def _by_name(thing: Any) -> list[tuple[str, Any]]:
+    """What the script's own code for this object reaches by global names and as attributes of its class."""
+    if isinstance(thing, FunctionType):
+        return _named(thing.__code__, thing.__globals__) if _is_script(thing.__code__.co_filename) else []
+    found: list[tuple[str, Any]] = []
+    for kind in type(thing).__mro__:
+        for name, value in vars(kind).items() if _is_script_class(kind) else ():
+            function = getattr(value, "__func__", value)  # A static method, or one of the class.
+            if isinstance(function, FunctionType):
+                found += [*_of_function(function, f"{kind.__qualname__}.{name}"), *_by_name(function)]
+            elif not name.startswith("__"):
+                found.append((f"{kind.__qualname__}.{name}", value))
+    return found
+
+
+def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    where = names.get("__name__", "")
+    found = [(f"{where}.{name}", names[name]) for name in code.co_names if name in names]
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            found += _named(inner, names)
+    return found
+
+
+@functools.cache
+def _is_script_class(kind: type) -> bool:
+    if not _is_users(kind):
+        return False
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is None or _is_script(file)
+
+
+@functools.cache
+def _is_script(file: str) -> bool:
+    """Whether code is the script's own: a library's leads through the whole library."""
+    paths = sysconfig.get_paths()
+    libraries = (paths["stdlib"], paths["purelib"], paths["platlib"])
+    return not file.startswith(libraries) and "-packages" not in file

@@ -1,0 +1,169 @@
+"""Plain values: telling in two processes whether they are the same, copies, and small forms of long ones.
+
+Covers: Python's own values and containers, arrays of NumPy, tensors on the CPU.
+Does not cover: whose values they are (carried.py).
+
+Bounded: of what is long or large only places are looked at, which are enough to notice a shuffle.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections import deque
+from contextlib import suppress
+from itertools import chain, islice
+from typing import Any
+
+import msgspec
+import xxhash
+
+from trainer_shim.reach import ATOMS
+
+__all__ = ["assign", "copied", "is_short", "packed", "printed", "unpacked"]
+
+#: Longer containers are looked at in places, and kept as bytes.
+_LONG = 4096
+#: What is larger is noticed when it changes, and not kept.
+_MAX_ITEMS = 10_000_000
+_MAX_BYTES = 64 << 20
+#: What workers send home with each batch stays small.
+_SMALL = 64
+_MAX_DEPTH = 6
+
+_CONTAINERS = (dict, list, tuple, deque, set, frozenset)
+_KINDS = (*_CONTAINERS, str, bytes, bytearray)
+_SEQUENCES = {kind.__name__: kind for kind in (list, tuple, deque)}
+#: What MessagePack brings back as it was.
+_PACKABLE = frozenset({int, float, str, bytes, bool, type(None)})
+
+
+def printed(value: Any, *, is_small: bool = False) -> str | None:
+    """A text that tells a plain value from others; None for what is not plain."""
+    if type(value) in ATOMS and not isinstance(value, str | bytes | bytearray):
+        return f"{type(value).__name__} {value!r}"
+    if is_small and (not isinstance(value, _KINDS) or len(value) > _SMALL):
+        return None
+    digest = xxhash.xxh3_64()
+    return f"{type(value).__name__} {digest.hexdigest()}" if _feed(digest, value, 0) else None
+
+
+def is_short(value: Any) -> bool:
+    """Whether a copy of a plain value costs next to nothing."""
+    return not isinstance(value, _KINDS) or (len(value) <= _SMALL and _bytes_of(value) is None)
+
+
+def _feed(digest: Any, value: Any, depth: int) -> bool:
+    """Add a value to a digest; False if it is not plain."""
+    if type(value) in ATOMS:
+        digest.update(f"{type(value).__name__}:{value!r};".encode("utf-8", "surrogatepass"))
+        return True
+    memory = _bytes_of(value)
+    if memory is not None:
+        digest.update(memory)
+        return True
+    if depth > _MAX_DEPTH or not isinstance(value, _CONTAINERS):
+        return False
+    digest.update(f"{type(value).__name__}{len(value)}(".encode())
+    if isinstance(value, dict):
+        return _feed_items(digest, value.keys(), depth) and _feed_items(digest, value.values(), depth)
+    if isinstance(value, set | frozenset):
+        # The order of a set is another in each process.
+        return _are_flat(value, ATOMS) and _feed_items(digest, sorted(value, key=repr), depth)
+    return _feed_items(digest, value, depth)
+
+
+def _feed_items(digest: Any, items: Any, depth: int) -> bool:
+    if len(items) > _LONG:
+        # Whether all are plain is asked of their types; what they are, of the first and of every so-manieth.
+        if not _are_flat(items, ATOMS):
+            return False
+        items = chain(islice(items, 64), islice(items, 0, None, max(1, len(items) // _LONG)))
+    return all(_feed(digest, item, depth + 1) for item in items)
+
+
+def _are_flat(items: Any, allowed: frozenset[type]) -> bool:
+    """Whether a long container holds atoms, or tuples and lists of atoms."""
+    kinds = set(map(type, items))
+    if kinds and kinds <= {tuple, list}:
+        kinds = set(map(type, islice(chain.from_iterable(items), _MAX_ITEMS)))
+    return kinds <= allowed
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    """The bytes of an array or a tensor, or of places in a large one; None for anything else."""
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is None:
+        return None
+    head = ""
+    if torch is not None and type(value) is torch.Tensor:
+        if value.device.type != "cpu" or value.layout != torch.strided or not value.is_contiguous():
+            return None
+        head = str(value.dtype)
+        value = value.detach().reshape(-1).view(torch.uint8).numpy()
+    elif type(value) is not numpy.ndarray or value.dtype.hasobject:
+        return None
+    head += f"{value.dtype}{tuple(value.shape)}"
+    if value.nbytes > _MAX_BYTES:
+        value = value.flat[:: max(1, value.size // _LONG)]
+    return head.encode() + bytes(value.tobytes())
+
+
+def packed(value: Any) -> Any:
+    """A copy of a plain value in a form that a checkpoint holds well; None for what is too large."""
+    if _bytes_of(value) is not None:
+        return None if value.nbytes > _MAX_BYTES else {"value": copied(value)}
+    if not isinstance(value, _KINDS) or len(value) <= _LONG:
+        return {"value": copied(value)}
+    if len(value) > _MAX_ITEMS:
+        return None
+    kind, inner = type(value), set(map(type, value))
+    if kind in _SEQUENCES.values() and _are_flat(value, _PACKABLE) and len(inner & {tuple, list}) < 2:
+        plain: Any = list(value)
+    elif kind is dict and all(set(map(type, part)) <= _PACKABLE for part in (value.keys(), value.values())):
+        plain = value
+    else:
+        plain = None
+    if plain is not None:
+        with suppress(OverflowError):  # An integer of more than 64 bits.
+            data = msgspec.msgpack.encode(plain)
+            return {"kind": kind.__name__, "has_tuples": tuple in inner, "data": data}
+    return {"value": copied(value)} if len(value) <= 10 * _LONG else None
+
+
+def unpacked(form: Any) -> Any:
+    """The value behind a form of `packed`."""
+    if "value" in form:
+        return copied(form["value"])
+    value = msgspec.msgpack.decode(form["data"], strict=False)
+    if form["kind"] == "dict":
+        return value
+    return _SEQUENCES[form["kind"]](map(tuple, value) if form["has_tuples"] else value)
+
+
+def copied(value: Any) -> Any:
+    """A copy that later changes do not reach."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    return copy.deepcopy(value)
+
+
+def assign(thing: Any, name: str, present: Any, value: Any) -> None:
+    """Set an attribute; a container that others may hold too stays the object that it is."""
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if type(present) is type(value):
+        if type(value) is list:
+            present[:] = value
+            return
+        if type(value) in (dict, set, deque):
+            present.clear()
+            (present.extend if type(value) is deque else present.update)(value)
+            return
+        if numpy is not None and type(value) is numpy.ndarray and present.shape == value.shape:
+            present[...] = value
+            return
+        if torch is not None and type(value) is torch.Tensor and present.shape == value.shape:
+            present.detach().copy_(value)
+            return
+    object.__setattr__(thing, name, value)  # Frozen dataclasses have another one.
