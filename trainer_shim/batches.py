@@ -38,9 +38,12 @@ class Batches(Iterator[Any]):
 
     def __init__(self, cursor: Cursor, loader: Any, accumulate: int, loop: Loop) -> None:
         self._cursor, self._loader, self._accumulate, self._loop = cursor, loader, accumulate, loop
-        self._turns: Iterator[Any] = iter(())
         self._pass: Pass | None = None
+        #: What a pass inside another one gives.
+        self._inner: Iterator[Any] = iter(())
         self._is_begun = False
+        #: Whether the loop has a batch whose turn is not over.
+        self._is_out = False
         if not cursor.is_inside():
             self._begin()
 
@@ -54,17 +57,30 @@ class Batches(Iterator[Any]):
     def __next__(self) -> Any:
         if not self._is_begun:
             self._begin()
-        return next(self._turns)
+        made = self._pass
+        if made is None:
+            return next(self._inner)
+        try:
+            if self._is_out and made.taken % self._accumulate == 0:
+                self._is_out = False
+                made.is_turning = True
+                self._loop.boundary()
+                made.is_turning = False
+            batch = next(made)
+        except StopIteration:
+            self._end(made.taken % self._accumulate)
+            raise
+        except BaseException:
+            # Nobody can go on with this pass; a script that catches it may begin another.
+            self._pass = None
+            self._cursor.close()
+            raise
+        self._is_out = True
+        return batch
 
     def close(self) -> None:
         """Leave the pass, which is over then."""
-        turns, self._turns = self._turns, iter(())
-        self._is_begun = True
-        if self._pass is None:
-            return
-        close = getattr(turns, "close", None)
-        if close is not None:
-            close()
+        self._is_begun, self._inner = True, iter(())
         self._end(0)
 
     def __del__(self) -> None:
@@ -76,28 +92,9 @@ class Batches(Iterator[Any]):
         self._is_begun = True
         if self._cursor.is_inside():
             self._loop.pass_is_inside()
-            self._turns = iter(self._loader)
-            return
-        self._pass = self._cursor.begin(self._loader, self._accumulate)
-        if self._pass is not None:
-            self._turns = self._turn(self._pass, self._accumulate)
-
-    def _turn(self, made: Pass, accumulate: int) -> Iterator[Any]:
-        try:
-            for batch in made:
-                yield batch
-                if made.taken % accumulate == 0:
-                    made.is_turning = True
-                    self._loop.boundary()
-                    made.is_turning = False
-        except GeneratorExit:
-            raise
-        except BaseException:
-            # Nobody can go on with this pass; a script that catches it may begin another.
-            self._pass = None
-            self._cursor.close()
-            raise
-        self._end(made.taken % accumulate)
+            self._inner = iter(self._loader)
+        else:
+            self._pass = self._cursor.begin(self._loader, self._accumulate)
 
     def _end(self, num_rest: int) -> None:
         made, self._pass = self._pass, None

@@ -11,8 +11,9 @@ script was changed, which is for its owner to decide. So data that stays what it
 
 from __future__ import annotations
 
+import sys
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from trainer_shim import reach, rng, values
@@ -110,6 +111,13 @@ class HeldValues(Held):
         #: Whether each value of a checkpoint may be put back, once that was asked.
         self._may_put: dict[str, bool] = {}
 
+    def made(self) -> Iterator[tuple[str, str]]:
+        """The containers and arrays that it was made with: what tells each from others."""
+        thing = self.thing()
+        for name, value in [] if thing is None else reach.attributes(thing):
+            if name in self._made and values.is_container(value):
+                yield name, self._made[name]
+
     def fits(self, state: Any) -> bool:
         """Whether it is such a state."""
         return isinstance(state, Mapping) and "now" in state
@@ -182,6 +190,8 @@ class Objects:
         return HeldValues(thing, is_small=self._is_small)
 
 
+#: The parts of torch's loaders, in the order in which they are looked through.
+_PARTS = ("generator", "batch_sampler", "sampler", "dataset", "collate_fn")
 #: Parts of a loader whose own word on their state is taken.
 _STATEFUL = frozenset({"sampler", "batch_sampler", "dataset"})
 
@@ -208,12 +218,28 @@ class Carried:
         self.unseen: list[str] = []
         self.look_again()
 
+    @classmethod
+    def of(cls, loader: Any, objects: Objects) -> Carried:
+        """What decides what a loader gives, never a living iterator of it; any other iterable as it is."""
+        data = sys.modules.get("torch.utils.data")
+        if data is None or not isinstance(loader, data.DataLoader):
+            return cls({"loader": loader}, objects)
+        return cls({name: getattr(loader, name, None) for name in _PARTS}, objects)
+
     def look_again(self) -> None:
         """Find also what was made since."""
         found = reach.walk(self._roots)
         things = {**found.generators, **found.owners}
         self.held = {path: self._objects.held(thing, path) for path, thing in things.items()}
         self.generators, self.unseen = list(found.generators), found.unseen
+
+    def made(self) -> dict[str, str]:
+        """What tells the containers and arrays that the script made for the data from others, by path."""
+        found = {}
+        for path, held in self.held.items():
+            if isinstance(held, HeldValues):
+                found.update({f"{path}.{name}": one for name, one in held.made() if not path.startswith("loader")})
+        return found
 
     def take(self) -> dict[str, Any]:
         """The state of each object that has one to keep."""

@@ -16,17 +16,25 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainer_shim.births import Births
 from trainer_shim.carried import Carried, Objects
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader_ways import Indexed, Replayed, Stateful, Way, is_torchdata
+from trainer_shim.weaving import Streams
 
-__all__ = ["Pass", "open_pass", "roots"]
+__all__ = ["Pass", "open_pass"]
 
 
-def open_pass(loader: Any, resume: Mapping[str, Any] | None = None, carried: Carried | None = None) -> Pass:
+def open_pass(
+    loader: Any,
+    resume: Mapping[str, Any] | None = None,
+    carried: Carried | None = None,
+    streams: Streams | None = None,
+) -> Pass:
     """Start a pass over `loader`, or take one up where `state_dict()` left it.
 
-    `carried` is what the loader reaches, if that was looked for already.
+    `carried` is what the loader reaches, if that was looked for already; `streams` know of iterators
+    that go on from pass to pass.
     Without `resume` it draws exactly what `iter(loader)` draws. With it the global generators are left
     anywhere, for the caller to restore. The state of a pass that ended gives a pass that ends at once:
     opening it brings persistent workers back to where the next pass expects them.
@@ -40,20 +48,10 @@ def open_pass(loader: Any, resume: Mapping[str, Any] | None = None, carried: Car
             f"the script brings a `{kind}` one",
             hint="bring the same kind of loader as the run had, or start the run anew",
         )
-    carried = carried or Carried(roots(loader), Objects())
-    way = {"indexed": Indexed, "stateful": Stateful, "replayed": Replayed}[kind]
-    return Pass(way(loader, resume, carried), resume)
-
-
-def roots(loader: Any) -> dict[str, Any]:
-    """The parts that decide what a loader gives, never a living iterator of it; any other iterable as it is."""
-    data = sys.modules.get("torch.utils.data")
-    if data is None or not isinstance(loader, data.DataLoader):
-        return {"loader": loader}
-    return {name: getattr(loader, name, None) for name in _PARTS}
-
-
-_PARTS = ("generator", "batch_sampler", "sampler", "dataset", "collate_fn")
+    carried = carried or Carried.of(loader, Objects())
+    if kind == "replayed":
+        return Pass(Replayed(loader, resume, carried, streams or Streams(Births(Objects()))), resume)
+    return Pass((Indexed if kind == "indexed" else Stateful)(loader, resume, carried), resume)
 
 
 def _kind(loader: Any) -> str:
@@ -115,3 +113,7 @@ class Pass:
     def place(self) -> dict[str, Any]:
         """The position alone."""
         return {"kind": self._way.kind, "taken": self.taken, "ended": self._has_ended, **self._way.save()}
+
+    def place_after(self) -> dict[str, Any]:
+        """What is different of the place of a pass that is over, when a checkpoint is written later."""
+        return self._way.save_after()

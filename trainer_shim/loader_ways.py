@@ -15,12 +15,15 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from trainer_shim import loader_workers, rng
 from trainer_shim.carried import Carried
 from trainer_shim.loader_order import Order, draws_at_once
+from trainer_shim.values import printed_batch
+from trainer_shim.weaving import Streams
 
 __all__ = ["Indexed", "Replayed", "Stateful", "Way", "is_torchdata"]
 
@@ -39,8 +42,12 @@ class Way:
         self.carried = carried
         for path in carried.unseen:
             self._doubt(f"the data holds too much to look for generators in all of it; not looked at: `{path}` and on")
+        #: What is the same in every process that brings the same data.
+        self._same = _shape(loader) | carried.made()
         #: The generators, and what the data keeps, before the pass began.
         self._start: Mapping[str, Any] = self._freeze() if resume is None else resume["start"]
+        if resume is not None and not resume["ended"]:
+            self._doubt_all(_differences(resume.get("same", {}), self._same))
 
     def fetch(self) -> Any:
         """The next batch; StopIteration at the end."""
@@ -48,7 +55,11 @@ class Way:
 
     def save(self) -> dict[str, Any]:
         """What a fresh process needs beside the number of batches taken, and beside what is carried."""
-        return {"start": self._start}
+        return {"start": self._start, "same": self._same}
+
+    def save_after(self) -> dict[str, Any]:
+        """What is true of a pass that is over when the checkpoint is written, not when it ended."""
+        return {}
 
     def _doubt(self, reason: str) -> None:
         self.notes.append(reason)
@@ -64,7 +75,7 @@ class Way:
     def _put(self, states: Any, *, is_open: bool) -> None:
         self._doubt_all(self.carried.put(states, is_open=is_open))
 
-    def _doubt_all(self, reasons: list[str]) -> None:
+    def _doubt_all(self, reasons: Iterable[str]) -> None:
         for reason in reasons:
             if reason not in self.notes:
                 self._doubt(reason)
@@ -126,7 +137,7 @@ class Indexed(Way):
     def save(self) -> dict[str, Any]:
         """The start, the order and the workers' generators."""
         if self._closed is not None:
-            return {name: self._closed[name] for name in ("start", "birth", "order", "workers")}
+            return {name: self._closed[name] for name in ("start", "same", "birth", "order", "workers") if name in self._closed}
         recorded = None if self._log is None else list(self._log.used)
         return {**super().save(), "birth": self._birth, "order": self._order.save(), "workers": recorded}
 
@@ -163,7 +174,10 @@ class Indexed(Way):
             self._thaw(self._start)
             iter(self._order)
         if not self._order.skip(saved["order"]):
-            self._doubt("the sampler gave other indices than before: seed it, or give it a torch.Generator")
+            self._doubt(
+                "the sampler gave other indices than before, from something that cannot be seen: give it "
+                "state_dict() and load_state_dict()"
+            )
         if loader.num_workers:
             self._prime(loader, saved["order"]["used"])
         self._put(saved["held"], is_open=not saved["ended"])
@@ -213,6 +227,8 @@ class Stateful(Way):
         if loader.num_workers and loader.snapshot_every_n_steps != 1:
             self._doubt("snapshot_every_n_steps is not 1: batches made again draw new random numbers")
         self._is_reused = self._is_reused or (self._log is not None and self._log.birth is not self._start)
+        if _is_stream(loader):
+            return
         if self._is_reused and not _keeps_place(loader):
             self._doubt("the sampler has no state_dict(), and persistent workers move what it draws")
         elif loader.num_workers and not _keeps_place(loader) and not draws_at_once(loader.batch_sampler):
@@ -246,11 +262,13 @@ class Stateful(Way):
 
 
 class Replayed(Way):
-    """Any other iterable: read again from its beginning and dropped."""
+    """Any other iterable: its loaders are set to where they were, and the rest is read again and dropped."""
 
     kind = "replayed"
 
-    def __init__(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> None:
+    def __init__(
+        self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried, streams: Streams
+    ) -> None:
         super().__init__(loader, resume, carried)
         #: Generators (by name) that the iterable drew from, and those that the training drew from.
         self._drawn: dict[str, set[str]] = {"loading": set(), "training": set()}
@@ -261,47 +279,99 @@ class Replayed(Way):
         self._is_reused = bool(resume["reused"]) if resume else is_persistent and loader._iterator is not None
         if self._is_reused:
             self._doubt("persistent workers over an IterableDataset start anew when a later pass is taken up")
+        self._weaving, self._places = streams.of(loader)
+        #: What the last batch was.
+        self._last: str | None = None
         if resume is None:
-            self._iterator = iter(loader)
+            self._open(loader, streams)
             return
         self._drawn = {who: set(names) for who, names in resume["drawn"].items()}
+        self._last = resume.get("last")
         self._check_mixed()
-        self._thaw(self._start)
         if is_persistent:
             loader._iterator = None
-        if not resume["ended"]:
-            self.notes.append(_READS_AGAIN)
-            self._iterator = iter(loader)
-            deque(itertools.islice(self._iterator, resume["taken"]), maxlen=0)
-        self._put(resume["held"], is_open=not resume["ended"])
+        self._reopen(loader, resume, streams)
 
     def fetch(self) -> Any:
         """The next batch; notices who draws from which generator."""
         self._num_fetched += 1
         if not self._is_watched or not self.is_exact or not _is_looked_at(self._num_fetched):
             self._seen = {}
-            return next(self._iterator)
-        before = rng.capture_cpu()
-        if self._seen:
-            self._drawn["training"] |= _changed(self._seen, before)
-        batch = next(self._iterator)
-        self._seen = rng.capture_cpu()
-        self._drawn["loading"] |= _changed(before, self._seen)
-        self._check_mixed()
+            batch = self._weaving.fetch(self._iterator)
+        else:
+            batch = self._watched()
+        self._last = printed_batch(batch)
         return batch
 
     def save(self) -> dict[str, Any]:
-        """The start, and who drew from which generator."""
+        """The start, who drew from which generator, and of what it is made."""
+        self._check_weaving()
         drawn = {who: sorted(names) for who, names in self._drawn.items()}
-        return {**super().save(), "reused": self._is_reused, "drawn": drawn}
+        woven = {**self._weaving.save(), "in_pass": self._weaving.num_in_pass, "places": self._places}
+        return {**super().save(), "reused": self._is_reused, "drawn": drawn, "last": self._last, "woven": woven}
+
+    def save_after(self) -> dict[str, Any]:
+        """What is true of a pass that is over when the checkpoint is written."""
+        return {"woven": {**self._weaving.save(), "in_pass": 0, "places": self._weaving.goes_on()}}
+
+    def _open(self, loader: Any, streams: Streams) -> None:
+        if self._weaving.start is None:
+            self._weaving.start = self._start
+        self._iterator = self._weaving.open(loader)
+        streams.know(self._iterator, self._weaving)
+        self._check_weaving()
+
+    def _reopen(self, loader: Any, saved: Mapping[str, Any], streams: Streams) -> None:
+        woven = saved.get("woven")
+        goes_on = woven is not None and bool(woven["places"])
+        if saved["ended"] and (not goes_on or self._places):
+            # Over, and nothing of it goes on; or that was brought to its place by another pass.
+            self._put(saved["held"], is_open=False)
+            return
+        self._thaw(woven["start"] if goes_on else self._start)
+        if woven is None:  # By a version before.
+            woven = {"start": self._start, "strands": [], "num_given": saved["taken"], "in_pass": saved["taken"]}
+        places = woven.get("places", [])
+        self._iterator = self._weaving.load(woven, loader, num_in_pass=woven["in_pass"], places=places)
+        streams.know(self._iterator if woven["in_pass"] else loader, self._weaving)
+        num_read = self._weaving.num_read
+        if num_read:
+            self.notes.append(f"{_READS_AGAIN}; {_SPARE}" if self._weaving.strands else _READS_AGAIN)
+        if num_read and not self._mixed() and self._last != printed_batch(self._weaving.last):
+            self._doubt("the data that was read again is not what it was before the pause")
+        self._weaving.last = None
+        self._put(saved["held"], is_open=not saved["ended"])
+        self._check_weaving()
+
+    def _watched(self) -> Any:
+        before = rng.capture_cpu()
+        if self._seen:
+            self._drawn["training"] |= _changed(self._seen, before)
+        # A loader that begins a turn draws its order; it will do that again with the same generators.
+        is_beginning, num_turns = self._weaving.is_beginning(), self._weaving.num_turns
+        batch = self._weaving.fetch(self._iterator)
+        self._seen = rng.capture_cpu()
+        if not self._weaving.strands or not (is_beginning or num_turns != self._weaving.num_turns):
+            self._drawn["loading"] |= _changed(before, self._seen)
+        self._check_mixed()
+        return batch
+
+    def _mixed(self) -> set[str]:
+        return self._drawn["loading"] & self._drawn["training"]
 
     def _check_mixed(self) -> None:
         # Read again without the training in between, the iterable draws other numbers. That is harmless
         # unless it remembers some, as a shuffle buffer does, and that cannot be seen from here.
-        mixed = self._drawn["loading"] & self._drawn["training"]
-        if mixed and self.is_exact:
-            names = ", ".join(sorted(mixed))
+        if self._mixed() and self.is_exact and not self._weaving.hands_on():
+            names = ", ".join(sorted(self._mixed()))
             self._doubt(f"loading and training draw from the same generator ({names}): give the data its own")
+
+    def _check_weaving(self) -> None:
+        self._weaving.check()
+        for reason in self._weaving.notes:
+            text = f"what was handed to batches() cannot be taken up exactly: {reason}; {_SPARE}"
+            if text not in self.notes:
+                self._doubt(text)
 
 
 def _is_looked_at(number: int) -> bool:
@@ -312,6 +382,7 @@ def _is_looked_at(number: int) -> bool:
 
 _LOOKS = 64
 _READS_AGAIN = "taking up this pass reads the batches before it again"
+_SPARE = "hand over the data loader itself where you can: `shim.batches(loader)`"
 
 
 def _length(loader: Any) -> int | None:
@@ -324,6 +395,38 @@ def _length(loader: Any) -> int | None:
     finally:
         if hasattr(loader, "_IterableDataset_len_called"):
             loader._IterableDataset_len_called = called
+
+
+def _is_stream(loader: Any) -> bool:
+    data = sys.modules["torch.utils.data"]
+    return isinstance(loader.dataset, data.IterableDataset)
+
+
+def _shape(loader: Any) -> dict[str, Any]:
+    """How many items and of what size the batches are, for a torch loader over a map-style dataset."""
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None or not hasattr(dataset, "__getitem__"):
+        return {}
+    with suppress(TypeError, NotImplementedError):
+        return {"": [len(dataset), getattr(loader, "batch_size", None)]}
+    return {}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is other data than the pass had before."""
+    names = ["the data set had {} items and has {} now", "batches had {} items and have {} now"]
+    for text, was, here in zip(names, before.get("", ()), now.get("", ()), strict=False):
+        if was != here:
+            yield (
+                f"{text.format(was, here)}: places count in batches, and an epoch that was begun with other data "
+                "does not go on as it was; make the change where an epoch begins, or begin a new run"
+            )
+    for name in before:
+        if name and name in now and now[name] != before[name]:
+            yield (
+                f"`{name}` holds other items than before the pause, or in another order: sort what lists files, "
+                "and seed what orders them"
+            )
 
 
 def _keeps_place(loader: Any) -> bool:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainer_shim import rng, signals
+from trainer_shim.births import plain_iter
 from trainer_shim.carried import Carried, Objects
 
 __all__ = ["Log", "recorded", "swapped"]
@@ -130,13 +131,13 @@ def recorded(
     No log for a loader without workers, or whose workers are older than the first recorded pass.
     """
     if not loader.num_workers:
-        return iter(loader), None
+        return plain_iter(loader), None
     before = loader._iterator
     states = states or [None] * loader.num_workers
     recorder = Recorder(loader.collate_fn)
     resumer = Resumer(loader.worker_init_fn, states, recorder)
     with swapped(loader, collate_fn=recorder, worker_init_fn=resumer):
-        iterator = iter(loader)
+        iterator = plain_iter(loader)
     if iterator is before:
         log = getattr(iterator, "shim_log", None)
         if log is not None:

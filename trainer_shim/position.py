@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trainer_shim import rng
+from trainer_shim.births import Births
 from trainer_shim.carried import Carried, Held
 from trainer_shim.errors import CannotSave
 from trainer_shim.link import Report
-from trainer_shim.loader import Pass, open_pass, roots
+from trainer_shim.loader import Pass, open_pass
 from trainer_shim.parts import asked
 from trainer_shim.shared import Place, Shared, Table
+from trainer_shim.weaving import Streams
 
 __all__ = ["Cursor"]
 
@@ -33,6 +35,11 @@ _MAX_GONE = 32
 _NOT_REACHED = (
     "the epoch is over, and the pass that the checkpoint had left was not made again: the rest of it "
     "was not trained on; let the script make the same passes after a restart as before"
+)
+
+_OUTSIDE = (
+    "a data loader is iterated outside of shim.batches(): after a restart its data begins anew; write "
+    "`for batch in shim.batches(loader)`, or `it = shim.batches(loader)` and `next(it)`"
 )
 
 
@@ -46,12 +53,20 @@ class Near(NamedTuple):
 class Record:
     """A pass that was left or is over, as a checkpoint has it: its state, and the places of what it uses."""
 
-    def __init__(self, state: Mapping[str, Any], places: Mapping[str, Place], name: str = "") -> None:
+    def __init__(
+        self,
+        state: Mapping[str, Any],
+        places: Mapping[str, Place],
+        name: str = "",
+        after: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self.state, self.places, self.name = state, places, name
+        #: What is true of it when the checkpoint is written.
+        self._after = after
 
     def out(self, table: Table) -> dict[str, Any]:
         """The record as plain values."""
-        return {"held": table.numbers(self.places), "name": self.name, **self.state}
+        return {"held": table.numbers(self.places), "name": self.name, **self.state, **self._after()}
 
     @classmethod
     def read(cls, saved: Mapping[str, Any], places: list[Place]) -> Record:
@@ -84,6 +99,8 @@ class Cursor:
         self._open_loader: Any = None
         self._open_carried: Carried | None = None
         self._shared = Shared()
+        self._births = Births(self._shared.objects)
+        self._streams = Streams(self._births)
         #: Loaders that the script held when it called, by the names of the places where they lay.
         self._near: dict[str, Near] = {}
         #: How the last pass of each number ended, for what lives on between passes: the generators of a
@@ -135,11 +152,12 @@ class Cursor:
 
     def meet(self, loaders: Mapping[str, Any]) -> None:
         """Get to know loaders before their passes begin, as the script made them; bring their objects back."""
+        self._births.watch()
         for name, loader in loaders.items():
             known = self._near.get(name)
             if known is not None and known.loader() is loader:
                 continue
-            carried = Carried(roots(loader), self._shared.objects)
+            carried = Carried.of(loader, self._shared.objects)
             self._near[name] = Near(_reference(loader), carried.held)
             for record in (*self._ended.values(), *filter(None, [self._left])):
                 if record.name == name and record.places:
@@ -166,7 +184,8 @@ class Cursor:
         """Start the next pass or take it up; None when it was over before the checkpoint."""
         number = self._num_begun
         self._num_begun += 1
-        carried = Carried(roots(loader), self._shared.objects)
+        self._births.watch()
+        carried = Carried.of(loader, self._shared.objects)
         if number < self._num_over:
             self._bring_back(loader, carried, number)
             if number == self._num_over - 1 and self._left is None:
@@ -176,13 +195,13 @@ class Cursor:
             record, self._left = self._left, None
             self._shared.bind(carried, record.places)
             now = rng.capture()
-            self._open = open_pass(loader, record.to_resume(self._shared, carried), carried)
+            self._open = open_pass(loader, record.to_resume(self._shared, carried), carried, self._streams)
             rng.restore(now)
             self._settle(carried)
         else:
             self._bring_back(loader, carried, number)
             self._shared.settle()
-            self._open = open_pass(loader, None, carried)
+            self._open = open_pass(loader, None, carried, self._streams)
         self._open_loader, self._open_carried = loader, carried
         self._estimate(self._open, accumulate)
         return self._open
@@ -202,7 +221,8 @@ class Cursor:
         self._loader_of[number] = _reference(loader)
         try:
             state = {**asked("the place of the data loader", made.place), "ended": True}
-            self._ended[number] = Record(state, self._shared.places(self._open_carried), self._name_of(loader))
+            places, name = self._shared.places(self._open_carried), self._name_of(loader)
+            self._ended[number] = Record(state, places, name, made.place_after)
         except CannotSave as error:
             # Its passes need not depend on each other.
             self._notes = [f"{error}; its next pass begins as a new one after a restart"]
@@ -211,7 +231,13 @@ class Cursor:
 
     def notes(self) -> list[str]:
         """Return what a person should know about taking up the pass that is being made."""
-        return [*self._notes, *(self._open.notes if self._open is not None else [])]
+        outside = [_OUTSIDE] if self._births.under_way() else []
+        return [*self._notes, *(self._open.notes if self._open is not None else []), *outside]
+
+    def leave(self) -> None:
+        """The session is over."""
+        self.close()
+        self._births.unwatch()
 
     def close(self) -> None:
         """Let go of the loader: its workers end with the loop, not when this session is collected."""
@@ -237,7 +263,7 @@ class Cursor:
         record = self._ended[number]
         self._shared.bind(carried, record.places)
         now = rng.capture()
-        open_pass(loader, record.to_resume(self._shared, carried), carried)
+        open_pass(loader, record.to_resume(self._shared, carried), carried, self._streams)
         rng.restore(now)
 
     def _settle(self, opened: Carried | None = None) -> None:

@@ -19,7 +19,7 @@ import sysconfig
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from types import CodeType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
+from types import BuiltinMethodType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 __all__ = ["ATOMS", "Found", "attributes", "hands_on", "is_generator", "walk"]
@@ -37,10 +37,12 @@ _SEQUENCES = (list, tuple, deque, set, frozenset)
 _HANDING_ON: tuple[type, ...] = (
     zip, enumerate, map, filter,
     itertools.islice, itertools.chain, itertools.cycle, itertools.takewhile, itertools.dropwhile,
-    itertools.starmap, itertools.zip_longest, type(iter([])), type(iter(())), type(itertools.tee(())[0]),
+    itertools.starmap, itertools.zip_longest, type(iter([])), type(iter(())), type(iter(int, 1)), type(itertools.tee(())[0]),
 )  # fmt: skip
 #: Libraries whose objects are looked through, but are nobody's own.
 _LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
+#: Attributes of torch's loaders and their iterators that are about the present pass.
+_LIVING = frozenset({"_iterator", "_sampler_iter", "_dataset_fetcher", "shim_goes_to", "shim_log"})
 _LEAF_MODULES = frozenset({"numpy", "torch", "pathlib", "datetime", "decimal", "uuid", "fractions"})
 
 
@@ -124,7 +126,7 @@ def _is_mangled(name: str) -> bool:
 def _keeps_values(thing: Any) -> bool:
     """Whether an object's attributes are the data's business: not if it also holds the training itself."""
     kind = type(thing)
-    if not (_is_users(kind) or kind.__module__.startswith("torch.utils.data.")):
+    if not (_is_users(kind) or kind.__module__.startswith("torch.utils.data.")) or _is_of_loaders(kind):
         return False
     torch = sys.modules.get("torch")
     if torch is None:
@@ -150,14 +152,23 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
         return _of_function(thing, path)
     if isinstance(thing, MethodType):
         return [(f"{path}.__self__", thing.__self__), (f"{path}.__func__", thing.__func__)]
+    if isinstance(thing, BuiltinMethodType):  # `Random(5).random` is one; for a function it is its module.
+        return [(f"{path}.__self__", thing.__self__)]
     if isinstance(thing, GeneratorType) or hands_on(thing):
         # The dict of a frame's variables would keep them alive; the collector's look does not.
         inside = [one for one in gc.get_referents(thing) if not isinstance(one, dict)]
         return [(f"{path}<{index}>", one) for index, one in enumerate(inside)]
     found = [(f"{path}.{name}", value) for name, value in attributes(thing)] if _is_open(thing) else []
+    if _is_of_loaders(type(thing)):
+        # An iterator of a loader is another at each batch; what it was made of stays.
+        found = [(where, value) for where, value in found if where.rpartition(".")[2] not in _LIVING]
     if isinstance(thing, functools.partial):
         found += [(f"{path}.func", thing.func), (f"{path}.args", thing.args), (f"{path}.keywords", thing.keywords)]
     return found
+
+
+def _is_of_loaders(kind: type) -> bool:
+    return kind.__module__ == "torch.utils.data.dataloader"
 
 
 def _is_open(thing: Any) -> bool:

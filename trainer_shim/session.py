@@ -142,6 +142,7 @@ class Shim:
         if proof is not None:
             self._gate, self._cursor = proof.gate, proof.cursor
         self._num_critical = 0
+        self._is_first = True
         #: The step that ended a pass with fewer batches than are accumulated.
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
@@ -259,7 +260,7 @@ class Shim:
         if self._link is not None:
             self._link.close(wait_s=_LAST_WORDS_S)
             self._link = None
-        self._cursor.close()
+        self._cursor.leave()
         self._store.close()
         if _current is self:
             _current = None
@@ -283,6 +284,10 @@ class Shim:
             return
         want = self._gate.take(Want())
         self._look_at_depths()
+        if self._is_first:
+            # While it can still be mended, not first at a pause.
+            self._is_first = False
+            self._say_notes()
         if self._periodic is not None:
             self._tell_ended(self._periodic)
             if not want and self._periodic.is_due(self.step):

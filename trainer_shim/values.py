@@ -20,7 +20,7 @@ import xxhash
 
 from trainer_shim.reach import ATOMS
 
-__all__ = ["assign", "copied", "is_short", "packed", "printed", "unpacked"]
+__all__ = ["assign", "copied", "is_container", "is_short", "packed", "printed", "printed_batch", "unpacked"]
 
 #: Longer containers are looked at in places, and kept as bytes.
 _LONG = 4096
@@ -48,9 +48,14 @@ def printed(value: Any, *, is_small: bool = False) -> str | None:
     return f"{type(value).__name__} {digest.hexdigest()}" if _feed(digest, value, 0) else None
 
 
+def is_container(value: Any) -> bool:
+    """Whether this holds many values: not a set, whose order is another in each process."""
+    return isinstance(value, dict | list | tuple | deque) or _is_array(value)
+
+
 def is_short(value: Any) -> bool:
     """Whether a copy of a plain value costs next to nothing."""
-    return not isinstance(value, _KINDS) or (len(value) <= _SMALL and _bytes_of(value) is None)
+    return not _is_array(value) and (not isinstance(value, _KINDS) or len(value) <= _SMALL)
 
 
 def _feed(digest: Any, value: Any, depth: int) -> bool:
@@ -90,28 +95,60 @@ def _are_flat(items: Any, allowed: frozenset[type]) -> bool:
     return kinds <= allowed
 
 
-def _bytes_of(value: Any) -> bytes | None:
-    """The bytes of an array or a tensor, or of places in a large one; None for anything else."""
+def _is_array(value: Any) -> bool:
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is None:
-        return None
-    head = ""
+        return False
     if torch is not None and type(value) is torch.Tensor:
-        if value.device.type != "cpu" or value.layout != torch.strided or not value.is_contiguous():
-            return None
-        head = str(value.dtype)
-        value = value.detach().reshape(-1).view(torch.uint8).numpy()
-    elif type(value) is not numpy.ndarray or value.dtype.hasobject:
+        return bool(value.device.type == "cpu" and value.layout == torch.strided and value.is_contiguous())
+    return type(value) is numpy.ndarray and not value.dtype.hasobject
+
+
+def _bytes_of(value: Any) -> bytes | None:
+    """The bytes of an array or a tensor, or of places in a large one; None for anything else."""
+    if not _is_array(value):
         return None
-    head += f"{value.dtype}{tuple(value.shape)}"
+    torch = sys.modules.get("torch")
+    head = f"{value.dtype}{tuple(value.shape)}".encode()
+    if torch is not None and isinstance(value, torch.Tensor):
+        # NumPy does not know all of torch's types, but bytes.
+        value = value.detach().reshape(-1).view(torch.uint8).numpy()
     if value.nbytes > _MAX_BYTES:
         value = value.flat[:: max(1, value.size // _LONG)]
-    return head.encode() + bytes(value.tobytes())
+    return head + bytes(value.tobytes())
+
+
+def printed_batch(batch: Any) -> str | None:
+    """A text that tells a batch from others, by the beginnings of its first tensors; None where that costs."""
+    torch = sys.modules.get("torch")
+    digest, waiting, num_tensors = xxhash.xxh3_64(), deque([batch]), 0
+    while waiting and num_tensors < 8:
+        thing = waiting.popleft()
+        if torch is not None and type(thing) is torch.Tensor:
+            num_tensors += 1
+            if thing.device.type != "cpu" or thing.layout != torch.strided:
+                return None  # A device would have to be waited for.
+            digest.update(rng_bytes(thing.detach().reshape(-1)[:64]))
+        elif type(thing) in ATOMS:
+            digest.update(f"{thing!r:.200}".encode("utf-8", "surrogatepass"))
+        elif isinstance(thing, list | tuple):
+            waiting.extend(thing[:64])
+        elif isinstance(thing, dict):
+            waiting.extend(islice(thing.values(), 64))
+    return digest.hexdigest()
+
+
+def rng_bytes(flat: Any) -> bytes:
+    """The bytes of a short flat tensor."""
+    import ctypes
+
+    flat = flat.contiguous()
+    return ctypes.string_at(flat.data_ptr(), flat.nbytes)
 
 
 def packed(value: Any) -> Any:
     """A copy of a plain value in a form that a checkpoint holds well; None for what is too large."""
-    if _bytes_of(value) is not None:
+    if _is_array(value):
         return None if value.nbytes > _MAX_BYTES else {"value": copied(value)}
     if not isinstance(value, _KINDS) or len(value) <= _LONG:
         return {"value": copied(value)}

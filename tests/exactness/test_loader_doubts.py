@@ -1,12 +1,29 @@
 """Where a pass cannot be exact, it says so: `exact` is False and a note gives the reason."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 from loader_training import HARMLESS, Items, LazySampler, Stream, same, take
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from trainer_shim.loader import open_pass
+
+#: What no walk over attributes comes to.
+drift = itertools.count()
+
+
+class Drifting(Sampler):
+    """Begins further on each time."""
+
+    def __len__(self):
+        return 22
+
+    def __iter__(self):
+        return iter(range(first := next(drift), first + 20))
+
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in HARMLESS]
 
@@ -48,14 +65,71 @@ def test_persistent_workers_over_a_stream_are_doubted_after_their_first_pass():
 
 def test_a_sampler_that_does_not_repeat_itself_is_noticed():
     """
-    A sampler seeded by something else than the run (here: another length) is told at the resume.
+    A sampler that goes by something that cannot be seen is told at the resume.
+    """
+    batches = open_pass(DataLoader(Items(), 4, sampler=Drifting()))
+    take(batches, 2)
+    again = open_pass(DataLoader(Items(), 4, sampler=Drifting()), resume=batches.state_dict())
+
+    assert not again.exact
+    assert "other indices than before" in again.notes[0]
+
+
+def test_another_batch_size_is_said_with_what_to_do():
+    """
+    The place counts in batches; the hint names both sizes and where to make the change.
     """
     batches = open_pass(DataLoader(Items(), 4, shuffle=True))
     take(batches, 2)
     again = open_pass(DataLoader(Items(), 3, shuffle=True), resume=batches.state_dict())
 
     assert not again.exact
-    assert "other indices than before" in again.notes[0]
+    assert again.notes[0].startswith("batches had 4 items and have 3 now")
+    assert "where an epoch begins" in again.notes[0]
+
+
+def test_a_data_set_that_grew_is_said():
+    """
+    The rest of a shuffled epoch cannot be that of the smaller one.
+    """
+
+    class Grown(Items):
+        def __len__(self):
+            return 30
+
+    batches = open_pass(DataLoader(Items(), 4, shuffle=True))
+    take(batches, 2)
+    again = open_pass(DataLoader(Grown(), 4, shuffle=True), resume=batches.state_dict())
+
+    assert "the data set had 22 items and has 30 now" in again.notes[0]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor])
+def test_items_in_another_order_are_noticed(kind):
+    """
+    A list of files in the order in which the disk gives them is another after each start.
+    """
+
+    class Files(Items):
+        def __init__(self, numbers):
+            super().__init__()
+            self.files = kind(numbers)
+
+    batches = open_pass(DataLoader(Files([3, 1, 2]), 4))
+    take(batches, 2)
+    again = open_pass(DataLoader(Files([3, 2, 1]), 4), resume=batches.state_dict())
+
+    assert not again.exact
+    assert "`dataset.files` holds other items than before the pause, or in another order" in again.notes[0]
+
+
+def test_a_stream_of_torchdata_is_not_told_of_a_sampler():
+    """
+    It has none.
+    """
+    batches = open_pass(StatefulDataLoader(Stream("python"), 4, num_workers=1))
+
+    assert batches.notes == []
 
 
 def test_another_number_of_workers_is_noticed():

@@ -32,15 +32,16 @@ class Forgetful(Part):
         self.mean = state["mean"]
 
 
-class Data:
-    """Six numbers a pass, changed by a generator that nobody can see."""
+passes_begun = 0
 
-    def __init__(self) -> None:
-        own = random.Random(5)
-        self.draw = lambda: own.random() if flaw == "hidden data" else 0.0
+
+class Data:
+    """Six numbers a pass, changed by how many passes there were, which nobody can see."""
 
     def __iter__(self) -> Iterator[float]:
-        return (number / 7 + self.draw() for number in range(6))
+        global passes_begun
+        passes_begun += flaw == "hidden data"
+        return (number / 7 + passes_begun for number in range(6))
 
 
 def main() -> None:  # noqa: C901  # A flaw is a line where a script would have it.

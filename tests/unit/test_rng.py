@@ -104,40 +104,6 @@ def test_an_unknown_generator_is_refused_by_name():
         rng.dump({})
 
 
-class Transform:
-    """Something with a generator, as datasets carry them."""
-
-    def __init__(self):
-        self.own = np.random.default_rng(1)
-
-
-class Nested:
-    """A dataset with generators in several places, some of them twice."""
-
-    def __init__(self):
-        self.first = random.Random(1)
-        self.transforms = [Transform(), {"more": torch.Generator()}]
-        self.again = (self.first, self)
-        self.rows = list(range(100))
-        self.system = random.SystemRandom()
-        self.kind = Transform
-
-    @property
-    def trap(self):
-        raise AssertionError("a property was called")
-
-
-def test_generators_are_found_once_each_and_in_the_same_order():
-    """
-    Two copies of a dataset give their generators in the same order, so the states fit.
-    """
-    one, other = Nested(), Nested()
-
-    assert [random.Random, np.random.Generator, torch.Generator] == [type(found) for found in rng.held([one])]
-    assert [rng.dump(found) for found in rng.held([other])] == [rng.dump(found) for found in rng.held([one])]
-    assert 3 == len(rng.held([one, one]))
-
-
 def test_fewer_cuda_devices_than_before_are_refused():
     """
     A run that had more GPUs than are visible now cannot go on exactly, and says what to do.

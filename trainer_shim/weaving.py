@@ -1,0 +1,415 @@
+"""A pass over something that has torch DataLoaders inside: a `zip`, a generator, an object of the script's.
+
+Covers: which loaders it iterates, from where on, and how far; taking it up in a fresh process; iterators that
+go on from pass to pass.
+Does not cover: loaders that are handed over as they are (loader_ways.py), who begins what (births.py).
+
+Nobody can set a generator or a `zip` to its middle. But what they give is made by loaders, and those can be
+set: the present turn of a loader begins with the generators that it began with, and is read again. For what it
+gave in turns before, as in an endless stream, one batch stands in as often as there were batches: the code in
+between counts as it did, and no data is read. That is exact if it gives one item for each of its loader's, which
+is counted, and noted where it does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import itertools
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import GeneratorType
+from typing import Any
+
+from trainer_shim.births import Birth, Births, is_plain, plain_iter
+from trainer_shim.loader_workers import swapped
+from trainer_shim.reach import hands_on
+
+__all__ = ["Streams", "Weaving"]
+
+#: How far iterators inside iterators are looked for.
+_MAX_INSIDE = 200
+
+
+class Strand:
+    """One loader in the weave: its turns that are over, and the present one."""
+
+    def __init__(self) -> None:
+        self.loader: Callable[[], Any] = _nothing
+        self.num_over = 0
+        #: Batches that came of the turns that are over.
+        self.num_before = 0
+        self.turn: Birth | None = None
+        #: What a fresh process has to do yet: the lengths of turns to leave out, and the beginning of the turn
+        #: to take up.
+        self.to_leave_out: list[int] = []
+        self.to_take_up: Mapping[str, Any] | None = None
+
+    @property
+    def num_turns(self) -> int:
+        """Turns that were begun."""
+        return self.num_over + (self.turn is not None)
+
+    def served(self) -> int:
+        """Batches of the present turn."""
+        return 0 if self.turn is None else self.turn.served()
+
+    def begin(self, birth: Birth) -> None:
+        """A new turn."""
+        if self.turn is not None:
+            self.num_over += 1
+            self.num_before += self.turn.served()
+        self.turn = birth
+        birth.is_woven = True
+
+    @property
+    def has_order(self) -> bool:
+        """Whether it is over a map-style dataset, whose batches do not depend on each other."""
+        data = sys.modules["torch.utils.data"]
+        loader = self.loader()
+        return loader is not None and not isinstance(loader.dataset, data.IterableDataset)
+
+    def know(self, loader: Any) -> None:
+        """This is the loader."""
+        self.loader = weakref.ref(loader)
+
+    def save(self) -> dict[str, Any]:
+        """The strand as plain values."""
+        return {
+            "num_over": self.num_over,
+            "num_before": self.num_before,
+            "served": self.served(),
+            "start": None if self.turn is None else self.turn.start,
+        }
+
+
+class Weaving:
+    """What one stream of batches is made of, through all passes that are made over it.
+
+    Used by the thread that trains. Its turns are those that begin while it fetches, and those of the iterators
+    that were handed over with it.
+    """
+
+    def __init__(self, births: Births) -> None:
+        self._births = births
+        self.strands: list[Strand] = []
+        self.notes: list[str] = []
+        #: What the stream has given, in all passes and in the present one.
+        self.num_given = self.num_in_pass = 0
+        #: The generators before it gave anything.
+        self.start: Mapping[str, Any] | None = None
+        #: The iterators of which the present pass is made, or the last one was.
+        self.inside: list[Callable[[], Any]] = []
+        #: Items that were read again to take it up, and the last of them.
+        self.num_read = 0
+        self.last: Any = None
+        self._is_loading = False
+
+    # --- while it goes ------------------------------------------------------------------------
+
+    def open(self, iterable: Any) -> Iterator[Any]:
+        """`iter(iterable)`; what begins with it, and what others began for it, belongs to the weave."""
+        self.num_in_pass = 0
+        if is_plain(iterable):  # It was handed over as it is.
+            return plain_iter(iterable)
+        with self._making():
+            iterator = iter(iterable)
+        for one in _iterators_inside(iterator):
+            if _is_of_loader(one):
+                self._adopt(one)
+        return iterator
+
+    def fetch(self, iterator: Iterator[Any]) -> Any:
+        """The next item of an iterator that `open` returned."""
+        with self._making():
+            item = next(iterator)
+        self.num_given += 1
+        self.num_in_pass += 1
+        return item
+
+    def is_beginning(self) -> bool:
+        """Whether a loader is about to give its first batch of a turn, for which it draws its order."""
+        return not self.strands or any(strand.served() == 0 for strand in self.strands)
+
+    @property
+    def num_turns(self) -> int:
+        """Turns of all loaders that were begun."""
+        return sum(strand.num_turns for strand in self.strands)
+
+    def hands_on(self) -> bool:
+        """Whether it gives one item for each batch of each of its loaders, all of which know their order."""
+        return bool(self.strands) and all(
+            strand.num_before + strand.served() == self.num_given and strand.has_order for strand in self.strands
+        )
+
+    def check(self) -> None:
+        """Note what will keep the stream from being taken up."""
+        given = [strand.num_before + strand.served() for strand in self.strands if strand.num_turns > 1]
+        if any(num != self.num_given for num in given):
+            self._note("it does not give one item for each of its loader's, and the loader begins anew in it")
+
+    def save(self) -> dict[str, Any]:
+        """The weave as plain values."""
+        strands = [strand.save() for strand in self.strands]
+        return {"strands": strands, "num_given": self.num_given, "start": self.start}
+
+    def goes_on(self) -> list[int]:
+        """Where in the last pass lay what the script still holds and may go on with."""
+        living = {}
+        for place, look in enumerate(self.inside):
+            iterator = look()
+            is_held = iterator is not None and (not isinstance(look, _Kept) or look.is_held())
+            if is_held and _has_more(iterator):
+                living[place] = iterator
+            del iterator
+        return _outermost(living)
+
+    @contextmanager
+    def _making(self) -> Iterator[None]:
+        maker, self._births.maker = self._births.maker, self._turn_of
+        try:
+            yield
+        finally:
+            self._births.maker = maker
+
+    def _note(self, reason: str) -> None:
+        if reason not in self.notes:
+            self.notes.append(reason)
+
+    def _adopt(self, iterator: Any) -> None:
+        if hasattr(iterator, "shim_goes_to") and self._births.of(iterator) is None:
+            return  # What was left out.
+        birth = self._births.of(iterator)
+        loader = None if birth is None else birth.loader()
+        if birth is None or loader is None:
+            self._note("it has the iterator of a data loader inside that was made before attach()")
+        elif not any(strand.turn is birth for strand in self.strands):
+            self._begin(self._strand(loader), birth)
+
+    def _begin(self, strand: Strand, birth: Birth) -> None:
+        strand.begin(birth)
+        if birth.is_again:
+            self._note(_WORKERS)
+
+    def _strand(self, loader: Any) -> Strand:
+        for strand in self.strands:
+            if strand.loader() is loader:
+                return strand
+        # In a fresh process the first that begins is the first that began.
+        strand = next((one for one in self.strands if one.loader is _nothing), None)
+        if strand is None:
+            strand = Strand()
+            self.strands.append(strand)
+        strand.know(loader)
+        return strand
+
+    def _turn_of(self, loader: Any) -> Iterator[Any]:
+        """Begin a turn of a loader, or leave it out."""
+        strand = self._strand(loader)
+        if strand.to_leave_out:
+            return itertools.repeat(_one_batch(loader), strand.to_leave_out.pop())
+        if strand.to_take_up is not None:
+            return self._taken_up(loader, strand)
+        iterator, birth = self._births.made(loader, self._births.freeze(loader))
+        self._begin(strand, birth)
+        return iterator
+
+    # --- in a fresh process -------------------------------------------------------------------
+
+    def load(self, saved: Mapping[str, Any], iterable: Any, *, num_in_pass: int, places: list[int]) -> Iterator[Any]:
+        """Take up a stream that had given so many items in its present pass; returns its iterator.
+
+        `places` tell where inside lies what went on from pass to pass. The generators are left anywhere.
+        """
+        self.start = saved["start"]
+        self.strands = [_loaded(strand) for strand in saved["strands"]]
+        self._is_loading = True
+        for one in _iterators_inside(iterable):
+            if _is_of_loader(one):
+                self._set_anew(one)
+        iterator = self.open(iterable)
+        # In a list, because what lies inside is another once it moves.
+        for place, source in list(enumerate(_iterators_inside(iterable))):
+            if place in places:
+                self._read(source, saved["num_given"] - num_in_pass)
+        self._read(iterator, num_in_pass)
+        self._is_loading = False
+        self.num_given, self.num_in_pass = saved["num_given"], num_in_pass
+        return iterator
+
+    def _read(self, iterator: Iterator[Any], count: int) -> None:
+        for _ in range(count):
+            try:
+                self.last = self.fetch(iterator)
+                self.num_read += 1
+            except StopIteration:
+                self._note("it has fewer items than before")
+                return
+
+
+    def _set_anew(self, iterator: Any) -> None:
+        """Set an iterator that the script began, with the generators of now, to what it was."""
+        birth = self._births.of(iterator)
+        loader = None if birth is None else birth.loader()
+        if birth is None or loader is None:
+            return
+        strand = self._strand(loader)
+        if strand.to_leave_out or strand.to_take_up is not None:
+            to = self._turn_of(loader)
+            _redirect(iterator, to)
+            self._births.stand_in(iterator, to)
+
+    def _taken_up(self, loader: Any, strand: Strand) -> Iterator[Any]:
+        start, strand.to_take_up = strand.to_take_up, None
+        assert start is not None
+        # A turn that has given nothing yet is begun when the loop goes on; it draws its order there.
+        now = None if self._is_loading else self._births.freeze(loader)
+        for reason in self._births.thaw(loader, start):
+            self._note(reason)
+        if loader.persistent_workers:
+            loader._iterator = None  # noqa: SLF001  # Its workers would be younger than the turn.
+        iterator, birth = self._births.made(loader, start)
+        strand.turn, birth.is_woven = birth, True
+        if now is not None:
+            self._births.thaw(loader, now)
+        return iterator
+
+
+class Streams:
+    """The iterators that go on from pass to pass, as long as the script holds them."""
+
+    def __init__(self, births: Births) -> None:
+        self.births = births
+        self._known: list[tuple[Callable[[], Any], Weaving]] = []
+
+    def of(self, iterable: Any) -> tuple[Weaving, list[int]]:
+        """The weaving of what is handed over, and where inside lies what had passes before."""
+        self._known = [(iterator, weaving) for iterator, weaving in self._known if iterator() is not None]
+        weavings = {id(iterator()): weaving for iterator, weaving in self._known}
+        inside = enumerate(_iterators_inside(iterable))
+        old = {place: iterator for place, iterator in inside if id(iterator) in weavings}
+        places = _outermost(old)
+        return (weavings[id(old[places[0]])] if places else Weaving(self.births)), places
+
+    def know(self, iterable: Any, weaving: Weaving) -> None:
+        """Remember the iterators that are, or lie inside of, what a pass is made over."""
+        known = {id(iterator()): iterator for iterator, _ in self._known}
+        weaving.inside = []
+        for iterator in _iterators_inside(iterable):
+            look = known.get(id(iterator)) or _look_at(iterator)
+            weaving.inside.append(look)
+            if isinstance(look, _Kept):
+                # They cannot be looked at without being kept. The last one is: who hands such a one over again
+                # does so in the next pass.
+                self._known = [one for one in self._known if not isinstance(one[0], _Kept)]
+            if id(iterator) not in known:
+                self._known.append((look, weaving))
+
+
+class _Kept:
+    """A look at an iterator that allows no weak references."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def __call__(self) -> Any:
+        return self._iterator
+
+    def is_held(self) -> bool:
+        """Whether anybody else has it."""
+        return sys.getrefcount(self._iterator) > 2  # This, and the argument of the call.
+
+
+def _look_at(iterator: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(iterator)
+    except TypeError:
+        return _Kept(iterator)
+
+
+def _outermost(iterators: Mapping[int, Any]) -> list[int]:
+    """The places of those that lie inside of none of the others."""
+    nested = {id(one) for outer in iterators.values() for one in _iterators_inside(outer) if one is not outer}
+    return [place for place, iterator in iterators.items() if id(iterator) not in nested]
+
+
+def _has_more(iterator: Any) -> bool:
+    """Whether an iterator that somebody holds may still give something."""
+    if isinstance(iterator, GeneratorType):
+        return iterator.gi_frame is not None
+    if _is_of_loader(iterator):
+        try:
+            return bool(iterator._num_yielded < len(iterator))  # noqa: SLF001
+        except TypeError:
+            return True
+    return True
+
+
+def _loaded(saved: Mapping[str, Any]) -> Strand:
+    strand = Strand()
+    strand.num_over, strand.num_before = saved["num_over"], saved["num_before"]
+    strand.to_take_up = saved["start"]
+    if strand.num_over:
+        # How long each was is not kept; that they were equally long is near enough for what counts them.
+        each, rest = divmod(strand.num_before, strand.num_over)
+        strand.to_leave_out = [each + rest, *[each] * (strand.num_over - 1)]
+    return strand
+
+
+def _one_batch(loader: Any) -> Any:
+    """Any batch of a loader, to stand in for others."""
+    with swapped(loader, num_workers=0, persistent_workers=False, prefetch_factor=None, timeout=0):
+        return next(iter(plain_iter(loader)), None)
+
+
+def _iterators_inside(iterable: Any) -> Iterator[Any]:
+    """The living iterators that are, or lie inside of, what was handed over: generators, those of C, loaders'."""
+    waiting, seen = deque([iterable]), set()
+    while waiting and len(seen) < _MAX_INSIDE:
+        thing = waiting.popleft()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if _is_of_loader(thing):
+            yield thing
+        elif isinstance(thing, GeneratorType) or hands_on(thing):
+            yield thing
+            # Not through variables that are containers: those hold data.
+            waiting.extend(one for one in gc.get_referents(thing) if _is_iterator(one) or type(one) is tuple)
+        elif type(thing) is tuple and len(thing) <= 64:
+            waiting.extend(one for one in thing if _is_iterator(one))
+
+
+def _is_iterator(thing: Any) -> bool:
+    return isinstance(thing, GeneratorType) or hands_on(thing) or _is_of_loader(thing)
+
+
+def _is_of_loader(thing: Any) -> bool:
+    dataloader = sys.modules.get("torch.utils.data.dataloader")
+    return dataloader is not None and isinstance(thing, dataloader._BaseDataLoaderIter)  # noqa: SLF001
+
+
+def _redirect(iterator: Any, to: Iterator[Any]) -> None:
+    """Let an iterator that others hold give what another one gives."""
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()  # noqa: SLF001
+    iterator.__class__ = _redirected(type(iterator))
+    iterator.shim_goes_to = to
+
+
+@functools.cache
+def _redirected(kind: type) -> type:
+    def __next__(self: Any) -> Any:
+        return next(self.shim_goes_to)
+
+    return type(kind.__name__, (kind,), {"__next__": __next__, "next": __next__})
+
+
+def _nothing() -> None:
+    pass
+
+
+_WORKERS = "persistent workers inside it had served before, and their random numbers cannot be put back"
