@@ -94,6 +94,8 @@ class Cursor:
             report.epoch += 1
             self._num_begun = self._num_over = 0
             self._left = None
+        # Of a run that was over, the generators of its end are what comes after it begins with.
+        self._settle_rng()
 
     def begin(self, loader: Any, accumulate: int) -> Pass | None:
         """Start the next pass or take it up; None when it was over before the checkpoint."""

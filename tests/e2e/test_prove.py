@@ -108,7 +108,11 @@ def test_a_flaw_is_found_and_named(prove, flaw, verdict, clues):
         (18, "none", "identical"),
         (18, "own generator", "and so are data and generators"),
         (0, "hidden data", "the data is another already in the first step after the pause at step 12 (exit)"),
-        (44, "hidden data", "the data is another already in the first step after the pause at step 12 (exit)"),
+        (
+            44,
+            "hidden data",
+            "the data is another already in the first step after the pause at step 12 (exit)",
+        ),
         # The last step of the run.
         (5, "hidden data", "identical"),
     ],
