@@ -71,7 +71,11 @@ class Cursor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], random_numbers: Mapping[str, Any]) -> None:
-        """Go to a saved position; the random numbers are set now, and again where the loop goes on."""
+        """Go to a saved position; random numbers are set where the loop goes on, or now if that is unseen.
+
+        What a script draws between attach() and its loop (a split, synthetic data) it drew there before, too:
+        from the generators as the script begins with them.
+        """
         self._report.step = state["step"]
         self._report.epoch = state["epoch"]
         self._left = state["open"]
@@ -79,7 +83,11 @@ class Cursor:
         self._ended = dict(state["ended"])
         self._from_before = {number for number, ended in self._ended.items() if ended is not None}
         self._pending_rng = random_numbers
-        rng.restore(random_numbers)
+        if self._left is not None or state["num_begun"] or state["epoch"] or self._ended:
+            # It has been in epochs() or batches(), and will be again.
+            rng.check(random_numbers)
+        else:
+            rng.restore(random_numbers)
 
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs that are left; the caller checks the boundary after each."""

@@ -130,7 +130,7 @@ def notebook(folder, *cells):
             try:
                 exec(cell)
             except BaseException as error:
-                print(type(error).__name__)
+                print(type(error).__name__, flush=True)
     """
     script.write_text(text)
     done = start(folder, script)
@@ -192,6 +192,16 @@ def test_a_script_that_changes_its_folder_does_not_mix_them_up(tmp_path):
 
     assert ["mine 0", "mine 2"] == done.stdout.splitlines(), done.stderr
     assert 1 == done.stderr.count(SHARED)
+
+
+def test_a_forked_child_does_not_end_the_training_of_its_parent(tmp_path):
+    """
+    It has a copy of the session, but the training goes on elsewhere: its folder is in use.
+    """
+    child = "pid = os.fork()\nif pid == 0:\n    attach()\nelse: os.waitpid(pid, 0)"
+    done = notebook(tmp_path, "attach()", "train(2)", child, "train(2)", "if pid == 0: os._exit(0)", SHOW)
+
+    assert ["FolderInUse", "training 4"] == sorted(done.stdout.splitlines()), done.stderr
 
 
 @pytest.fixture(scope="module")
