@@ -6,6 +6,7 @@ Does not cover: several processes, each of which has a folder of its own or is t
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -55,9 +56,13 @@ def test_every_training_begins_with_its_own_weights(tmp_path, how):
         assert ["checkpoints/folds", "checkpoints/folds+2", "checkpoints/folds+3"] == folders(tmp_path)
 
 
-@pytest.mark.parametrize("how", ["epochs", "saves", "loop"])
 @pytest.mark.parametrize(
-    "step", [3, NUM_STEPS, NUM_STEPS + 1, 2 * NUM_STEPS, 2 * NUM_STEPS + 7, 3 * NUM_STEPS]
+    ("how", "step"),
+    [
+        *itertools.product(["epochs", "saves", "loop"], [3, NUM_STEPS, NUM_STEPS + 1, 2 * NUM_STEPS + 7]),
+        # In its last step it is that of test_a_loop_that_never_says_that_it_is_over_...
+        *itertools.product(["kept"], [NUM_STEPS + 1, 2 * NUM_STEPS + 7]),
+    ],
 )
 def test_a_pause_in_any_of_them_changes_nothing(tmp_path, how, step):
     """

@@ -2,8 +2,9 @@
 
 `python folds.py HOW [STEP]` sends SIGTERM to itself in that step, counted over all trainings of the process,
 and prints a digest of all weights. HOW is how a fold trains: `epochs`; `saves`, the same with checkpoints in
-the background and at its end; `loop`, a loop of its own that ends by detach(); `bare`, the same without it;
-`shared`, all in one folder that the script names; `apart`, each in one of its own; `plain`, without the shim.
+the background and at its end, and no detach(); `loop`, a loop of its own; `bare`, the same without detach();
+`kept`, that with a checkpoint at its end; `shared`, all in one folder that the script names; `apart`, each in
+one of its own; `plain`, without the shim.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def train(fold: int) -> Weights:
     folder = {"shared": "mine", "apart": f"mine/{fold}"}.get(how)
     shim = trainer_shim.attach(checkpoints=folder, every_steps=3 if how == "saves" else None, weights=weights)
     print(f"fold {fold} begins at step {shim.step}", flush=True)
-    if how in ("loop", "bare"):
+    if how in ("loop", "bare", "kept"):
         while shim.step < NUM_EPOCHS * NUM_BATCHES:
             weights.step(shim.step % NUM_BATCHES)
             shim.boundary()
@@ -63,9 +64,9 @@ def train(fold: int) -> Weights:
         for _ in shim.epochs(NUM_EPOCHS):
             for number in shim.batches(list(range(NUM_BATCHES))):
                 weights.step(number)
-    if how == "saves":
+    if how in ("saves", "kept"):
         shim.checkpoint()
-    if how != "bare":
+    if how not in ("saves", "bare", "kept"):
         shim.detach()
     return weights
 
