@@ -130,6 +130,10 @@ def notebook(folder, *cells):
             for _ in range(num):
                 part.n += 1
                 shim.boundary()
+        def loop():
+            for _ in shim.epochs(1):
+                for _ in shim.batches([1, 2]):
+                    part.n += 1
         def interrupt(): os.kill(os.getpid(), signal.SIGINT)
         for cell in {cells!r}:
             try:
@@ -167,6 +171,16 @@ def test_a_notebook_that_was_interrupted_goes_on_where_it_was(tmp_path):
 
     assert ["SystemExit", "training 6"] == done.stdout.splitlines(), done.stderr
     assert "going on from step 4" in done.stderr
+
+
+def test_a_loop_that_finds_nothing_left_to_do_is_over(tmp_path):
+    """
+    Its checkpoint is of its very end; what is attached after it is another training.
+    """
+    notebook(tmp_path, "attach()", "loop(); shim.checkpoint()")
+    again = notebook(tmp_path, "attach()", "loop()", SHOW, "attach()", SHOW)
+
+    assert ["training 2", "training+2 0"] == again.stdout.splitlines(), again.stderr
 
 
 def test_a_notebook_that_trains_anew_is_told_so_and_how_to_go_on(tmp_path):
