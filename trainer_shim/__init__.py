@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ShimError,
     )
     from trainer_shim.session import Shim, attach
+    from trainer_shim.signals import handle_signals
 
 __all__ = [
     "CannotRestore",
@@ -40,9 +41,15 @@ __all__ = [
     "Shim",
     "ShimError",
     "attach",
+    "handle_signals",
 ]
 
-_HOMES = {"Keep": "checkpoint.retention", "Shim": "session", "attach": "session"}
+_HOMES = {
+    "Keep": "checkpoint.retention",
+    "Shim": "session",
+    "attach": "session",
+    "handle_signals": "signals",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -19,7 +19,7 @@ __all__ = ["Batches", "Loop"]
 class Loop(Protocol):
     """What a pass tells the session."""
 
-    def boundary(self) -> None:
+    def turn(self) -> None:
         """A step is done."""
 
     def pass_is_over(self, num_rest: int) -> None:
@@ -63,9 +63,7 @@ class Batches(Iterator[Any]):
         try:
             if self._is_out and made.taken % self._accumulate == 0:
                 self._is_out = False
-                made.is_turning = True
-                self._loop.boundary()
-                made.is_turning = False
+                self._loop.turn()
             batch = next(made)
         except StopIteration:
             self._end(made.taken % self._accumulate)

@@ -77,8 +77,6 @@ class Pass:
         self._has_ended = resume is not None and bool(resume["ended"])
         #: Batches handed out in this pass, with those before it was taken up.
         self.taken: int = resume["taken"] if resume else 0
-        #: Whether the boundary behind a batch is being made by the loop over this pass.
-        self.is_turning = False
         #: Batches in the pass, None where the loader cannot tell.
         self.length: int | None = way.length
 

@@ -113,6 +113,8 @@ class Cursor:
         self._num_over = 0
         self._left: Record | None = None
         self._from_before: set[int] = set()
+        #: Whether the boundary that the loop is at was made by the script itself.
+        self.is_by_hand = False
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
 
@@ -128,13 +130,17 @@ class Cursor:
             "epoch": self._report.epoch,
             "num_begun": self._num_begun,
             "open": None if opened is None else opened.out(table),
-            "by_hand": self._open is not None and not self._open.is_turning,
+            "by_hand": self.is_by_hand,
             "ended": {number: record.out(table) for number, record in self._ended.items()},
             "objects": table.states,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], random_numbers: Mapping[str, Any]) -> None:
-        """Go to a saved position; the random numbers are set now, and again where the loop goes on."""
+        """Go to a saved position; random numbers are set where the loop goes on, or now if that is unseen.
+
+        What a script draws between attach() and its loop (a split, synthetic data) it drew there before, too:
+        from the generators as the script begins with them.
+        """
         places = [Place(pending=one) for one in state.get("objects", ())]
         self._report.step = state["step"]
         self._report.epoch = state["epoch"]
@@ -144,11 +150,14 @@ class Cursor:
             number: Record.read(ended, places) for number, ended in state["ended"].items() if ended is not None
         }
         self._from_before = set(self._ended)
-        rng.restore(random_numbers)
-        # A boundary of the script's own lies in the middle of a turn of `batches()`: what is drawn before the
-        # next batch is asked for belongs to the training.
-        if not state.get("by_hand", False):
+        is_in_loop = self._left is not None or state["num_begun"] or state["epoch"] or self._ended
+        if is_in_loop and not state.get("by_hand", False):
+            # It has been in epochs() or batches(), and will be again.
             self._pending_rng = random_numbers
+            rng.check(random_numbers)
+        else:
+            # From here on all belongs to the training: also what is drawn before the next batch is asked for.
+            rng.restore(random_numbers)
 
     def meet(self, loaders: Mapping[str, Any]) -> None:
         """Get to know loaders before their passes begin, as the script made them; bring their objects back."""
@@ -179,6 +188,8 @@ class Cursor:
             report.epoch += 1
             self._num_begun = self._num_over = 0
             self._left = None
+        # Of a run that was over, the generators of its end are what comes after it begins with.
+        self._settle()
 
     def begin(self, loader: Any, accumulate: int) -> Pass | None:
         """Start the next pass or take it up; None when it was over before the checkpoint."""

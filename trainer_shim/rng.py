@@ -22,7 +22,7 @@ from typing import Any
 
 from trainer_shim.errors import CannotRestore
 
-__all__ = ["capture", "capture_cpu", "dump", "load", "restore"]
+__all__ = ["capture", "capture_cpu", "check", "dump", "load", "restore"]
 
 # 624 words and a position, then the spare Gaussian that gauss() keeps between two calls.
 _PYTHON = struct.Struct("<625I?d")
@@ -76,7 +76,11 @@ def _restore_numpy(state: bytes) -> None:
     numpy_random.set_state(_load_numpy(state))
 
 
-def _restore_cuda(states: list[bytes]) -> None:
+def check(state: Mapping[str, Any]) -> None:
+    """Raise CannotRestore where `restore` would; nothing is set."""
+    states = state.get("cuda") or []
+    if not states:
+        return
     import torch
 
     present = torch.cuda.device_count()
@@ -85,6 +89,12 @@ def _restore_cuda(states: list[bytes]) -> None:
             f"cannot restore the random numbers of {len(states)} CUDA devices: {present} are visible",
             hint="make as many devices visible as the run had; see `CUDA_VISIBLE_DEVICES`",
         )
+
+
+def _restore_cuda(states: list[bytes]) -> None:
+    import torch
+
+    check({"cuda": states})
     torch.cuda.set_rng_state_all([_to_tensor(one) for one in states])
 
 

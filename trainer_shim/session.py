@@ -12,7 +12,6 @@ and before anybody is told that it is.
 
 from __future__ import annotations
 
-import atexit
 import math
 import os
 import time
@@ -37,8 +36,11 @@ from trainer_shim.offload import Offloader
 from trainer_shim.parts import Stateful, asked, check_parts, restore, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
-from trainer_shim.signals import SignalWatch
+from trainer_shim.process_end import ProcessEnd
+from trainer_shim.receipt import leave_receipt
+from trainer_shim.signals import SignalWatch, end_process
 from trainer_shim.surroundings import Surroundings
+from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
 from trainer_shim.voice import Voice, words
 
@@ -78,7 +80,8 @@ def attach(
 
     Args:
         checkpoints: Folder of this run's checkpoints. Default: what the daemon
-            says, or `checkpoints/SCRIPT` in the working directory.
+            says, or `checkpoints/SCRIPT` in the working directory; a second
+            training of one process has its own, with `+2` behind the name.
         keep: How many checkpoints stay, or a `Keep`: the best by a reported
             metric, one every few hours. Others go after a newer one is durable.
         labels: Plain values that the manifest keeps, for people.
@@ -100,13 +103,15 @@ def attach(
     global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
     check_parts(parts)
     surroundings = Surroundings.read(os.environ)
-    # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
-    if checkpoints is not None and surroundings.prove_dir is None:
-        surroundings = replace(surroundings, checkpoints=Path(checkpoints))
     if _current is not None:
-        _current.detach()
+        _current._make_way()  # noqa: SLF001  # no script should call it
+    # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
+    told = Path(checkpoints) if checkpoints is not None and surroundings.prove_dir is None else None
+    training = begin(surroundings.checkpoints, told)
+    surroundings = replace(surroundings, checkpoints=training.folder)
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
-    _current = Shim(surroundings, parts, facts, keep if isinstance(keep, Keep) else Keep(last=keep))
+    keep = keep if isinstance(keep, Keep) else Keep(last=keep)
+    _current = Shim(surroundings, training, parts, facts, keep)
     _current.meet_loaders(loaders_of_caller(1))
     if every_s is not None or every_steps is not None:
         _current.save_periodically(every_s, every_steps)
@@ -127,6 +132,7 @@ class Shim:
     def __init__(
         self,
         surroundings: Surroundings,
+        training: Training,
         parts: Mapping[str, Stateful],
         facts: Mapping[str, Any],
         keep: Keep,
@@ -135,7 +141,7 @@ class Shim:
         self.extra: dict[str, Any] = {}
         self._parts = MappingProxyType(dict(parts))
         self._facts = facts
-        self._surroundings = surroundings
+        self._surroundings, self._training = surroundings, training
         self._report = Report()
         self._gate, self._cursor = Gate(), Cursor(self._report)
         proof = _proof(surroundings, self._report)
@@ -166,14 +172,15 @@ class Shim:
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
         self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
-        self._signals.install()
+        if warning := self._signals.install():
+            self._say(warning)
+        self._at_end = ProcessEnd(self.detach)
         self._link: Link | Proof | None = None
         if proof is not None:
             proof.begin(self._own_state, self._notes)
             self._link = proof
         elif surroundings.socket:
             self._link = Link(surroundings.socket, self._hello, self._report, self._gate, self._say)
-        atexit.register(self.detach)
 
     # --- what a loop calls --------------------------------------------------------------------
 
@@ -197,6 +204,7 @@ class Shim:
                 self._yield()
             is_first = False
             yield epoch
+        self._training.ran_out()
         if self._gate.asked:
             self._yield()
 
@@ -217,6 +225,17 @@ class Shim:
         Costs an addition and a test while nothing is wanted. Raises SystemExit
         when the process is to end.
         """
+        report = self._report
+        report.step = step = report.step + 1
+        if self._gate.asked or step >= self._due_step:
+            self._cursor.is_by_hand = True
+            try:
+                self._yield()
+            finally:
+                self._cursor.is_by_hand = False
+
+    def turn(self) -> None:
+        """The boundary that a loop over `batches()` makes."""
         report = self._report
         report.step = step = report.step + 1
         if self._gate.asked or step >= self._due_step:
@@ -251,8 +270,9 @@ class Shim:
     def detach(self) -> None:
         """End the session: the daemon is told no more, signals act as before. May be repeated."""
         global _current  # noqa: PLW0603
-        atexit.unregister(self.detach)
+        self._at_end.cancel()
         self._signals.remove()
+        self._training.end((self.step, self.epoch))
         if self._periodic is not None:
             self._periodic.close()
             self._tell_ended(self._periodic)
@@ -264,6 +284,11 @@ class Shim:
         self._store.close()
         if _current is self:
             _current = None
+
+    def _make_way(self) -> None:
+        """Be followed by another session, without a word of the script that this one is over."""
+        self._training.end((self.step, self.epoch), is_replaced=True)
+        self.detach()
 
     def pass_is_over(self, num_rest: int) -> None:
         """A pass of `batches()` came to its end, with so many batches behind the last boundary."""
@@ -491,22 +516,25 @@ class Shim:
             return now
         if isinstance(leave, LeaveBySignal):
             self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
-            self._offloader.stay_on_host()
-            self._store.close(for_now=True)
-            self.detach()
-            raise SystemExit(128 + leave.number)
+            raise self._ended(128 + leave.number)
         self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
         raise self._farewell(request, saved)
 
     def _farewell(self, request: str, saved: Saved) -> SystemExit:
         """Say that the checkpoint is durable, in all ways there are; return what ends the process."""
         farewell = self._yielded(request, "exit", saved)
-        self._leave_receipt(farewell)
+        if problem := leave_receipt(self._surroundings.run_dir, farewell):
+            self._say(problem)
         self._tell(farewell)
+        return self._ended(EXIT_YIELDED)
+
+    def _ended(self, code: int) -> SystemExit:
+        """End the session, to be taken up later; return what ends the process."""
         self._offloader.stay_on_host()
         self._store.close(for_now=True)
+        self._training.leave()
         self.detach()
-        return SystemExit(EXIT_YIELDED)
+        return end_process(code, self._say)
 
     def _save(self, request: str) -> Saved:
         """Write a checkpoint of this boundary, once however many ask for it."""
@@ -567,6 +595,7 @@ class Shim:
         loaded = self._store.newest()
         self._say_notices()
         if loaded is None:
+            self._say_all(self._training.begun((0, 0), is_new=True))
             return
         state = loaded.state
         restore(self._parts, state["parts"], loaded.path)
@@ -576,6 +605,7 @@ class Shim:
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
         self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})")
+        self._say_all(self._training.begun((self.step, self.epoch), is_new=False))
 
     # --- words ----------------------------------------------------------------------------------
 
@@ -613,27 +643,17 @@ class Shim:
             request=request,
         )
 
-    def _leave_receipt(self, farewell: protocol.Yielded) -> None:
-        """Leave word for a daemon that is gone just now; a wrapper may hide our exit code."""
-        run_dir = self._surroundings.run_dir
-        if run_dir is None:
-            return
-        draft = run_dir / f"{protocol.RECEIPT}.partial"
-        try:
-            draft.write_bytes(protocol.encode(farewell))
-            draft.rename(run_dir / protocol.RECEIPT)
-        except OSError as error:
-            # The exit code and the message still tell it.
-            self._say(f"cannot leave a receipt in `{run_dir}`: {error.strerror}")
-
     def _tell(self, message: protocol.Message) -> None:
         if self._link is not None:
             self._link.send(message)
 
     def _say_notes(self) -> None:
         """Tell what is known to keep this run from going on exactly."""
-        for note in self._notes():
-            self._say(note)
+        self._say_all(self._notes())
+
+    def _say_all(self, texts: list[str]) -> None:
+        for text in texts:
+            self._say(text)
 
     def _notes(self) -> list[str]:
         has_rest = self._rest_at == self._report.step

@@ -4,6 +4,10 @@ SIGTERM, and the first Ctrl-C: checkpoint at the next boundary, then end. A
 second one acts at once, as it would have without us. SIGUSR1: checkpoint and
 go on (Slurm sends it as an early notice where it is told to).
 
+Handlers can be set in the main thread only. A training in another one is reached by handlers that
+`handle_signals()` sets there; when such a training leaves, SystemExit ends no more than its
+thread, so the main thread is woken by a signal of ours and raises it as well.
+
 A handler is inherited by fork. In a child it would swallow the SIGTERM with
 which torch and multiprocessing end their workers, so a child gets back what
 was there before; a signal that comes before that waits for it.
@@ -20,14 +24,15 @@ import mmap
 import os
 import signal
 import threading
-import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["SignalWatch", "shield_worker"]
+from trainer_shim.errors import NotSupported
+
+__all__ = ["SignalWatch", "end_process", "handle_signals", "shield_worker"]
 
 #: One byte that forked workers share: 1 once the training process has no more use for them.
 _ending: mmap.mmap | None = None
@@ -35,67 +40,177 @@ _ending: mmap.mmap | None = None
 _FIRST_INTERRUPT = (
     b"\ntrainer_shim: checkpoint at the next batch boundary, then end; Ctrl-C again interrupts at once\n"
 )
-_LEAVE = (signal.SIGTERM, signal.SIGINT)
+_LEAVE: Final = (signal.SIGTERM, signal.SIGINT)
+_NAMES: Final = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+_DEFAULT: Final = (signal.SIG_DFL, signal.default_int_handler)
 
 
 class SignalWatch:
-    """Installed from the main thread, or not at all: Python allows no other."""
+    """What signals mean to one session; made, installed and removed in the thread that attaches."""
 
     def __init__(self, on_leave: Callable[[int], None], on_save: Callable[[], None]) -> None:
         self._on_leave = on_leave
         self._on_save = on_save
-        self._previous: dict[int, Any] = {}
         self._seen: set[int] = set()
         self._pid = os.getpid()
-        self._is_over = False
+        self._thread = threading.current_thread()
         self._ending: mmap.mmap | None = None
 
-    def install(self) -> None:
-        """Take the signals whose handling is still the default; a script's own handlers stay."""
-        if threading.current_thread() is not threading.main_thread():
-            return
+    def install(self) -> str:
+        """Take the signals whose handling is still the default; a script's own handlers stay.
+
+        Outside the main thread Python allows that to nobody: there they are taken by `handle_signals()`.
+        Returns what a person should know about that, once in a process.
+        """
+        _process.watch = self
+        if _is_main():
+            _process.take()
+        if _process.previous:
+            self.share_ending()
+        unheard = [name for number, name in _NAMES.items() if signal.getsignal(number) in _DEFAULT]
+        if not unheard or _process.has_told:
+            return ""
+        _process.has_told = True
+        return (
+            f"this training runs in a thread: {' and '.join(unheard)} will end the process without a "
+            "checkpoint, unless the main thread calls `trainer_shim.handle_signals()`"
+        )
+
+    def share_ending(self) -> None:
+        """Let workers that are forked from now on know when this session ends."""
         global _ending  # noqa: PLW0603  # what workers that are forked from now on share with us
-        # A new one for each session: workers that an older one left behind end when they are asked to.
-        _ending = self._ending = mmap.mmap(-1, 1)
-        for number in (*_LEAVE, signal.SIGUSR1):
-            before = signal.getsignal(number)
-            if before in (signal.SIG_DFL, signal.default_int_handler):
-                self._previous[number] = before
-                signal.signal(number, self._handle)
-        _INSTALLED.add(self)
-        _watch_forks()
+        if self._ending is None:
+            _ending = self._ending = mmap.mmap(-1, 1)
 
     def remove(self) -> None:
-        """Put back what was there before; from now on workers end as torch and multiprocessing ask them."""
+        """Let signals act as before; from now on workers end as torch and multiprocessing ask them."""
         if self._ending is not None and os.getpid() == self._pid:
             self._ending[0] = 1
-        self._is_over = True
-        if threading.current_thread() is not threading.main_thread():
-            return  # Where training runs in another thread: then the handler itself puts it back.
-        for number, before in self._previous.items():
-            if signal.getsignal(number) == self._handle:
-                signal.signal(number, before)
-        self._previous = {}
+        if _process.watch is self:
+            _process.watch = None
+            # Where training runs in another thread the handler itself puts it back.
+            if _is_main() and not _process.is_standing:
+                _process.put_back()
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1 and not self._is_over:
+    def obey(self, number: int) -> bool:
+        """Do what a signal asks for; False when it asks a second time, and is to act at once."""
+        if number == signal.SIGUSR1:
             self._on_save()
-            return
-        if number in self._seen or self._is_over:
-            before = self._previous.get(number, signal.SIG_DFL)
-            signal.signal(number, before)
-            os.kill(os.getpid(), number)
-            return
+            return True
+        if number in self._seen:
+            if self._thread is not threading.main_thread():
+                # An exception in the main thread would not interrupt this one.
+                _process.previous[number] = signal.SIG_DFL
+            return False
         self._seen.add(number)
         if number == signal.SIGINT:
             # os.write: print() is not reentrant. Words without a reader must not raise in mid-step.
             with suppress(OSError):
                 os.write(2, _FIRST_INTERRUPT)
         self._on_leave(number)
+        return True
 
 
-#: Weak, because a hook on fork stays for ever: it must not keep a session, and so a model, alive.
-_INSTALLED: weakref.WeakSet[SignalWatch] = weakref.WeakSet()
+class _Process:
+    """The handlers of this process: they act on whatever session there is when a signal comes."""
+
+    def __init__(self) -> None:
+        self.watch: SignalWatch | None = None
+        #: What was there before, of the signals that are ours now.
+        self.previous: dict[int, Any] = {}
+        #: Whether they stay when a session ends, for the next one.
+        self.is_standing = False
+        #: What the main thread is to end with, once a session in another thread has left.
+        self.exit_code: int | None = None
+        self.has_told = False
+
+    def take(self) -> None:
+        for number in (*_LEAVE, signal.SIGUSR1):
+            before = signal.getsignal(number)
+            if before in _DEFAULT:
+                self.previous[number] = before
+                signal.signal(number, self.handle)
+        _watch_forks()
+
+    def put_back(self) -> None:
+        for number, before in self.previous.items():
+            if signal.getsignal(number) == self.handle:
+                signal.signal(number, before)
+        self.previous = {}
+
+    def taken(self) -> list[int]:
+        return [number for number in self.previous if signal.getsignal(number) == self.handle]
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        before = self.previous.get(number, signal.SIG_DFL)
+        if self.watch is None and not self.is_standing:
+            self.put_back()
+        code, self.exit_code = self.exit_code, None
+        if code is not None:
+            # In a main thread that only waits for the others nobody would hear it.
+            if threading.main_thread().is_alive():
+                raise SystemExit(code)
+            return
+        if self.watch is not None and self.watch.obey(number):
+            return
+        before = self.previous.get(number, before)
+        if callable(before):
+            before(number, frame)
+            return
+        signal.signal(number, before)
+        os.kill(os.getpid(), number)
+
+
+_process = _Process()
+
+
+def handle_signals() -> None:
+    """Let SIGTERM, Ctrl-C and SIGUSR1 reach a training that runs in a thread; call it in the main thread.
+
+    `attach()` in the main thread does that by itself. Before or after the thread's `attach()`, once for all
+    trainings of the process: the signals act on the one that there is when they come, and as before while
+    there is none. When it has left, be it by a signal or because the daemon asked, the main thread raises
+    SystemExit where it stands, with the exit code that the training would have had there.
+
+    Raises:
+        NotSupported: Called outside the main thread.
+
+    """
+    if not _is_main():
+        raise NotSupported(
+            "cannot handle signals outside the main thread: Python allows it nowhere else",
+            hint="call `trainer_shim.handle_signals()` in the main thread, before or after it starts others",
+        )
+    _process.is_standing = True
+    _process.take()
+    if _process.watch is not None:
+        _process.watch.share_ending()
+
+
+def end_process(code: int, say: Callable[[str], None]) -> SystemExit:
+    """Return what ends this thread; if the main one is another, it is made to end the process, now."""
+    main = threading.main_thread()
+    if not _is_main():
+        taken, has_main = _process.taken(), main.is_alive() and main.ident is not None
+        if has_main and taken:
+            _process.exit_code = code
+            # To that thread: it may wait in a system call.
+            signal.pthread_kill(main.ident or 0, taken[-1])
+        elif has_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            say(
+                "the main thread is interrupted as by Ctrl-C; had it called "
+                f"`trainer_shim.handle_signals()`, it would end with exit code {code}"
+            )
+            signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        else:
+            say(
+                f"this thread ends; the process ends when the main thread does, and not with exit code {code}"
+            )
+    return SystemExit(code)
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 #: By thread: the signals that were blocked before it forked.
@@ -121,8 +236,8 @@ def _unblock() -> None:
 
 def _remove_all() -> None:
     try:
-        for watch in list(_INSTALLED):
-            watch.remove()
+        _process.watch, _process.is_standing, _process.exit_code = None, False, None
+        _process.put_back()
     finally:
         _unblock()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.cli.traces import Run, Where, changed, compare
+from supervisor.cli.traces import Run, Where, changed, compare, first_number
 from trainer_shim import trace
 
 __all__ = ["Cause", "find_cause", "stray_generators", "unseeded"]
@@ -30,6 +30,12 @@ _HANDING_OVER = (
     "as `shim.extra[...]` where it is a plain value; docs/EXACTNESS.md lists what is saved by itself"
 )
 _MAX_NAMES = 3
+
+#: Where something differs: step and epoch of a boundary; 0 for what is seen at it, 1 for what comes behind.
+_Place = tuple[int, int, int]
+
+#: Of pauses without a step between them the one that changed most is the likely one.
+_WEIGHT = {"hold": 0, "offload": 1, "exit": 2}
 
 
 class Cause(NamedTuple):
@@ -53,7 +59,7 @@ def find_cause(without: Run, paused: Run, again: Run) -> Cause:
         text = "the runs differ before the first pause, though two runs without pauses are the same"
         hint = "the training depends on something outside: files it finds, the load, the time; run it again"
         return Cause(text, hint, is_repeatable=False)
-    return _after_pause(without, paused, pause)
+    return _after_pause(without, paused, pause, after)
 
 
 def unseeded(one: Run, other: Run) -> list[str]:
@@ -118,69 +124,88 @@ def _lossy_part(paused: Run) -> tuple[Where, Cause] | None:
     return None
 
 
-def _evidence(without: Run, paused: Run, again: Run) -> Where:
+def _evidence(without: Run, paused: Run, again: Run) -> _Place:
     """Where the first thing differs that was written down, numbers or not."""
-    found: list[Where] = []
+    found: list[_Place] = []
     ignored = set(unseeded(without, paused))
     for where in sorted(without.steps.keys() | paused.steps.keys()):
         one, other = without.steps.get(where), paused.steps.get(where)
         if one is None or other is None or one.batch != other.batch:
-            found.append(where)
+            found.append((*where, 0))
             break
         if set(_differing(one.rng, other.rng)) - ignored:
-            found.append(where)
+            found.append((*where, 0))
             break
-    numbers = compare(without, paused).numbers
-    if numbers and numbers[0].step is not None:
-        found.append((numbers[0].step, -1))
+    behind = first_number(without, paused)
+    if behind is not None:
+        found.append((*behind, 1))
     common = sorted(paused.looks.keys() & again.looks.keys())
-    found += [where for where in common if paused.looks[where].state != again.looks[where].state][:1]
-    return min(found, default=(paused.num_steps + 1, 0))
+    found += [(*where, 0) for where in common if paused.looks[where].state != again.looks[where].state][:1]
+    return min(found, default=(paused.num_steps + 1, 0, 0))
 
 
-def _pause_before(paused: Run, where: Where) -> trace.Paused | None:
+def _pause_before(paused: Run, place: _Place) -> trace.Paused | None:
     """The pause after which things are different."""
+    before = [one for one in paused.paused if (one.step, one.epoch, 0) < place]
+    last = max((one.step for one in before), default=None)
     return max(
-        (one for one in paused.paused if (one.step, one.epoch) < where),
-        key=lambda one: (one.step, one.epoch),
+        (one for one in before if one.step == last),
+        key=lambda one: (_WEIGHT.get(one.depth, 0), one.epoch),
         default=None,
     )
 
 
-def _after_pause(without: Run, paused: Run, pause: trace.Paused) -> Cause:
+def _after_pause(without: Run, paused: Run, pause: trace.Paused, place: _Place) -> Cause:
+    """Look at each boundary up to what differs: the next one may be the end of an epoch, with no data."""
     at = f"the pause at step {pause.step} ({pause.depth})"
-    place = (pause.step, pause.epoch)
-    later = sorted(where for where in without.steps if where > place)
-    look = paused.looks.get(place)
+    where = (pause.step, pause.epoch)
+    look = paused.looks.get(where)
     notes = f"; the shim said: {'; '.join(look.notes)}" if look is not None and look.notes else ""
-    if not later:
-        text = f"only the state after {at} differs, and no step came after it{notes}"
+    later = sorted(one for one in without.steps if one > where)
+    # A number is reported before the boundary of its own step.
+    seen = later[: sum((*one, 0) < place for one in later) + 1]
+    for one in seen:
+        when = "already in the first step" if one[0] <= pause.step + 1 else f"in step {one[0]}, which comes"
+        if (cause := _in_step(without, paused, one, f"{when} after {at}{notes}")) is not None:
+            return cause
+    if not any(step > pause.step for step, _ in later):
+        text = f"only what comes after {at} differs, and no step came after it{notes}"
         return Cause(text, f"look at what the script does behind its loop; {_HANDING_OVER}")
-    one, other = without.steps[later[0]], paused.steps.get(later[0])
+    has_data = any(without.steps[one].batch for one in seen)
+    return _not_handed_over(pause, at, "data and generators" if has_data else "generators", notes)
+
+
+def _in_step(without: Run, paused: Run, where: Where, when: str) -> Cause | None:
+    """What explains other numbers in a step, or from there on."""
+    one, other = without.steps[where], paused.steps.get(where)
     if other is None:
-        return Cause(f"the loop took another way after {at}{notes}", _HANDING_OVER)
+        return Cause(f"the loop took another way {when}", _HANDING_OVER)
     if one.batch != other.batch:
-        text = f"the data is another already in the first step after {at}{notes}"
         hint = (
             "give the data no state that the shim cannot see: generators belong to the dataset or the "
             "sampler, as attributes; see docs/EXACTNESS.md, `The data loader`"
         )
-        return Cause(text, hint)
+        return Cause(f"the data is another {when}", hint)
     strays = sorted(set(_differing(one.rng, other.rng)) - set(unseeded(without, paused)))
     if strays:
-        text = f"the generator {_names(strays)} stands elsewhere in the first step after {at}{notes}"
+        text = f"the generator {_names(strays)} stands elsewhere {when}"
         return Cause(text, "look for what draws from it in that step in one run only")
+    return None
+
+
+def _not_handed_over(pause: trace.Paused, at: str, same: str, notes: str) -> Cause:
+    """Nothing that was written down explains it."""
     if pause.depth == "hold":
-        text = f"nothing was loaded at {at}, and data and generators are the same{notes}"
+        text = f"nothing was loaded at {at}, and {same} are the same{notes}"
         return Cause(text, "look for a state_dict() that changes its object, or for a use of the time")
     if pause.depth == "offload":
-        text = f"every tensor came back as it was at {at}, and data and generators are the same{notes}"
+        text = f"every tensor came back as it was at {at}, and {same} are the same{notes}"
         hint = (
             "look for what keeps the address of a tensor (data_ptr(), an extension of the script's own), "
             "for a state_dict() that changes its object, or for a use of the time"
         )
         return Cause(text, hint)
-    text = f"all that was handed over is the same after {at}, and so are data and generators{notes}"
+    text = f"all that was handed over is the same after {at}, and so are {same}{notes}"
     hint = (
         "something else belongs to the run: a scheduler, scaler or EMA copy, a generator of the script's "
         f"own, a counter, what an epoch draws before its loop; {_HANDING_OVER}"

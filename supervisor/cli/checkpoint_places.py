@@ -8,8 +8,9 @@ Does not cover: what is done with them (checkpoints.py).
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,17 @@ from trainer_shim.checkpoint.retention import Keep, best_first
 from trainer_shim.checkpoint.survey import Seen
 from trainer_shim.errors import FolderInUse, ShimError
 
-__all__ = ["Place", "complete_steps", "find_place", "plain_errors", "recorded_keep", "short_name"]
+__all__ = [
+    "Place",
+    "complete_steps",
+    "find_place",
+    "further_trainings",
+    "plain_errors",
+    "recorded_keep",
+    "short_name",
+]
+
+_FURTHER = re.compile(r"\+[0-9]+")
 
 #: So many steps are named in a hint.
 _MAX_NAMED = 8
@@ -97,14 +108,24 @@ def _root(ctx: click.Context, job: str) -> Path:
     path = Path(job).expanduser()
     if "/" in job or job in (".", ".."):
         return _checked(path)
+    # A job that trains several times in one process has its further trainings beside the first.
+    name, plus, number = job.partition("+")
     try:
         with connect(ctx) as client:
-            return Path(client.show(job).checkpoints)
+            return Path(f"{client.show(name).checkpoints}{plus}{number}")
     except (NoDaemon, UsageError):
         # A folder is there with or without a daemon.
         if path.is_dir():
             return _checked(path)
         raise
+
+
+def further_trainings(root: Path) -> list[str]:
+    """Return `+2`, `+3`, ... for the folders beside this one that are of the same run."""
+    found = []
+    with suppress(OSError):
+        found = [path.name.removeprefix(root.name) for path in root.parent.iterdir() if path.is_dir()]
+    return sorted((end for end in found if _FURTHER.fullmatch(end)), key=lambda end: int(end[1:]))
 
 
 def _checked(path: Path) -> Path:

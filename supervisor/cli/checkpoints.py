@@ -16,7 +16,13 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from supervisor.cli.checkpoint_places import complete_steps, find_place, plain_errors, recorded_keep
+from supervisor.cli.checkpoint_places import (
+    complete_steps,
+    find_place,
+    further_trainings,
+    plain_errors,
+    recorded_keep,
+)
 from supervisor.cli.checkpoint_rows import Checked, check_lines, list_lines, rows_of, show_lines
 from supervisor.cli.meter import Meter
 from supervisor.cli.options import job_argument, json_option
@@ -67,6 +73,9 @@ def list_(ctx: click.Context, *, job: str, as_json: bool) -> None:
             data(line)
     else:
         tell(f"no checkpoints in {clean(str(place.root))}")
+    if further := further_trainings(place.root):
+        names = ", ".join(clean(f"{job.rstrip('/')}{end}") for end in further)
+        tell(f"it trained more than once in one process; the others are {names}")
 
 
 @checkpoints.command()

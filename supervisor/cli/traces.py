@@ -7,6 +7,7 @@ Does not cover: why they differ (cause.py), running anything (proving.py).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import msgspec
 
 from trainer_shim import trace
 
-__all__ = ["Comparison", "Difference", "Run", "changed", "compare", "run_of"]
+__all__ = ["Comparison", "Difference", "Run", "changed", "compare", "first_number", "run_of"]
 
 #: Step and epoch of a boundary: the end of an epoch has the step of its last batch.
 Where = tuple[int, int]
@@ -24,8 +25,8 @@ Where = tuple[int, int]
 class Run:
     """A trace by what is looked up in it."""
 
-    #: Step -> name -> values in the order they were reported.
-    metrics: dict[int, dict[str, list[str]]] = field(default_factory=dict)
+    #: The boundary before them -> name -> numbers in the order they were reported.
+    metrics: dict[Where, dict[str, list[trace.Metric]]] = field(default_factory=dict)
     steps: dict[Where, trace.Step] = field(default_factory=dict)
     looks: dict[Where, trace.Look] = field(default_factory=dict)
     #: What each checkpoint brought back, by where it was taken.
@@ -34,15 +35,12 @@ class Run:
     returned: dict[Where, dict[str, str]] = field(default_factory=dict)
     paused: list[trace.Paused] = field(default_factory=list)
     not_paused: list[trace.NotPaused] = field(default_factory=list)
-    #: Where processes began. There a loop may report again what it did at the head of its epoch.
-    started_at: set[int] = field(default_factory=set)
+    #: Whether attach() was called at all.
+    has_begun: bool = False
+    #: Where later processes began: up to the next boundary a loop may first report again what it did before.
+    restarted: set[Where] = field(default_factory=set)
     has_left: bool = False
     end: trace.End | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether attach() was called at all."""
-        return bool(self.started_at)
 
     @property
     def num_steps(self) -> int:
@@ -79,16 +77,20 @@ class Comparison(msgspec.Struct, frozen=True):
 def run_of(records: Iterable[trace.Record]) -> Run:
     """Return a trace, ordered; what a repeated boundary says counts last."""
     run = Run()
+    behind: Where = (0, 0)
     for record in records:
         run.has_left = False
         match record:
             case trace.Start(step=step, epoch=epoch, state=state):
-                run.started_at.add(step)
-                run.restored |= {} if state is None else {(step, epoch): state}
-            case trace.Metric(step=step, name=name, value=value):
-                run.metrics.setdefault(step, {}).setdefault(name, []).append(value)
+                behind = (step, epoch)
+                run.restarted |= {behind} if run.has_begun else set()
+                run.has_begun = True
+                run.restored |= {} if state is None else {behind: state}
+            case trace.Metric(name=name):
+                run.metrics.setdefault(behind, {}).setdefault(name, []).append(record)
             case trace.Step(step=step, epoch=epoch):
-                run.steps[step, epoch] = record
+                behind = (step, epoch)
+                run.steps[behind] = record
             case trace.Look(step=step, epoch=epoch):
                 run.looks[step, epoch] = record
             case trace.Paused():
@@ -112,9 +114,14 @@ def compare(without: Run, paused: Run) -> Comparison:
         num_numbers=sum(len(values) for named in without.metrics.values() for values in named.values()),
         num_tensors=len(tensors),
         num_values=len(final) - len(tensors),
-        numbers=list(_numbers(without, paused)),
+        numbers=sorted((one for _, one in _numbers(without, paused)), key=lambda one: one.step or 0),
         state=changed(final, other),
     )
+
+
+def first_number(without: Run, paused: Run) -> Where | None:
+    """Return the boundary before the first number that differs, None where all are the same."""
+    return next((behind for behind, _ in _numbers(without, paused)), None)
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> list[Difference]:
@@ -132,29 +139,20 @@ def _final(run: Run) -> dict[str, str]:
     return {} if end is None else {**end.state, "step": str(end.step), "epoch": str(end.epoch)}
 
 
-def _numbers(without: Run, paused: Run) -> Iterator[Difference]:
-    for step in sorted({*without.metrics, *paused.metrics}):
-        expected, actual = without.metrics.get(step, {}), paused.metrics.get(step, {})
+def _numbers(without: Run, paused: Run) -> Iterator[tuple[Where, Difference]]:
+    """Yield the numbers that differ, each with the boundary before it."""
+    for behind in sorted({*without.metrics, *paused.metrics}):
+        expected, actual = without.metrics.get(behind, {}), paused.metrics.get(behind, {})
         for name in [*expected, *(name for name in actual if name not in expected)]:
             before, after = expected.get(name, []), actual.get(name, [])
-            if step - 1 in paused.started_at:
-                after = after[-len(before) :] if before else []
-            elif step in paused.started_at:
-                after = after[: len(before)]
-            if before != after:
-                yield Difference(name, *_first_pair(before, after), step=step)
-
-
-def _first_pair(before: list[str], after: list[str]) -> tuple[str | None, str | None]:
-    """The first two values that differ; None for the one that is missing."""
-    for index in range(max(len(before), len(after))):
-        pair = (
-            before[index] if index < len(before) else None,
-            after[index] if index < len(after) else None,
-        )
-        if pair[0] != pair[1]:
-            return pair
-    raise AssertionError("the lists are equal")
+            if behind in paused.restarted:
+                # What is reported again comes first.
+                after = after[max(0, len(after) - len(before)) :]
+            for one, other in itertools.zip_longest(before, after):
+                if one is None or other is None or one.value != other.value:
+                    values = (one.value if one else None, other.value if other else None)
+                    yield behind, Difference(name, *values, step=(one or other).step)
+                    break
 
 
 def _is_tensor(leaf: str) -> bool:

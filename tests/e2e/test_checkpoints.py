@@ -111,6 +111,27 @@ def test_the_folder_of_a_job_is_asked_of_the_daemon(ctl, home, root):
     assert 4 == ctl("list", "job-1").returncode
 
 
+def test_further_trainings_of_a_process_are_listed_by_their_number(ctl, home, root):
+    """
+    A cross-validation has a folder for each fold; the job is that of the first, and the others are named.
+    """
+    further = [shutil.copytree(root, root.parent / f"{root.name}+{number}") for number in (2, 10)]
+    shutil.rmtree(further[0] / "step-000000005")
+    (root.parent / f"{root.name}+x").mkdir()
+    with FakeDaemon(home) as daemon:
+        daemon.add("job-1", "completed")
+        daemon.shows["job-1"] = wire.ShowReply(
+            row=daemon.rows["job-1"], argv=(), cwd="/", checkpoints=str(root)
+        )
+        first, second = ctl("list", "job-1"), ctl("list", "job-1+2")
+    by_path = ctl("list", f"{root}/")
+
+    assert "the others are job-1+2, job-1+10\n" in first.stderr
+    assert [6, 5] == [len(done.stdout.splitlines()) for done in (first, second)]
+    assert f"the others are {root}+2, {root}+10\n" in by_path.stderr
+    assert "" == second.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

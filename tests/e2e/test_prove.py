@@ -102,6 +102,32 @@ def test_a_flaw_is_found_and_named(prove, flaw, verdict, clues):
 
 
 @pytest.mark.parametrize(
+    ("seed", "flaw", "clue"),
+    [
+        # The last step of an epoch, and the boundary at its end.
+        (18, "none", "identical"),
+        (18, "own generator", "and so are data and generators"),
+        (0, "hidden data", "the data is another already in the first step after the pause at step 12 (exit)"),
+        (
+            44,
+            "hidden data",
+            "the data is another already in the first step after the pause at step 12 (exit)",
+        ),
+        # The last step of the run.
+        (5, "hidden data", "identical"),
+    ],
+)
+def test_a_pause_at_the_last_step_of_an_epoch_is_told_as_what_it_is(prove, seed, flaw, clue):
+    """
+    The next boundary is the epoch's end, which has no data; what the head of an epoch reports again is
+    no difference, and other data in the next epoch is found.
+    """
+    done = prove("--depth=exit", flaw, seed=seed, pauses=1)
+
+    assert clue in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
     ("flaw", "error"),
     [
         ("no attach", "never called trainer_shim.attach()"),

@@ -257,7 +257,7 @@ def test_a_child_that_is_ended_at_its_birth_ends(shim):
 
 def test_a_training_in_a_thread_of_its_own_can_be_paused_by_exit(shim, part):
     """
-    Signals belong to the main thread; the session ends all the same, and a signal acts as before it.
+    The session ends there and the process with it, by the main thread; a signal acts as before the session.
     """
     shim._link = daemon = Daemon()
     shim._gate.put(pause("exit"))
@@ -270,10 +270,17 @@ def test_a_training_in_a_thread_of_its_own_can_be_paused_by_exit(shim, part):
             ends.append(error)
 
     thread = threading.Thread(target=trained)
-    thread.start()
+
+    def start_and_wait():
+        thread.start()
+        thread.join()
+
+    with pytest.raises(SystemExit) as end:
+        start_and_wait()
     thread.join()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
+    assert 75 == end.value.code
     assert [75] == [getattr(end, "code", end) for end in ends]
     assert "exit" == daemon.words(wire.Yielded)[-1].depth

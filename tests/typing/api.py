@@ -61,6 +61,10 @@ def long(loader: Iterator[int], folder: Path) -> int:
     return 0
 
 
+def in_a_thread() -> None:
+    trainer_shim.handle_signals()
+
+
 def wrong() -> None:
     attach(model=3)  # type: ignore[arg-type]
     attach(model=Model(), keep="all")  # type: ignore[arg-type]

@@ -1,0 +1,23 @@
+"""Word for a daemon that is away: what a process left by is also written down in its run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainer_shim import protocol
+
+__all__ = ["leave_receipt"]
+
+
+def leave_receipt(run_dir: Path | None, farewell: protocol.Yielded) -> str:
+    """Write it where the daemon looks, whole or not at all; return why that did not work, or ""."""
+    if run_dir is None:
+        return ""
+    draft = run_dir / f"{protocol.RECEIPT}.partial"
+    try:
+        draft.write_bytes(protocol.encode(farewell))
+        draft.rename(run_dir / protocol.RECEIPT)
+    except OSError as error:
+        # The exit code, which a wrapper may hide, and the message still tell it.
+        return f"cannot leave a receipt in `{run_dir}`: {error.strerror}"
+    return ""
