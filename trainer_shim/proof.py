@@ -234,7 +234,7 @@ class _Metrics(dict[str, Any]):
 
 
 def digests(state: Mapping[str, Any]) -> dict[str, str]:
-    """Every leaf of a state by its path: a plain value as JSON, a tensor as kind, shape and digest.
+    """Every leaf of a state by its path: a plain value as JSON, a tensor as kind, shape, digest and layout.
 
     A part that cannot be stored is one leaf that says why; nothing is raised.
     """
@@ -256,7 +256,8 @@ def _walk(node: tree.Node, path: str, memory: Mapping[str, str], found: dict[str
         items = enumerate(node)
     elif isinstance(node, dict) and "block" in node:
         kind = node.get("dtype", node["$"])
-        found[path] = f"{kind}{node.get('shape', '')} {memory[node['block']]}"
+        layout = f"{trace.STRIDES}{node['strides']}" if "strides" in node else ""
+        found[path] = f"{kind}{node.get('shape', '')} {memory[node['block']]}{layout}"
         return
     elif isinstance(node, dict) and node.get("$") == "tuple":
         items = enumerate(node["items"])

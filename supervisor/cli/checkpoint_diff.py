@@ -41,7 +41,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     #: `tensor` (arrays and bytes too), `value` of the state, or `fact` of the manifest.
     kind: str
     name: str
-    #: Type and shape of a tensor, JSON of all else; null where it is missing.
+    #: Type and shape of a tensor (strides too where nothing else differs), JSON of all else; null where
+    #: it is missing.
     a: str | None
     b: str | None
     num_elements: int | None = None
@@ -68,7 +69,8 @@ def _compare(name: str, a: tuple[View, Any], b: tuple[View, Any]) -> Difference 
     if not (_is_block(node_a) and _is_block(node_b)) or texts["a"] != texts["b"]:
         return None if texts["a"] == texts["b"] else Difference(kind=kind, name=name, **texts)
     if _same_bytes(view_a.memory(node_a["block"]), view_b.memory(node_b["block"])):
-        return None
+        one, other = _with_layout(node_a), _with_layout(node_b)
+        return None if one == other else Difference(kind=kind, name=name, a=one, b=other)
     try:
         counts = _count(view_a.value(node_a), view_b.value(node_b))
     except CannotRestore:
@@ -114,6 +116,11 @@ def _text(node: Any) -> str | None:
     if "dtype" not in node:
         return f"{node['$']} [{node['size']}]"
     return f"{node['dtype']} {node['shape']}"
+
+
+def _with_layout(node: Any) -> str | None:
+    """Return type and shape of a tensor, and how it lies in memory where that is not its own order."""
+    return f"{_text(node)} strides {node['strides']}" if "strides" in node else _text(node)
 
 
 def _json(value: Any) -> str:

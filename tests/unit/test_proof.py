@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,9 @@ def test_every_leaf_stands_under_its_path():
         (torch.tensor([0.0]), torch.tensor([-0.0])),
         (torch.ones(2), torch.ones(2, dtype=torch.float64)),
         (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.zeros(2, 3), torch.zeros(3, 2).T),
+        (torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3).to(memory_format=torch.channels_last)),
+        (np.zeros((2, 3)), np.asfortranarray(np.zeros((2, 3)))),
         (b"a", b"b"),
     ],
 )

@@ -23,7 +23,8 @@ from typing import Any
 import msgspec
 
 from trainer_shim.checkpoint import jsontext
-from trainer_shim.checkpoint.arrays import Leaf, encode_leaf, encode_small, finish_tensor, restore_small
+from trainer_shim.checkpoint.arrays import Leaf, encode_leaf, finish_tensor
+from trainer_shim.checkpoint.small import encode_small, restore_small
 from trainer_shim.checkpoint.tensorfile import RESERVED_NAME, Block
 from trainer_shim.errors import CannotStore, Damaged
 
@@ -98,7 +99,7 @@ def decode(skeleton: Node, values: Mapping[str, Any]) -> Any:
 
 
 #: What nodes that share a block must agree on.
-_SAME = ("$", "dtype", "shape", "size")
+_SAME = ("$", "dtype", "shape", "size", "strides")
 
 
 class _Encoder:
