@@ -16,6 +16,7 @@ import msgspec
 
 from supervisor.cli.text import Column, bold, clean, cut, number, table
 from trainer_shim.checkpoint.manifest import Manifest
+from trainer_shim.checkpoint.nodes import inside
 from trainer_shim.checkpoint.view import View
 from trainer_shim.errors import CannotRestore
 
@@ -91,17 +92,10 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _inside(node: Any) -> list[tuple[str, Any]] | None:
     """Return what is in a container; None for a leaf."""
-    if isinstance(node, list):
+    if isinstance(node, list) and len(node) > _MAX_LIST:
         is_plain = not any(isinstance(item, list | dict) for item in node)
-        return None if is_plain and len(node) > _MAX_LIST else [(str(i), x) for i, x in enumerate(node)]
-    if not isinstance(node, dict):
-        return None
-    if "$" not in node:
-        return list(node.items())
-    if node["$"] in ("dict", "OrderedDict"):
-        pairs = [(key if isinstance(key, str) else _json(key), item) for key, item in node["items"]]
-        return pairs + ([("_metadata", node["metadata"])] if "metadata" in node else [])
-    return _inside(node["items"]) if node["$"] == "tuple" else None
+        return None if is_plain else inside(node)
+    return inside(node)
 
 
 def _is_block(node: Any) -> bool:

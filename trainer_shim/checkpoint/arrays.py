@@ -149,10 +149,17 @@ def _refuse_tensor(torch: ModuleType, tensor: Any, path: str) -> None:
     """Raise CannotStore for a tensor that is more than one piece of memory."""
     kind = type(tensor)
     if kind not in (torch.Tensor, torch.nn.Parameter):
+        if torch.nn.parameter.is_lazy(tensor):
+            hint = "run one batch through the model before attach()"
+            raise CannotStore(path, "a parameter that has no shape yet", hint=hint)
         hint = "store a plain tensor instead: `.full_tensor()` of a DTensor, `.dequantize()`, `.data`"
         raise CannotStore(path, f"a tensor of type `{kind.__module__}.{kind.__qualname__}`", hint=hint)
     if tensor.is_quantized:
-        raise CannotStore(path, "a quantized tensor", hint="store `.int_repr()`, scale and zero point")
+        hint = (
+            "attach the model as it was before it was quantized, and quantize a copy of it for use; a tensor "
+            "of your own can be kept as its `.int_repr()`, `.q_scale()` and `.q_zero_point()`"
+        )
+        raise CannotStore(path, "a quantized tensor", hint=hint)
     if tensor.is_nested or tensor.layout != torch.strided:
         layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         raise CannotStore(

@@ -19,6 +19,10 @@ from trainer_shim.checkpoint.libraries import (
 __all__ = ["encode_small", "restore_small"]
 
 
+#: Types of torch whose values are attributes of it, under the name that they say.
+_NAMED = ("memory_format", "layout")
+
+
 def encode_small(value: Any, path: str) -> dict[str, Any] | None:
     """A small value of torch or numpy as a node, None for anything else."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
@@ -29,6 +33,9 @@ def encode_small(value: Any, path: str) -> dict[str, Any] | None:
             return {"$": "torch.dtype", "name": str(value).removeprefix("torch.")}
         if isinstance(value, torch.device):
             return {"$": "torch.device", "name": str(value)}
+        for kind in _NAMED:
+            if isinstance(value, getattr(torch, kind)):
+                return {"$": f"torch.{kind}", "name": str(value).removeprefix("torch.")}
     if numpy is not None and isinstance(value, numpy.generic):
         check_numpy_dtype(numpy, value.dtype, path)
         return {"$": "numpy.scalar", "dtype": value.dtype.str, "hex": value.tobytes().hex()}
@@ -50,4 +57,15 @@ def restore_small(node: dict[str, Any]) -> Any:
         return torch_dtype(node["name"])
     if kind == "torch.device":
         return the_torch().device(str(node["name"]))  # A number would ask the machine for its devices.
+    if kind.removeprefix("torch.") in _NAMED:
+        return _named(kind.removeprefix("torch."), node["name"])
     raise ValueError(f"unknown kind `{kind}`")
+
+
+def _named(kind: str, name: object) -> Any:
+    """A value of such a type; no other attribute of torch can be reached."""
+    torch = the_torch()
+    found = vars(torch).get(name)
+    if not isinstance(found, getattr(torch, kind)):
+        raise TypeError(f"`{name}` is no {kind} of torch")
+    return found

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import enum
 import threading
-from collections import OrderedDict, defaultdict
+from collections import ChainMap, OrderedDict, defaultdict
+from datetime import date
+from functools import partial
+from random import SystemRandom
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +16,7 @@ import torch
 
 from trainer_shim.checkpoint import tree
 from trainer_shim.checkpoint.arrays import make_place
+from trainer_shim.checkpoint.live import Live
 from trainer_shim.errors import CannotStore, Damaged
 
 
@@ -22,6 +26,10 @@ class Point(NamedTuple):
 
 class Color(enum.IntEnum):
     RED = 1
+
+
+class Later(date):
+    pass
 
 
 class Weight(torch.Tensor):
@@ -45,11 +53,17 @@ def comes_back(state):
         (lambda: 0, "a function"),
         (len, "a function"),
         (int, "a class"),
+        (partial(len), "a function"),
+        (np.sin, "a function"),
+        (torch.nn.Linear(1, 1), "an object of type `torch.nn.modules.linear.Linear`"),
         (threading.Lock(), "an object of type `_thread.lock`"),
         (iter([]), "an object of type `builtins.list_iterator`"),
         (Color.RED, "a member of the enum"),
         (Point(1), "a named tuple"),
-        (defaultdict(list), "a map of type `collections.defaultdict`"),
+        (ChainMap({}), "a map of type `collections.ChainMap`"),
+        (defaultdict(lambda: 1), "a function"),
+        (SystemRandom(), "an object of type `random.SystemRandom`"),
+        (Later(2000, 1, 1), "an object of type"),
         ("\ud800", "text with half a surrogate pair"),
         (np.array([object()]), "numpy values of type `object`"),
         (np.zeros(2, [("a", "f4")]), "numpy values of type"),
@@ -57,8 +71,11 @@ def comes_back(state):
         (torch.eye(2).to_sparse(), "a tensor of layout sparse_coo"),
         (torch.empty(2, device="meta"), "a tensor on the meta device"),
         (torch.eye(2).as_subclass(Weight), "a tensor of type"),
-        ({1, frozenset()}, "a set with a member of type `frozenset`"),
-        ({b"key": 1}, "a key of type `bytes`"),
+        ({1, len}, "a set with a member of type `builtin_function_or_method`"),
+        ({2, Color.RED}, "a member of the enum"),
+        ({int: 1}, "a key of type `type`"),
+        ({(1, object()): 1}, "a key of type `tuple`"),
+        ({torch.ones(1): 1}, "a key of type `Tensor`"),
     ],
 )
 def test_what_has_no_safe_form_is_refused_with_its_path_and_a_hint(value, reason):
@@ -66,7 +83,7 @@ def test_what_has_no_safe_form_is_refused_with_its_path_and_a_hint(value, reason
     The message names the one entry to change among thousands, and how.
     """
     with pytest.raises(CannotStore) as caught:
-        tree.encode({"optimizer": {"state": {3: {"hook": value}}}})
+        tree.encode({"optimizer": {"state": {3: {"hook": value}}}}, Live())
 
     assert str(caught.value).startswith("optimizer.state.3.hook")
     assert f"cannot store {reason}" in str(caught.value)
