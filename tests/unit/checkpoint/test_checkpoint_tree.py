@@ -175,6 +175,38 @@ def test_equal_tensors_that_are_not_one_stay_apart():
     assert torch.int32 == back["f"].dtype
 
 
+def test_equal_arrays_that_are_not_one_stay_apart():
+    """
+    Two counters that start with the same numbers do not become one; one array on two ways stays one.
+    """
+    one, square = np.zeros(3), np.arange(4.0).reshape(2, 2)
+    state = {"a": one, "b": np.zeros(3), "again": one, "c": np.zeros(0), "d": np.zeros(0)}
+    state |= {"square": square, "turned": square.T, "flat": square.reshape(-1), "bits": square.view("i8")}
+    state |= {"first": square[:1], "second": square[1:], "reversed": square[::-1]}
+    _, blocks = tree.encode(state)
+    back = comes_back(state)
+    back["a"][0] = 7
+
+    assert len(state) - 1 == len(blocks)
+    assert back["a"] is back["again"]
+    assert 0 == back["b"][0]
+    assert len(state) - 1 == len({id(value) for value in back.values()})
+    assert all(np.array_equal(state[name], back[name]) for name in state if name not in ("a", "again"))
+    assert np.int64 == back["bits"].dtype
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: np.zeros(3), lambda: torch.zeros(3), lambda: bytes(5000), lambda: torch.zeros(0)]
+)
+def test_many_equal_values_are_as_many_after_a_resume(make):
+    """
+    Whatever addresses they had: some are taken again while the others are stored.
+    """
+    back = comes_back({"all": [make() for _ in range(20)]})["all"]
+
+    assert 20 == len({id(one) for one in back})
+
+
 def test_a_module_state_dict_keeps_its_order_and_metadata():
     """
     Layers that look at their version number when they load still find it.
