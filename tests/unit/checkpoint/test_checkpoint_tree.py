@@ -17,6 +17,7 @@ import torch
 from trainer_shim.checkpoint import tree
 from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.live import Live
+from trainer_shim.checkpoint.strides import laid_out
 from trainer_shim.errors import CannotStore, Damaged
 
 
@@ -44,7 +45,8 @@ def comes_back(state):
     for block in blocks:
         places[block.name] = make_place(nodes[block.name], block.dtype, block.shape)
         places[block.name].memory[:] = block.fetch(0, block.size_bytes)
-    return tree.decode(node, {name: place.value for name, place in places.items()})
+    values = {name: laid_out(place.value, nodes[name].get("strides")) for name, place in places.items()}
+    return tree.decode(node, values)
 
 
 @pytest.mark.parametrize(
