@@ -24,7 +24,7 @@ import torch
 
 from tests.unit.checkpoint.test_checkpoint_tree import comes_back
 from trainer_shim import rng
-from trainer_shim.checkpoint import tree
+from trainer_shim.checkpoint import generators, kinds, live, tree
 from trainer_shim.checkpoint.live import Live
 from trainer_shim.errors import CannotRestore, CannotStore, Damaged
 
@@ -414,3 +414,76 @@ def test_the_same_values_give_the_same_text():
     ]
 
     assert tree.encode(states[0])[0] == tree.encode(states[1])[0]
+
+
+#: As they stand in files of format 1 for ever; docs/CHECKPOINTS.md says the same in words.
+NODES = [
+    (range(1, 9, 2), '{"$":"builtins.range","start":1,"stop":9,"step":2}'),
+    (slice(None, 2), '{"$":"builtins.slice","start":null,"stop":2,"step":null}'),
+    (Ellipsis, '{"$":"types.EllipsisType"}'),
+    (MappingProxyType({"a": 1}), '{"$":"types.MappingProxyType","of":{"a":1}}'),
+    (SimpleNamespace(a=1), '{"$":"types.SimpleNamespace","items":[["a",1]]}'),
+    (Counter({3: 2}), '{"$":"collections.Counter","items":[[3,2]]}'),
+    (defaultdict(list, a=[1]), '{"$":"collections.defaultdict","factory":"list","items":[["a",[1]]]}'),
+    (defaultdict(None), '{"$":"collections.defaultdict","factory":null,"items":[]}'),
+    (deque([1], 2), '{"$":"collections.deque","items":[1],"maxlen":2}'),
+    (PurePosixPath("a/b"), '{"$":"pathlib.PurePosixPath","text":"a/b"}'),
+    (Path("caf\udce9"), '{"$":"pathlib.PosixPath","base64":"Y2Fm6Q=="}'),
+    (date(2024, 2, 29), '{"$":"datetime.date","text":"2024-02-29"}'),
+    (
+        datetime(2024, 2, 29, 1, fold=1, tzinfo=BERLIN),
+        (
+            '{"$":"datetime.datetime","text":"2024-02-29T01:00:00","fold":1,'
+            '"tzinfo":{"$":"zoneinfo.ZoneInfo","key":"Europe/Berlin"}}'
+        ),
+    ),
+    (time(1, 2, 3), '{"$":"datetime.time","text":"01:02:03"}'),
+    (
+        timezone(timedelta(hours=1), "x"),
+        (
+            '{"$":"datetime.timezone","offset":{"$":"datetime.timedelta","days":0,"seconds":3600,"microseconds":0},'
+            '"name":"x"}'
+        ),
+    ),
+    (Decimal("-0.10"), '{"$":"decimal.Decimal","text":"-0.10"}'),
+    (Fraction(1, 3), '{"$":"fractions.Fraction","numerator":1,"denominator":3}'),
+    (UUID(int=1), '{"$":"uuid.UUID","text":"00000000-0000-0000-0000-000000000001"}'),
+    (
+        array.array("h", [1]),
+        '{"$":"array.array","typecode":"h","item_bytes":2,"data":{"$":"bytes","base64":"AQA="}}',
+    ),
+    (torch.channels_last, '{"$":"torch.memory_format","name":"channels_last"}'),
+    (torch.sparse_csr, '{"$":"torch.layout","name":"sparse_csr"}'),
+    (
+        {Fraction(1, 2): 1},
+        '{"$":"dict","items":[[{"$":"fractions.Fraction","numerator":1,"denominator":2},1]]}',
+    ),
+    (
+        torch.zeros(2, 3).T,
+        '{"$":"tensor","dtype":"float32","shape":[3,2],"strides":[1,3],"block":"a"}',
+    ),
+    (
+        np.asfortranarray(np.zeros((2, 3))),
+        '{"$":"numpy.ndarray","dtype":"<f8","shape":[2,3],"strides":[1,2],"block":"a"}',
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "node"), NODES, ids=[f"{number}" for number in range(len(NODES))])
+def test_each_stands_in_a_file_as_the_format_says(value, node):
+    """
+    Another program reads them by the documentation, and later versions read what this one wrote.
+    """
+    text, _ = tree.encode({"a": value})
+
+    assert f'{{"state":{{"a":{node}}}}}' == text.decode()
+
+
+def test_every_kind_of_node_is_documented():
+    """
+    A kind that was added without a word there is one that no other program can read.
+    """
+    page = (Path(__file__).parents[3] / "docs" / "CHECKPOINTS.md").read_text()
+
+    names = {*kinds._KINDS, *generators.READERS, *live.READERS}
+    assert [] == sorted(name for name in names if f'"{name}"' not in page)

@@ -271,7 +271,11 @@ def test_paths_that_look_alike_do_not_share_a_tensor():
     """
     {"a.b": x} and {"a": {"b": y}} are two tensors.
     """
-    back = comes_back({"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}, "__metadata__": torch.tensor(3)})
+    state = {"a.b": torch.tensor(1), "a": {"b": torch.tensor(2)}, "__metadata__": torch.tensor(3)}
+    _, blocks = tree.encode(state)
+    back = comes_back(state)
+
+    assert ["a.b", "a.b#2", "__metadata__#2"] == [block.name for block in blocks]
 
     assert (1, 2, 3) == (back["a.b"].item(), back["a"]["b"].item(), back["__metadata__"].item())
 
