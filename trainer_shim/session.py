@@ -37,7 +37,7 @@ from trainer_shim.parts import Stateful, asked, check_parts, restore, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
-from trainer_shim.storable import Looks
+from trainer_shim.storable import Looks, but_loaders, undisturbed
 from trainer_shim.surroundings import Surroundings
 from trainer_shim.units import format_bytes
 from trainer_shim.voice import Voice, words
@@ -573,16 +573,19 @@ class Shim:
     def _live(self) -> Live:
         """Return what the parts hold before anything is restored, so that it can be found again there."""
         try:
-            return record(self._own_state())
+            with undisturbed():
+                return record({"parts": states(but_loaders(self._parts)), "extra": self.extra})
         except ShimError:  # Asked for the second time, it is an error.
             return Live()
 
     def _look_at_what_is_saved(self, *, is_begun: bool = True) -> None:
         """Raise ShimError where a save would, of all that is there by now."""
-        state: dict[str, Any] = self._own_state()
-        if is_begun:
-            state["position"] = asked("the place of the data loader", self._cursor.state_dict)
-        self._store.check(state, facts=self._facts_now())
+        parts = self._parts if is_begun else but_loaders(self._parts)
+        with undisturbed():
+            state: dict[str, Any] = {"parts": states(parts), "extra": self.extra}
+            if is_begun:
+                state["position"] = asked("the place of the data loader", self._cursor.state_dict)
+            self._store.check(state, facts=self._facts_now())
 
     def _facts_now(self) -> dict[str, Any]:
         """Return what the manifest says besides; JSON has no word for NaN and infinity, so they are texts."""

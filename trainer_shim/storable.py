@@ -12,11 +12,14 @@ later a run is worth more than its next checkpoint, and it is only said.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
+from trainer_shim import rng
 from trainer_shim.errors import CannotStore, ShimError
 
-__all__ = ["Looks"]
+__all__ = ["Looks", "but_loaders", "undisturbed"]
 
 #: Boundaries after attach() at which the state is looked at.
 _AT = (1, 10, 100)
@@ -52,3 +55,22 @@ class Looks:
             if is_first and isinstance(error, CannotStore):
                 raise
             self._said(error)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave the global generators as they were: some parts draw from them when they are asked for a state."""
+    before = rng.capture()
+    try:
+        yield
+    finally:
+        rng.restore(before)
+
+
+def but_loaders(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that may be asked before the loop begins: a loader would start its workers for an answer."""
+    return {
+        name: part
+        for name, part in parts.items()
+        if not (hasattr(part, "dataset") and hasattr(part, "__iter__"))
+    }

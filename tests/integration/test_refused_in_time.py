@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 
 import pytest
 import torch
@@ -293,3 +294,49 @@ def test_a_function_that_is_gone_when_the_run_goes_on_is_told_with_its_path(atta
         attach(part=part)
     assert 0 == part.n
     assert len is attach(part=Part(f=len, n=0))._parts["part"].f
+
+
+def test_a_part_that_draws_for_its_state_disturbs_no_generator(attach):
+    """
+    Looked at or not, a run draws the same numbers, fresh and restored.
+    """
+
+    class Drawing(Part):
+        def state_dict(self):
+            return {"n": random.random(), "t": torch.rand(1)}
+
+    def seeded():
+        random.seed(1)
+        torch.manual_seed(1)
+
+    seeded()
+    expected = random.random(), torch.rand(1).item()
+    seeded()
+    shim = attach(part=Drawing())
+    shim.boundary()
+    found = random.random(), torch.rand(1).item()
+
+    assert expected == found
+
+
+def test_a_loader_that_is_a_part_is_asked_only_when_the_loop_has_begun(attach):
+    """
+    It would make its iterator, and start its workers, to answer; what it holds then is looked at.
+    """
+
+    class Loader(Part):
+        dataset = ()
+
+        def __iter__(self):
+            return iter(())
+
+        def state_dict(self):
+            asked.append(self)
+            return {"hook": Hook()}
+
+    asked = []
+    shim = attach(loader=Loader())
+    assert [] == asked
+
+    with pytest.raises(CannotStore, match=r"parts\.loader\.hook"):
+        shim.boundary()
