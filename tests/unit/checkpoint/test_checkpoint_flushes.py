@@ -290,3 +290,18 @@ def test_a_store_that_cannot_begin_gives_its_lock_back(tmp_path):
     saved(root, LocalDisk(), 1, last=3)
 
     assert (root / "step-000000001").is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("owner", [(12345, 12346), (0, 0)])
+def test_a_pin_that_root_made_belongs_to_the_owner_of_the_folder(tmp_path, owner):
+    """
+    Who trains there may remove it, and reads its note.
+    """
+    root = tmp_path / "c"
+    saved(root, LocalDisk(), 1, last=3)
+    os.chown(root, *owner)
+    pins.pin(root, Name(1), "for you")
+    there = (root / "step-000000001.pin").stat()
+
+    assert owner == (there.st_uid, there.st_gid)
