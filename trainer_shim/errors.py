@@ -10,9 +10,10 @@
     |-- FolderInUse               another process writes checkpoints to this folder
     `-- NotSupported              asked for something this version cannot do
 
-Only `attach()` raises these into a script. Later ones (a save that fails in
-the middle of a run) are reported to the daemon and the log, and training goes
-on: a supervisor must never be the reason that a run dies.
+Only `attach()` raises these into a script, and the first boundary CannotStore,
+before there is much to lose. Later ones (a save that fails in the middle of a
+run) are reported to the daemon and the log, and training goes on: a supervisor
+must never be the reason that a run dies.
 """
 
 from __future__ import annotations

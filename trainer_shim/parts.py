@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from trainer_shim.checkpoint import Live, resolve
 from trainer_shim.errors import CannotRestore, CannotSave
 
 __all__ = ["ODD", "Stateful", "asked", "check_parts", "restore", "states"]
@@ -39,7 +40,12 @@ def check_parts(parts: Mapping[str, object]) -> None:
         if not isinstance(part, Stateful):
             kind = type(part).__name__
             error = TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
-            error.add_note("hint: attach the object itself; plain values go into `shim.extra`")
+            hint = (
+                f"hint: give the class {kind} a `state_dict()` that returns its values in a dict, and a "
+                "`load_state_dict(state)` that takes them back; plain numbers, texts, lists and tensors go "
+                "into `shim.extra` after attach()"
+            )
+            error.add_note(hint)
             raise error
 
 
@@ -48,12 +54,12 @@ def states(parts: Mapping[str, Stateful]) -> dict[str, Mapping[str, Any]]:
     return {name: asked(f"`{name}`", part.state_dict) for name, part in parts.items()}
 
 
-def restore(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path) -> None:
+def restore(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path, live: Live) -> None:
     """Give each part its state back; raises CannotRestore where they are not those that were saved."""
     _check_fits(parts, saved, path)
     for name, part in parts.items():
         try:
-            part.load_state_dict(saved[name])
+            part.load_state_dict(resolve(saved[name], f"parts.{name}", live))
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CannotRestore(
                 f"cannot restore `{name}` from `{path}`: {error}",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_shim import protocol, rng, trace
-from trainer_shim.checkpoint import tree
+from trainer_shim.checkpoint import nodes, tree
 from trainer_shim.errors import CannotStore, NotSupported
 from trainer_shim.gate import Gate, Want, merge
 from trainer_shim.link import Report
@@ -234,7 +234,7 @@ class _Metrics(dict[str, Any]):
 
 
 def digests(state: Mapping[str, Any]) -> dict[str, str]:
-    """Every leaf of a state by its path: a plain value as JSON, a tensor as kind, shape and digest.
+    """Every leaf of a state by its path: a plain value as JSON, a tensor as kind, shape, digest and layout.
 
     A part that cannot be stored is one leaf that says why; nothing is raised.
     """
@@ -251,25 +251,19 @@ def digests(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _walk(node: tree.Node, path: str, memory: Mapping[str, str], found: dict[str, str]) -> None:
-    items: Any = ()
-    if isinstance(node, list):
-        items = enumerate(node)
-    elif isinstance(node, dict) and "block" in node:
+    if isinstance(node, dict) and "block" in node and "$" in node:
         kind = node.get("dtype", node["$"])
-        found[path] = f"{kind}{node.get('shape', '')} {memory[node['block']]}"
+        layout = f"{trace.STRIDES}{node['strides']}" if "strides" in node else ""
+        found[path] = f"{kind}{node.get('shape', '')} {memory[node['block']]}{layout}"
         return
-    elif isinstance(node, dict) and node.get("$") == "tuple":
-        items = enumerate(node["items"])
-    elif isinstance(node, dict) and node.get("$") in ("dict", "OrderedDict"):
-        items = ((key if isinstance(key, str) else json.dumps(key), item) for key, item in node["items"])
-    elif isinstance(node, dict) and "$" not in node:
-        items = node.items()
-    is_empty = True
-    for key, item in items:
-        is_empty = False
-        _walk(item, f"{path}.{key}" if path else str(key), memory, found)
-    if is_empty:
+    inner = nodes.inside(node)
+    if not inner:
         found[path] = json.dumps(node)
+        return
+    for key, item in inner:
+        # What a module hangs on its map is no state of its own.
+        if key != "_metadata" or "metadata" not in node:
+            _walk(item, f"{path}.{key}" if path else key, memory, found)
 
 
 def _digest_of(value: Any) -> str:

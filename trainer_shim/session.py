@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trainer_shim import protocol, rng
-from trainer_shim.checkpoint import Keep, Saved, Store
+from trainer_shim.checkpoint import Keep, Live, Saved, Store, record, resolve
 from trainer_shim.doubts import doubts
 from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
@@ -39,6 +39,7 @@ from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
 from trainer_shim.receipt import leave_receipt
 from trainer_shim.signals import SignalWatch, end_process
+from trainer_shim.storable import Looks, but_loaders, undisturbed
 from trainer_shim.surroundings import Surroundings
 from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
@@ -95,6 +96,8 @@ def attach(
 
     Raises:
         CannotRestore: A checkpoint is there but does not fit the parts.
+        CannotStore: A part holds what no checkpoint can. The first boundary raises this too, for
+            what comes into being only then, as the state of an optimizer.
         CannotSave: The folder cannot be used.
         FolderInUse: Another process writes checkpoints there.
         NotSupported: The run has several ranks.
@@ -164,11 +167,16 @@ class Shim:
         self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=keep)
         self._store.open()
         try:
+            self._store.live = self._live()
             self._restore()
+            with suppress(CannotSave):  # Some parts have a state only when they were used.
+                self._look_at_what_is_saved(is_begun=False)
         except BaseException:
             self._store.close()
             raise
         self._look_at_depths()
+        self._looks = Looks(self.step, self._look_at_what_is_saved, self._say_refused)
+        self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
         self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
@@ -307,6 +315,7 @@ class Shim:
         """Do all that is wanted, until nothing is."""
         if self._num_critical:
             return
+        self._looks.at(self.step)
         want = self._gate.take(Want())
         self._look_at_depths()
         if self._is_first:
@@ -331,11 +340,10 @@ class Shim:
         finally:
             # However the loop goes on from here, what was written is of this boundary only.
             self._fresh, self._is_begun = None, False
-        if self._periodic is not None:
-            self._due_step = self._periodic.due_step
-            if self._periodic.has_news():
-                # Its call may have come while this boundary was at work, and was taken for another's.
-                self._gate.asked = True
+        self._set_due()
+        if self._periodic is not None and self._periodic.has_news():
+            # Its call may have come while this boundary was at work, and was taken for another's.
+            self._gate.asked = True
 
     def _do(self, want: Want) -> Want:
         """Do what comes first of all that is wanted; return what is wanted after that."""
@@ -359,7 +367,13 @@ class Shim:
 
         self._periodic = Periodic(self._store, every_s=every_s, every_steps=every_steps, wake=wake)
         self._periodic.restart(self.step)
-        self._due_step = self._periodic.due_step
+        self._looks.end_after_first()  # From then on each save is one.
+        self._set_due()
+
+    def _set_due(self) -> None:
+        """Reckon at which boundary there is something to do without being asked."""
+        periodic = math.inf if self._periodic is None else self._periodic.due_step
+        self._due_step = min(periodic, self._looks.due_step)
 
     def _look_at_depths(self) -> None:
         """Note what can be given back by now; the next heartbeat tells it."""
@@ -578,6 +592,26 @@ class Shim:
         self._say_notes()
         return state
 
+    def _say_refused(self, error: ShimError) -> None:
+        self._say(f"{words(error)}; training goes on")
+
+    def _live(self) -> Live:
+        """Return what the parts hold before anything is restored, so that it can be found again there."""
+        try:
+            with undisturbed():
+                return record({"parts": states(but_loaders(self._parts)), "extra": self.extra})
+        except ShimError:  # Asked for the second time, it is an error.
+            return Live()
+
+    def _look_at_what_is_saved(self, *, is_begun: bool = True) -> None:
+        """Raise ShimError where a save would, of all that is there by now."""
+        parts = self._parts if is_begun else but_loaders(self._parts)
+        with undisturbed():
+            state: dict[str, Any] = {"parts": states(parts), "extra": self.extra}
+            if is_begun:
+                state["position"] = asked("the place of the data loader", self._cursor.state_dict)
+            self._store.check(state, facts=self._facts_now())
+
     def _facts_now(self) -> dict[str, Any]:
         """Return what the manifest says besides; JSON has no word for NaN and infinity, so they are texts."""
         # What decides about keeping is there, however much else is reported.
@@ -598,8 +632,8 @@ class Shim:
             self._say_all(self._training.begun((0, 0), is_new=True))
             return
         state = loaded.state
-        restore(self._parts, state["parts"], loaded.path)
-        self.extra = state["extra"]
+        restore(self._parts, state["parts"], loaded.path, self._store.live)
+        self.extra = resolve(state["extra"], "extra", self._store.live)
         self._cursor.load_state_dict(state["position"], state["rng"])
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from supervisor.cli.traces import Run, Where, changed, compare, first_number
+from supervisor.cli.traces import Run, Where, changed, compare, first_number, is_layout_only
 from trainer_shim import trace
 
 __all__ = ["Cause", "find_cause", "stray_generators", "unseeded"]
@@ -28,6 +28,10 @@ _SEEDS = {
 _HANDING_OVER = (
     "hand it over: to attach() where it has state_dict() and load_state_dict(), "
     "as `shim.extra[...]` where it is a plain value; docs/EXACTNESS.md lists what is saved by itself"
+)
+_LAYOUT = (
+    "kernels that walk raw memory give other results there (fused optimizers, norms): bring the model to its "
+    "memory format before attach(), as in `model.to(memory_format=torch.channels_last)`"
 )
 _MAX_NAMES = 3
 
@@ -118,6 +122,11 @@ def _lossy_part(paused: Run) -> tuple[Where, Cause] | None:
             text = f"what was given back at step {where[0]} was not the same when it had returned: {names}"
             hint = "look for a thread or an extension that writes to tensors while the script is paused"
             return where, Cause(text, hint)
+        if all(map(is_layout_only, leaves)):
+            text = (
+                f"after loading step {where[0]} there are the same numbers in another memory layout: {names}"
+            )
+            return where, Cause(text, _LAYOUT)
         text = f"what was saved at step {where[0]} was not what stood there after loading it: {names}"
         hint = "the part's load_state_dict() does not take over all that its state_dict() gives"
         return where, Cause(text, hint)

@@ -16,6 +16,7 @@ import msgspec
 
 from supervisor.cli.text import Column, bold, clean, cut, number, table
 from trainer_shim.checkpoint.manifest import Manifest
+from trainer_shim.checkpoint.nodes import inside
 from trainer_shim.checkpoint.view import View
 from trainer_shim.errors import CannotRestore
 
@@ -41,7 +42,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     #: `tensor` (arrays and bytes too), `value` of the state, or `fact` of the manifest.
     kind: str
     name: str
-    #: Type and shape of a tensor, JSON of all else; null where it is missing.
+    #: Type and shape of a tensor (strides too where nothing else differs), JSON of all else; null where
+    #: it is missing.
     a: str | None
     b: str | None
     num_elements: int | None = None
@@ -68,7 +70,8 @@ def _compare(name: str, a: tuple[View, Any], b: tuple[View, Any]) -> Difference 
     if not (_is_block(node_a) and _is_block(node_b)) or texts["a"] != texts["b"]:
         return None if texts["a"] == texts["b"] else Difference(kind=kind, name=name, **texts)
     if _same_bytes(view_a.memory(node_a["block"]), view_b.memory(node_b["block"])):
-        return None
+        one, other = _with_layout(node_a), _with_layout(node_b)
+        return None if one == other else Difference(kind=kind, name=name, a=one, b=other)
     try:
         counts = _count(view_a.value(node_a), view_b.value(node_b))
     except CannotRestore:
@@ -89,17 +92,10 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _inside(node: Any) -> list[tuple[str, Any]] | None:
     """Return what is in a container; None for a leaf."""
-    if isinstance(node, list):
+    if isinstance(node, list) and len(node) > _MAX_LIST:
         is_plain = not any(isinstance(item, list | dict) for item in node)
-        return None if is_plain and len(node) > _MAX_LIST else [(str(i), x) for i, x in enumerate(node)]
-    if not isinstance(node, dict):
-        return None
-    if "$" not in node:
-        return list(node.items())
-    if node["$"] in ("dict", "OrderedDict"):
-        pairs = [(key if isinstance(key, str) else _json(key), item) for key, item in node["items"]]
-        return pairs + ([("_metadata", node["metadata"])] if "metadata" in node else [])
-    return _inside(node["items"]) if node["$"] == "tuple" else None
+        return None if is_plain else inside(node)
+    return inside(node)
 
 
 def _is_block(node: Any) -> bool:
@@ -114,6 +110,11 @@ def _text(node: Any) -> str | None:
     if "dtype" not in node:
         return f"{node['$']} [{node['size']}]"
     return f"{node['dtype']} {node['shape']}"
+
+
+def _with_layout(node: Any) -> str | None:
+    """Return type and shape of a tensor, and how it lies in memory where that is not its own order."""
+    return f"{_text(node)} strides {node['strides']}" if "strides" in node else _text(node)
 
 
 def _json(value: Any) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from trainer_shim import trace
 
-__all__ = ["Comparison", "Difference", "Run", "changed", "compare", "first_number", "run_of"]
+__all__ = ["Comparison", "Difference", "Run", "changed", "compare", "first_number", "is_layout_only", "run_of"]
 
 #: Step and epoch of a boundary: the end of an epoch has the step of its last batch.
 Where = tuple[int, int]
@@ -132,6 +132,14 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[Difference]:
         for name in names
         if before.get(name) != after.get(name)
     ]
+
+
+def is_layout_only(leaf: Difference) -> bool:
+    """Whether the same numbers lie in memory in another order."""
+    before, after = leaf.without, leaf.paused
+    if before is None or after is None or not (_is_tensor(before) and _is_tensor(after)):
+        return False
+    return before.partition(trace.STRIDES)[0] == after.partition(trace.STRIDES)[0]
 
 
 def _final(run: Run) -> dict[str, str]:

@@ -264,3 +264,13 @@ def test_a_run_without_a_gpu_is_told_before_it_is_paused(prove):
     assert "error: cannot prove anything: no tensor of this run" in done.stderr
     assert "\nhint: such a run is never paused by `offload`" in done.stderr
     assert "paused after steps" not in done.stderr
+
+
+def test_another_memory_layout_after_a_pause_is_named_as_the_cause(prove):
+    """
+    The numbers are the same, and yet a kernel that walks raw memory gives others.
+    """
+    done = prove("--depth=exit", script="proved_layout.py", pauses=1)
+
+    assert done.returncode == 1, done.stderr
+    assert "the same numbers in another memory layout: `average.mean`" in done.stdout + done.stderr

@@ -6,8 +6,9 @@ import io
 import math
 import struct
 import tempfile
-from collections import OrderedDict
-from pathlib import Path
+from collections import Counter, OrderedDict, defaultdict, deque
+from datetime import UTC
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from safetensors import deserialize
 
 from trainer_shim.checkpoint import digest, directread, directwrite, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
+from trainer_shim.checkpoint.strides import laid_out
 
 TORCH_DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
@@ -80,10 +82,38 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(
 )
 INTS = st.integers() | st.sampled_from([2**53, -(2**53) - 1, 2**63, 2**64, 10**40])
 SCALARS = st.none() | st.booleans() | INTS | FLOATS | TEXT | st.complex_numbers()
-KEYS = st.recursive(
-    st.none() | st.booleans() | INTS | FLOATS | TEXT, lambda keys: st.lists(keys, max_size=3).map(tuple)
+
+
+def short(strategy):
+    """The same under a short name: Hypothesis warns of reprs that nobody would read."""
+
+    @st.composite
+    def drawn(draw):
+        return draw(strategy)
+
+    return drawn()
+
+
+NAMED = short(
+    st.fractions()
+    | st.decimals(allow_nan=False)
+    | st.uuids()
+    | st.dates()
+    | st.timedeltas()
+    | st.datetimes(timezones=st.none() | st.just(UTC))
+    | TEXT.filter(lambda text: "\0" not in text).map(PurePosixPath)
+    | st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 3))
 )
-MEMBERS = st.recursive(SCALARS | st.binary(max_size=4), lambda one: st.lists(one, max_size=3).map(tuple))
+KEYS = st.recursive(
+    st.none() | st.booleans() | INTS | FLOATS | TEXT | NAMED,
+    lambda keys: st.lists(keys, max_size=3).map(tuple),
+)
+MEMBERS = st.recursive(
+    SCALARS | NAMED | st.binary(max_size=4),
+    lambda one: st.tuples(st.sampled_from([tuple, frozenset]), st.lists(one, max_size=3)).map(
+        lambda pair: pair[0](pair[1])
+    ),
+)
 SMALL = st.sampled_from(
     [torch.Size([2, 3]), torch.bfloat16, torch.device("cuda:1"), np.float32(0.1), np.str_("x"), np.bool_(1)]
 )
@@ -97,27 +127,39 @@ BYTES = (
 )
 
 
+@st.composite
+def others(draw, items, maps):
+    kind = draw(st.sampled_from([deque, OrderedDict, defaultdict, Counter]))
+    if kind is deque:
+        return deque(draw(st.lists(items, max_size=4)), draw(st.none() | st.integers(0, 3)))
+    found = draw(maps)
+    if kind is OrderedDict:
+        return OrderedDict(found)
+    return defaultdict(list, found) if kind is defaultdict else Counter({key: len(found) for key in found})
+
+
 def containers(items):
-    maps = st.dictionaries(KEYS, items, max_size=4)
+    maps = st.dictionaries(short(KEYS), items, max_size=4)
     return (
         st.lists(items, max_size=4)
         | st.lists(items, max_size=4).map(tuple)
         | st.dictionaries(TEXT, items, max_size=4)
         | maps
-        | maps.map(OrderedDict)
+        | others(items, maps)
     )
 
 
 LEAVES = (
     SCALARS
+    | NAMED
     | SMALL
     | BYTES
     | tensors()
     | arrays()
-    | st.sets(MEMBERS, max_size=4)
-    | st.frozensets(MEMBERS, max_size=4)
+    | st.sets(short(MEMBERS), max_size=4)
+    | st.frozensets(short(MEMBERS), max_size=4)
 )
-TREES = st.recursive(LEAVES, containers, max_leaves=12)
+TREES = st.recursive(short(LEAVES), containers, max_leaves=12)
 
 
 def written(state: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -149,6 +191,7 @@ def read(skeleton: bytes, data: bytes) -> Any:
         file.write(data)
         file.flush()
         assert directread.read(file.fileno(), len(data), places).startswith("xxh3-128-2MiB:")
+    values = {name: laid_out(value, nodes[name].get("strides")) for name, value in values.items()}
     return tree.decode(node, values)
 
 
@@ -161,15 +204,19 @@ def fingerprint(value: Any) -> Any:
             if value.numel()
             else b""
         )
-        return (kind, value.dtype, tuple(value.shape), value.requires_grad, raw)
+        layout = torch.empty_like(value, dtype=torch.uint8).stride() if value.numel() else ()
+        return (kind, value.dtype, tuple(value.shape), value.requires_grad, layout, raw)
     if isinstance(value, np.ndarray):
-        return (kind, value.dtype.str, value.shape, value.tobytes())
+        strides = [
+            x for x, length in zip(np.empty_like(value, "u1").strides, value.shape, strict=True) if length > 1
+        ]
+        return (kind, value.dtype.str, value.shape, value.size and strides, value.tobytes())
     if isinstance(value, np.generic):
         return (kind, value.dtype.str, value.tobytes())
     if isinstance(value, dict):
         return (kind, [(fingerprint(key), fingerprint(item)) for key, item in value.items()])
-    if isinstance(value, (list, tuple)):
-        return (kind, [fingerprint(item) for item in value])
+    if isinstance(value, (list, tuple, deque)):
+        return (kind, getattr(value, "maxlen", None), [fingerprint(item) for item in value])
     if isinstance(value, (set, frozenset)):
         return (kind, sorted(repr(fingerprint(item)) for item in value))
     if kind is float:

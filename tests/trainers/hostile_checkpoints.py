@@ -34,6 +34,7 @@ def make(root: Path) -> Path:
     with Store(root, job="j", keep_last=1) as store:
         for step in (1, 2, 3):
             state = {"w": torch.ones(5), "n": bytes(2000), "frozen": frozen, "t": torch.ones(2, 2).bool()}
+            state["turned"] = torch.ones(3, 2, dtype=torch.uint8).T
             store.save(state, step=step, epoch=0, facts={})
     return root / STEP
 
@@ -239,6 +240,12 @@ ATTACKS = {
     "a private name for a type": text(STATE, b'"dtype":"float32"', b'"dtype":"__dict__"'),
     "a type that needs more": text(STATE, b'"dtype":"float32"', b'"dtype":"qint32"'),
     "a list for a type": text(STATE, b'"dtype":"float32"', b'"dtype":["float32"]'),
+    "strides that overlap": text(STATE, b"[1,2]", b"[1,1]"),
+    "strides with a gap": text(STATE, b"[1,2]", b"[1,4]"),
+    "negative strides": text(STATE, b"[1,2]", b"[-1,2]"),
+    "strides beyond all memory": text(STATE, b"[1,2]", b"[1,4611686018427387905]"),
+    "strides of another shape": text(STATE, b"[1,2]", b"[1,2,6]"),
+    "strides that are no list": text(STATE, b"[1,2]", b'"12"'),
     "an unknown kind": text(STATE, b'"$":"tensor"', b'"$":"builtins.eval"'),
     "a list for a kind": text(STATE, b'"$":"tensor"', b'"$":["tensor"]'),
     "an array of objects": text(

@@ -19,7 +19,8 @@ class Part:
         self.__dict__.update(values)
 
     def state_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
+        hook = {"hook": object()} if flaw == "no state" and getattr(self, "num", 0) > 1 else {}
+        return dict(vars(self)) | hook
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -53,7 +54,7 @@ def main() -> None:  # noqa: C901  # A flaw is a line where a script would have 
         raise SystemExit("proved.py: no such data set")
     own = random.Random(4)
     data = Data()
-    model = Part(weight=0.5, **({"hook": print} if flaw == "no state" else {}))
+    model = Part(weight=0.5)
     average = (Forgetful if flaw == "forgets" else Part)(mean=0.0, num=0)
     shim = trainer_shim.attach(checkpoints="mine", model=model, average=average)
     if flaw == "dies when paused" and shim.step:

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,7 +33,15 @@ def test_every_leaf_stands_under_its_path():
         (torch.tensor([0.0]), torch.tensor([-0.0])),
         (torch.ones(2), torch.ones(2, dtype=torch.float64)),
         (torch.zeros(2, 3), torch.zeros(3, 2)),
+        (torch.zeros(2, 3), torch.zeros(3, 2).T),
+        (torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3).to(memory_format=torch.channels_last)),
+        (np.zeros((2, 3)), np.asfortranarray(np.zeros((2, 3)))),
         (b"a", b"b"),
+        (deque([torch.ones(2)]), deque([torch.zeros(2)])),
+        (defaultdict(dict, a={"b": torch.ones(2)}), defaultdict(dict, a={"b": torch.zeros(2)})),
+        (Counter(a=1), Counter(a=2)),
+        (Fraction(1, 3), Fraction(1, 2)),
+        (len, print),
     ],
 )
 def test_values_that_are_not_the_same_bits_differ(one, other):
@@ -55,7 +65,7 @@ def test_a_part_that_cannot_be_stored_says_so_and_spoils_no_other():
     """
     The rest can still be compared.
     """
-    found = digests({"bad": {"hook": print}, "good": 1})
+    found = digests({"bad": {"hook": object()}, "good": 1})
 
     assert found["bad"].startswith("unknown (bad.hook: ")
     assert "1" == found["good"]

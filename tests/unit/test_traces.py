@@ -173,6 +173,32 @@ def test_a_part_that_came_back_different_is_named():
     assert "what was saved at step 2 was not what stood there after loading it: `w`" == cause.text
 
 
+LEAF = "float32[8, 3, 3, 3] 1ce4"
+
+
+@pytest.mark.parametrize(
+    ("saved", "restored", "is_layout"),
+    [
+        (f"{LEAF} strides [27, 1, 9, 3]", LEAF, True),
+        (LEAF, f"{LEAF} strides [27, 1, 9, 3]", True),
+        (f"{LEAF} strides [27, 1, 9, 3]", "float32[8, 3, 3, 3] 77aa", False),
+        (f"{LEAF} strides [27, 1, 9, 3]", None, False),
+        ('"a strides b"', '"a strides c"', False),
+    ],
+)
+def test_the_same_numbers_in_another_memory_layout_are_named(saved, restored, is_layout):
+    """
+    A model that is brought to channels_last after attach() has moments that fused kernels mix up.
+    """
+    back = {} if restored is None else {"w": restored}
+    looks = {2: {"w": saved}}
+    paused = Script(losses={5: "x"}, looks=looks, pauses={2: "exit"}, restored={2: back})
+    cause = cause_of(paused, Script(looks=looks))
+
+    assert ("the same numbers in another memory layout: `w`" in cause.text) == is_layout
+    assert ("memory_format" in cause.hint) == is_layout
+
+
 def test_memory_that_returned_with_other_contents_is_named():
     """
     What was given back is compared with what stands there afterwards, as a checkpoint is.

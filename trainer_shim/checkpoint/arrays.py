@@ -11,31 +11,37 @@ exist before torch is imported.
 from __future__ import annotations
 
 import ctypes
-import re
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
+from trainer_shim.checkpoint.libraries import (
+    check_numpy_dtype,
+    empty_tensor,
+    name_of,
+    numpy_dtype,
+    the_numpy,
+    the_torch,
+    torch_dtype,
+)
+from trainer_shim.checkpoint.strides import check, kept_by_numpy, kept_by_torch
 from trainer_shim.checkpoint.tensorfile import ITEM_BYTES
 from trainer_shim.devices import TorchMemory
-from trainer_shim.errors import CannotRestore, CannotSave, CannotStore
+from trainer_shim.errors import CannotSave, CannotStore
 
 __all__ = [
     "DeviceBytes",
     "Leaf",
     "Place",
     "encode_leaf",
-    "encode_small",
     "finish_tensor",
     "make_place",
     "pin",
-    "restore_small",
     "settle",
 ]
 
@@ -54,9 +60,6 @@ _NUMPY_STORED = {
     "<u8": "U64", "<u4": "U32", "<u2": "U16", "|u1": "U8", "|b1": "BOOL", "<c8": "C64",
 }  # fmt: skip
 _IN_PARTS = {"complex128": "F64", "complex32": "F16", "<c16": "F64"}
-# What numpy writes for unstructured types; `O` (objects) is not among them.
-_NUMPY_DTYPE = re.compile(r"[<>|][?bhilqefdgFDGiucmMSUV][0-9]{1,9}(\[[0-9]{0,9}[A-Za-z]{1,7}\])?")
-_TORCH_DTYPE = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
 class Leaf(msgspec.Struct, frozen=True):
@@ -108,40 +111,6 @@ def pin(memory: memoryview) -> Callable[[], None]:
     return TorchMemory(torch).pin(torch.frombuffer(memory, dtype=torch.uint8))
 
 
-def encode_small(value: Any, path: str) -> dict[str, Any] | None:
-    """A small value of torch or numpy as a node, None for anything else."""
-    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    if torch is not None:
-        if isinstance(value, torch.Size):
-            return {"$": "torch.Size", "items": list(value)}
-        if isinstance(value, torch.dtype):
-            return {"$": "torch.dtype", "name": str(value).removeprefix("torch.")}
-        if isinstance(value, torch.device):
-            return {"$": "torch.device", "name": str(value)}
-    if numpy is not None and isinstance(value, numpy.generic):
-        _check_numpy_dtype(numpy, value.dtype, path)
-        return {"$": "numpy.scalar", "dtype": value.dtype.str, "hex": value.tobytes().hex()}
-    return None
-
-
-def restore_small(node: dict[str, Any]) -> Any:
-    """The value behind a node of `encode_small`."""
-    kind = node["$"]
-    if kind == "numpy.scalar":
-        dtype, data = _numpy_dtype(node["dtype"]), bytes.fromhex(node["hex"])
-        if dtype.itemsize > len(data):  # Empty text of a type of gigabytes would take them.
-            raise ValueError(f"{len(data)} bytes for one `{dtype}`")
-        # Empty text has a type of no bytes, which no buffer can hold.
-        return _numpy().ndarray((), dtype, data)[()] if data else _numpy().zeros((), dtype)[()]
-    if kind == "torch.Size":
-        return _torch().Size(node["items"])
-    if kind == "torch.dtype":
-        return _torch_dtype(node["name"])
-    if kind == "torch.device":
-        return _torch().device(str(node["name"]))  # A number would ask the machine for its devices.
-    raise ValueError(f"unknown kind `{kind}`")
-
-
 def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Place:
     """Memory for the block behind a skeleton's node, which stands in the file as `dtype` and `shape`."""
     if node["$"] in ("bytes", "bytearray"):
@@ -149,26 +118,17 @@ def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Plac
         raw = bytearray(node["size"])
         return Place(memoryview(raw), raw)
     true_shape = tuple(node["shape"])
+    if "strides" in node:
+        check(true_shape, node["strides"])
     if node["$"] == "tensor":
-        torch_dtype = _torch_dtype(node["dtype"])
-        _agree(_stored(node["dtype"], true_shape, torch_dtype.itemsize), (dtype, shape))
-        tensor = _empty(true_shape, torch_dtype)
+        of_tensor = torch_dtype(node["dtype"])
+        _agree(_stored(node["dtype"], true_shape, of_tensor.itemsize), (dtype, shape))
+        tensor = empty_tensor(true_shape, of_tensor)
         return Place(_tensor_memory(tensor), tensor)
-    numpy_dtype = _numpy_dtype(node["dtype"])
-    _agree(_stored(node["dtype"], true_shape, numpy_dtype.itemsize), (dtype, shape))
-    array = _numpy().empty(true_shape, numpy_dtype)
+    of_array = numpy_dtype(node["dtype"])
+    _agree(_stored(node["dtype"], true_shape, of_array.itemsize), (dtype, shape))
+    array = the_numpy().empty(true_shape, of_array)
     return Place(_array_memory(array), array)
-
-
-def _empty(shape: tuple[int, ...], dtype: Any) -> Any:
-    """A tensor to be filled; raises MemoryError where there is no room for it."""
-    try:
-        # The device is named because a script may have set another default.
-        return _torch().empty(shape, dtype=dtype, device="cpu")
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # torch has no type of error for it.
-            raise MemoryError from error
-        raise
 
 
 def _agree(said: tuple[str, tuple[int, ...]], found: tuple[str, tuple[int, ...]]) -> None:
@@ -181,7 +141,7 @@ def finish_tensor(base: Any, node: dict[str, Any]) -> Any:
     """The tensor or parameter that a node describes, over the memory of `base`."""
     needs_grad = bool(node.get("requires_grad", False))
     if node.get("parameter", False):
-        return _torch().nn.Parameter(base, requires_grad=needs_grad)
+        return the_torch().nn.Parameter(base, requires_grad=needs_grad)
     return base.detach().requires_grad_(needs_grad)
 
 
@@ -189,10 +149,17 @@ def _refuse_tensor(torch: ModuleType, tensor: Any, path: str) -> None:
     """Raise CannotStore for a tensor that is more than one piece of memory."""
     kind = type(tensor)
     if kind not in (torch.Tensor, torch.nn.Parameter):
+        if torch.nn.parameter.is_lazy(tensor):
+            hint = "run one batch through the model before attach()"
+            raise CannotStore(path, "a parameter that has no shape yet", hint=hint)
         hint = "store a plain tensor instead: `.full_tensor()` of a DTensor, `.dequantize()`, `.data`"
         raise CannotStore(path, f"a tensor of type `{kind.__module__}.{kind.__qualname__}`", hint=hint)
     if tensor.is_quantized:
-        raise CannotStore(path, "a quantized tensor", hint="store `.int_repr()`, scale and zero point")
+        hint = (
+            "attach the model as it was before it was quantized, and quantize a copy of it for use; a tensor "
+            "of your own can be kept as its `.int_repr()`, `.q_scale()` and `.q_zero_point()`"
+        )
+        raise CannotStore(path, "a quantized tensor", hint=hint)
     if tensor.is_nested or tensor.layout != torch.strided:
         layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         raise CannotStore(
@@ -208,7 +175,7 @@ def _refuse_tensor(torch: ModuleType, tensor: Any, path: str) -> None:
 
 def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     """A strided tensor as memory."""
-    name, shape = _name_of(tensor.dtype), tuple(tensor.shape)
+    name, shape = name_of(tensor.dtype), tuple(tensor.shape)
     node: dict[str, Any] = {"$": "tensor", "dtype": name, "shape": list(shape)}
     if tensor.requires_grad:
         node["requires_grad"] = True
@@ -220,6 +187,9 @@ def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     view = (tensor.device, where, shape, tensor.stride(), is_turned and (tensor.is_conj(), tensor.is_neg()))
     dtype, stored_shape = _stored(name, shape, tensor.element_size())
     is_plain = tensor.is_contiguous() and not is_turned
+    # Strides of dimensions with one element may be any, and yet decide which kernel is chosen.
+    if (not is_plain or 1 in shape) and (strides := kept_by_torch(torch, tensor)) is not None:
+        node["strides"] = strides
     # The memory's object, not its address: that is another after it was given back and taken again.
     stamp: Hashable = (tensor.untyped_storage()._cdata, view[2:])  # noqa: SLF001  # No other name for it.
     # Tensors made for inference have no counter.
@@ -231,12 +201,6 @@ def _tensor_leaf(torch: ModuleType, tensor: Any) -> Leaf:
     else:
         fetch, copy_to = (there := DeviceBytes(torch, tensor)).fetch, there.copy_to
     return Leaf(("tensor", name, view), node, dtype, stored_shape, fetch, not is_plain, stamp, copy_to)
-
-
-@cache
-def _name_of(dtype: Any) -> str:
-    """What torch calls a type."""
-    return str(dtype).removeprefix("torch.")
 
 
 class _Lent:
@@ -302,16 +266,9 @@ def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:
         kind = type(array)
         hint = "store `numpy.asarray()` of it"
         raise CannotStore(path, f"an array of type `{kind.__module__}.{kind.__qualname__}`", hint=hint)
-    _check_numpy_dtype(numpy, array.dtype, path)
+    check_numpy_dtype(numpy, array.dtype, path)
     if array.itemsize == 0:
         raise CannotStore(path, "an array whose elements have no bytes", hint="store a list")
-
-
-def _check_numpy_dtype(numpy: ModuleType, dtype: Any, path: str) -> None:
-    """Raise CannotStore for a type that its short name does not describe: objects and records."""
-    if dtype.hasobject or not _NUMPY_DTYPE.fullmatch(dtype.str) or numpy.dtype(dtype.str) != dtype:
-        hint = "store a list, or one array per field"
-        raise CannotStore(path, f"numpy values of type `{dtype}`", hint=hint)
 
 
 def _array_leaf(numpy: ModuleType, array: Any) -> Leaf:
@@ -319,9 +276,11 @@ def _array_leaf(numpy: ModuleType, array: Any) -> Leaf:
     name, shape = array.dtype.str, tuple(array.shape)
     where = array.__array_interface__["data"][0] if array.size else id(array)
     dtype, stored_shape = _stored(name, shape, array.itemsize)
-    node = {"$": "numpy.ndarray", "dtype": name, "shape": list(shape)}
+    node: dict[str, Any] = {"$": "numpy.ndarray", "dtype": name, "shape": list(shape)}
     identity = ("numpy", name, where, shape, array.strides)
     is_plain = array.flags.c_contiguous
+    if not is_plain and (strides := kept_by_numpy(numpy, array)) is not None:
+        node["strides"] = strides
 
     def fetch(begin: int, end: int) -> memoryview:
         return _array_memory(array if is_plain else numpy.ascontiguousarray(array))[begin:end]
@@ -356,41 +315,3 @@ def _array_memory(array: Any) -> memoryview:
     """The bytes of a contiguous array."""
     # Dates and the like have no buffer of their own; bytes seen through a view have.
     return memoryview(array.reshape(-1).view("u1"))
-
-
-def _torch() -> Any:
-    """Import torch, or raise CannotRestore."""
-    try:
-        import torch
-    except ImportError as error:
-        raise CannotRestore(f"cannot restore tensors: {error}", hint="install torch") from error
-    return torch
-
-
-def _numpy() -> Any:
-    """Import numpy, or raise CannotRestore."""
-    try:
-        import numpy as np
-    except ImportError as error:
-        raise CannotRestore(f"cannot restore numpy arrays: {error}", hint="install numpy") from error
-    return np
-
-
-def _torch_dtype(name: str) -> Any:
-    """The dtype of a name; no other attribute of torch can be reached."""
-    torch = _torch()
-    # Not `getattr`: torch imports some of its parts when they are asked for.
-    found = vars(torch).get(name) if _TORCH_DTYPE.fullmatch(name) else None
-    if not isinstance(found, torch.dtype):
-        raise CannotRestore(
-            f"cannot restore a tensor of dtype `{name}`: torch {torch.__version__} has none",
-            hint="use the torch version that the checkpoint's manifest names",
-        )
-    return found
-
-
-def _numpy_dtype(name: str) -> Any:
-    """The dtype of a name, which can be neither objects nor records."""
-    if not _NUMPY_DTYPE.fullmatch(name):
-        raise ValueError(f"`{name}` is no numpy type")
-    return _numpy().dtype(name)

@@ -26,6 +26,7 @@ from typing import Any
 from trainer_shim.checkpoint import digest, directread, layout, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.manifest import MAX_BYTES, MAX_TEXT_BYTES, File, Manifest, parse
+from trainer_shim.checkpoint.strides import laid_out
 from trainer_shim.errors import CannotRestore, Damaged
 
 __all__ = ["Loaded", "load", "opened", "opened_folder", "read_manifest", "visible"]
@@ -138,16 +139,19 @@ def _read_values(
         if entries.keys() - nodes.keys() or entries.keys() & values.keys():
             raise Damaged(f"cannot use `{file_name}`: it holds other tensors than the state says")
         _check_memory(file_name, file.size_bytes)
-        places: list[tuple[int, memoryview]] = []
         try:
-            for name, entry in entries.items():
-                place = make_place(nodes[name], entry.dtype, entry.shape)
-                values[name] = place.value
-                places.append((begin + entry.data_offsets[0], place.memory))
+            places = {
+                name: make_place(nodes[name], entry.dtype, entry.shape) for name, entry in entries.items()
+            }
         # What senseless shapes and types make Python and torch raise.
         except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise Damaged(f"cannot use `{file_name}`: {type(error).__name__}: {error}") from error
-        _compare(file_name, file, directread.read(source.fileno(), file.size_bytes, places))
+        targets = [(begin + entries[name].data_offsets[0], place.memory) for name, place in places.items()]
+        _compare(file_name, file, directread.read(source.fileno(), file.size_bytes, targets))
+    targets.clear()
+    for name in entries:
+        # Each one's first memory is given back before the next takes its second.
+        values[name] = laid_out(places.pop(name).value, nodes[name].get("strides"))
 
 
 def _check_memory(file_name: str, size_bytes: int) -> None:

@@ -23,6 +23,7 @@ from trainer_shim.checkpoint.commit import (
     sweep,
 )
 from trainer_shim.checkpoint.environment import installed_packages
+from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
@@ -58,6 +59,8 @@ class Store:
         self._job = job
         #: `keep_last` is short for a Keep that says no more.
         self.keep = Keep(last=keep_last) if keep is None else keep
+        #: What a fresh process has of that which a file alone cannot bring back.
+        self.live = Live()
         self._disk: Disk = LocalDisk() if disk is None else disk
         self._lock = FolderLock(self._root / layout.LOCK)
         #: What is left of a checkpoint that was given up, for the next save to overwrite.
@@ -130,7 +133,16 @@ class Store:
     ) -> writer.Draft:
         """The first half of a save: what is to be written, still in the memory of the state."""
         self._check_open()
-        return writer.prepare(state, writer.Identity(self._job, step, epoch), facts, self._guesses)
+        return writer.prepare(self._wanted(state, step, epoch, facts), self._guesses)
+
+    def check(self, state: Mapping[str, Any], *, facts: Mapping[str, Any]) -> None:
+        """Raise CannotStore where a save of this state would; nothing is read or written."""
+        writer.check(self._wanted(state, 0, 0, facts))
+
+    def _wanted(
+        self, state: Mapping[str, Any], step: int, epoch: int, facts: Mapping[str, Any]
+    ) -> writer.Wanted:
+        return writer.Wanted(state, self.live, writer.Identity(self._job, step, epoch), facts)
 
     def write(self, draft: writer.Draft, *, on_stage: Callable[[str], None] = _ignore) -> Saved:
         """The second half, as `save`; in any thread, while no other uses the store."""

@@ -1,7 +1,8 @@
 """A state tree as a JSON skeleton and named blocks of memory, and back.
 
-Covers: containers, Python's own values, paths, sharing, refusals.
-Does not cover: tensors and arrays themselves (arrays.py), files.
+Covers: containers, Python's own values, sharing.
+Does not cover: tensors and arrays themselves (arrays.py), the types of the
+standard library (kinds.py), what only a live object brings back (live.py), files.
 
 Pure: nothing is read or written, and what comes from a file is only ever
 data. Everything that cannot be stored is refused here, before a file exists.
@@ -13,39 +14,54 @@ from __future__ import annotations
 
 import base64
 import enum
-import inspect
-import math
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from trainer_shim.checkpoint import jsontext
-from trainer_shim.checkpoint.arrays import Leaf, encode_leaf, encode_small, finish_tensor, restore_small
+from trainer_shim.checkpoint import generators, jsontext, live, scalars
+from trainer_shim.checkpoint.arrays import Leaf, encode_leaf, finish_tensor
+from trainer_shim.checkpoint.generators import encode_generator
+from trainer_shim.checkpoint.kinds import kind_named, kind_of
+from trainer_shim.checkpoint.live import Live, encode_live, note
+from trainer_shim.checkpoint.paths import join
+from trainer_shim.checkpoint.scalars import SCALARS, scalar, text
+from trainer_shim.checkpoint.small import encode_small, restore_small
 from trainer_shim.checkpoint.tensorfile import RESERVED_NAME, Block
+from trainer_shim.checkpoint.unstorable import HINT, refusal_of
 from trainer_shim.errors import CannotStore, Damaged
 
-__all__ = ["MAX_DEPTH", "Node", "block_nodes", "decode", "encode", "parse"]
+__all__ = ["MAX_DEPTH", "Node", "block_nodes", "decode", "encode", "parse", "record"]
 
 #: What JSON can hold; see the table in docs/CHECKPOINTS.md.
 Node = Any
 
 #: Deeper trees would run into the interpreter's recursion limit, here or in a JSON reader.
 MAX_DEPTH = 100
-#: Integers beyond this are no longer exact in readers that know only doubles.
-_EXACT_INT = 1 << 53
 #: Longer byte strings go to the tensor file.
 _INLINE_BYTES = 1024
-_HINT = "keep numbers, text, bytes, lists, tuples, maps, sets, tensors and arrays; leave the rest out"
 
 
-def encode(state: Mapping[str, Any]) -> tuple[bytes, list[Block]]:
-    """The skeleton as JSON text, and the blocks it refers to; raises CannotStore."""
-    encoder = _Encoder()
-    root = state if type(state) in _CONTAINERS else dict(state)
-    return msgspec.json.encode({"state": encoder.node(root, "")}), encoder.blocks
+def encode(state: Mapping[str, Any], live: Live | None = None) -> tuple[bytes, list[Block]]:
+    """The skeleton as JSON text, and the blocks it refers to; raises CannotStore.
+
+    What only a live object brings back must be in `live`; None takes it all, to be looked at.
+    """
+    encoder = _Encoder(live)
+    return msgspec.json.encode({"state": encoder.node(_root(state), "")}), encoder.blocks
+
+
+def record(state: Mapping[str, Any]) -> Live:
+    """What a state holds that is stored by name, whatever else in it cannot be stored."""
+    recorder = _Recorder(None)
+    recorder.node(_root(state), "")
+    return recorder.found
+
+
+def _root(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    return state if type(state) in _CONTAINERS else dict(state)
 
 
 def parse(text: bytes | bytearray) -> Node:
@@ -89,8 +105,8 @@ def decode(skeleton: Node, values: Mapping[str, Any]) -> Any:
         LookupError,
         TypeError,
         ValueError,
-        OverflowError,
         AttributeError,
+        ArithmeticError,
         RuntimeError,
         struct.error,
     ) as error:
@@ -98,22 +114,25 @@ def decode(skeleton: Node, values: Mapping[str, Any]) -> Any:
 
 
 #: What nodes that share a block must agree on.
-_SAME = ("$", "dtype", "shape", "size")
+_SAME = ("$", "dtype", "shape", "size", "strides")
 
 
 class _Encoder:
     """One walk over one tree."""
 
-    def __init__(self) -> None:
+    def __init__(self, live: Live | None) -> None:
         self.blocks: list[Block] = []
+        self._live = live
+        #: What exists only for this walk: the address of something that is gone may be another's.
+        self._alive: list[Any] = []
         self._names: set[str] = {RESERVED_NAME}
         self._stored: dict[Hashable, str] = {}
         self._inside: set[int] = set()
 
     def node(self, value: Any, path: str) -> Node:
         """The node of any value."""
-        if type(value) in _SCALARS:
-            return _scalar(value, path)
+        if type(value) in SCALARS:
+            return scalar(value, path)
         write = _CONTAINERS.get(type(value))
         if write is not None:
             self._enter(value, path)
@@ -126,39 +145,86 @@ class _Encoder:
         leaf = encode_leaf(value, path)
         if leaf is not None:
             return leaf.node | {"block": self._block(leaf, path)}
-        small = encode_small(value, path)
-        if small is not None:
-            return small
-        raise _refusal(value, path)
+        found = encode_small(value, path) or encode_generator(value, path)
+        if found is None:
+            self._enter(value, path)
+            try:
+                found = self._by_name(value, _Inside(self, path, self.node))
+            finally:
+                self._inside.discard(id(value))
+        if found is None:
+            raise refusal_of(value, path)
+        return found
+
+    def key(self, value: Any, path: str) -> Node:
+        """The node of a map's key."""
+        if type(value) in SCALARS:
+            return scalar(value, path)
+        return self._hashable(value, path, f"a key of type `{type(value).__qualname__}`")
+
+    def _member(self, value: Any, path: str) -> Node:
+        if type(value) in SCALARS:
+            return scalar(value, path)
+        return self._hashable(value, path, f"a set with a member of type `{type(value).__qualname__}`")
+
+    def _hashable(self, value: Any, path: str, what: str) -> Node:
+        """The node of what is found by its own value: no part of it may change."""
+
+        def inner(item: Any, _: str) -> Node:
+            return self._hashable(item, path, what)
+
+        if type(value) in SCALARS:
+            return scalar(value, path)
+        if type(value) is bytes:
+            return {"$": "bytes", "base64": base64.b64encode(value).decode()}
+        if type(value) is tuple:
+            return {"$": "tuple", "items": [inner(item, path) for item in value]}
+        if type(value) is frozenset:
+            return {"$": "frozenset", "items": _sorted(inner(item, path) for item in value)}
+        row, found = kind_of(value), encode_small(value, path)
+        if found is None and (isinstance(value, enum.Enum | tuple) if row is None else row[1].is_key):
+            found = self._by_name(value, _Inside(self, path, inner))
+        if found is None:
+            hint = "use text, numbers, dates, paths or tuples of them; keep other things in a list"
+            raise CannotStore(path, what, hint=hint)
+        return found
+
+    def _by_name(self, value: Any, inside: _Inside) -> Node | None:
+        """The node of what a table has a name for, or the live state."""
+        row = kind_of(value)
+        if row is None:
+            return encode_live(value, inside, self._live)
+        name, kind = row
+        return {"$": name, **kind.write(value, inside)}
 
     def mapping(self, value: dict[Any, Any], path: str) -> Node:
         """A dict as a JSON object where that loses nothing, as a list of pairs elsewhere."""
         if all(type(key) is str for key in value) and "$" not in value:
-            return {_text(key, path): self.node(item, _join(path, key)) for key, item in value.items()}
-        return {"$": "dict", "items": self._pairs(value, path)}
+            return {text(key, path): self.node(item, join(path, key)) for key, item in value.items()}
+        return {"$": "dict", "items": self.pairs(value, path)}
 
     def ordered(self, value: OrderedDict[Any, Any], path: str) -> Node:
         """An OrderedDict, with the one attribute that `Module.state_dict()` hangs on it."""
-        node: dict[str, Node] = {"$": "OrderedDict", "items": self._pairs(value, path)}
+        node: dict[str, Node] = {"$": "OrderedDict", "items": self.pairs(value, path)}
         attributes = vars(value)
         if "_metadata" in attributes:
-            node["metadata"] = self.node(attributes["_metadata"], _join(path, "_metadata"))
+            node["metadata"] = self.node(attributes["_metadata"], join(path, "_metadata"))
         for name in attributes.keys() - {"_metadata"}:
-            raise CannotStore(_join(path, name), "an attribute of a map", hint="make it an entry of the map")
+            raise CannotStore(join(path, name), "an attribute of a map", hint="make it an entry of the map")
         return node
 
     def items(self, value: list[Any] | tuple[Any, ...], path: str) -> Node:
         """A list as itself, a tuple under its name."""
-        nodes = [self.node(item, _join(path, index)) for index, item in enumerate(value)]
+        nodes = [self.node(item, join(path, index)) for index, item in enumerate(value)]
         return nodes if type(value) is list else {"$": "tuple", "items": nodes}
 
     def members(self, value: set[Any] | frozenset[Any], path: str) -> Node:
         """A set, in an order that depends only on its members so that equal states give equal files."""
-        nodes = [_member(item, path) for item in value]
-        return {"$": type(value).__name__, "items": sorted(nodes, key=msgspec.json.encode)}
+        return {"$": type(value).__name__, "items": _sorted(self._member(item, path) for item in value)}
 
-    def _pairs(self, value: dict[Any, Any], path: str) -> list[Node]:
-        return [[_key(key, path), self.node(item, _join(path, key))] for key, item in value.items()]
+    def pairs(self, value: Mapping[Any, Any], path: str) -> list[Node]:
+        """Keys and values, one after the other."""
+        return [[self.key(key, path), self.node(item, join(path, key))] for key, item in value.items()]
 
     def _bytes(self, value: bytes | bytearray, path: str) -> Node:
         kind = type(value).__name__
@@ -187,13 +253,40 @@ class _Encoder:
             self.blocks.append(_block_of(name, leaf))
         return name
 
+    def keep(self, value: Any) -> None:
+        """Hold a value that may have been made just now."""
+        self._alive.append(value)
+
     def _enter(self, value: Any, path: str) -> None:
         """Go into a container; raises CannotStore when it contains itself or lies too deep."""
         if id(value) in self._inside:
-            raise CannotStore(path, f"a {type(value).__name__} that contains itself", hint=_HINT)
+            raise CannotStore(path, f"a {type(value).__name__} that contains itself", hint=HINT)
         if len(self._inside) >= MAX_DEPTH:
             raise CannotStore(path, f"a tree deeper than {MAX_DEPTH} levels", hint="flatten it")
         self._inside.add(id(value))
+
+
+class _Recorder(_Encoder):
+    """A walk that takes note instead of refusing."""
+
+    def __init__(self, live: Live | None) -> None:
+        super().__init__(live)
+        self.found = Live()
+
+    def node(self, value: Any, path: str) -> Node:
+        try:
+            return super().node(value, path)
+        except CannotStore:
+            return None
+
+    def _by_name(self, value: Any, inside: _Inside) -> Node | None:
+        note(value, inside.path, self.found)
+        return super()._by_name(value, inside)
+
+
+def _sorted(nodes: Iterable[Node]) -> list[Node]:
+    """In an order that depends only on the nodes."""
+    return sorted(nodes, key=msgspec.json.encode)
 
 
 def _block_of(name: str, leaf: Leaf) -> Block:
@@ -209,82 +302,22 @@ _CONTAINERS: dict[type, Callable[[_Encoder, Any, str], Node]] = {
     set: _Encoder.members,
     frozenset: _Encoder.members,
 }
-_SCALARS = frozenset({type(None), bool, int, float, complex, str})
 
 
-def _scalar(value: Any, path: str) -> Node:
-    """The node of one of Python's own values."""
-    kind = type(value)
-    if kind is str:
-        return _text(value, path)
-    if kind is int and abs(value) > _EXACT_INT:
-        return {"$": "int", "hex": hex(value)}
-    if kind is float and not math.isfinite(value):
-        return {"$": "float", "bits": struct.pack(">d", value).hex()}  # A NaN has 52 bits to say why.
-    if kind is complex:
-        return {"$": "complex", "bits": struct.pack(">dd", value.real, value.imag).hex()}
-    return value
+class _Inside:
+    """What a row of a table asks for the nodes of what is in its value."""
 
+    def __init__(self, encoder: _Encoder, path: str, node: Callable[[Any, str], Node]) -> None:
+        self.path = path
+        self._encoder = encoder
+        self._node = node
 
-def _text(value: str, path: str) -> str:
-    """The string itself, which must be one that a file can hold."""
-    if value.isascii():  # Almost all is, and that costs nothing to know.
-        return value
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        reason = "text with half a surrogate pair, which no UTF-8 file can hold"
-        raise CannotStore(path, reason, hint="store bytes") from None
-    return value
+    def node(self, value: Any, key: object) -> Node:
+        self._encoder.keep(value)
+        return self._node(value, self.path if key is None else join(self.path, key))
 
-
-def _key(key: Any, path: str) -> Node:
-    """The node of a map's key."""
-    if type(key) is tuple:
-        return {"$": "tuple", "items": [_key(item, path) for item in key]}
-    if type(key) not in _SCALARS or type(key) is complex:
-        raise CannotStore(
-            _join(path, key), f"a key of type `{type(key).__qualname__}`", hint="use text or numbers"
-        )
-    return _scalar(key, path)
-
-
-def _member(item: Any, path: str) -> Node:
-    """The node of a set's member."""
-    if type(item) is tuple:
-        return {"$": "tuple", "items": [_member(part, path) for part in item]}
-    if type(item) is bytes:
-        return {"$": "bytes", "base64": base64.b64encode(item).decode()}
-    if type(item) not in _SCALARS:
-        raise CannotStore(
-            path, f"a set with a member of type `{type(item).__qualname__}`", hint="store a list"
-        )
-    return _scalar(item, path)
-
-
-def _join(path: str, key: Any) -> str:
-    """The path of an entry, as a person would write it."""
-    text = str(key) if isinstance(key, str | int) else repr(key)
-    return f"{path}.{text}" if path else text
-
-
-def _refusal(value: Any, path: str) -> CannotStore:
-    """The error for a value that has no safe form on disk."""
-    kind = type(value)
-    name = f"`{kind.__module__}.{kind.__qualname__}`"
-    if isinstance(value, enum.Enum):
-        return CannotStore(path, f"a member of the enum {name}", hint="store its `.value` or `.name`")
-    if inspect.isroutine(value):
-        return CannotStore(path, "a function", hint=_HINT)
-    if inspect.isclass(value):
-        return CannotStore(path, "a class", hint="store its name")
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return CannotStore(
-            path, f"a named tuple of type {name}", hint="store `._asdict()` or `tuple()` of it"
-        )
-    if isinstance(value, Mapping):
-        return CannotStore(path, f"a map of type {name}", hint="store `dict()` of it")
-    return CannotStore(path, f"an object of type {name}", hint=_HINT)
+    def pairs(self, value: Mapping[Any, Any]) -> list[Node]:
+        return self._encoder.pairs(value, self.path)
 
 
 class _Decoder:
@@ -303,7 +336,10 @@ class _Decoder:
         if "$" not in node:
             return {key: self.value(item) for key, item in node.items()}
         read = _READERS.get(node["$"])
-        return restore_small(node) if read is None else read(self, node)
+        if read is not None:
+            return read(self, node)
+        named = kind_named(node["$"]) or live.READERS.get(node["$"])
+        return restore_small(node) if named is None else named(node, self.value)
 
     def pairs(self, node: Node) -> dict[Any, Any]:
         """A dict with keys that JSON does not have."""
@@ -336,15 +372,19 @@ class _Decoder:
         return self._values[node["block"]]
 
 
+def _alone(read: Callable[[Node], Any]) -> Callable[[_Decoder, Node], Any]:
+    """A reader of nodes with nothing inside."""
+    return lambda _, node: read(node)
+
+
 _READERS: dict[str, Callable[[_Decoder, Node], Any]] = {
     "dict": _Decoder.pairs,
     "OrderedDict": _Decoder.ordered,
     "tuple": lambda decoder, node: tuple(map(decoder.value, node["items"])),
     "set": lambda decoder, node: set(map(decoder.value, node["items"])),
     "frozenset": lambda decoder, node: frozenset(map(decoder.value, node["items"])),
-    "int": lambda _, node: int(node["hex"], 16),
-    "float": lambda _, node: struct.unpack(">d", bytes.fromhex(node["bits"]))[0],
-    "complex": lambda _, node: complex(*struct.unpack(">dd", bytes.fromhex(node["bits"]))),
+    **{name: _alone(read) for name, read in scalars.READERS.items()},
+    **{name: _alone(read) for name, read in generators.READERS.items()},
     "bytes": _Decoder.bytes,
     "bytearray": _Decoder.bytes,
     "tensor": _Decoder.tensor,

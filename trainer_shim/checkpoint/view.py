@@ -20,6 +20,7 @@ from trainer_shim.checkpoint import layout, reader, reading, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.chunks import copy
 from trainer_shim.checkpoint.manifest import Manifest
+from trainer_shim.checkpoint.strides import laid_out
 from trainer_shim.checkpoint.verify import verify
 from trainer_shim.errors import Damaged
 
@@ -51,7 +52,7 @@ class View:
                 entry = self.entries[block]
                 place = make_place(leaf, entry.dtype, entry.shape)
                 copy(place.memory, self._memory[block])
-                values[block] = place.value
+                values[block] = laid_out(place.value, leaf.get("strides"))
         # What senseless shapes and types make Python and torch raise.
         except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise Damaged(f"cannot use the checkpoint `{self.folder}`: {error}") from error

@@ -29,11 +29,12 @@ from trainer_shim.checkpoint import digest, directwrite, layout, recycle, refusa
 from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
 from trainer_shim.checkpoint.environment import installed_packages, versions
+from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.manifest import MAX_TEXT_BYTES, File, Manifest, render
 from trainer_shim.checkpoint.still import Guesses, StillFile
 from trainer_shim.errors import CannotSave, CannotStore
 
-__all__ = ["Draft", "Identity", "Saved", "Target", "prepare", "write"]
+__all__ = ["Draft", "Identity", "Saved", "Target", "Wanted", "check", "prepare", "write"]
 
 #: The facts that have a field of their own in the manifest.
 _NAMED_FACTS = frozenset({"incarnation", "world_size", "git_commit", "command", "labels", "preprocessing"})
@@ -95,12 +96,36 @@ class Draft(NamedTuple):
         return sum(plan.size_bytes for plan in self.plans.values()) + sum(map(len, self.texts.values()))
 
 
-def prepare(
-    state: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any], guesses: Guesses
-) -> Draft:
+class Wanted(NamedTuple):
+    """What is to be saved."""
+
+    state: Mapping[str, Any]
+    #: What only a live object brings back, and a fresh process has.
+    live: Live
+    identity: Identity
+    facts: Mapping[str, Any]
+
+
+def check(wanted: Wanted) -> None:
+    """Raise CannotStore where `prepare` would, and reckon with nothing; no tensor is read."""
+    _skeleton(wanted)
+
+
+def prepare(wanted: Wanted, guesses: Guesses) -> Draft:
     """Everything that can be refused is refused here; raises CannotStore."""
-    skeleton, blocks = tree.encode(state)
+    manifest, texts, blocks = _skeleton(wanted)
     settle()
+    changing, still = guesses.split(blocks)
+    plans = {layout.rank_tensors(0): tensorfile.make_plan(changing)}
+    if still:
+        plans[layout.rank_still(0)] = tensorfile.make_plan(still)
+    return Draft(manifest, texts, plans)
+
+
+def _skeleton(wanted: Wanted) -> tuple[Manifest, dict[str, bytes], list[tensorfile.Block]]:
+    """All but the tensors, which are named."""
+    facts = wanted.facts
+    skeleton, blocks = tree.encode(wanted.state, wanted.live)
     texts = {layout.rank_json(0): skeleton, layout.ENVIRONMENT: installed_packages().encode()}
     if facts.get("preprocessing") is not None:
         texts[layout.PREPROCESSING] = _document(facts["preprocessing"], "facts.preprocessing")
@@ -108,13 +133,9 @@ def prepare(
         if len(text) > MAX_TEXT_BYTES:  # No reader would take it.
             hint = "keep long lists as tensors or arrays, long texts as bytes"
             raise CannotStore(file, f"{len(text)} bytes in a file of at most {MAX_TEXT_BYTES}", hint=hint)
-    manifest = _manifest(identity, facts)
+    manifest = _manifest(wanted.identity, facts)
     render(manifest)  # Too long, or not JSON: better now than after the tensors.
-    changing, still = guesses.split(blocks)
-    plans = {layout.rank_tensors(0): tensorfile.make_plan(changing)}
-    if still:
-        plans[layout.rank_still(0)] = tensorfile.make_plan(still)
-    return Draft(manifest, texts, plans)
+    return manifest, texts, blocks
 
 
 def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], None]) -> Saved:
