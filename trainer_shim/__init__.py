@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ShimError,
     )
     from trainer_shim.session import Shim, attach
+    from trainer_shim.whereabouts import Position, saved_position
 
 __all__ = [
     "CannotRestore",
@@ -37,12 +38,20 @@ __all__ = [
     "FolderInUse",
     "Keep",
     "NotSupported",
+    "Position",
     "Shim",
     "ShimError",
     "attach",
+    "saved_position",
 ]
 
-_HOMES = {"Keep": "checkpoint.retention", "Shim": "session", "attach": "session"}
+_HOMES = {
+    "Keep": "checkpoint.retention",
+    "Position": "whereabouts",
+    "Shim": "session",
+    "attach": "session",
+    "saved_position": "whereabouts",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -32,8 +32,9 @@ from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.loader import Pass
+from trainer_shim.made import Made
 from trainer_shim.offload import Offloader
-from trainer_shim.parts import Stateful, asked, check_parts, restore, states
+from trainer_shim.parts import Stateful, asked, check_parts, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.signals import SignalWatch
@@ -98,10 +99,7 @@ def attach(
     """
     global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
     check_parts(parts)
-    surroundings = Surroundings.read(os.environ)
-    # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
-    if checkpoints is not None and surroundings.prove_dir is None:
-        surroundings = replace(surroundings, checkpoints=Path(checkpoints))
+    surroundings = Surroundings.read(os.environ).with_checkpoints(checkpoints)
     if _current is not None:
         _current.detach()
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
@@ -131,7 +129,9 @@ class Shim:
     ) -> None:
         #: Plain values of the script's own that are saved and restored with the rest.
         self.extra: dict[str, Any] = {}
-        self._parts = MappingProxyType(dict(parts))
+        self._attached = dict(parts)
+        #: Whoever has it sees what add_parts() brings.
+        self._parts = MappingProxyType(self._attached)
         self._facts = facts
         self._surroundings = surroundings
         self._report = Report()
@@ -145,6 +145,7 @@ class Shim:
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
         self._say = Voice().say
+        self._made = Made(self._parts, self._say)
         self._offloader = Offloader(self._parts, lambda: self.extra, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
@@ -258,6 +259,7 @@ class Shim:
 
     def checkpoint(self) -> Path:
         """Write a checkpoint now; only where a boundary would be. Raises CannotSave or CannotStore."""
+        self._made.close()
         try:
             saved = self._save("")
         finally:
@@ -265,6 +267,21 @@ class Shim:
             self._fresh = None
         self._tell(self._checkpointed(saved, ""))
         return saved.path
+
+    def add_parts(self, **parts: Stateful) -> None:
+        """Take more parts into the checkpoint in mid-run, or another object in the place of an attached one.
+
+        A run that goes on from a checkpoint that has the state of such a part gets it here: so call it
+        wherever the run is past the point at which the part comes, not only when it gets there.
+
+        Raises:
+            CannotRestore: At the first boundary, where the checkpoint has a part that was not handed over.
+
+        """
+        check_parts(parts)
+        known = frozenset(self._attached)
+        self._attached.update(parts)
+        self._made.add(parts, known, {"step": self.step, "epoch": self.epoch})
 
     def detach(self) -> None:
         """End the session: the daemon is told no more, signals act as before. May be repeated."""
@@ -293,6 +310,7 @@ class Shim:
         """Do all that is wanted, until nothing is."""
         if self._num_critical:
             return
+        self._made.close()
         want = self._gate.take(Want())
         self._look_at_depths()
         if self._periodic is not None:
@@ -549,7 +567,8 @@ class Shim:
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
         position = asked("the place of the data loader", self._cursor.state_dict)
-        state = {**self._own_state(), "rng": rng.capture(), "position": position}
+        made = asked("what the script made", self._made.state_dict)
+        state = {**self._own_state(), "made": made, "rng": rng.capture(), "position": position}
         self._say_notes()
         return state
 
@@ -572,7 +591,7 @@ class Shim:
         if loaded is None:
             return
         state = loaded.state
-        restore(self._parts, state["parts"], loaded.path)
+        self._made.restore(state["parts"], state.get("made", {}), loaded.path)
         self.extra = state["extra"]
         self._cursor.load_state_dict(state["position"], state["rng"])
         self._report.checkpoint = protocol.Checkpointed(
