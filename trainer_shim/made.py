@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer_shim import hyperparameters, module_state, optimizer_state
+from trainer_shim import hyperparameters, optimizer_state
 from trainer_shim.errors import CannotRestore
 from trainer_shim.module_state import Fingerprint, Layouts
 from trainer_shim.optimizer_state import is_optimizer
@@ -50,10 +50,15 @@ class Made:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes with a checkpoint of now; tensors in it are the live ones."""
-        names = names_of(self._parts)
+        for one in self._fingerprints.values():
+            one.refresh()
+        names: dict[int, str] = {}
+        for name in sorted(self._fingerprints):
+            for path, parameter in self._fingerprints[name].parameters():
+                names.setdefault(id(parameter), f"{name}.{path}")
         groups = {n: group_names(part, names) for n, part in self._parts.items() if is_optimizer(part)}
         flags = {name: changed for name, one in self._fingerprints.items() if (changed := one.changes())}
-        lying = {name: module_state.layouts(self._parts[name]) for name in self._fingerprints}
+        lying = {name: one.layouts() for name, one in self._fingerprints.items()}
         return {
             "groups": groups,
             "options": self._options,
@@ -138,6 +143,7 @@ class Made:
             if is_optimizer(part):
                 optimizer_state.mend(part, saved[name])
             if name in self._fingerprints:
+                self._fingerprints[name].refresh()
                 for text in self._fingerprints[name].put_back(self._saved.get("flags", {}).get(name, {})):
                     self._say(f"`{name}`: {text}")
                 if "layouts" in self._saved:
@@ -148,7 +154,7 @@ class Made:
 
     def _compare(self, name: str, before: Layouts) -> None:
         """Say where the memory of a module lies in another order than that of the saved one."""
-        now = module_state.layouts(self._parts[name])
+        now = self._fingerprints[name].layouts()
         differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if differ:
             words = [
@@ -158,8 +164,8 @@ class Made:
             more = f", and {len(differ) - _MAX_SAID} more" if len(differ) > _MAX_SAID else ""
             self._say(
                 f"`{name}` was saved with another memory layout (strides of {'; '.join(words)}{more}): all "
-                "values are the same, sums may be added up in another order; to go on with the same bits make it as "
-                f"before attach(), for example {name}.to(memory_format=torch.channels_last)"
+                "values are the same, sums may be added up in another order; to go on with the same bits make "
+                f"it as it was before attach(), for example {name}.to(memory_format=torch.channels_last)"
             )
 
     def _is_like(self, name: str) -> bool:

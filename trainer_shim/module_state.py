@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-__all__ = ["Fingerprint", "Layouts", "layouts"]
+from trainer_shim.module_tree import Tree
+
+__all__ = ["Fingerprint", "Layouts"]
 
 #: Strides by name, of what does not lie in plain order.
 Layouts = dict[str, list[int]]
@@ -38,7 +41,13 @@ class Fingerprint:
 
     def __init__(self, module: Any) -> None:
         self._root = module
-        self._places = {path: _Place(one) for path, one in _walk(module)}
+        self._tree = Tree(module)
+        self._places = {path: _Place(one) for path, one in self._tree.modules}
+
+    def refresh(self) -> None:
+        """See which modules and parameters are there now; the rest speaks of those."""
+        if not self._tree.is_current():
+            self._tree = Tree(self._root)
 
     def changes(self) -> dict[str, Any]:
         """Return what differs by now, as plain values and live tensors; empty where nothing does.
@@ -46,16 +55,28 @@ class Fingerprint:
         By path of the module, then by kind and name: `[before, now]`, or `[now]` where there was nothing.
         """
         found = {}
-        for path, module in _walk(self._root):
-            place = self._places.get(path)
-            changed = (_NOWHERE if place is None else place).changes(module)
-            if changed:
+        for path, module in self._tree.modules:
+            place = self._places.get(path, _NOWHERE)
+            if not place.is_same(module) and (changed := place.changes(module)):
                 found[path] = changed
+        return found
+
+    def parameters(self) -> list[tuple[str, Any]]:
+        """Return all parameters that are there now by name, each once."""
+        return self._tree.parameters
+
+    def layouts(self) -> Layouts:
+        """Return the strides of all parameters and buffers that do not lie in plain order."""
+        found: Layouts = {}
+        for name, tensor in (*self._tree.parameters, *self._tree.buffers()):
+            with suppress(*_ODD):
+                if not tensor.is_contiguous():
+                    found[name] = list(tensor.stride())
         return found
 
     def put_back(self, saved: Mapping[str, Any]) -> list[str]:
         """Make of the modules what the run had made of them; return what could not be, in words."""
-        modules = dict(_walk(self._root))
+        modules = dict(self._tree.modules)
         said = []
         for path, changed in saved.items():
             if path in modules:
@@ -71,29 +92,33 @@ class Fingerprint:
         return said
 
 
-def layouts(module: Any) -> Layouts:
-    """Return the strides of all parameters and buffers that do not lie in plain order."""
-    found: Layouts = {}
-    for path, one in _walk(module):
-        with suppress(*_ODD):
-            for name, tensor in (*one._parameters.items(), *one._buffers.items()):  # noqa: SLF001
-                if tensor is not None and not tensor.is_contiguous():
-                    found[f"{path}.{name}" if path else name] = list(tensor.stride())
-    return found
-
-
 class _Place:
     """One module of its own, without those inside it."""
 
     def __init__(self, module: Any | None) -> None:
         own = {} if module is None else _own(module)
-        self._num = len(own)
+        #: Of all attributes. Plain values are kept, so that no other has their place.
+        self._ids = [] if module is None else [*map(id, vars(module).values())]
         self._plain = {name: value for name, value in own.items() if _is_plain(value)}
         #: What held tensors that cannot be kept, by identity.
         self._caches = {name: id(value) for name, value in own.items() if _is_cache(value)}
         self._training = _training(module)
         self._grads = dict(_grads(module))
         self._tensors = {name: _Seen(one) for name, one in _tensors(module, own)}
+
+    def is_same(self, module: Any) -> bool:
+        """Whether nothing can differ: all attributes are the objects of before, no tensor was written to."""
+        if [*map(id, vars(module).values())] != self._ids:
+            return False
+        if self._grads and any(
+            one is not None and one.requires_grad is not self._grads.get(name)
+            for name, one in module._parameters.items()  # noqa: SLF001
+        ):
+            return False
+        if self._tensors or module._non_persistent_buffers_set:  # noqa: SLF001
+            return False
+        # What is made of other things there, as in a script module.
+        return self._training is vars(module).get("training", self._training)
 
     def changes(self, module: Any) -> dict[str, dict[str, Any]]:
         """Return what differs from here in a module that stands in this place."""
@@ -109,7 +134,7 @@ class _Place:
         if grads:
             found["requires_grad"] = grads
         own = _own(module)
-        if len(own) != self._num or any(own.get(name) is not v for name, v in self._plain.items()):
+        if [*map(id, vars(module).values())] != self._ids:
             attributes, unkept = self._attributes(own)
             if unkept:
                 # A length without the cache that it is the length of would be worse than neither.
@@ -178,19 +203,23 @@ class _Seen:
     """A tensor as it was, without keeping it."""
 
     def __init__(self, tensor: Any) -> None:
-        self._id, self._version = id(tensor), _version(tensor)
+        self._same, self._version = weakref.ref(tensor), _version(tensor)
         self.digest = _digest(tensor)
         #: One that was written to, or is another, and whether it holds the same all the same.
-        self._known: tuple[int, int | None, bool] = (0, None, False)
+        self._known: tuple[Any, int | None, bool] = (None, None, False)
 
     def is_same(self, tensor: Any) -> bool:
         """Whether it holds what it held; nobody looks into one that was not written to."""
         version = _version(tensor)
-        if (id(tensor), version) == (self._id, self._version) and version is not None:
+        if version is None:
+            return _digest(tensor) == self.digest
+        if self._same() is tensor and version == self._version:
             return True
-        if self._known[:2] != (id(tensor), version) or version is None:
-            self._known = (id(tensor), version, _digest(tensor) == self.digest)
-        return self._known[2]
+        known, known_version, is_same = self._known
+        if known is None or known() is not tensor or known_version != version:
+            is_same = _digest(tensor) == self.digest
+            self._known = (weakref.ref(tensor), version, is_same)
+        return is_same
 
 
 def _decide(owner: Any, name: str, label: str, made: Any, pair: list[Any]) -> Iterator[str]:
@@ -210,21 +239,6 @@ def _decide(owner: Any, name: str, label: str, made: Any, pair: list[Any]) -> It
         setattr(owner, name, now)
     except _ODD as error:
         yield f"{label} cannot be set to {now!r} again: {error}"
-
-
-def _walk(root: Any) -> Iterator[tuple[str, Any]]:
-    """Yield path and module, each module once; as `named_modules()`, with less to do for each."""
-    seen, todo = set(), [("", root)]
-    while todo:
-        path, module = todo.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        yield path, module
-        with suppress(*_ODD):
-            prefix = f"{path}." if path else ""
-            inner = [(prefix + name, one) for name, one in module._modules.items() if one is not None]  # noqa: SLF001  # as torch.
-            todo += reversed(inner)
 
 
 def _own(module: Any) -> dict[str, Any]:
