@@ -164,7 +164,7 @@ class Made:
             more = f", and {len(differ) - _MAX_SAID} more" if len(differ) > _MAX_SAID else ""
             self._say(
                 f"`{name}` was saved with another memory layout (strides of {'; '.join(words)}{more}): all "
-                "values are the same, sums may be added up in another order; to go on with the same bits make "
+                "values are the same, sums may be added up in another order; for the same bits make "
                 f"it as it was before attach(), for example {name}.to(memory_format=torch.channels_last)"
             )
 
