@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from trainer_shim.session import Shim, attach
     from trainer_shim.signals import handle_signals
+    from trainer_shim.whereabouts import Position, saved_position
 
 __all__ = [
     "CannotRestore",
@@ -38,17 +39,21 @@ __all__ = [
     "FolderInUse",
     "Keep",
     "NotSupported",
+    "Position",
     "Shim",
     "ShimError",
     "attach",
     "handle_signals",
+    "saved_position",
 ]
 
 _HOMES = {
     "Keep": "checkpoint.retention",
+    "Position": "whereabouts",
     "Shim": "session",
     "attach": "session",
     "handle_signals": "signals",
+    "saved_position": "whereabouts",
 }
 
 

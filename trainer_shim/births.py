@@ -26,7 +26,9 @@ __all__ = ["Birth", "Births", "is_plain", "plain_iter"]
 class Birth:
     """One beginning of a loader's iteration."""
 
-    def __init__(self, loader: Any, iterator: Any, start: Mapping[str, Any], *, is_again: bool = False) -> None:
+    def __init__(
+        self, loader: Any, iterator: Any, start: Mapping[str, Any], *, is_again: bool = False
+    ) -> None:
         self.loader = weakref.ref(loader)
         #: The generators, and what the data keeps, before it began.
         self.start = start
@@ -162,7 +164,11 @@ def _torch_iter(loader: Any) -> Iterator[Any]:
 def is_plain(loader: Any) -> bool:
     """Whether this is a loader of torch's that iterates as torch does."""
     data = sys.modules.get("torch.utils.data")
-    return data is not None and isinstance(loader, data.DataLoader) and type(loader).__iter__ is data.DataLoader.__iter__
+    return (
+        data is not None
+        and isinstance(loader, data.DataLoader)
+        and type(loader).__iter__ is data.DataLoader.__iter__
+    )
 
 
 def plain_iter(loader: Any) -> Iterator[Any]:

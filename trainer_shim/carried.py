@@ -134,7 +134,9 @@ class HeldValues(Held):
 
     def _prints(self, thing: Any) -> dict[str, str]:
         """What tells each value from others, in any process."""
-        found = ((name, values.printed(value, is_small=self._is_small)) for name, value in reach.attributes(thing))
+        found = (
+            (name, values.printed(value, is_small=self._is_small)) for name, value in reach.attributes(thing)
+        )
         return {name: one for name, one in found if one is not None}
 
     def _taken(self, thing: Any) -> Any:
@@ -238,7 +240,9 @@ class Carried:
         found = {}
         for path, held in self.held.items():
             if isinstance(held, HeldValues):
-                found.update({f"{path}.{name}": one for name, one in held.made() if not path.startswith("loader")})
+                found.update(
+                    {f"{path}.{name}": one for name, one in held.made() if not path.startswith("loader")}
+                )
         return found
 
     def take(self) -> dict[str, Any]:
@@ -256,7 +260,9 @@ class Carried:
                 said.append(f"the data does not carry `{path}` any more, or something else there")
                 continue
             odd = held.put(state, is_open=is_open)
-            said += [f"`{path}.{name}` is neither what the run made of it nor what it was before" for name in odd]
+            said += [
+                f"`{path}.{name}` is neither what the run made of it nor what it was before" for name in odd
+            ]
         missing = [path for path in self.generators if path not in states]
         if missing:
             said.append(f"the data carries another random generator than before: `{missing[0]}`")

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["doubts", "kernel_doubts"]
+__all__ = ["doubts", "is_scheduler", "kernel_doubts"]
 
 
 def doubts(parts: Mapping[str, Any], *, has_rest: bool) -> list[str]:
@@ -27,7 +27,7 @@ def doubts(parts: Mapping[str, Any], *, has_rest: bool) -> list[str]:
         return []
     found = list(kernel_doubts(torch)) if torch.cuda.is_initialized() else []
     optimizers = {name: part for name, part in parts.items() if isinstance(part, torch.optim.Optimizer)}
-    if not any(_is_scheduler(part) for part in parts.values()):
+    if not any(is_scheduler(part) for part in parts.values()):
         found += [_NO_SCHEDULER.format(name) for name, one in optimizers.items() if _is_scheduled(one)]
     if has_rest:
         modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
@@ -59,8 +59,8 @@ _REST = (
 )
 
 
-def _is_scheduler(part: Any) -> bool:
-    """By what schedulers have in common: torch's have no common class in all versions, users write others."""
+def is_scheduler(part: Any) -> bool:
+    """Whether it is a scheduler; torch's have no common class in all versions, and users write others."""
     return hasattr(part, "last_epoch") or hasattr(part, "get_last_lr")
 
 

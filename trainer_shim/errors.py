@@ -10,8 +10,9 @@
     |-- FolderInUse               another process writes checkpoints to this folder
     `-- NotSupported              asked for something this version cannot do
 
-Only `attach()` raises these into a script, and the first boundary CannotStore,
-before there is much to lose. Later ones (a save that fails in the middle of a
+Only `attach()` raises these into a script, and the first boundary after it,
+before there is much to lose: CannotStore, and CannotRestore where a part that
+came in mid-run was not handed over again. Later ones (a save that fails in the middle of a
 run) are reported to the daemon and the log, and training goes on: a supervisor
 must never be the reason that a run dies.
 """

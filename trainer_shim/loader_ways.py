@@ -41,7 +41,9 @@ class Way:
         self._log: loader_workers.Log | None = None
         self.carried = carried
         for path in carried.unseen:
-            self._doubt(f"the data holds too much to look for generators in all of it; not looked at: `{path}` and on")
+            self._doubt(
+                f"the data holds too much to look for generators in all of it; not looked at: `{path}` and on"
+            )
         #: What is the same in every process that brings the same data.
         self._same = _shape(loader) | carried.made()
         #: The generators, and what the data keeps, before the pass began.
@@ -137,7 +139,11 @@ class Indexed(Way):
     def save(self) -> dict[str, Any]:
         """The start, the order and the workers' generators."""
         if self._closed is not None:
-            return {name: self._closed[name] for name in ("start", "same", "birth", "order", "workers") if name in self._closed}
+            return {
+                name: self._closed[name]
+                for name in ("start", "same", "birth", "order", "workers")
+                if name in self._closed
+            }
         recorded = None if self._log is None else list(self._log.used)
         return {**super().save(), "birth": self._birth, "order": self._order.save(), "workers": recorded}
 
@@ -308,7 +314,13 @@ class Replayed(Way):
         self._check_weaving()
         drawn = {who: sorted(names) for who, names in self._drawn.items()}
         woven = {**self._weaving.save(), "in_pass": self._weaving.num_in_pass, "places": self._places}
-        return {**super().save(), "reused": self._is_reused, "drawn": drawn, "last": self._last, "woven": woven}
+        return {
+            **super().save(),
+            "reused": self._is_reused,
+            "drawn": drawn,
+            "last": self._last,
+            "woven": woven,
+        }
 
     def save_after(self) -> dict[str, Any]:
         """What is true of a pass that is over when the checkpoint is written."""
@@ -330,7 +342,12 @@ class Replayed(Way):
             return
         self._thaw(woven["start"] if goes_on else self._start)
         if woven is None:  # By a version before.
-            woven = {"start": self._start, "strands": [], "num_given": saved["taken"], "in_pass": saved["taken"]}
+            woven = {
+                "start": self._start,
+                "strands": [],
+                "num_given": saved["taken"],
+                "in_pass": saved["taken"],
+            }
         places = woven.get("places", [])
         self._iterator = self._weaving.load(woven, loader, num_in_pass=woven["in_pass"], places=places)
         streams.know(self._iterator if woven["in_pass"] else loader, self._weaving)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
-from trainer_shim.checkpoint import Live, resolve
+from trainer_shim import optimizer_state
 from trainer_shim.errors import CannotRestore, CannotSave
+from trainer_shim.param_groups import Names, regroup
 
-__all__ = ["ODD", "Stateful", "asked", "check_parts", "restore", "states"]
+__all__ = ["ODD", "Stateful", "asked", "check_fits", "check_parts", "restore", "states"]
 
 #: What objects of a script raise when they are asked for their state.
 ODD = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -54,12 +56,25 @@ def states(parts: Mapping[str, Stateful]) -> dict[str, Mapping[str, Any]]:
     return {name: asked(f"`{name}`", part.state_dict) for name, part in parts.items()}
 
 
-def restore(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path, live: Live) -> None:
-    """Give each part its state back; raises CannotRestore where they are not those that were saved."""
-    _check_fits(parts, saved, path)
+def restore(
+    parts: Mapping[str, Stateful],
+    saved: Mapping[str, Any],
+    path: Path,
+    groups: Mapping[str, Names] = MappingProxyType({}),
+    attached: Mapping[str, Stateful] = MappingProxyType({}),
+) -> None:
+    """Give each part its state back; raises CannotRestore where one does not fit.
+
+    `groups` has the names of the parameters of optimizers as they were, in the modules of `attached`.
+    """
     for name, part in parts.items():
         try:
-            part.load_state_dict(resolve(saved[name], f"parts.{name}", live))
+            if optimizer_state.is_optimizer(part):
+                if name in groups:
+                    regroup(name, part, saved[name], groups[name], attached)
+                optimizer_state.load(part, saved[name])
+            else:
+                part.load_state_dict(saved[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CannotRestore(
                 f"cannot restore `{name}` from `{path}`: {error}",
@@ -81,7 +96,8 @@ def asked(what: str, state_dict: Callable[[], Mapping[str, Any]]) -> Mapping[str
         ) from error
 
 
-def _check_fits(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path) -> None:
+def check_fits(parts: Mapping[str, Stateful], saved: Mapping[str, Any], path: Path) -> None:
+    """Raise CannotRestore where the parts have other names than those that were saved."""
     if set(saved) != set(parts):
         differ = [f"`{name}` is missing" for name in sorted(set(saved) - set(parts))]
         differ += [f"`{name}` is new" for name in sorted(set(parts) - set(saved))]

@@ -147,7 +147,9 @@ class Cursor:
         self._left = None if state["open"] is None else Record.read(state["open"], places)
         self._num_over = state["num_begun"] - (self._left is not None)
         self._ended = {
-            number: Record.read(ended, places) for number, ended in state["ended"].items() if ended is not None
+            number: Record.read(ended, places)
+            for number, ended in state["ended"].items()
+            if ended is not None
         }
         self._from_before = set(self._ended)
         is_in_loop = self._left is not None or state["num_begun"] or state["epoch"] or self._ended

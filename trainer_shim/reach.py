@@ -19,7 +19,15 @@ import sysconfig
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinMethodType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType, SimpleNamespace
+from types import (
+    BuiltinMethodType,
+    CodeType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any, NamedTuple
 
 __all__ = ["ATOMS", "Found", "attributes", "hands_on", "is_generator", "walk"]
@@ -163,7 +171,11 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
         # An iterator of a loader is another at each batch; what it was made of stays.
         found = [(where, value) for where, value in found if where.rpartition(".")[2] not in _LIVING]
     if isinstance(thing, functools.partial):
-        found += [(f"{path}.func", thing.func), (f"{path}.args", thing.args), (f"{path}.keywords", thing.keywords)]
+        found += [
+            (f"{path}.func", thing.func),
+            (f"{path}.args", thing.args),
+            (f"{path}.keywords", thing.keywords),
+        ]
     return found
 
 
@@ -174,7 +186,9 @@ def _is_of_loaders(kind: type) -> bool:
 def _is_open(thing: Any) -> bool:
     """Whether the attributes of an object are looked at: those of Python's own and of tensors are not."""
     kind = type(thing)
-    if isinstance(thing, SimpleNamespace | functools.partial) or any(_is_users(base) for base in kind.__mro__[:-1]):
+    if isinstance(thing, SimpleNamespace | functools.partial) or any(
+        _is_users(base) for base in kind.__mro__[:-1]
+    ):
         return True
     return kind.__module__.startswith(("torch.utils.", "torch.nn.", "torchdata."))
 
@@ -213,7 +227,11 @@ def _of_function(function: FunctionType, path: str) -> list[tuple[str, Any]]:
         except ValueError:  # The variable has no value yet.
             continue
     found += [(f"{path}.{name}", value) for name, value in vars(function).items()]
-    return [*found, (f"{path}.__defaults__", function.__defaults__), (f"{path}.__kw__", function.__kwdefaults__)]
+    return [
+        *found,
+        (f"{path}.__defaults__", function.__defaults__),
+        (f"{path}.__kw__", function.__kwdefaults__),
+    ]
 
 
 def _by_name(thing: Any) -> list[tuple[str, Any]]:

@@ -32,8 +32,9 @@ from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.batches import Batches
 from trainer_shim.nearby import loaders_of_caller
+from trainer_shim.made import Made
 from trainer_shim.offload import Offloader
-from trainer_shim.parts import Stateful, asked, check_parts, restore, states
+from trainer_shim.parts import Stateful, asked, check_parts, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
@@ -142,7 +143,9 @@ class Shim:
     ) -> None:
         #: Plain values of the script's own that are saved and restored with the rest.
         self.extra: dict[str, Any] = {}
-        self._parts = MappingProxyType(dict(parts))
+        self._attached = dict(parts)
+        #: Whoever has it sees what add_parts() brings.
+        self._parts = MappingProxyType(self._attached)
         self._facts = facts
         self._surroundings, self._training = surroundings, training
         self._report = Report()
@@ -157,6 +160,7 @@ class Shim:
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
         self._say = Voice().say
+        self._made = Made(self._parts, self._say, lambda: self._store.live)
         self._offloader = Offloader(self._parts, lambda: self.extra, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
@@ -169,8 +173,7 @@ class Shim:
         try:
             self._store.live = self._live()
             self._restore()
-            with suppress(CannotSave):  # Some parts have a state only when they were used.
-                self._look_at_what_is_saved(is_begun=False)
+            self._refuse_now()
         except BaseException:
             self._store.close()
             raise
@@ -267,6 +270,7 @@ class Shim:
 
     def checkpoint(self) -> Path:
         """Write a checkpoint now; only where a boundary would be. Raises CannotSave or CannotStore."""
+        self._made.close()
         try:
             saved = self._save("")
         finally:
@@ -274,6 +278,24 @@ class Shim:
             self._fresh = None
         self._tell(self._checkpointed(saved, ""))
         return saved.path
+
+    def add_parts(self, **parts: Stateful) -> None:
+        """Take more parts into the checkpoint in mid-run, or another object in the place of an attached one.
+
+        A run that goes on from a checkpoint that has the state of such a part gets it here: so call it
+        wherever the run is past the point at which the part comes, not only when it gets there.
+
+        Raises:
+            CannotRestore: At the first boundary, where the checkpoint has a part that was not handed over.
+            CannotStore: The state of a part holds what no checkpoint can.
+
+        """
+        check_parts(parts)
+        known = frozenset(self._attached)
+        self._attached.update(parts)
+        self._store.live.take_in(self._live())
+        self._made.add(parts, known, {"step": self.step, "epoch": self.epoch})
+        self._refuse_now()
 
     def detach(self) -> None:
         """End the session: the daemon is told no more, signals act as before. May be repeated."""
@@ -315,6 +337,7 @@ class Shim:
         """Do all that is wanted, until nothing is."""
         if self._num_critical:
             return
+        self._made.close()
         self._looks.at(self.step)
         want = self._gate.take(Want())
         self._look_at_depths()
@@ -588,7 +611,8 @@ class Shim:
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
         position = asked("the place of the data loader", self._cursor.state_dict)
-        state = {**self._own_state(), "rng": rng.capture(), "position": position}
+        made = asked("what the script made", self._made.state_dict)
+        state = {**self._own_state(), "made": made, "rng": rng.capture(), "position": position}
         self._say_notes()
         return state
 
@@ -602,6 +626,11 @@ class Shim:
                 return record({"parts": states(but_loaders(self._parts)), "extra": self.extra})
         except ShimError:  # Asked for the second time, it is an error.
             return Live()
+
+    def _refuse_now(self) -> None:
+        """Raise CannotStore for what is there already and cannot be saved."""
+        with suppress(CannotSave):  # Some parts have a state only when they were used.
+            self._look_at_what_is_saved(is_begun=False)
 
     def _look_at_what_is_saved(self, *, is_begun: bool = True) -> None:
         """Raise ShimError where a save would, of all that is there by now."""
@@ -632,7 +661,7 @@ class Shim:
             self._say_all(self._training.begun((0, 0), is_new=True))
             return
         state = loaded.state
-        restore(self._parts, state["parts"], loaded.path, self._store.live)
+        self._made.restore(state["parts"], state.get("made", {}), loaded.path)
         self.extra = resolve(state["extra"], "extra", self._store.live)
         self._cursor.load_state_dict(state["position"], state["rng"])
         self._report.checkpoint = protocol.Checkpointed(

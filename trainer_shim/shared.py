@@ -81,7 +81,9 @@ class Shared:
         for path, held in carried.held.items():
             if held.place is not None:
                 found[path] = held.place.state()
-            elif path not in carried.generators:  # A generator that is new is told by whoever sets the states.
+            elif (
+                path not in carried.generators
+            ):  # A generator that is new is told by whoever sets the states.
                 found[path] = held.take()
         return {path: state for path, state in found.items() if state is not None}
 

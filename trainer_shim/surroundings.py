@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ class Surroundings:
             prove_dir=Path(prove) if prove else None,
             offload_devices=(env.get(_PREFIX + "OFFLOAD") or "cuda",),
         )
+
+    def with_checkpoints(self, folder: str | os.PathLike[str] | None) -> Surroundings:
+        """Return the same with the folder that a script names, where it names one that counts."""
+        # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
+        if folder is None or self.prove_dir is not None:
+            return self
+        return replace(self, checkpoints=Path(folder))
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest keeps of the circumstances."""

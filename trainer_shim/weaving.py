@@ -142,7 +142,8 @@ class Weaving:
     def hands_on(self) -> bool:
         """Whether it gives one item for each batch of each of its loaders, all of which know their order."""
         return bool(self.strands) and all(
-            strand.num_before + strand.served() == self.num_given and strand.has_order for strand in self.strands
+            strand.num_before + strand.served() == self.num_given and strand.has_order
+            for strand in self.strands
         )
 
     def check(self) -> None:
@@ -219,7 +220,9 @@ class Weaving:
 
     # --- in a fresh process -------------------------------------------------------------------
 
-    def load(self, saved: Mapping[str, Any], iterable: Any, *, num_in_pass: int, places: list[int]) -> Iterator[Any]:
+    def load(
+        self, saved: Mapping[str, Any], iterable: Any, *, num_in_pass: int, places: list[int]
+    ) -> Iterator[Any]:
         """Take up a stream that had given so many items in its present pass; returns its iterator.
 
         `places` tell where inside lies what went on from pass to pass. The generators are left anywhere.
@@ -248,7 +251,6 @@ class Weaving:
             except StopIteration:
                 self._note("it has fewer items than before")
                 return
-
 
     def _set_anew(self, iterator: Any) -> None:
         """Set an iterator that the script began, with the generators of now, to what it was."""

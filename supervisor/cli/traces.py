@@ -15,7 +15,16 @@ import msgspec
 
 from trainer_shim import trace
 
-__all__ = ["Comparison", "Difference", "Run", "changed", "compare", "first_number", "is_layout_only", "run_of"]
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Run",
+    "changed",
+    "compare",
+    "first_number",
+    "is_layout_only",
+    "run_of",
+]
 
 #: Step and epoch of a boundary: the end of an epoch has the step of its last batch.
 Where = tuple[int, int]

@@ -89,12 +89,14 @@ HIDDEN = {
 
 @pytest.mark.parametrize(
     # Starting workers takes most of the time, and they look in the same way.
-    ("name", "workers"), [*((name, 0) for name in HIDDEN), ("partial", 2), ("closure", 2), ("slots", 2)]
+    ("name", "workers"),
+    [*((name, 0) for name in HIDDEN), ("partial", 2), ("closure", 2), ("slots", 2)],
 )
 def test_a_generator_is_found_wherever_it_lies(tmp_path, name, workers):
     """
     It goes on where it was, in this process or in a worker.
     """
+
     def make(_run):
         data = DataLoader(HIDDEN[name](), 4, shuffle=True, num_workers=workers)
         return lambda: data
@@ -104,7 +106,9 @@ def test_a_generator_is_found_wherever_it_lies(tmp_path, name, workers):
     assert whole == cut
 
 
-@pytest.mark.parametrize("collate", [lambda: Mixer().collate, lambda: functools.partial(Mixer.collate, Mixer())])
+@pytest.mark.parametrize(
+    "collate", [lambda: Mixer().collate, lambda: functools.partial(Mixer.collate, Mixer())]
+)
 def test_a_generator_of_the_collate_function_is_found(tmp_path, collate):
     """
     In the object of a bound method, and in an argument that was given before.
@@ -349,9 +353,7 @@ def test_a_data_set_that_counts_goes_on(tmp_path, data_set, workers):
     """
 
     def make(_run):
-        data = DataLoader(
-            data_set(), 4, shuffle=True, num_workers=workers, persistent_workers=workers > 0
-        )
+        data = DataLoader(data_set(), 4, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
         return lambda: data
 
     whole, cut = whole_and_cut(tmp_path, epochs_over(make), (3, 8))

@@ -56,6 +56,7 @@ def long(loader: Iterator[int], folder: Path) -> int:
     shim.boundary()
     assert_type(shim.step, int)
     assert_type(shim.epoch, int)
+    shim.add_parts(head=Model(), ema=Averaged())
     assert_type(shim.checkpoint(), Path)
     shim.detach()
     return 0
@@ -65,6 +66,13 @@ def in_a_thread() -> None:
     trainer_shim.handle_signals()
 
 
+def by_epoch(folder: Path) -> int:
+    position = trainer_shim.saved_position(folder)
+    assert_type(position, trainer_shim.Position | None)
+    return 0 if position is None else position.step + position.epoch
+
+
 def wrong() -> None:
+    attach().add_parts(model=3)  # type: ignore[arg-type]
     attach(model=3)  # type: ignore[arg-type]
     attach(model=Model(), keep="all")  # type: ignore[arg-type]

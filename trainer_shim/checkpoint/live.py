@@ -44,6 +44,11 @@ class Live:
     #: By path: functions, classes, and objects with a state of their own.
     at: dict[str, Any] = field(default_factory=dict)
 
+    def take_in(self, other: Live) -> None:
+        """Know also what another record has."""
+        self.classes.update(other.classes)
+        self.at.update(other.at)
+
 
 @dataclass(frozen=True)
 class LiveName:
