@@ -42,6 +42,7 @@ class Told:
     messages: list = field(default_factory=list)
 
     def send(self, message) -> None:
+        """Note it."""
         self.messages.append(message)
         if isinstance(message, protocol.Yielded) and message.depth != "exit":
             self.shim._gate.put(protocol.Resume(request="2"))  # noqa: SLF001

@@ -34,9 +34,11 @@ class Tensors:
         ]
 
     def state_dict(self) -> dict:
+        """See trainer_shim.Stateful."""
         return dict(enumerate(self.tensors))
 
     def sums(self) -> list[int]:
+        """Return what any lost piece would change."""
         return [int(tensor.sum()) for tensor in self.tensors]
 
 
@@ -46,6 +48,7 @@ class Timed(TorchMemory):
     pin_s = 0.0
 
     def pin(self, block):
+        """See trainer_shim.devices."""
         began = time.perf_counter()
         unpin = super().pin(block)
         self.pin_s = time.perf_counter() - began

@@ -36,7 +36,7 @@ def run(notes: Notes, device: Device, folder: Path) -> None:
 
 def _in_turn(notes: Notes, device: Device, what: tuple, rounds: int):
     state, store, folder = what
-    stage, step = Stage(), 0
+    stage = Stage()
     took: dict[str, list[float]] = {"ours": [], "torch": [], "loop": [], "clone": []}
 
     def timed(name: str, work: Callable[[], object]) -> object:
@@ -54,8 +54,7 @@ def _in_turn(notes: Notes, device: Device, what: tuple, rounds: int):
         fsync_all(folder / "torch.pt")
 
     stage.grow(store.prepare(state, step=1, epoch=0, facts={}))
-    for _ in range(rounds + 1):
-        step += 1
+    for step in range(1, rounds + 2):
         (folder / "torch.pt").unlink(missing_ok=True)
         timed("torch", stock)
         timed("clone", lambda: [value.cpu() for value in state["model"].values()])

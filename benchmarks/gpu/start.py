@@ -28,7 +28,8 @@ try:
     found["torch"] = torch.__version__
     found["cuda"] = torch.cuda.is_available()
     if not found["cuda"]:
-        found["why"] = "torch %s finds no CUDA device (built for CUDA %s)" % (torch.__version__, torch.version.cuda)
+        versions = torch.__version__, torch.version.cuda
+        found["why"] = "torch %s finds no CUDA device (built for CUDA %s)" % versions
         try:
             torch.cuda.init()
         except Exception as error:

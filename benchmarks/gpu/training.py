@@ -45,9 +45,11 @@ class Training:
     shape: tuple[int, ...] = (64,)
 
     def make_model(self) -> nn.Module:
+        """Return it with its first weights."""
         return nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Dropout(0.2), nn.Linear(128, 64))
 
     def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return it; its state comes with the first step."""
         return torch.optim.AdamW(self.model.parameters(), lr=0.01)
 
     def ready(self) -> None:
@@ -63,6 +65,7 @@ class Training:
         return None
 
     def step(self, batch: torch.Tensor) -> None:
+        """Train on a batch, with noise out of every generator."""
         batch = batch.to(self.device.kind) + self.noise(batch)
         self.optimizer.zero_grad()
         self.loss = self.forward(batch).square().mean()
@@ -77,6 +80,7 @@ class Training:
         return noise.to(self.device.kind).expand(batch.shape)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return what the model makes of it."""
         return self.model(batch)
 
     def digest(self) -> str:
@@ -117,6 +121,7 @@ class Scaled(Training):
         self.scaler = torch.amp.GradScaler(device.kind, init_scale=256.0, growth_interval=2)
 
     def step(self, batch: torch.Tensor) -> None:
+        """See Training."""
         batch = batch.to(self.device.kind) + self.noise(batch)
         self.optimizer.zero_grad()
         dtype = torch.float16 if self.device.is_real else torch.bfloat16
@@ -135,6 +140,7 @@ class Compiled(Training):
         self.compiled = torch.compile(self.model, backend="inductor" if device.is_real else "aot_eager")
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """See Training."""
         return self.compiled(batch)
 
 
@@ -160,6 +166,7 @@ class Captured(Training):
             self.static_loss.backward()
 
     def step(self, batch: torch.Tensor) -> None:
+        """See Training."""
         batch = batch.to(self.device.kind) + self.noise(batch)
         if self.device.is_real:
             self.static.copy_(batch)
@@ -172,6 +179,7 @@ class Captured(Training):
         self.optimizer.step()
 
     def memory(self) -> TorchMemory | None:
+        """See Training."""
         return None if self.device.is_real else _WithGraphs(torch)
 
 
@@ -179,6 +187,7 @@ class _WithGraphs(TorchMemory):
     """Host tensors cannot be captured; what they stand for was."""
 
     def has_graphs(self) -> bool:
+        """Say that there are some."""
         return True
 
 
@@ -186,6 +195,7 @@ class Fused(Training):
     """One kernel for all parameters."""
 
     def make_optimizer(self) -> torch.optim.Optimizer:
+        """See Training."""
         return torch.optim.AdamW(self.model.parameters(), lr=0.01, fused=True)
 
 
@@ -195,10 +205,12 @@ class ChannelsLast(Fused):
     shape = (3, 16, 16)
 
     def make_model(self) -> nn.Module:
+        """See Training."""
         model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GELU(), nn.Dropout(0.2), nn.Conv2d(8, 4, 3))
         return model.to(memory_format=torch.channels_last)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """See Training."""
         return self.model(batch.to(memory_format=torch.channels_last))
 
 
@@ -210,6 +222,7 @@ class Deterministic(Training):
         super().__init__(device)
 
     def make_model(self) -> nn.Module:
+        """See Training."""
         return nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.Dropout(0.2), nn.Flatten())
 
 

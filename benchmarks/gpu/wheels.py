@@ -27,8 +27,9 @@ LIMIT_BYTES = 60 << 20
 
 #: What the package needs, and its tests; with what those need in turn.
 PACKAGES = (
-    "click", "msgspec", "nvidia-ml-py", "psutil", "pyzmq", "structlog", "typing_extensions", "watchdog", "xxhash",
-    "hypothesis", "iniconfig", "packaging", "pluggy", "Pygments", "pytest", "pytest-timeout", "sortedcontainers",
+    "click", "msgspec", "nvidia-ml-py", "psutil", "pyzmq", "structlog", "typing_extensions", "watchdog",
+    "xxhash", "hypothesis", "iniconfig", "packaging", "pluggy", "Pygments", "pytest", "pytest-timeout",
+    "sortedcontainers",
 )  # fmt: skip
 #: The driver's process checkpoint; apart, because a torch may bring bindings of its own.
 CUDA_PACKAGES = ("cuda-core", "cuda-bindings", "cuda-pathfinder")

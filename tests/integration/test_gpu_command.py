@@ -121,8 +121,8 @@ def test_a_captured_graph_is_refused_and_goes_on_exactly(run_rows):
 # --- the command ------------------------------------------------------------------------------
 
 
-def row(name, limit_s=60.0):
-    return Row(name, "tests.trainers.gpu_rows", limit_s, {"what": name})
+def row(name, limit_s=60.0, **more):
+    return Row(name, "tests.trainers.gpu_rows", limit_s, {"what": name, **more})
 
 
 def test_a_row_that_fails_hangs_or_dies_does_not_stop_the_others(tmp_path, capsys):
@@ -130,10 +130,8 @@ def test_a_row_that_fails_hangs_or_dies_does_not_stop_the_others(tmp_path, capsy
     Each says what became of it and keeps the figures that it had; nothing that it started is left.
     """
     report, child = tmp_path / "report.json", tmp_path / "child"
-    rows = (row("raises"), row("hangs", 6.0), row("dies"), row("finds"), row("lacks"), row("works"))
-    rows = tuple(
-        Row(one.name, one.module, one.limit_s, {**one.arguments, "child": str(child)}) for one in rows
-    )
+    names = ("raises", "hangs", "dies", "finds", "lacks", "works")
+    rows = tuple(row(name, 6.0 if name == "hangs" else 60.0, child=str(child)) for name in names)
     code = command.main(["--device", "cpu", "--report", str(report)], rows)
     record = json.loads(report.read_text())
     found = {one["name"]: one for one in record["rows"]}
