@@ -28,8 +28,8 @@ _CONFIG = "[daemon]\nsample_s = 0.5\n[shim]\nheartbeat_s = 0.2\n[policy]\ndefaul
 _CONTEXT = "[jobs]\nfree_cuda_context = true\n"
 _GUARD_S = 45.0
 _STEP_S = 0.05
-#: So much may be left of what was seen: others on the device, and what the driver keeps.
-_REST_BYTES = 8 * MIB
+#: This part of the job's tensors may be left of what was seen: others move, and the driver keeps a little.
+_REST = 16
 
 
 def run(notes: Notes, device: Device, folder: Path, *, depth: str) -> None:
@@ -67,7 +67,7 @@ def _measure(notes: Notes, where: tuple[Device, Nvml, Scene], what: tuple[str, i
     (answer,) = scene.client.ask_jobs(asked)
     if isinstance(answer, protocol.Refused):
         raise Finding(f"the pause was refused: {answer.error}")
-    wanted = {"hold": 0, "offload": size_bytes - _REST_BYTES // 2}.get(depth, held - _REST_BYTES)
+    wanted = {"hold": 0, "offload": size_bytes - size_bytes // _REST}.get(depth, held - size_bytes // _REST)
     freed_s = paused_s = None
     while freed_s is None or paused_s is None:
         row = _row(scene)

@@ -50,9 +50,9 @@ class Notes:
         self._path = path
 
     def put(self, name: str, value: float | str | None) -> None:
-        """Note a figure; numbers are rounded to four digits, as none of them is more exact."""
+        """Note a figure; numbers are rounded to four digits, or to whole ones: none is more exact."""
         if isinstance(value, float):
-            value = float(f"{value:.4g}")
+            value = float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))
         self._add({"figure": name, "value": value})
 
     def end(self, verdict: str, why: str = "") -> None:
@@ -107,4 +107,4 @@ def _flowed(texts: list[str], width: int) -> list[str]:
 def _words(value: float | str | None) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.10g}"

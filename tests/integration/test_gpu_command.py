@@ -106,16 +106,9 @@ def test_every_row_works_with_its_stand_in(run_rows, group):
     assert wanted == {name: result.verdict for name, result in found.items()}, (found, told[-2000:])
     for row in rows:
         assert FIGURES[row.module] <= set(found[row.name].figures)
-
-
-def test_a_captured_graph_is_refused_and_goes_on_exactly(run_rows):
-    """
-    What is captured knows addresses: depth offload must not touch it.
-    """
-    (row,) = [row for row in ROWS if row.arguments.get("kind") == "graph"]
-    found, _ = run_rows([row])
-
-    assert "refused, same bits" == found[row.name].figures["offload"]
+        # What is captured knows addresses: depth offload must not touch it.
+        if row.arguments.get("kind") == "graph":
+            assert "refused, same bits" == found[row.name].figures["offload"]
 
 
 # --- the command ------------------------------------------------------------------------------
@@ -125,10 +118,11 @@ def row(name, limit_s=60.0, **more):
     return Row(name, "tests.trainers.gpu_rows", limit_s, {"what": name, **more})
 
 
-def test_a_row_that_fails_hangs_or_dies_does_not_stop_the_others(tmp_path, capsys):
+def test_a_row_that_fails_hangs_or_dies_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
     """
     Each says what became of it and keeps the figures that it had; nothing that it started is left.
     """
+    monkeypatch.setenv("COLUMNS", "100")
     report, child = tmp_path / "report.json", tmp_path / "child"
     names = ("raises", "hangs", "dies", "finds", "lacks", "works")
     rows = tuple(row(name, 6.0 if name == "hangs" else 60.0, child=str(child)) for name in names)
@@ -179,7 +173,7 @@ def test_the_table_fits(width):
     text = table([Result("a row with a name that says much " * 3, OK, 12.3, figures, "why " * 50)], width)
 
     assert max(map(len, text.splitlines())) <= min(width, 100)
-    assert "1.23457e+06" in text
+    assert "1234567" in text
 
 
 # --- wheels -----------------------------------------------------------------------------------
