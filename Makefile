@@ -14,7 +14,7 @@ TEST_WORKERS ?= 2
 .PHONY: help setup demo test check soak bench gpu-wheels gpu clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: .venv/.dev  ## make .venv with everything for development
 
@@ -34,7 +34,7 @@ bench: .venv/.dev  ## run the benchmarks, or those in BENCHMARKS=...
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 # Their Python may be another than ours, so nothing here needs .venv; GPU_PYTHON is whoever starts.
-GPU_PYTHON := $(shell for p in $(PYTHON) python3 python3.13 python3.12; do \
+GPU_PYTHON = $(shell for p in $(PYTHON) python3 python3.13 python3.12; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 GPU_DEVICE ?= cuda
 
