@@ -11,10 +11,10 @@ INPUTS := pyproject.toml constraints.txt
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak bench clean
+.PHONY: help setup demo test check soak bench gpu-wheels gpu clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 setup: .venv/.dev  ## make .venv with everything for development
 
@@ -33,8 +33,22 @@ soak: .venv/.dev  ## run the long fault-injection tests
 bench: .venv/.dev  ## run the benchmarks, or those in BENCHMARKS=...
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
+# Their Python may be another than ours, so nothing here needs .venv; GPU_PYTHON is whoever starts.
+GPU_PYTHON = $(shell for p in $(PYTHON) python3 python3.13 python3.12; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+GPU_DEVICE ?= cuda
+
+gpu-wheels: .venv/.torch  ## gather what a bare GPU server lacks, in gpu-wheels/
+	@$(BIN)/python -m benchmarks.gpu.wheels
+
+gpu:  ## measure and test on a real GPU; needs no network and no .venv
+	@test -n "$(GPU_PYTHON)" || { echo 'error: no Python 3.11 or newer here' >&2; echo >&2; \
+	echo 'hint: name one: make gpu PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(GPU_PYTHON) benchmarks/gpu/start.py --device $(GPU_DEVICE) \
+	$(if $(filter command environment,$(firstword $(origin PYTHON))),--python $(PYTHON)) $(ROWS)
+
 clean:  ## remove .venv and all that was made here
-	@rm -rf .venv .bench .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist
+	@rm -rf .venv .bench gpu-wheels .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Torch comes first and by itself, with no other option: so pip takes the build that this machine's

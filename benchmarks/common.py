@@ -107,9 +107,13 @@ def peer_env() -> dict[str, str]:
 
 
 def own_env(**more: str) -> dict[str, str]:
-    """Return an environment in which this checkout is what Python imports, and no daemon is set."""
+    """Return an environment in which this checkout is what Python imports, and no daemon is set.
+
+    On a bare server what else there is to import is named by PYTHONPATH (gpu/start.py).
+    """
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRAINING_SUPERVISOR_")}
-    return env | {"PYTHONPATH": str(ROOT)} | more
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return env | {"PYTHONPATH": path} | more
 
 
 def whole_process(

@@ -80,9 +80,9 @@ class Scene:
         """Return the rows of all jobs."""
         return self.client.status().rows
 
-    def run(self, name: str, argv: Sequence[str]) -> None:
-        """Start a job."""
-        env = own_env(OMP_NUM_THREADS="1")
+    def run(self, name: str, argv: Sequence[str], **env_more: str) -> None:
+        """Start a job; with more of an environment if need be."""
+        env = own_env(OMP_NUM_THREADS="1", **env_more)
         self.client.run(
             protocol.RunRequest(id=new_id(), argv=tuple(argv), cwd=str(self.home), env=env, name=name)
         )

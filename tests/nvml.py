@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["GIB", "Card", "FakeDriver", "Holder", "nvml", "nvml_library"]
+__all__ = ["GIB", "Card", "FakeDriver", "Holder", "build_library", "nvml", "nvml_library"]
 
 GIB = 1 << 30
 
@@ -101,15 +101,22 @@ class FakeDriver:
         draft.replace(self._file)
 
 
-@pytest.fixture(scope="session")
-def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_library(folder: Path) -> Path | None:
+    """Return the library, built in that folder; None without a C compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("nvml")
+        return None
     library = folder / "libnvidia-ml.so.1"
     words = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", f"-Wl,-soname,{library.name}"]
     subprocess.run([compiler, *words, "-o", library, _SOURCE], check=True, cwd=folder, env={**os.environ})
+    return library
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = build_library(tmp_path_factory.mktemp("nvml"))
+    if library is None:
+        pytest.skip("there is no C compiler")
     return library
 
 
