@@ -36,7 +36,7 @@ class Birth:
         self.is_again = is_again
         #: Whether it belongs to a pass.
         self.is_woven = False
-        self._iterator = weakref.ref(iterator)
+        self._iterator: Callable[[], Any] = weakref.ref(iterator)
         self._num_served = 0
 
     def served(self) -> int:
@@ -75,7 +75,7 @@ class Births:
 
     def watch(self) -> None:
         """Look on from now on, if torch's loaders are there to be looked at; may be repeated."""
-        global _watching, _plain
+        global _watching, _plain  # noqa: PLW0603  # There is one DataLoader.
         data = sys.modules.get("torch.utils.data")
         if data is None:
             return
@@ -86,7 +86,7 @@ class Births:
 
     def unwatch(self) -> None:
         """Leave torch as it was."""
-        global _watching, _plain
+        global _watching, _plain  # noqa: PLW0603
         if _watching is not self:
             return
         _watching = None
@@ -171,7 +171,7 @@ def is_plain(loader: Any) -> bool:
     )
 
 
-def plain_iter(loader: Any) -> Iterator[Any]:
+def plain_iter(loader: Any) -> Any:
     """`iter(loader)` as without anybody who looks on."""
     return _torch_iter(loader) if type(loader).__iter__ is _iter else iter(loader)
 

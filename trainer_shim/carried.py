@@ -4,9 +4,9 @@ Covers: reading and setting the states of the objects that reach.py finds; one p
 uses it.
 Does not cover: when that is done (loader_ways.py, position.py), torch's global generators (rng.py).
 
-A value is kept if the run changed it: if it is another than it was when the object was first seen, which is
-as the script made it. It is put back where a fresh process made the same as before; where it made another, the
-script was changed, which is for its owner to decide. So data that stays what it is costs nothing.
+A value is kept if the run changed it: if it is another than it was when the object was first seen, which
+is as the script made it. It is put back where a fresh process made the same as before; where it made
+another, the script was changed, which is for its owner to decide. Data that stays what it is costs nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ __all__ = ["Carried", "Objects"]
 
 class Held:
     """The state of one object, also after it is gone."""
+
+    #: Whether it comes to its state by being iterated again; told its place too, it might begin there next.
+    comes_by_itself = False
 
     def __init__(self, thing: Any) -> None:
         self._thing = _reference(thing)
@@ -45,7 +48,9 @@ class Held:
     def put(self, state: Any, *, is_open: bool) -> list[str]:
         """Set the state; says which values stay as the script made them. `is_open`: a pass is being made."""
         thing = self.thing()
-        return [] if thing is None or state is None else self._put(thing, state, is_open=is_open)
+        if thing is None or state is None or (is_open and self.comes_by_itself):
+            return []
+        return self._put(thing, state)
 
     def fits(self, state: Any) -> bool:
         """Whether it is a state of this kind."""
@@ -54,7 +59,7 @@ class Held:
     def _taken(self, thing: Any) -> Any:
         raise NotImplementedError
 
-    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+    def _put(self, thing: Any, state: Any) -> list[str]:
         raise NotImplementedError
 
 
@@ -68,7 +73,7 @@ class HeldGenerator(Held):
     def _taken(self, thing: Any) -> Any:
         return rng.dump(thing)
 
-    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+    def _put(self, thing: Any, state: Any) -> list[str]:
         rng.load(thing, state)
         return []
 
@@ -78,7 +83,7 @@ class HeldOwn(Held):
 
     def __init__(self, thing: Any) -> None:
         super().__init__(thing)
-        self._is_iterated = not hasattr(thing, "__getitem__")
+        self.comes_by_itself = not hasattr(thing, "__getitem__")
 
     def _taken(self, thing: Any) -> Any:
         # Copied, because what it returns may be the living thing.
@@ -88,10 +93,8 @@ class HeldOwn(Held):
         """Whether it is such a state."""
         return isinstance(state, Mapping) and state.keys() == {"own"}
 
-    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
-        # In a pass it came where it is by being iterated; told its place too, it might begin there next time.
-        if not (is_open and self._is_iterated):
-            thing.load_state_dict(values.copied(state["own"]))
+    def _put(self, thing: Any, state: Any) -> list[str]:
+        thing.load_state_dict(values.copied(state["own"]))
         return []
 
 
@@ -150,7 +153,7 @@ class HeldValues(Held):
             "now": {name: values.packed(present[name]) for name in changed},
         }
 
-    def _put(self, thing: Any, state: Any, *, is_open: bool) -> list[str]:
+    def _put(self, thing: Any, state: Any) -> list[str]:
         present, prints = dict(reach.attributes(thing)), self._prints(thing)
         odd = []
         for name, packed in state["now"].items():
@@ -280,7 +283,8 @@ class Carried:
     def _by_path(self, states: Any) -> Mapping[str, Any]:
         if isinstance(states, list):  # As versions before paths wrote them: the generators, in their order.
             return dict(zip(self.generators, states, strict=False))
-        return states
+        by_path: Mapping[str, Any] = states
+        return by_path
 
 
 def _reference(thing: Any) -> Callable[[], Any]:

@@ -334,7 +334,7 @@ class Replayed(Way):
         self._check_weaving()
 
     def _reopen(self, loader: Any, saved: Mapping[str, Any], streams: Streams) -> None:
-        woven = saved.get("woven")
+        woven: Any = saved.get("woven")
         goes_on = woven is not None and bool(woven["places"])
         if saved["ended"] and (not goes_on or self._places):
             # Over, and nothing of it goes on; or that was brought to its place by another pass.
@@ -435,14 +435,14 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[
     for text, was, here in zip(names, before.get("", ()), now.get("", ()), strict=False):
         if was != here:
             yield (
-                f"{text.format(was, here)}: places count in batches, and an epoch that was begun with other data "
-                "does not go on as it was; make the change where an epoch begins, or begin a new run"
+                f"{text.format(was, here)}: places count in batches, and an epoch begun with other data does "
+                "not go on as it was; make the change where an epoch begins, or begin a new run"
             )
     for name in before:
         if name and name in now and now[name] != before[name]:
             yield (
-                f"`{name}` holds other items than before the pause, or in another order: sort what lists files, "
-                "and seed what orders them"
+                f"`{name}` holds other items than before the pause, or in another order: sort what lists "
+                "files, and seed what orders them"
             )
 
 

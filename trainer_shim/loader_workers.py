@@ -75,7 +75,7 @@ class Recorder:
         return Made(batch, info.id, state if is_new else None, is_torn=self.is_torn)
 
     def carried(self, dataset: Any) -> Carried:
-        """What this worker's copy of the dataset keeps between batches; first asked when the worker begins."""
+        """What this worker's copy of the dataset keeps between batches; first asked at its beginning."""
         if self._carried is None:
             self._carried = Carried({"dataset": dataset, "collate_fn": self.collate}, Objects(is_small=True))
         return self._carried

@@ -31,7 +31,7 @@ _MAX_SAID = 5
 
 
 class Made:
-    """Belongs to one session. `parts` is a view of what is attached, which changes; `live` what it held then."""
+    """Belongs to one session. `parts` is a view of what is attached, `live` of what that held at first."""
 
     def __init__(
         self, parts: Mapping[str, Stateful], say: Callable[[str], None], live: Callable[[], Live]

@@ -25,7 +25,7 @@ _MAX_VALUES = 2000
 
 
 def loaders_of_caller(depth: int) -> dict[str, Any]:
-    """The loaders of the function that is `depth` calls away, and of those that called it, by where they lie."""
+    """The loaders of the function `depth` calls away, and of those that called it, by where they lie."""
     torch_data = sys.modules.get("torch.utils.data")
     if torch_data is None:
         return {}

@@ -122,7 +122,7 @@ class Cursor:
         """Return the position as plain values."""
         table = Table()
         opened = None
-        if self._open is not None:
+        if self._open is not None and self._open_carried is not None:
             state = self._open.place()
             opened = Record(state, self._shared.places(self._open_carried), self._name_of(self._open_loader))
         return {
@@ -162,7 +162,7 @@ class Cursor:
             rng.restore(random_numbers)
 
     def meet(self, loaders: Mapping[str, Any]) -> None:
-        """Get to know loaders before their passes begin, as the script made them; bring their objects back."""
+        """Get to know loaders before their passes, as the script made them; bring their objects back."""
         self._births.watch()
         for name, loader in loaders.items():
             known = self._near.get(name)

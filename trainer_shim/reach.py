@@ -5,7 +5,7 @@ variables that the code of the script names.
 Does not cover: what is done with what is found (carried.py).
 
 Calls nothing of the script's: a property of a user's class may do anything. Bounded, because a dataset may
-hold millions of objects; what could not be entered is named. Runs in workers too, so it imports nothing heavy.
+hold millions of objects; what could not be entered is named. Runs in workers too: imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -39,13 +39,16 @@ _MAX_S = 1.0
 _SHORT = 64
 
 #: Types of values that lead nowhere.
-ATOMS = frozenset({int, float, complex, bool, str, bytes, bytearray, type(None), type(...), slice, range})
+ATOMS: frozenset[type] = frozenset(
+    {int, float, complex, bool, str, bytes, bytearray, type(None), type(...), slice, range}
+)
 _SEQUENCES = (list, tuple, deque, set, frozenset)
 #: Iterators of C code that hand on what others give.
 _HANDING_ON: tuple[type, ...] = (
     zip, enumerate, map, filter,
     itertools.islice, itertools.chain, itertools.cycle, itertools.takewhile, itertools.dropwhile,
-    itertools.starmap, itertools.zip_longest, type(iter([])), type(iter(())), type(iter(int, 1)), type(itertools.tee(())[0]),
+    itertools.starmap, itertools.zip_longest, type(itertools.tee(())[0]),
+    type(iter([])), type(iter(())), type(iter(int, 1)),
 )  # fmt: skip
 #: Libraries whose objects are looked through, but are nobody's own.
 _LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
@@ -133,7 +136,7 @@ def _is_mangled(name: str) -> bool:
 
 def _keeps_values(thing: Any) -> bool:
     """Whether an object's attributes are the data's business: not if it also holds the training itself."""
-    kind = type(thing)
+    kind: Any = type(thing)
     if not (_is_users(kind) or kind.__module__.startswith("torch.utils.data.")) or _is_of_loaders(kind):
         return False
     torch = sys.modules.get("torch")
@@ -144,7 +147,7 @@ def _keeps_values(thing: Any) -> bool:
 
 
 @functools.cache
-def _is_users(kind: type) -> bool:
+def _is_users(kind: Any) -> bool:
     """Whether a class is neither Python's own nor of a library that computes."""
     top = str(kind.__module__).partition(".")[0]
     return top == "__main__" or not (top in sys.stdlib_module_names or top in _LIBRARIES)
@@ -259,7 +262,7 @@ def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 @functools.cache
-def _is_script_class(kind: type) -> bool:
+def _is_script_class(kind: Any) -> bool:
     if not _is_users(kind):
         return False
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from trainer_shim import protocol, rng
+from trainer_shim.batches import Batches
 from trainer_shim.checkpoint import Keep, Live, Saved, Store, record, resolve
 from trainer_shim.doubts import doubts
 from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
-from trainer_shim.batches import Batches
-from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.made import Made
+from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
 from trainer_shim.parts import Stateful, asked, check_parts, states
 from trainer_shim.periodic import Periodic

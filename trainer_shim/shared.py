@@ -3,8 +3,8 @@
 Covers: which objects of a fresh process stand for those of a checkpoint; setting each of them where it was.
 Does not cover: how a state is read and set (carried.py), where passes begin and end (position.py).
 
-A generator that a training and a validation loader share has one state, that of now, and not one for each pass
-that used it. In a checkpoint the states are a list; what uses an object names its number there.
+A generator that a training and a validation loader share has one state, that of now, and not one for each
+pass that used it. In a checkpoint the states are a list; what uses an object names its number there.
 """
 
 from __future__ import annotations
@@ -76,19 +76,17 @@ class Shared:
                 held.place = Place(held, place.pending)
 
     def states(self, carried: Carried, places: Mapping[str, Place]) -> dict[str, Any]:
-        """What each object that a loader reaches has to be, by path, and those that it does not reach any more."""
+        """What each object has to be, by path: of those a loader reaches, and those it does not any more."""
         found = {path: place.state() for path, place in places.items() if path not in carried.held}
         for path, held in carried.held.items():
             if held.place is not None:
                 found[path] = held.place.state()
-            elif (
-                path not in carried.generators
-            ):  # A generator that is new is told by whoever sets the states.
+            elif path not in carried.generators:  # A new one is told by whoever sets the states.
                 found[path] = held.take()
         return {path: state for path, state in found.items() if state is not None}
 
     def settle(self, opened: Carried | None = None) -> None:
-        """Put each object where the checkpoint had it, for the last time; those of `opened` are there by its pass."""
+        """Put each object where the checkpoint had it, for the last time; those of `opened` are there."""
         there = set() if opened is None else set(map(id, opened.held.values()))
         for held in self.objects.living():
             if held.place is not None and held.place.pending is not None:
@@ -98,6 +96,6 @@ class Shared:
 
 
 def _place(held: Held) -> Place:
-    if held.place is None:
-        held.place = Place(held)
-    return held.place
+    place: Place = held.place or Place(held)
+    held.place = place
+    return place

@@ -35,7 +35,7 @@ _CONTAINERS = (dict, list, tuple, deque, set, frozenset)
 _KINDS = (*_CONTAINERS, str, bytes, bytearray)
 _SEQUENCES = {kind.__name__: kind for kind in (list, tuple, deque)}
 #: What MessagePack brings back as it was.
-_PACKABLE = frozenset({int, float, str, bytes, bool, type(None)})
+_PACKABLE: frozenset[type] = frozenset({int, float, str, bytes, bool, type(None)})
 
 
 def printed(value: Any, *, is_small: bool = False) -> str | None:
@@ -119,7 +119,7 @@ def _bytes_of(value: Any) -> bytes | None:
 
 
 def printed_batch(batch: Any) -> str | None:
-    """A text that tells a batch from others, by the beginnings of its first tensors; None where that costs."""
+    """A text that tells a batch from others, by the beginnings of its tensors; None where that costs."""
     torch = sys.modules.get("torch")
     digest, waiting, num_tensors = xxhash.xxh3_64(), deque([batch]), 0
     while waiting and num_tensors < 8:
@@ -154,18 +154,22 @@ def packed(value: Any) -> Any:
         return {"value": copied(value)}
     if len(value) > _MAX_ITEMS:
         return None
-    kind, inner = type(value), set(map(type, value))
-    if kind in _SEQUENCES.values() and _are_flat(value, _PACKABLE) and len(inner & {tuple, list}) < 2:
-        plain: Any = list(value)
-    elif kind is dict and all(set(map(type, part)) <= _PACKABLE for part in (value.keys(), value.values())):
-        plain = value
-    else:
-        plain = None
+    has_tuples = tuple in set(map(type, value))
+    plain = _packable(value)
     if plain is not None:
         with suppress(OverflowError):  # An integer of more than 64 bits.
             data = msgspec.msgpack.encode(plain)
-            return {"kind": kind.__name__, "has_tuples": tuple in inner, "data": data}
+            return {"kind": type(value).__name__, "has_tuples": has_tuples, "data": data}
     return {"value": copied(value)} if len(value) <= 10 * _LONG else None
+
+
+def _packable(value: Any) -> Any:
+    """A long container as MessagePack takes it, None if it would not come back as it was."""
+    if type(value) is dict:
+        is_plain = all(set(map(type, part)) <= _PACKABLE for part in (value.keys(), value.values()))
+        return value if is_plain else None
+    is_plain = type(value) in _SEQUENCES.values() and _are_flat(value, _PACKABLE)
+    return list(value) if is_plain and not {tuple, list} <= set(map(type, value)) else None
 
 
 def unpacked(form: Any) -> Any:

@@ -5,10 +5,10 @@ go on from pass to pass.
 Does not cover: loaders that are handed over as they are (loader_ways.py), who begins what (births.py).
 
 Nobody can set a generator or a `zip` to its middle. But what they give is made by loaders, and those can be
-set: the present turn of a loader begins with the generators that it began with, and is read again. For what it
-gave in turns before, as in an endless stream, one batch stands in as often as there were batches: the code in
-between counts as it did, and no data is read. That is exact if it gives one item for each of its loader's, which
-is counted, and noted where it does not.
+set: the present turn of a loader begins with the generators that it began with, and is read again. For what
+it gave in turns before, as in an endless stream, one batch stands in as often as there were batches: the
+code in between counts as it did, and no data is read. That is exact if it gives one item for each of its
+loader's, which is counted, and noted where it does not.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Strand:
         #: Batches that came of the turns that are over.
         self.num_before = 0
         self.turn: Birth | None = None
-        #: What a fresh process has to do yet: the lengths of turns to leave out, and the beginning of the turn
-        #: to take up.
+        #: What a fresh process has to do yet: the lengths of turns to leave out, and the beginning of the
+        #: turn to take up.
         self.to_leave_out: list[int] = []
         self.to_take_up: Mapping[str, Any] | None = None
 
@@ -89,8 +89,8 @@ class Strand:
 class Weaving:
     """What one stream of batches is made of, through all passes that are made over it.
 
-    Used by the thread that trains. Its turns are those that begin while it fetches, and those of the iterators
-    that were handed over with it.
+    Used by the thread that trains. Its turns are those that begin while it fetches, and those of the
+    iterators that were handed over with it.
     """
 
     def __init__(self, births: Births) -> None:
@@ -114,9 +114,10 @@ class Weaving:
         """`iter(iterable)`; what begins with it, and what others began for it, belongs to the weave."""
         self.num_in_pass = 0
         if is_plain(iterable):  # It was handed over as it is.
-            return plain_iter(iterable)
+            plain: Iterator[Any] = plain_iter(iterable)
+            return plain
         with self._making():
-            iterator = iter(iterable)
+            iterator: Iterator[Any] = iter(iterable)
         for one in _iterators_inside(iterator):
             if _is_of_loader(one):
                 self._adopt(one)
@@ -196,14 +197,13 @@ class Weaving:
             self._note(_WORKERS)
 
     def _strand(self, loader: Any) -> Strand:
-        for strand in self.strands:
-            if strand.loader() is loader:
-                return strand
+        for known in self.strands:
+            if known.loader() is loader:
+                return known
         # In a fresh process the first that begins is the first that began.
         strand = next((one for one in self.strands if one.loader is _nothing), None)
         if strand is None:
-            strand = Strand()
-            self.strands.append(strand)
+            self.strands.append(strand := Strand())
         strand.know(loader)
         return strand
 
@@ -304,8 +304,8 @@ class Streams:
             look = known.get(id(iterator)) or _look_at(iterator)
             weaving.inside.append(look)
             if isinstance(look, _Kept):
-                # They cannot be looked at without being kept. The last one is: who hands such a one over again
-                # does so in the next pass.
+                # They cannot be looked at without being kept. The last one is: who hands such a one over
+                # again does so in the next pass.
                 self._known = [one for one in self._known if not isinstance(one[0], _Kept)]
             if id(iterator) not in known:
                 self._known.append((look, weaving))
@@ -368,8 +368,9 @@ def _one_batch(loader: Any) -> Any:
 
 
 def _iterators_inside(iterable: Any) -> Iterator[Any]:
-    """The living iterators that are, or lie inside of, what was handed over: generators, those of C, loaders'."""
-    waiting, seen = deque([iterable]), set()
+    """The living iterators that are, or lie in, what was handed over: generators, those of C, loaders'."""
+    waiting = deque([iterable])
+    seen: set[int] = set()
     while waiting and len(seen) < _MAX_INSIDE:
         thing = waiting.popleft()
         if id(thing) in seen:
@@ -398,16 +399,17 @@ def _redirect(iterator: Any, to: Iterator[Any]) -> None:
     """Let an iterator that others hold give what another one gives."""
     if hasattr(iterator, "_shutdown_workers"):
         iterator._shutdown_workers()  # noqa: SLF001
-    iterator.__class__ = _redirected(type(iterator))
+    kind: Any = type(iterator)
+    iterator.__class__ = _redirected(kind)
     iterator.shim_goes_to = to
 
 
 @functools.cache
-def _redirected(kind: type) -> type:
-    def __next__(self: Any) -> Any:
+def _redirected(kind: Any) -> type:
+    def go(self: Any) -> Any:
         return next(self.shim_goes_to)
 
-    return type(kind.__name__, (kind,), {"__next__": __next__, "next": __next__})
+    return type(kind.__name__, (kind,), {"__next__": go, "next": go})
 
 
 def _nothing() -> None:

@@ -1,6 +1,6 @@
 """Runs a small training whole, and the same one left after some steps and begun again; compares the two.
 
-Each start of the training gets fresh objects and another state of the global generators, as a fresh process has.
+Each start of the training gets fresh objects and other global generators, as a fresh process has.
 """
 
 from __future__ import annotations

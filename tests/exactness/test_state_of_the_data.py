@@ -68,6 +68,10 @@ def drawn_by(_index, own):
     return own.random()
 
 
+def drawing(draw):
+    return lambda _index: draw()
+
+
 def fresh_global():
     global_generator.seed(5)
     return from_global
@@ -77,7 +81,7 @@ HIDDEN = {
     "partial": lambda: Numbers(functools.partial(drawn_by, own=random.Random(5))),
     "bound method": lambda: Numbers(Mixer().draw),
     "closure": lambda: Numbers(in_a_closure()),
-    "partial of a method of C": lambda: Numbers(lambda _index, draw=random.Random(5).random: draw()),
+    "partial of a method of C": lambda: Numbers(drawing(random.Random(5).random)),
     "global of the script": lambda: Numbers(fresh_global()),
     "slots": Slots,
     "long list": lambda: Many(list),

@@ -1,7 +1,7 @@
 """Loaders behind something else come back exactly: `zip`, `enumerate`, generators, objects, endless streams.
 
-Covers: what is handed to `batches()` in place of a loader, with and without workers, and what is said where it
-cannot be exact.
+Covers: what is handed to `batches()` in place of a loader, with and without workers, and what is said
+where it cannot be exact.
 Does not cover: loaders that are handed over as they are (test_pauses.py).
 """
 
@@ -259,6 +259,6 @@ def test_torch_is_left_as_it_was(tmp_path):
     Loaders are looked at while a session lives, and not after.
     """
     before = DataLoader.__iter__
-    once(tmp_path, epochs_over(lambda _run: lambda: loader()))
+    once(tmp_path, epochs_over(lambda _run: loader))
 
     assert DataLoader.__iter__ is before

@@ -33,16 +33,15 @@ class Forgetful(Part):
         self.mean = state["mean"]
 
 
-passes_begun = 0
+passes = [0]
 
 
 class Data:
     """Six numbers a pass, changed by how many passes there were, which nobody can see."""
 
     def __iter__(self) -> Iterator[float]:
-        global passes_begun
-        passes_begun += flaw == "hidden data"
-        return (number / 7 + passes_begun for number in range(6))
+        passes[0] += flaw == "hidden data"
+        return (number / 7 + passes[0] for number in range(6))
 
 
 def main() -> None:  # noqa: C901  # A flaw is a line where a script would have it.
