@@ -19,7 +19,7 @@ from typing import Any
 from trainer_shim import reach, rng, values
 from trainer_shim.parts import ODD
 
-__all__ = ["Carried", "Objects"]
+__all__ = ["Carried", "Held", "Objects"]
 
 
 class Held:

@@ -19,8 +19,9 @@ from typing import Any
 from trainer_shim.births import Births
 from trainer_shim.carried import Carried, Objects
 from trainer_shim.errors import CannotRestore
-from trainer_shim.loader_ways import Indexed, Replayed, Stateful, Way, is_torchdata
-from trainer_shim.weaving import Streams
+from trainer_shim.loader_replay import Replayed
+from trainer_shim.loader_ways import Indexed, Stateful, Way, is_torchdata
+from trainer_shim.streams import Streams
 
 __all__ = ["Pass", "open_pass"]
 
@@ -83,11 +84,13 @@ class Pass:
     @property
     def exact(self) -> bool:
         """False once something was seen that makes a pass taken up differ from an unbroken one."""
+        self._way.look()
         return self._way.is_exact
 
     @property
     def notes(self) -> list[str]:
         """What a person should know about taking up this pass, one sentence each."""
+        self._way.look()
         return list(self._way.notes)
 
     def __iter__(self) -> Iterator[Any]:

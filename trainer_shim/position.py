@@ -25,7 +25,7 @@ from trainer_shim.link import Report
 from trainer_shim.loader import Pass, open_pass
 from trainer_shim.parts import asked
 from trainer_shim.shared import Place, Shared, Table
-from trainer_shim.weaving import Streams
+from trainer_shim.streams import Streams
 
 __all__ = ["Cursor"]
 

@@ -1,8 +1,8 @@
 """A pass over something that has torch DataLoaders inside: a `zip`, a generator, an object of the script's.
 
-Covers: which loaders it iterates, from where on, and how far; taking it up in a fresh process; iterators that
-go on from pass to pass.
-Does not cover: loaders that are handed over as they are (loader_ways.py), who begins what (births.py).
+Covers: which loaders it iterates, from where on, and how far; taking it up in a fresh process.
+Does not cover: loaders that are handed over as they are (loader_ways.py), who begins what (births.py), how a
+stream is known again (streams.py).
 
 Nobody can set a generator or a `zip` to its middle. But what they give is made by loaders, and those can be
 set: the present turn of a loader begins with the generators that it began with, and is read again. For what
@@ -14,24 +14,18 @@ loader's, which is counted, and noted where it does not.
 from __future__ import annotations
 
 import functools
-import gc
 import itertools
 import sys
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import GeneratorType
 from typing import Any
 
 from trainer_shim.births import Birth, Births, is_plain, plain_iter
+from trainer_shim.iterators import Look, has_more, inside, is_of_loader, outermost
 from trainer_shim.loader_workers import swapped
-from trainer_shim.reach import hands_on
 
-__all__ = ["Streams", "Weaving"]
-
-#: How far iterators inside iterators are looked for.
-_MAX_INSIDE = 200
+__all__ = ["Weaving"]
 
 
 class Strand:
@@ -47,6 +41,7 @@ class Strand:
         #: turn to take up.
         self.to_leave_out: list[int] = []
         self.to_take_up: Mapping[str, Any] | None = None
+        self.substitute: Any = None
 
     @property
     def num_turns(self) -> int:
@@ -102,7 +97,7 @@ class Weaving:
         #: The generators before it gave anything.
         self.start: Mapping[str, Any] | None = None
         #: The iterators of which the present pass is made, or the last one was.
-        self.inside: list[Callable[[], Any]] = []
+        self.inside: list[Look] = []
         #: Items that were read again to take it up, and the last of them.
         self.num_read = 0
         self.last: Any = None
@@ -118,8 +113,8 @@ class Weaving:
             return plain
         with self._making():
             iterator: Iterator[Any] = iter(iterable)
-        for one in _iterators_inside(iterator):
-            if _is_of_loader(one):
+        for one in inside(iterator):
+            if is_of_loader(one):
                 self._adopt(one)
         return iterator
 
@@ -162,12 +157,9 @@ class Weaving:
         """Where in the last pass lay what the script still holds and may go on with."""
         living = {}
         for place, look in enumerate(self.inside):
-            iterator = look()
-            is_held = iterator is not None and (not isinstance(look, _Kept) or look.is_held())
-            if is_held and _has_more(iterator):
-                living[place] = iterator
-            del iterator
-        return _outermost(living)
+            if look.is_held() and has_more(look.iterator()):
+                living[place] = look.iterator()
+        return outermost(living)
 
     @contextmanager
     def _making(self) -> Iterator[None]:
@@ -211,7 +203,11 @@ class Weaving:
         """Begin a turn of a loader, or leave it out."""
         strand = self._strand(loader)
         if strand.to_leave_out:
-            return itertools.repeat(_one_batch(loader), strand.to_leave_out.pop())
+            if strand.substitute is None:
+                strand.substitute = _one_batch(loader)
+            batches = itertools.repeat(strand.substitute, strand.to_leave_out.pop())
+            strand.substitute = strand.substitute if strand.to_leave_out else None
+            return batches
         if strand.to_take_up is not None:
             return self._taken_up(loader, strand)
         iterator, birth = self._births.made(loader, self._births.freeze(loader))
@@ -230,12 +226,12 @@ class Weaving:
         self.start = saved["start"]
         self.strands = [_loaded(strand) for strand in saved["strands"]]
         self._is_loading = True
-        for one in _iterators_inside(iterable):
-            if _is_of_loader(one):
+        for one in inside(iterable):
+            if is_of_loader(one):
                 self._set_anew(one)
         iterator = self.open(iterable)
         # In a list, because what lies inside is another once it moves.
-        for place, source in list(enumerate(_iterators_inside(iterable))):
+        for place, source in list(enumerate(inside(iterable))):
             if place in places:
                 self._read(source, saved["num_given"] - num_in_pass)
         self._read(iterator, num_in_pass)
@@ -280,76 +276,6 @@ class Weaving:
         return iterator
 
 
-class Streams:
-    """The iterators that go on from pass to pass, as long as the script holds them."""
-
-    def __init__(self, births: Births) -> None:
-        self.births = births
-        self._known: list[tuple[Callable[[], Any], Weaving]] = []
-
-    def of(self, iterable: Any) -> tuple[Weaving, list[int]]:
-        """The weaving of what is handed over, and where inside lies what had passes before."""
-        self._known = [(iterator, weaving) for iterator, weaving in self._known if iterator() is not None]
-        weavings = {id(iterator()): weaving for iterator, weaving in self._known}
-        inside = enumerate(_iterators_inside(iterable))
-        old = {place: iterator for place, iterator in inside if id(iterator) in weavings}
-        places = _outermost(old)
-        return (weavings[id(old[places[0]])] if places else Weaving(self.births)), places
-
-    def know(self, iterable: Any, weaving: Weaving) -> None:
-        """Remember the iterators that are, or lie inside of, what a pass is made over."""
-        known = {id(iterator()): iterator for iterator, _ in self._known}
-        weaving.inside = []
-        for iterator in _iterators_inside(iterable):
-            look = known.get(id(iterator)) or _look_at(iterator)
-            weaving.inside.append(look)
-            if isinstance(look, _Kept):
-                # They cannot be looked at without being kept. The last one is: who hands such a one over
-                # again does so in the next pass.
-                self._known = [one for one in self._known if not isinstance(one[0], _Kept)]
-            if id(iterator) not in known:
-                self._known.append((look, weaving))
-
-
-class _Kept:
-    """A look at an iterator that allows no weak references."""
-
-    def __init__(self, iterator: Any) -> None:
-        self._iterator = iterator
-
-    def __call__(self) -> Any:
-        return self._iterator
-
-    def is_held(self) -> bool:
-        """Whether anybody else has it."""
-        return sys.getrefcount(self._iterator) > 2  # This, and the argument of the call.
-
-
-def _look_at(iterator: Any) -> Callable[[], Any]:
-    try:
-        return weakref.ref(iterator)
-    except TypeError:
-        return _Kept(iterator)
-
-
-def _outermost(iterators: Mapping[int, Any]) -> list[int]:
-    """The places of those that lie inside of none of the others."""
-    nested = {id(one) for outer in iterators.values() for one in _iterators_inside(outer) if one is not outer}
-    return [place for place, iterator in iterators.items() if id(iterator) not in nested]
-
-
-def _has_more(iterator: Any) -> bool:
-    """Whether an iterator that somebody holds may still give something."""
-    if isinstance(iterator, GeneratorType):
-        return iterator.gi_frame is not None
-    if _is_of_loader(iterator):
-        try:
-            return bool(iterator._num_yielded < len(iterator))  # noqa: SLF001
-        except TypeError:
-            return True
-    return True
-
-
 def _loaded(saved: Mapping[str, Any]) -> Strand:
     strand = Strand()
     strand.num_over, strand.num_before = saved["num_over"], saved["num_before"]
@@ -365,34 +291,6 @@ def _one_batch(loader: Any) -> Any:
     """Any batch of a loader, to stand in for others."""
     with swapped(loader, num_workers=0, persistent_workers=False, prefetch_factor=None, timeout=0):
         return next(iter(plain_iter(loader)), None)
-
-
-def _iterators_inside(iterable: Any) -> Iterator[Any]:
-    """The living iterators that are, or lie in, what was handed over: generators, those of C, loaders'."""
-    waiting = deque([iterable])
-    seen: set[int] = set()
-    while waiting and len(seen) < _MAX_INSIDE:
-        thing = waiting.popleft()
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        if _is_of_loader(thing):
-            yield thing
-        elif isinstance(thing, GeneratorType) or hands_on(thing):
-            yield thing
-            # Not through variables that are containers: those hold data.
-            waiting.extend(one for one in gc.get_referents(thing) if _is_iterator(one) or type(one) is tuple)
-        elif type(thing) is tuple and len(thing) <= 64:
-            waiting.extend(one for one in thing if _is_iterator(one))
-
-
-def _is_iterator(thing: Any) -> bool:
-    return isinstance(thing, GeneratorType) or hands_on(thing) or _is_of_loader(thing)
-
-
-def _is_of_loader(thing: Any) -> bool:
-    dataloader = sys.modules.get("torch.utils.data.dataloader")
-    return dataloader is not None and isinstance(thing, dataloader._BaseDataLoaderIter)  # noqa: SLF001
 
 
 def _redirect(iterator: Any, to: Iterator[Any]) -> None:

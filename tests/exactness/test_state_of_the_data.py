@@ -158,7 +158,7 @@ def test_a_generator_that_two_loaders_share_has_one_state(tmp_path, share, throu
             for batch in shim.batches(data):
                 run.step(batch)
             for batch in shim.batches(valid) if through_shim else valid:
-                run.seen.batches.append(batch.flatten().tolist())
+                run.see(batch)
 
     whole, cut = whole_and_cut(tmp_path, train, steps)
 
@@ -420,7 +420,7 @@ def test_a_script_that_was_changed_keeps_its_change_and_is_told(tmp_path, capsys
             for batch in run.shim.batches(data):
                 run.step(batch)
 
-    assert once(tmp_path, train, leave_at=8) is None
+    assert once(tmp_path, train, leave_at=4) is None
     capsys.readouterr()
     once(tmp_path, lambda run: train(run, "77"), seed=5)
 
