@@ -192,7 +192,7 @@ def _in_step(without: Run, paused: Run, where: Where, when: str) -> Cause | None
     if one.batch != other.batch:
         hint = (
             "give the data no state that the shim cannot see: generators belong to the dataset or the "
-            "sampler, as attributes; see docs/EXACTNESS.md, `The data loader`"
+            "sampler, as attributes; see docs/EXACTNESS.md, `Data`"
         )
         return Cause(f"the data is another {when}", hint)
     strays = sorted(set(_differing(one.rng, other.rng)) - set(unseeded(without, paused)))
