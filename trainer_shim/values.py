@@ -3,7 +3,7 @@
 Covers: Python's own values and containers, arrays of NumPy, tensors on the CPU.
 Does not cover: whose values they are (carried.py).
 
-Bounded: of what is long or large only places are looked at, which are enough to notice a shuffle.
+Bounded: of what is very long or large only places are looked at, which are enough to notice a shuffle.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import sys
 from collections import deque
-from contextlib import suppress
 from itertools import chain, islice
 from typing import Any
 
@@ -70,6 +69,9 @@ def _feed(digest: Any, value: Any, depth: int) -> bool:
     if depth > _MAX_DEPTH or not isinstance(value, _CONTAINERS):
         return False
     digest.update(f"{type(value).__name__}{len(value)}(".encode())
+    if _LONG < len(value) <= _MAX_ITEMS and (data := _encoded(value)) is not None:
+        digest.update(data)
+        return True
     if isinstance(value, dict):
         return _feed_items(digest, value.keys(), depth) and _feed_items(digest, value.values(), depth)
     if isinstance(value, set | frozenset):
@@ -154,22 +156,24 @@ def packed(value: Any) -> Any:
         return {"value": copied(value)}
     if len(value) > _MAX_ITEMS:
         return None
-    has_tuples = tuple in set(map(type, value))
-    plain = _packable(value)
-    if plain is not None:
-        with suppress(OverflowError):  # An integer of more than 64 bits.
-            data = msgspec.msgpack.encode(plain)
-            return {"kind": type(value).__name__, "has_tuples": has_tuples, "data": data}
+    if (data := _encoded(value)) is not None:
+        return {"kind": type(value).__name__, "has_tuples": tuple in set(map(type, value)), "data": data}
     return {"value": copied(value)} if len(value) <= 10 * _LONG else None
 
 
-def _packable(value: Any) -> Any:
-    """A long container as MessagePack takes it, None if it would not come back as it was."""
+def _encoded(value: Any) -> bytes | None:
+    """A long container as MessagePack, which is fast; None if it would not come back as it was."""
     if type(value) is dict:
         is_plain = all(set(map(type, part)) <= _PACKABLE for part in (value.keys(), value.values()))
-        return value if is_plain else None
-    is_plain = type(value) in _SEQUENCES.values() and _are_flat(value, _PACKABLE)
-    return list(value) if is_plain and not {tuple, list} <= set(map(type, value)) else None
+    else:
+        is_plain = type(value) in _SEQUENCES.values() and _are_flat(value, _PACKABLE)
+        is_plain = is_plain and not {tuple, list} <= set(map(type, value))
+    if not is_plain:
+        return None
+    try:
+        return msgspec.msgpack.encode(value if isinstance(value, dict) else list(value))
+    except (OverflowError, UnicodeEncodeError):  # An integer of more than 64 bits, half a surrogate pair.
+        return None
 
 
 def unpacked(form: Any) -> Any:

@@ -43,12 +43,17 @@ def wait_at(place: str) -> None:
     mark.unlink()
 
 
+#: The shim looks twice at what will be saved when it is attached, and once at the first boundary.
+NUM_LOOKS = 3
+
+
 class Chain:
     """All the state there is."""
 
     def __init__(self):
         self.digest = "beginning"
         self.num_steps = 0
+        self.num_asked = 0
 
     def step(self):
         wait_at("step")
@@ -57,7 +62,9 @@ class Chain:
         self.num_steps += 1
 
     def state_dict(self):
-        wait_at("save")
+        self.num_asked += 1
+        if self.num_asked > NUM_LOOKS:
+            wait_at("save")
         state = {"digest": self.digest, "num_steps": self.num_steps}
         return {**state, "hook": lambda: None} if (FOLDER / "bad-state").exists() else state
 

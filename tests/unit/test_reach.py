@@ -66,7 +66,9 @@ def test_generators_are_found_once_each_and_in_the_same_order():
     """
     one, other = reach.walk({"dataset": Nested()}), reach.walk({"dataset": Nested()})
 
-    assert ["dataset.first", "dataset.transforms[0].own", "dataset.transforms[1]['more']"] == list(one.generators)
+    assert ["dataset.first", "dataset.transforms[0].own", "dataset.transforms[1]['more']"] == list(
+        one.generators
+    )
     assert list(one.generators) == list(other.generators)
     assert [] == one.unseen
 
@@ -95,7 +97,7 @@ class ByGlobalName:
 
 
 def closure(own):
-    return lambda: own.random()
+    return lambda: [own.random()]
 
 
 def started(own):
@@ -127,7 +129,7 @@ PLACES = {
     "zip": lambda own: zip([1], [own], strict=True),
     "islice of a generator": lambda own: itertools.islice((own for _ in range(3)), 2),
     "sampler in a batch sampler": lambda own: BatchSampler([own], 2, drop_last=False),
-    "module": lambda own: _module(own),
+    "module": lambda own: [_module(own)],
 }
 
 

@@ -46,7 +46,10 @@ def test_a_print_is_the_same_in_another_process():
     Also of a set, whose order is another there.
     """
     code = "from trainer_shim import values; print(values.printed({'a', 'b', 'c', 'd'}))"
-    said = {subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in "123"}
+    said = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in "123"
+    }
 
     assert {f"{values.printed({'d', 'c', 'b', 'a'})}\n"} == said
 
