@@ -28,6 +28,7 @@ from trainer_shim import protocol, rng
 from trainer_shim.batches import Batches
 from trainer_shim.checkpoint import Keep, Live, Saved, Store, record, resolve
 from trainer_shim.doubts import doubts
+from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
@@ -63,6 +64,11 @@ _LAST_WORDS_S = 2.0
 _INSIDE = (
     "a pass of `batches()` inside another one, or beside one that was left without its end, has no "
     "boundaries and begins anew after a restart"
+)
+
+_NUMBERED = (
+    "`{}` of enumerate() around batches() begins at 0 again where a pass is taken up: write "
+    "`shim.batches(enumerate(loader))`, which goes on counting"
 )
 
 _current: Shim | None = None
@@ -228,6 +234,8 @@ class Shim:
         as such loops have it, but is no boundary. Neither is anything in a pass inside
         another pass, as of an evaluation: it belongs to the outer one's step.
         """
+        if number := number_of_caller(1, accumulate=accumulate):
+            self._say(_NUMBERED.format(number))
         return Batches(self._cursor, loader, accumulate, self)
 
     def boundary(self) -> None:
