@@ -104,6 +104,8 @@ class HeldValues(Held):
     def __init__(self, thing: Any, *, is_small: bool) -> None:
         super().__init__(thing)
         self._is_small = is_small
+        #: The prints of long values, and the glimpses that they belong to.
+        self._glimpses: dict[str, tuple[Any, str | None]] = {}
         self._made = self._prints(thing)
         #: Short values as the script made them, and longer ones as soon as they are replaced.
         self._first = {
@@ -137,10 +139,17 @@ class HeldValues(Held):
 
     def _prints(self, thing: Any) -> dict[str, str]:
         """What tells each value from others, in any process."""
-        found = (
-            (name, values.printed(value, is_small=self._is_small)) for name, value in reach.attributes(thing)
-        )
+        found = ((name, self._print(name, value)) for name, value in reach.attributes(thing))
         return {name: one for name, one in found if one is not None}
+
+    def _print(self, name: str, value: Any) -> str | None:
+        glimpse = values.glimpsed(value)
+        if glimpse is None:
+            return values.printed(value, is_small=self._is_small)
+        known = self._glimpses.get(name)
+        if known is None or known[0] != glimpse:
+            known = self._glimpses[name] = (glimpse, values.printed(value, is_small=self._is_small))
+        return known[1]
 
     def _taken(self, thing: Any) -> Any:
         present = dict(reach.attributes(thing))

@@ -30,7 +30,7 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-__all__ = ["ATOMS", "Found", "attributes", "hands_on", "is_generator", "walk"]
+__all__ = ["ATOMS", "Found", "attributes", "glimpse", "hands_on", "is_generator", "walk"]
 
 #: How far a walk goes. A dataset with a list of transforms is far inside both.
 _MAX_VISITS = 50_000
@@ -156,7 +156,7 @@ def _is_users(kind: Any) -> bool:
 def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     """What an object holds, with the path of each."""
     if isinstance(thing, dict):
-        return _of_items(thing.values(), _of_dict(thing, path))
+        return _of_items(thing, _of_dict(thing, path))
     if isinstance(thing, _SEQUENCES):
         return _of_items(thing, ((f"{path}[{index}]", item) for index, item in enumerate(list(thing))))
     if isinstance(thing, FunctionType):
@@ -198,18 +198,49 @@ def _is_open(thing: Any) -> bool:
 
 def _of_items(items: Any, named: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
     """The items of a container; none where their types tell that none leads anywhere."""
-    layer = items
-    for _ in range(3):
-        if len(layer) <= _SHORT:
-            break
-        kinds = set(map(type, layer))
-        if all(kind in ATOMS or _is_leaf(kind) for kind in kinds):
+    if len(items) > _SHORT:
+        look = glimpse(items)
+        if look not in _dull:
+            if len(_dull) >= _MAX_DULL:
+                _dull.clear()
+            _dull[look] = _is_dull(items)
+        if _dull[look]:
             return ()
-        if not kinds <= {list, tuple}:
-            break
-        layer = list(itertools.islice(itertools.chain.from_iterable(layer), 100 * _MAX_VISITS))
     # Not more than can be visited: the list of paths alone may be large.
     return list(itertools.islice(named, _MAX_VISITS + 1))
+
+
+def _is_dull(items: Any) -> bool:
+    """Whether a long container holds values only, or containers of values, some layers deep."""
+    layer = list(items.values()) if isinstance(items, dict) else items
+    for _ in range(4):
+        kinds = set(map(type, layer))
+        if all(kind in ATOMS or _is_leaf(kind) for kind in kinds):
+            return True
+        if not kinds <= {list, tuple, dict, *ATOMS}:
+            return False
+        inner = (one.values() if type(one) is dict else one for one in layer if type(one) not in ATOMS)
+        layer = list(itertools.islice(itertools.chain.from_iterable(inner), _MAX_LAYER))
+        if len(layer) == _MAX_LAYER:
+            # The rest is like it, or more than can be looked at.
+            return all(kind in ATOMS or _is_leaf(kind) for kind in set(map(type, layer)))
+    return False
+
+
+#: Long containers that are known to hold values only, by a glimpse.
+_dull: dict[Any, bool] = {}
+_MAX_DULL = 256
+_MAX_LAYER = 5_000_000
+
+
+def glimpse(items: Any, num_items: int = 512) -> tuple[Any, ...]:
+    """What a long container is by a quick look: about so many of its items, by identity."""
+    step = max(1, len(items) // num_items)
+    if isinstance(items, list | tuple):
+        some = items[::step]
+    else:
+        some = itertools.islice(items.values() if isinstance(items, dict) else items, 0, None, step)
+    return (id(items), len(items), hash(tuple(map(id, some))))
 
 
 def _of_dict(thing: dict[Any, Any], path: str) -> Iterator[tuple[str, Any]]:

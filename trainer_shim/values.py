@@ -17,12 +17,24 @@ from typing import Any
 import msgspec
 import xxhash
 
-from trainer_shim.reach import ATOMS
+from trainer_shim.reach import ATOMS, glimpse
 
-__all__ = ["assign", "copied", "is_container", "is_short", "packed", "printed", "printed_batch", "unpacked"]
+__all__ = [
+    "assign",
+    "copied",
+    "glimpsed",
+    "is_container",
+    "is_short",
+    "packed",
+    "printed",
+    "printed_batch",
+    "unpacked",
+]
 
 #: Longer containers are looked at in places, and kept as bytes.
 _LONG = 4096
+#: Up to this length each item counts, in longer ones only every so-manieth.
+_MAX_WHOLE, _MAX_WHOLE_BYTES = 100_000, 16 << 20
 #: What is larger is noticed when it changes, and not kept.
 _MAX_ITEMS = 10_000_000
 _MAX_BYTES = 64 << 20
@@ -47,6 +59,24 @@ def printed(value: Any, *, is_small: bool = False) -> str | None:
     return f"{type(value).__name__} {digest.hexdigest()}" if _feed(digest, value, 0) else None
 
 
+def glimpsed(value: Any) -> Any:
+    """What a long or large value is by a quick look: equal ones are taken to be the same. None for others.
+
+    Of containers some items by identity, of tensors the count of writes to them, of arrays some bytes.
+    """
+    if isinstance(value, _CONTAINERS):
+        return glimpse(value, _LONG) if len(value) > _MAX_WHOLE else None
+    if not _is_array(value):
+        return None
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        # Tensors made for inference count nothing.
+        return None if value.is_inference() else (id(value), value.data_ptr(), value._version)  # noqa: SLF001
+    if value.nbytes <= _MAX_WHOLE_BYTES:
+        return None
+    return id(value), value.shape, value.flat[:: max(1, value.size // _LONG)].tobytes()
+
+
 def is_container(value: Any) -> bool:
     """Whether this holds many values: not a set, whose order is another in each process."""
     return isinstance(value, dict | list | tuple | deque) or _is_array(value)
@@ -69,7 +99,7 @@ def _feed(digest: Any, value: Any, depth: int) -> bool:
     if depth > _MAX_DEPTH or not isinstance(value, _CONTAINERS):
         return False
     digest.update(f"{type(value).__name__}{len(value)}(".encode())
-    if _LONG < len(value) <= _MAX_ITEMS and (data := _encoded(value)) is not None:
+    if _LONG < len(value) <= _MAX_WHOLE and (data := _encoded(value)) is not None:
         digest.update(data)
         return True
     if isinstance(value, dict):
