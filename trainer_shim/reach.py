@@ -236,6 +236,7 @@ _MAX_LAYER = 5_000_000
 def glimpse(items: Any, num_items: int = 512) -> tuple[Any, ...]:
     """What a long container is by a quick look: about so many of its items, by identity."""
     step = max(1, len(items) // num_items)
+    some: Any
     if isinstance(items, list | tuple):
         some = items[::step]
     else:
