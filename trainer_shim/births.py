@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -69,7 +70,7 @@ class Births:
         self._objects = objects
         self._of_iterator: weakref.WeakKeyDictionary[Any, Birth] = weakref.WeakKeyDictionary()
         self._carried: weakref.WeakKeyDictionary[Any, Carried] = weakref.WeakKeyDictionary()
-        self._pid = os.getpid()
+        self._pid, self._thread = os.getpid(), threading.get_ident()
         #: Makes the iterators while a pass fetches its next batch.
         self.maker: Callable[[Any], Iterator[Any]] | None = None
 
@@ -111,7 +112,10 @@ class Births:
         """Begin an iteration as torch does, and remember it."""
         if os.getpid() != self._pid:  # A worker that iterates a loader of its own.
             return _torch_iter(loader)
-        return self.made(loader, self.freeze(loader))[0] if self.maker is None else self.maker(loader)
+        # A thread that reads ahead has no part in what the training thread fetches meanwhile.
+        if self.maker is None or threading.get_ident() != self._thread:
+            return self.made(loader, self.freeze(loader))[0]
+        return self.maker(loader)
 
     def made(self, loader: Any, start: Mapping[str, Any]) -> tuple[Iterator[Any], Birth]:
         """A beginning whose generators stood at `start`."""

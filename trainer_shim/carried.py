@@ -107,6 +107,8 @@ class HeldValues(Held):
         #: The prints of long values, and the glimpses that they belong to.
         self._glimpses: dict[str, tuple[Any, str | None]] = {}
         self._made = self._prints(thing)
+        #: What is not plain, by the objects in it, as the script made it.
+        self._identities = self._not_plain(thing)
         #: Short values as the script made them, and longer ones as soon as they are replaced.
         self._first = {
             name: values.copied(value)
@@ -141,6 +143,26 @@ class HeldValues(Held):
         """What tells each value from others, in any process."""
         found = ((name, self._print(name, value)) for name, value in reach.attributes(thing))
         return {name: one for name, one in found if one is not None}
+
+    def _not_plain(self, thing: Any) -> dict[str, Any]:
+        if self._is_small:
+            return {}
+        found = {
+            name: values.identity(value)
+            for name, value in reach.attributes(thing)
+            if name not in self._made and not reach.is_generator(value)
+        }
+        return {name: one for name, one in found.items() if one is not None}
+
+    def unkept(self) -> list[str]:
+        """The attributes that the run changed and that cannot be kept."""
+        thing = self.thing()
+        if thing is None:
+            return []
+        present = self._not_plain(thing)
+        changed = [name for name, one in self._identities.items() if present.get(name, one) != one]
+        # What only got more entries by key is a cache.
+        return [name for name in changed if not values.is_cache(dict(reach.attributes(thing))[name])]
 
     def _print(self, name: str, value: Any) -> str | None:
         glimpse = values.glimpsed(value)
@@ -256,6 +278,11 @@ class Carried:
                     {f"{path}.{name}": one for name, one in held.made() if not path.startswith("loader")}
                 )
         return found
+
+    def unkept(self) -> list[str]:
+        """What the run changed and cannot be kept, by path."""
+        holders = [(path, held) for path, held in self.held.items() if isinstance(held, HeldValues)]
+        return [f"{path}.{name}" for path, held in holders for name in held.unkept()]
 
     def take(self) -> dict[str, Any]:
         """The state of each object that has one to keep."""

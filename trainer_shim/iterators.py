@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
 
-from trainer_shim.reach import hands_on
+from trainer_shim.reach import attributes, hands_on
 
 __all__ = ["Look", "has_more", "inside", "is_of_loader", "outermost"]
 
@@ -25,6 +25,9 @@ _MAX_INSIDE = 200
 def inside(iterable: Any) -> Iterator[Any]:
     """The living iterators that are, or lie in, what was handed over: generators, those of C, loaders'."""
     waiting = deque([iterable])
+    if not _is_iterator(iterable):
+        # A prefetcher, or a loader that keeps its iterator for ever.
+        waiting.extend(one for _, one in attributes(iterable) if _is_iterator(one))
     seen: set[int] = set()
     while waiting and len(seen) < _MAX_INSIDE:
         thing = waiting.popleft()

@@ -79,10 +79,21 @@ def draws_at_once(sampler: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    if type(value) is list:
+    if type(value) in (list, tuple):
         return all(_is_plain(one) for one in value)
-    return type(value) in {int, str, float, bool}
+    return type(value) in {int, str, float, bool} or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is an integer of NumPy's or torch's, as samplers give them."""
+    return hasattr(value, "__index__") and getattr(value, "ndim", None) == 0
+
+
+def _plain(value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return [_plain(one) for one in value]
+    return int(value) if _is_number(value) else value
 
 
 def _digest(index: Any) -> int | None:
-    return zlib.crc32(repr(index).encode()) if _is_plain(index) else None
+    return zlib.crc32(repr(_plain(index)).encode()) if _is_plain(index) else None

@@ -94,7 +94,8 @@ class Replayed(Way):
             # Over, and nothing of it goes on; or that was brought to its place by another pass.
             self._put(saved["held"], is_open=False)
             return
-        self._thaw(woven["start"] if goes_on else self._start)
+        start = woven["start"] if goes_on else self._start
+        self._thaw(start)
         if woven is None:  # By a version before.
             woven = {
                 "start": self._start,
@@ -103,7 +104,9 @@ class Replayed(Way):
                 "in_pass": saved["taken"],
             }
         places = woven.get("places", [])
-        self._iterator = self._weaving.load(woven, loader, num_in_pass=woven["in_pass"], places=places)
+        self._iterator = self._weaving.load(
+            woven, loader, start=start, num_in_pass=woven["in_pass"], places=places
+        )
         streams.know(self._iterator if woven["in_pass"] else loader, self._weaving)
         num_read = self._weaving.num_read
         if num_read:
@@ -138,7 +141,8 @@ class Replayed(Way):
             self._doubt(f"loading and training draw from the same generator ({names}): give the data its own")
 
     def look(self) -> None:
-        """Note what keeps a weave of loaders from being taken up."""
+        """Note what keeps a weave of loaders from being taken up, and what cannot be kept."""
+        super().look()
         self._weaving.check()
         for reason in self._weaving.notes:
             text = f"what was handed to batches() cannot be taken up exactly: {reason}; {_SPARE}"

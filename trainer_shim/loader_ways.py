@@ -65,6 +65,10 @@ class Way:
 
     def look(self) -> None:
         """Note what can be seen by now."""
+        for path in self.carried.unkept():
+            text = f"`{path}` was changed by the run, and holds objects that cannot be kept: {_KEEP}"
+            if text not in self.notes:
+                self._doubt(text)
 
     def _doubt(self, reason: str) -> None:
         self.notes.append(reason)
@@ -280,6 +284,9 @@ def _length(loader: Any) -> int | None:
     finally:
         if hasattr(loader, "_IterableDataset_len_called"):
             loader._IterableDataset_len_called = called
+
+
+_KEEP = "keep plain values there, or give the sampler or data set state_dict() and load_state_dict()"
 
 
 def _is_stream(loader: Any) -> bool:

@@ -46,6 +46,8 @@ class Made:
         self._unclaimed: set[str] = set()
         self._refused: dict[str, CannotRestore] = {}
         self._calls: Counter[str] = Counter()
+        #: Whether nothing was restored that a loop has not begun to use.
+        self._is_laid_out = True
         self._saved: Mapping[str, Any] = {}
         self._path = Path()
         for name, part in parts.items():
@@ -109,6 +111,15 @@ class Made:
             self._late[name] = {**where, "replaced": is_replaced, "count": count, "kind": _kind(part)}
             self._unclaimed.discard(name)
 
+    def lay_out(self) -> None:
+        """Once more, as the loop begins: a model may be brought to its memory format after attach()."""
+        if self._is_laid_out:
+            return
+        self._is_laid_out = True
+        for part in self._parts.values():
+            if is_optimizer(part):
+                optimizer_state.lay_out(part)
+
     @property
     def is_waiting(self) -> bool:
         """Whether saved states wait for parts that may come."""
@@ -140,6 +151,7 @@ class Made:
 
     def _give(self, parts: Mapping[str, Stateful], saved: Mapping[str, Any]) -> None:
         """Restore these parts, and all that their own state_dict() leaves out."""
+        self._is_laid_out = False
         groups: Mapping[str, Names] = self._saved.get("groups", {})
         saved = {name: resolve(saved[name], f"parts.{name}", self._live()) for name in parts}
         restore(parts, saved, self._path, groups, self._parts)

@@ -2,20 +2,16 @@
 
 Covers: finding them by the names of the caller's variables, its objects' attributes, and short containers.
 Does not cover: what is done with them (position.py).
-
-Keeps nothing alive: the dict of a running function's variables, once asked for, stays with its frame in
-Python 3.11 and 3.12, and would hold a batch for days; it is emptied.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
-from trainer_shim.reach import attributes
+from trainer_shim.reach import attributes, frame_variables
 
 __all__ = ["loaders_of_caller"]
 
@@ -48,12 +44,8 @@ def _loaders(frame: FrameType, kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _variables(frame: FrameType) -> list[tuple[str, Any]]:
-    names = frame.f_locals
-    found = [(f"{frame.f_code.co_name}.{name}", value) for name, value in list(names.items())[:_MAX_VALUES]]
-    # The variables themselves lie elsewhere, but for the bodies of modules and classes.
-    if type(names) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
-        names.clear()
-    return found
+    found = frame_variables(frame)[:_MAX_VALUES]
+    return [(f"{frame.f_code.co_name}.{name}", value) for name, value in found]
 
 
 def _inside(place: str, value: Any) -> Iterator[tuple[str, Any]]:

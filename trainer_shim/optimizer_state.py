@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["is_optimizer", "load", "mend"]
+__all__ = ["is_optimizer", "lay_out", "load", "mend"]
 
 
 def is_optimizer(part: Any) -> bool:
@@ -32,11 +32,58 @@ def load(optimizer: Any, saved: Any) -> None:
         {key: value.device for key, value in group.items() if _is_tensor(value)}
         for group in optimizer.param_groups
     ]
-    optimizer.load_state_dict(saved)
+    optimizer.load_state_dict(_without_odd(optimizer, saved))
+    # A scheduler of torch's warns of a step that it did not see, which was made before the pause.
+    optimizer._opt_called = True  # noqa: SLF001
     for group, places in zip(optimizer.param_groups, devices, strict=False):
         for key, device in places.items():
             if _is_tensor(group.get(key)) and group[key].device != device:
                 group[key] = group[key].to(device)
+
+
+class _Later:
+    """Stands for a value that torch would take apart; `mend` puts it there."""
+
+
+_LATER = _Later()
+
+
+def _without_odd(optimizer: Any, saved: Any) -> Any:
+    """The state with what torch makes something else of taken out: arrays, ranges, named tuples, and the like."""
+    import torch
+
+    has_own = type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict
+    if has_own or not isinstance(saved, Mapping) or not isinstance(saved.get("state"), dict):
+        return saved
+    return {**saved, "state": {number: _plain(state) for number, state in saved["state"].items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    # A text becomes the text of a generator, and is put right by `mend` too.
+    is_odd = isinstance(value, Iterable) and not _is_tensor(value) and not isinstance(value, str | bytes)
+    return _LATER if is_odd else value
+
+
+def lay_out(optimizer: Any) -> None:
+    """Let state of its parameter's shape lie as the parameter does now."""
+    import torch
+
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items() if isinstance(state, dict) else ():
+            if type(value) is not torch.Tensor or value.layout is not torch.strided:
+                continue
+            if value.shape != parameter.shape or not value.numel():
+                continue
+            strides = tuple(parameter.stride())
+            if _is_dense(value.shape, strides) and not _same_layout(value, strides):
+                made = torch.empty_strided(
+                    tuple(value.shape), strides, dtype=value.dtype, device=value.device
+                )
+                state[key] = made.copy_(value)
 
 
 def mend(optimizer: Any, saved: Any) -> None:
@@ -101,6 +148,8 @@ class _Mender:
 
     def value(self, saved: Any, live: Any, parameter: Any) -> Any:
         """Return what is to stand there: `live` itself, mended inside, or another object."""
+        if live is _LATER:
+            return saved
         if _is_tensor(saved):
             return self._tensor(saved, live, parameter) if _is_tensor(live) else live
         if isinstance(saved, dict) and isinstance(live, dict):

@@ -47,6 +47,8 @@ def regroup(name: str, optimizer: Any, saved: Any, before: Names, parts: Mapping
 
     `before` is what `group_names` said then.
     """
+    if not isinstance(saved, Mapping) or "param_groups" not in saved:
+        return  # A wrapper with a form of its own.
     sizes = [len(names) for names in before]
     if sizes != [len(group["params"]) for group in saved["param_groups"]]:
         return

@@ -74,13 +74,27 @@ def restore(
                     regroup(name, part, saved[name], groups[name], attached)
                 optimizer_state.load(part, saved[name])
             else:
+                _check_functions(name, part, saved[name], path)
                 part.load_state_dict(saved[name])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise CannotRestore(
                 f"cannot restore `{name}` from `{path}`: {error}",
                 hint="the script's parts differ from those that were saved; "
                 "for a new run give attach(checkpoints=...) another folder",
             ) from error
+
+
+def _check_functions(name: str, part: Any, saved: Any, path: Path) -> None:
+    """Raise CannotRestore for a scheduler with a function for each group, where the groups have become more."""
+    before = saved.get("lr_lambdas") if isinstance(saved, Mapping) else None
+    now = getattr(part, "lr_lambdas", None)
+    if isinstance(before, list) and isinstance(now, list) and len(before) != len(now):
+        raise CannotRestore(
+            f"cannot restore `{name}` from `{path}`: it was saved with {len(before)} functions, one for each "
+            f"group of its optimizer, and has {len(now)}",
+            hint="make the groups and the functions before attach() where the run is past that point: "
+            "trainer_shim.saved_position() tells its epoch",
+        )
 
 
 def asked(what: str, state_dict: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import itertools
 import random
 import sys
 import sysconfig
+import threading
 import time
-from collections import deque
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import (
     BuiltinMethodType,
     CodeType,
+    FrameType,
     FunctionType,
     GeneratorType,
     MethodType,
@@ -30,7 +34,7 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-__all__ = ["ATOMS", "Found", "attributes", "glimpse", "hands_on", "is_generator", "walk"]
+__all__ = ["ATOMS", "Found", "attributes", "frame_variables", "glimpse", "hands_on", "is_generator", "walk"]
 
 #: How far a walk goes. A dataset with a list of transforms is far inside both.
 _MAX_VISITS = 50_000
@@ -84,10 +88,14 @@ def walk(roots: Mapping[str, Any]) -> Found:
             found.generators[path] = thing
             continue
         if len(seen) > _MAX_VISITS or (len(seen) % 256 == 0 and time.monotonic() > until):
-            found.unseen.append(path)
+            # Without the number, which is another each time.
+            found.unseen.append(path.partition("[")[0])
             break
         if is_own and _keeps_values(thing):
             found.owners[path] = thing
+            for kind in type(thing).__mro__:
+                if _is_script_class(kind):
+                    found.owners.setdefault(kind.__qualname__, kind)
         waiting.extend((*child, is_own) for child in _children(thing, path))
         waiting.extend((*child, False) for child in _by_name(thing))
     return found
@@ -101,7 +109,9 @@ def is_generator(thing: Any) -> bool:
     if torch is not None and isinstance(thing, torch.Generator):
         return True
     numpy_random = sys.modules.get("numpy.random")
-    return numpy_random is not None and isinstance(thing, numpy_random.Generator | numpy_random.RandomState)
+    if numpy_random is None:
+        return False
+    return isinstance(thing, numpy_random.Generator | numpy_random.RandomState | numpy_random.BitGenerator)
 
 
 def hands_on(thing: Any) -> bool:
@@ -110,7 +120,15 @@ def hands_on(thing: Any) -> bool:
 
 
 def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of an object itself, those in slots too; no property is asked."""
+    """Yield the attributes of an object itself, those in slots too; no property is asked.
+
+    Of a function also the variables in its closure, of a class what is no part of its code.
+    """
+    if isinstance(thing, type):
+        yield from ((name, value) for name, value in vars(thing).items() if not _is_code(name, value))
+        return
+    if isinstance(thing, FunctionType):
+        yield from _cells(thing)
     try:
         own = object.__getattribute__(thing, "__dict__")
     except AttributeError:
@@ -130,6 +148,16 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
                     continue
 
 
+def _is_code(name: str, value: Any) -> bool:
+    return name.startswith("__") or isinstance(value, type) or hasattr(type(value), "__get__")
+
+
+def _cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with suppress(ValueError):  # The variable has no value yet.
+            yield f"<{name}>", cell.cell_contents
+
+
 def _is_mangled(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
@@ -137,13 +165,23 @@ def _is_mangled(name: str) -> bool:
 def _keeps_values(thing: Any) -> bool:
     """Whether an object's attributes are the data's business: not if it also holds the training itself."""
     kind: Any = type(thing)
-    if not (_is_users(kind) or kind.__module__.startswith("torch.utils.data.")) or _is_of_loaders(kind):
+    if isinstance(thing, FunctionType):
+        return _is_script(thing.__code__.co_filename)
+    if _is_of_loaders(kind) or not (
+        _is_users(kind) or _is_namespace(thing) or kind.__module__.startswith("torch.utils.data.")
+    ):
         return False
     torch = sys.modules.get("torch")
     if torch is None:
         return True
-    others = (torch.nn.Module, torch.optim.Optimizer, torch.utils.data.DataLoader)
+    others = (torch.optim.Optimizer, torch.utils.data.DataLoader)
     return not isinstance(thing, others) and not any(isinstance(one, others) for _, one in attributes(thing))
+
+
+def _is_namespace(thing: Any) -> bool:
+    """Whether this is one of the objects of Python's own that hold what a script puts there."""
+    kinds = (SimpleNamespace, UserDict, UserList, ChainMap, threading.local)
+    return isinstance(thing, kinds) or type(thing).__module__ == "argparse"
 
 
 @functools.cache
@@ -166,9 +204,9 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     if isinstance(thing, BuiltinMethodType):  # `Random(5).random` is one; for a function it is its module.
         return [(f"{path}.__self__", thing.__self__)]
     if isinstance(thing, GeneratorType) or hands_on(thing):
-        # The dict of a frame's variables would keep them alive; the collector's look does not.
-        inside = [one for one in gc.get_referents(thing) if not isinstance(one, dict)]
-        return [(f"{path}<{index}>", one) for index, one in enumerate(inside)]
+        return _of_iterator(thing, path)
+    if type(thing).__name__ == "_lru_cache_wrapper":
+        return [(f"{path}.__wrapped__", thing.__wrapped__)]
     found = [(f"{path}.{name}", value) for name, value in attributes(thing)] if _is_open(thing) else []
     if _is_of_loaders(type(thing)):
         # An iterator of a loader is another at each batch; what it was made of stays.
@@ -182,15 +220,43 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     return found
 
 
+def _of_iterator(thing: Any, path: str) -> list[tuple[str, Any]]:
+    inside = gc.get_referents(thing)
+    if not isinstance(thing, GeneratorType):
+        return [(f"{path}<{index}>", one) for index, one in enumerate(inside) if not isinstance(one, dict)]
+    # By name, because what else lies there is another at each item; of that only loaders' iterators.
+    living = [one for one in inside if _is_of_loaders(type(one))]
+    named = [] if thing.gi_frame is None else frame_variables(thing.gi_frame)
+    return [
+        *((f"{path}<{name}>", value) for name, value in named),
+        *((f"{path}<loader {index}>", one) for index, one in enumerate(living)),
+    ]
+
+
 def _is_of_loaders(kind: type) -> bool:
     return kind.__module__ == "torch.utils.data.dataloader"
+
+
+def frame_variables(frame: FrameType) -> list[tuple[str, Any]]:
+    """The variables of a frame by name, which it does not keep for that.
+
+    The dict that it is asked for stays with it in Python 3.11 and 3.12, and would hold a batch for days.
+    """
+    names = frame.f_locals
+    found = list(names.items())
+    # The variables themselves lie elsewhere, but for the bodies of modules and classes.
+    if type(names) is dict and frame.f_code.co_flags & inspect.CO_OPTIMIZED:
+        names.clear()
+    return found
 
 
 def _is_open(thing: Any) -> bool:
     """Whether the attributes of an object are looked at: those of Python's own and of tensors are not."""
     kind = type(thing)
-    if isinstance(thing, SimpleNamespace | functools.partial) or any(
-        _is_users(base) for base in kind.__mro__[:-1]
+    if (
+        isinstance(thing, functools.partial)
+        or _is_namespace(thing)
+        or any(_is_users(base) for base in kind.__mro__[:-1])
     ):
         return True
     return kind.__module__.startswith(("torch.utils.", "torch.nn.", "torchdata."))
@@ -255,12 +321,7 @@ def _is_leaf(kind: type) -> bool:
 
 
 def _of_function(function: FunctionType, path: str) -> list[tuple[str, Any]]:
-    found = []
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            found.append((f"{path}<{name}>", cell.cell_contents))
-        except ValueError:  # The variable has no value yet.
-            continue
+    found = [(f"{path}{name}", value) for name, value in _cells(function)]
     found += [(f"{path}.{name}", value) for name, value in vars(function).items()]
     return [
         *found,
@@ -273,20 +334,43 @@ def _by_name(thing: Any) -> list[tuple[str, Any]]:
     """What the script's own code for this object reaches by global names and as attributes of its class."""
     if isinstance(thing, FunctionType):
         return _named(thing.__code__, thing.__globals__) if _is_script(thing.__code__.co_filename) else []
+    kinds = [kind for kind in type(thing).__mro__ if _is_script_class(kind)]
+    return [one for kind in kinds for one in _of_class(kind)]
+
+
+def _of_class(kind: type) -> list[tuple[str, Any]]:
+    """What the code of a class reaches, and its attributes."""
+    if kind in _looking_at:  # Its methods name it.
+        return []
+    _looking_at.append(kind)
     found: list[tuple[str, Any]] = []
-    for kind in type(thing).__mro__:
-        for name, value in vars(kind).items() if _is_script_class(kind) else ():
+    try:
+        for name, value in vars(kind).items():
             function = getattr(value, "__func__", value)  # A static method, or one of the class.
             if isinstance(function, FunctionType):
                 found += [*_of_function(function, f"{kind.__qualname__}.{name}"), *_by_name(function)]
             elif not name.startswith("__"):
                 found.append((f"{kind.__qualname__}.{name}", value))
+    finally:
+        _looking_at.pop()
     return found
+
+
+_looking_at: list[type] = []
 
 
 def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
     where = names.get("__name__", "")
-    found = [(f"{where}.{name}", names[name]) for name in code.co_names if name in names]
+    found = []
+    for name in code.co_names:
+        value = names.get(name)
+        found.append((f"{where}.{name}", value))
+        if isinstance(value, ModuleType) and _is_script(getattr(value, "__file__", None) or "-packages"):
+            # What is called by it: `augment.jitter(x)`.
+            inside = vars(value)
+            found += [(f"{value.__name__}.{one}", inside[one]) for one in code.co_names if one in inside]
+        elif isinstance(value, type) and _is_script_class(value):
+            found += _of_class(value)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
             found += _named(inner, names)

@@ -107,6 +107,8 @@ def dump(generator: Any) -> bytes:
         return _dump_numpy(generator.bit_generator.state)
     if hasattr(generator, "manual_seed"):
         return _from_tensor(generator.get_state())
+    if hasattr(generator, "random_raw"):  # A bit generator of NumPy's.
+        return _dump_numpy(generator.state)
     if hasattr(generator, "get_state"):
         return _dump_numpy(generator.get_state(legacy=False))
     raise TypeError(f"cannot read the state of a {type(generator).__name__}")
@@ -121,6 +123,8 @@ def load(generator: Any, state: bytes) -> None:
         generator.bit_generator.state = _load_numpy(state)
     elif hasattr(generator, "manual_seed"):
         generator.set_state(_to_tensor(state))
+    elif hasattr(generator, "random_raw"):
+        generator.state = _load_numpy(state)
     else:
         generator.set_state(_load_numpy(state))
 

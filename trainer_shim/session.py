@@ -214,6 +214,7 @@ class Shim:
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs that are left of `num_epochs`; the end of each is a boundary."""
         is_first = True
+        self._made.lay_out()
         self._cursor.meet(loaders_of_caller(1))
         for epoch in self._cursor.epochs(num_epochs):
             # The position is the beginning of this epoch; the one before is over.
@@ -234,6 +235,7 @@ class Shim:
         as such loops have it, but is no boundary. Neither is anything in a pass inside
         another pass, as of an evaluation: it belongs to the outer one's step.
         """
+        self._made.lay_out()
         if number := number_of_caller(1, accumulate=accumulate):
             self._say(_NUMBERED.format(number))
         return Batches(self._cursor, loader, accumulate, self)
@@ -618,9 +620,12 @@ class Shim:
 
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
-        position = asked("the place of the data loader", self._cursor.state_dict)
-        made = asked("what the script made", self._made.state_dict)
-        state = {**self._own_state(), "made": made, "rng": rng.capture(), "position": position}
+        # A part that draws when it is asked for its state draws in no run that is not saved.
+        with undisturbed():
+            numbers = rng.capture()
+            position = asked("the place of the data loader", self._cursor.state_dict)
+            made = asked("what the script made", self._made.state_dict)
+            state = {**self._own_state(), "made": made, "rng": numbers, "position": position}
         self._say_notes()
         return state
 

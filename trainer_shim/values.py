@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from itertools import chain, islice
+from pathlib import PurePath
+from types import FunctionType
 from typing import Any
 
 import msgspec
@@ -23,6 +25,8 @@ __all__ = [
     "assign",
     "copied",
     "glimpsed",
+    "identity",
+    "is_cache",
     "is_container",
     "is_short",
     "packed",
@@ -42,7 +46,9 @@ _MAX_BYTES = 64 << 20
 _SMALL = 64
 _MAX_DEPTH = 6
 
-_CONTAINERS = (dict, list, tuple, deque, set, frozenset)
+#: Exact types only: a subclass may carry more, and no checkpoint would hold it.
+_CONTAINERS = (dict, OrderedDict, Counter, defaultdict, list, tuple, deque, set, frozenset)
+_FACTORIES = (None, bool, int, float, str, bytes, list, dict, set, tuple)
 _KINDS = (*_CONTAINERS, str, bytes, bytearray)
 _SEQUENCES = {kind.__name__: kind for kind in (list, tuple, deque)}
 #: What MessagePack brings back as it was.
@@ -59,12 +65,26 @@ def printed(value: Any, *, is_small: bool = False) -> str | None:
     return f"{type(value).__name__} {digest.hexdigest()}" if _feed(digest, value, 0) else None
 
 
+def identity(value: Any) -> Any:
+    """What a value that is not plain is by the objects in it; None where nothing can be told."""
+    if type(value) in _CONTAINERS:
+        return glimpse(value, _LONG)
+    if hasattr(type(value), "__next__") or isinstance(value, type):
+        return None  # Iterators are made anew all the time.
+    return id(value)
+
+
+def is_cache(value: Any) -> bool:
+    """Whether this is a map: of objects, it is filled as they are needed."""
+    return isinstance(value, dict)
+
+
 def glimpsed(value: Any) -> Any:
     """What a long or large value is by a quick look: equal ones are taken to be the same. None for others.
 
     Of containers some items by identity, of tensors the count of writes to them, of arrays some bytes.
     """
-    if isinstance(value, _CONTAINERS):
+    if type(value) in _CONTAINERS:
         return glimpse(value, _LONG) if len(value) > _MAX_WHOLE else None
     if not _is_array(value):
         return None
@@ -89,14 +109,14 @@ def is_short(value: Any) -> bool:
 
 def _feed(digest: Any, value: Any, depth: int) -> bool:
     """Add a value to a digest; False if it is not plain."""
-    if type(value) in ATOMS:
+    if type(value) in ATOMS or _is_small_of_library(value):
         digest.update(f"{type(value).__name__}:{value!r};".encode("utf-8", "surrogatepass"))
         return True
     memory = _bytes_of(value)
     if memory is not None:
         digest.update(memory)
         return True
-    if depth > _MAX_DEPTH or not isinstance(value, _CONTAINERS):
+    if depth > _MAX_DEPTH or type(value) not in _CONTAINERS or not _can_be_stored(value):
         return False
     digest.update(f"{type(value).__name__}{len(value)}(".encode())
     if _LONG < len(value) <= _MAX_WHOLE and (data := _encoded(value)) is not None:
@@ -104,7 +124,7 @@ def _feed(digest: Any, value: Any, depth: int) -> bool:
         return True
     if isinstance(value, dict):
         return _feed_items(digest, value.keys(), depth) and _feed_items(digest, value.values(), depth)
-    if isinstance(value, set | frozenset):
+    if type(value) in (set, frozenset):
         # The order of a set is another in each process.
         return _are_flat(value, ATOMS) and _feed_items(digest, sorted(value, key=repr), depth)
     return _feed_items(digest, value, depth)
@@ -117,6 +137,21 @@ def _feed_items(digest: Any, items: Any, depth: int) -> bool:
             return False
         items = chain(islice(items, 64), islice(items, 0, None, max(1, len(items) // _LONG)))
     return all(_feed(digest, item, depth + 1) for item in items)
+
+
+def _can_be_stored(value: Any) -> bool:
+    return type(value) is not defaultdict or value.default_factory in _FACTORIES
+
+
+def _is_small_of_library(value: Any) -> bool:
+    """Whether this is a path, a number of NumPy's or the like, whose text tells all."""
+    kind = type(value)
+    if kind.__module__ == "pathlib":
+        return isinstance(value, PurePath)
+    if kind.__module__ in ("datetime", "decimal", "fractions", "uuid"):
+        return True
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.generic) and not value.dtype.hasobject
 
 
 def _are_flat(items: Any, allowed: frozenset[type]) -> bool:
@@ -132,7 +167,7 @@ def _is_array(value: Any) -> bool:
     if numpy is None:
         return False
     if torch is not None and type(value) is torch.Tensor:
-        return bool(value.device.type == "cpu" and value.layout == torch.strided and value.is_contiguous())
+        return bool(value.device.type == "cpu" and value.layout == torch.strided and not value.is_quantized)
     return type(value) is numpy.ndarray and not value.dtype.hasobject
 
 
@@ -144,7 +179,7 @@ def _bytes_of(value: Any) -> bytes | None:
     head = f"{value.dtype}{tuple(value.shape)}".encode()
     if torch is not None and isinstance(value, torch.Tensor):
         # NumPy does not know all of torch's types, but bytes.
-        value = value.detach().reshape(-1).view(torch.uint8).numpy()
+        value = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     if value.nbytes > _MAX_BYTES:
         value = value.flat[:: max(1, value.size // _LONG)]
     return head + bytes(value.tobytes())
@@ -241,4 +276,10 @@ def assign(thing: Any, name: str, present: Any, value: Any) -> None:
         if torch is not None and type(value) is torch.Tensor and present.shape == value.shape:
             present.detach().copy_(value)
             return
-    object.__setattr__(thing, name, value)  # Frozen dataclasses have another one.
+    if isinstance(thing, FunctionType) and name.startswith("<"):
+        cells = dict(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False))
+        cells[name[1:-1]].cell_contents = value
+    elif isinstance(thing, type):
+        type.__setattr__(thing, name, value)
+    else:
+        object.__setattr__(thing, name, value)  # Frozen dataclasses have another one.

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from trainer_shim import rng
 from trainer_shim.births import Birth, Births, is_plain, plain_iter
 from trainer_shim.iterators import Look, has_more, inside, is_of_loader, outermost
 from trainer_shim.loader_workers import swapped
@@ -217,9 +218,15 @@ class Weaving:
     # --- in a fresh process -------------------------------------------------------------------
 
     def load(
-        self, saved: Mapping[str, Any], iterable: Any, *, num_in_pass: int, places: list[int]
+        self,
+        saved: Mapping[str, Any],
+        iterable: Any,
+        *,
+        start: Mapping[str, Any],
+        num_in_pass: int,
+        places: list[int],
     ) -> Iterator[Any]:
-        """Take up a stream that had given so many items in its present pass; returns its iterator.
+        """Take up a stream that is read again from `start`, and had given so many items in its pass.
 
         `places` tell where inside lies what went on from pass to pass. The generators are left anywhere.
         """
@@ -229,6 +236,8 @@ class Weaving:
         for one in inside(iterable):
             if is_of_loader(one):
                 self._set_anew(one)
+        # Each of them left the generators where it began; what comes next began elsewhere.
+        rng.restore(start["rng"])
         iterator = self.open(iterable)
         # In a list, because what lies inside is another once it moves.
         for place, source in list(enumerate(inside(iterable))):

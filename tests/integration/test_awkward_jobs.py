@@ -150,6 +150,13 @@ class TestCannotStart:
         assert "completed" == daemon.until("mine", "completed").state
 
 
+def past_first_boundary(daemon, job):
+    """
+    What cannot be saved by then ends the job; what comes later does not.
+    """
+    daemon.until(job, lambda row: (row.step or 0) > 0)
+
+
 class TestCannotSave:
     """Without a durable checkpoint nothing is given back."""
 
@@ -159,6 +166,7 @@ class TestCannotSave:
         fit again, so is the pause.
         """
         run = daemon.train("odd")
+        past_first_boundary(daemon, "odd")
         (run.folder / "bad-state").touch()
         row = pause_fails(daemon, "odd")
         goes_on(daemon, "odd")
@@ -178,6 +186,7 @@ class TestCannotSave:
         `stop` promises a checkpoint; without one the job trains on, and `kill` insists.
         """
         run = daemon.train("stubborn")
+        past_first_boundary(daemon, "stubborn")
         (run.folder / "bad-state").touch()
         row = pause_fails(daemon, "stubborn", wire.StopRequest)
         goes_on(daemon, "stubborn")
@@ -191,6 +200,7 @@ class TestCannotSave:
         The process is still the same one afterwards.
         """
         run = daemon.train("stays")
+        past_first_boundary(daemon, "stays")
         (run.folder / "bad-state").touch()
         daemon.pause("stays", depth="exit")
         row = daemon.until("stays", lambda row: row.problem)
