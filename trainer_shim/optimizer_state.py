@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ _LATER = _Later()
 
 
 def _without_odd(optimizer: Any, saved: Any) -> Any:
-    """The state with what torch makes something else of taken out: arrays, ranges, named tuples, and the like."""
+    """The state without what torch makes something else of: arrays, ranges, named tuples, and the like."""
     import torch
 
     has_own = type(optimizer).load_state_dict is not torch.optim.Optimizer.load_state_dict
@@ -64,7 +65,8 @@ def _plain(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     # A text becomes the text of a generator, and is put right by `mend` too.
-    is_odd = isinstance(value, Iterable) and not _is_tensor(value) and not isinstance(value, str | bytes)
+    known = (str, bytes, deque)
+    is_odd = isinstance(value, Iterable) and not _is_tensor(value) and not isinstance(value, known)
     return _LATER if is_odd else value
 
 

@@ -85,7 +85,7 @@ def restore(
 
 
 def _check_functions(name: str, part: Any, saved: Any, path: Path) -> None:
-    """Raise CannotRestore for a scheduler with a function for each group, where the groups have become more."""
+    """Raise CannotRestore for a scheduler with a function for each group, where there are more groups."""
     before = saved.get("lr_lambdas") if isinstance(saved, Mapping) else None
     now = getattr(part, "lr_lambdas", None)
     if isinstance(before, list) and isinstance(now, list) and len(before) != len(now):
