@@ -149,6 +149,18 @@ class Births:
             self._carried[loader] = Carried.of(loader, self._objects)
         return self._carried[loader]
 
+    def reached(self, loader: Any) -> Carried:
+        """What a loader, or anything else, reaches; looked for again where that takes next to no time."""
+        if not is_plain(loader):
+            return Carried.of(loader, self._objects)
+        known = self._carried.get(loader)
+        if known is None or known.took_s < _SLOW_S:
+            known = self._carried[loader] = Carried.of(loader, self._objects)
+        return known
+
+
+#: A walk over what a loader reaches that is not made at each pass.
+_SLOW_S = 0.05
 
 #: The session that looks on, and `DataLoader.__iter__` as torch has it while it does.
 _watching: Births | None = None

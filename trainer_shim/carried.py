@@ -12,6 +12,7 @@ another, the script was changed, which is for its owner to decide. Data that sta
 from __future__ import annotations
 
 import sys
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -157,12 +158,18 @@ class HeldValues(Held):
     def unkept(self) -> list[str]:
         """The attributes that the run changed and that cannot be kept."""
         thing = self.thing()
-        if thing is None:
+        if thing is None or self._is_small or isinstance(thing, type):
             return []
-        present = self._not_plain(thing)
-        changed = [name for name, one in self._identities.items() if present.get(name, one) != one]
-        # What only got more entries by key is a cache.
-        return [name for name in changed if not values.is_cache(dict(reach.attributes(thing))[name])]
+        present, prints = dict(reach.attributes(thing)), self._prints(thing)
+        changed = []
+        for name, value in present.items():
+            now = None if name in prints or reach.is_generator(value) else values.identity(value)
+            before = self._identities.get(name)
+            # Made when it was first needed, or filled by key: a handle, or a cache.
+            is_lazy = self._made.get(name, "NoneType").startswith("NoneType") and before is None
+            if now is not None and now != before and not is_lazy and not isinstance(value, dict):
+                changed.append(name)
+        return changed
 
     def _print(self, name: str, value: Any) -> str | None:
         glimpse = values.glimpsed(value)
@@ -200,12 +207,23 @@ class HeldValues(Held):
         return odd
 
 
+class Bare:
+    """Holds a list."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+
+_MAX_BARE = 16
+
+
 class Objects:
     """All objects that loaders share or do not share, each with one state."""
 
     def __init__(self, *, is_small: bool = False) -> None:
         self._held: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
         self._is_small = is_small
+        self._bare: list[Bare] = []
 
     def held(self, thing: Any, path: str) -> Held:
         """The one place for an object's state."""
@@ -213,6 +231,15 @@ class Objects:
         if found is None or found.thing() is not thing:  # Another object may lie where one lay that is gone.
             found = self._held[id(thing)] = self._new(thing, path)
         return found
+
+    def bare(self, items: list[Any]) -> Bare:
+        """What stands for a list that is a part of a loader by itself, and has no attributes."""
+        known = next((one for one in self._bare if one.items is items), None)
+        if known is None:
+            known = Bare(items)
+            # A loop may make one for each pass.
+            self._bare = [*self._bare[-_MAX_BARE:], known]
+        return known
 
     def living(self) -> list[Held]:
         """All that somebody still holds."""
@@ -252,6 +279,8 @@ class Carried:
         self.generators: list[str] = []
         #: Where the walk came to its bounds.
         self.unseen: list[str] = []
+        #: How long the look took.
+        self.took_s = 0.0
         self.look_again()
 
     @classmethod
@@ -264,10 +293,15 @@ class Carried:
 
     def look_again(self) -> None:
         """Find also what was made since."""
+        began = time.monotonic()
         found = reach.walk(self._roots)
-        things = {**found.generators, **found.owners}
+        bare = {
+            f"{name}()": self._objects.bare(one) for name, one in self._roots.items() if type(one) is list
+        }
+        things = {**found.generators, **found.owners, **bare}
         self.held = {path: self._objects.held(thing, path) for path, thing in things.items()}
         self.generators, self.unseen = list(found.generators), found.unseen
+        self.took_s = time.monotonic() - began
 
     def made(self) -> dict[str, str]:
         """What tells the containers and arrays that the script made for the data from others, by path."""

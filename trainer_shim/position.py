@@ -168,7 +168,7 @@ class Cursor:
             known = self._near.get(name)
             if known is not None and known.loader() is loader:
                 continue
-            carried = Carried.of(loader, self._shared.objects)
+            carried = self._births.reached(loader)
             self._near[name] = Near(_reference(loader), carried.held)
             for record in (*self._ended.values(), *filter(None, [self._left])):
                 if record.name == name and record.places:
@@ -198,7 +198,7 @@ class Cursor:
         number = self._num_begun
         self._num_begun += 1
         self._births.watch()
-        carried = Carried.of(loader, self._shared.objects)
+        carried = self._births.reached(loader)
         if number < self._num_over:
             self._bring_back(loader, carried, number)
             if number == self._num_over - 1 and self._left is None:

@@ -26,7 +26,6 @@ __all__ = [
     "copied",
     "glimpsed",
     "identity",
-    "is_cache",
     "is_container",
     "is_short",
     "packed",
@@ -72,11 +71,6 @@ def identity(value: Any) -> Any:
     if hasattr(type(value), "__next__") or isinstance(value, type):
         return None  # Iterators are made anew all the time.
     return id(value)
-
-
-def is_cache(value: Any) -> bool:
-    """Whether this is a map: of objects, it is filled as they are needed."""
-    return isinstance(value, dict)
 
 
 def glimpsed(value: Any) -> Any:

@@ -60,6 +60,7 @@ WRAPPED = {
     "object": lambda data, _: lambda: ToDevice(data),
     "chain": lambda data, other: lambda: itertools.chain(data, other),
     "enumerate of zip": lambda data, other: lambda: enumerate(zip(data, other, strict=True)),
+    "zip of a cycle": lambda data, other: lambda: zip(data, itertools.cycle(other), strict=False),
     "zip of objects": lambda data, other: lambda: zip(ToDevice(data), enumerate(other), strict=True),
 }
 MANY = {("enumerate", 2), ("iter", 2), ("generator expression", 2), ("object", 2)}
