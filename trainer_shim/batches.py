@@ -51,7 +51,7 @@ class Batches(Iterator[Any]):
         return self
 
     def __len__(self) -> int:
-        """The batches of a whole pass, also where it was taken up late."""
+        """The batches of a whole pass, also where it was taken up late; 0 once it is over."""
         return len(self._loader)
 
     def __next__(self) -> Any:
@@ -99,3 +99,6 @@ class Batches(Iterator[Any]):
         if made is not None:
             self._loop.pass_is_over(num_rest)
             self._cursor.end(made)
+            # Its iterator goes with it, and the workers behind that.
+            self._loader = ()
+            self._cursor.let_go()

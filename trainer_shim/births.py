@@ -119,11 +119,14 @@ class Births:
 
     def made(self, loader: Any, start: Mapping[str, Any]) -> tuple[Iterator[Any], Birth]:
         """A beginning whose generators stood at `start`."""
-        iterator = _torch_iter(loader)
+        iterator: Any = _torch_iter(loader)
         before = self.of(iterator)
         if before is not None:
             before.close()
         is_again = loader.persistent_workers and before is not None
+        if not loader.persistent_workers:  # Such a one holds its iterator itself.
+            # A loader that only its iterator is left of stays as long as that does.
+            iterator.shim_loader = loader
         birth = self._of_iterator[iterator] = Birth(loader, iterator, start, is_again=is_again)
         return iterator, birth
 

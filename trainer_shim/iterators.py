@@ -87,7 +87,16 @@ class Look:
         """The iterator, None once it is gone."""
         return self._iterator()
 
+    def let_go(self) -> None:
+        """Keep an iterator no longer that nobody else has."""
+        if self.is_kept and not self.is_held():
+            self._iterator = _nothing
+
     def is_held(self) -> bool:
         """Whether anybody else has it."""
         # This look's cell, and the argument of the call.
         return self.iterator() is not None and (not self.is_kept or sys.getrefcount(self.iterator()) > 2)
+
+
+def _nothing() -> None:
+    pass

@@ -13,7 +13,7 @@ numpy.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from trainer_shim.births import Births
@@ -115,6 +115,9 @@ class Pass:
         """The position alone."""
         return {"kind": self._way.kind, "taken": self.taken, "ended": self._has_ended, **self._way.save()}
 
-    def place_after(self) -> dict[str, Any]:
-        """What is different of the place of a pass that is over, when a checkpoint is written later."""
-        return self._way.save_after()
+    def let_go(self) -> Callable[[], Mapping[str, Any]]:
+        """Let go of the iterator: the pass is over, and its workers end with it.
+
+        Returns a look at what is different of its place when a checkpoint is written later.
+        """
+        return self._way.let_go()

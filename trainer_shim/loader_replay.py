@@ -9,7 +9,7 @@ Does not cover: what the loaders inside do (weaving.py), plain loaders (loader_w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer_shim import rng
@@ -76,9 +76,11 @@ class Replayed(Way):
             "woven": woven,
         }
 
-    def save_after(self) -> dict[str, Any]:
-        """What is true of a pass that is over when the checkpoint is written."""
-        return {"woven": {**self._weaving.save(), "in_pass": 0, "places": self._weaving.goes_on()}}
+    def let_go(self) -> Callable[[], Mapping[str, Any]]:
+        """The pass is over; what others hold of it may go on."""
+        super().let_go()
+        weaving = self._weaving
+        return lambda: {"woven": {**weaving.save(), "in_pass": 0, "places": weaving.goes_on()}}
 
     def _open(self, loader: Any, streams: Streams) -> None:
         if self._weaving.start is None:

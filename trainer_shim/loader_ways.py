@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -59,9 +59,10 @@ class Way:
         """What a fresh process needs beside the number of batches taken, and beside what is carried."""
         return {"start": self._start, "same": self._same}
 
-    def save_after(self) -> dict[str, Any]:
-        """What is true of a pass that is over when the checkpoint is written, not when it ended."""
-        return {}
+    def let_go(self) -> Callable[[], Mapping[str, Any]]:
+        """The pass is over; returns a look at what is true of it when a checkpoint is written later."""
+        self._iterator = iter(())
+        return dict
 
     def look(self) -> None:
         """Note what can be seen by now."""

@@ -235,7 +235,7 @@ class Cursor:
         try:
             state = {**asked("the place of the data loader", made.place), "ended": True}
             places, name = self._shared.places(self._open_carried), self._name_of(loader)
-            self._ended[number] = Record(state, places, name, made.place_after)
+            self._ended[number] = Record(state, places, name, made.let_go())
         except CannotSave as error:
             # Its passes need not depend on each other.
             self._notes = [f"{error}; its next pass begins as a new one after a restart"]
@@ -247,9 +247,15 @@ class Cursor:
         outside = [_OUTSIDE] if self._births.under_way() else []
         return [*self._notes, *(self._open.notes if self._open is not None else []), *outside]
 
+    def let_go(self) -> None:
+        """A pass is over, and whoever made it has let go of what it was made over."""
+        self._streams.let_go()
+
     def leave(self) -> None:
         """The session is over."""
         self.close()
+        self._streams = Streams(self._births)
+        self._ended.clear()
         self._births.unwatch()
 
     def close(self) -> None:

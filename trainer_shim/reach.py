@@ -57,7 +57,9 @@ _HANDING_ON: tuple[type, ...] = (
 #: Libraries whose objects are looked through, but are nobody's own.
 _LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
 #: Attributes of torch's loaders and their iterators that are about the present pass.
-_LIVING = frozenset({"_iterator", "_sampler_iter", "_dataset_fetcher", "shim_goes_to", "shim_log"})
+_LIVING = frozenset(
+    {"_iterator", "_sampler_iter", "_dataset_fetcher", "shim_goes_to", "shim_loader", "shim_log"}
+)
 _LEAF_MODULES = frozenset({"numpy", "torch", "pathlib", "datetime", "decimal", "uuid", "fractions"})
 
 

@@ -30,6 +30,11 @@ class Streams:
         places = outermost(old)
         return (weavings[id(old[places[0]])] if places else Weaving(self.births)), places
 
+    def let_go(self) -> None:
+        """Keep no iterator that nobody else has."""
+        for look, _ in self._known:
+            look.let_go()
+
     def know(self, iterable: Any, weaving: Weaving) -> None:
         """Remember the iterators that are, or lie inside of, what a pass is made over."""
         known = {id(look.iterator()): look for look, _ in self._known}

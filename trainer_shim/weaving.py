@@ -156,11 +156,17 @@ class Weaving:
 
     def goes_on(self) -> list[int]:
         """Where in the last pass lay what the script still holds and may go on with."""
+        self.let_go()
         living = {}
         for place, look in enumerate(self.inside):
             if look.is_held() and has_more(look.iterator()):
                 living[place] = look.iterator()
         return outermost(living)
+
+    def let_go(self) -> None:
+        """Keep no iterator that nobody else has."""
+        for look in self.inside:
+            look.let_go()
 
     @contextmanager
     def _making(self) -> Iterator[None]:
