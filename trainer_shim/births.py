@@ -20,6 +20,7 @@ from typing import Any
 
 from trainer_shim import rng
 from trainer_shim.carried import Carried, Objects
+from trainer_shim.iterators import has_more
 
 __all__ = ["Birth", "Births", "is_plain", "plain_iter"]
 
@@ -55,12 +56,7 @@ class Birth:
     def is_under_way(self) -> bool:
         """Whether somebody holds it between its first batch and its last."""
         iterator = self._iterator()
-        if iterator is None or self.served() == 0:
-            return False
-        try:
-            return self._num_served < len(iterator)
-        except TypeError:  # A stream cannot tell.
-            return True
+        return iterator is not None and self.served() > 0 and has_more(iterator)
 
 
 class Births:
