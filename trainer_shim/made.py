@@ -39,11 +39,14 @@ class Made:
         self._parts, self._say, self._live = parts, say, live
         self._fingerprints: dict[str, Fingerprint] = {}
         self._options: dict[str, dict[str, str]] = {}
+        #: Of all parameters, by identity; None where modules may have got others since.
+        self._names: dict[int, str] | None = None
         #: Parts that came, or were replaced, in mid-run: where, and instead of what.
         self._late: dict[str, dict[str, Any]] = {}
         #: Their saved states, until the loop is at a boundary: add_parts() may be called for them.
         self._waiting: dict[str, Any] = {}
         self._unclaimed: set[str] = set()
+        self._said: set[str] = set()
         self._refused: dict[str, CannotRestore] = {}
         self._calls: Counter[str] = Counter()
         #: Whether nothing was restored that a loop has not begun to use.
@@ -55,12 +58,11 @@ class Made:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what goes with a checkpoint of now; tensors in it are the live ones."""
-        for one in self._fingerprints.values():
-            one.refresh()
-        names: dict[int, str] = {}
-        for name in sorted(self._fingerprints):
-            for path, parameter in self._fingerprints[name].parameters():
-                names.setdefault(id(parameter), f"{name}.{path}")
+        are_known = [one.refresh() for one in self._fingerprints.values()]
+        if not all(are_known):
+            self._names = None
+        names = self._names = self._names_now() if self._names is None else self._names
+        self._say_what_came()
         groups = {n: group_names(part, names) for n, part in self._parts.items() if is_optimizer(part)}
         flags = {name: changed for name, one in self._fingerprints.items() if (changed := one.changes())}
         lying = {name: one.layouts() for name, one in self._fingerprints.items()}
@@ -140,7 +142,28 @@ class Made:
                 f"if shim.epoch >= {late.get('epoch')}: shim.add_parts({name}=...)",
             )
 
+    def _say_what_came(self) -> None:
+        """Say once which parameters a fresh start of the script would not have at attach()."""
+        for name, one in self._fingerprints.items():
+            if came := [path for path in one.came() if f"{name}.{path}" not in self._said]:
+                self._said.update(f"{name}.{path}" for path in came)
+                more = f" and {len(came) - _MAX_SAID} more" if len(came) > _MAX_SAID else ""
+                named = ", ".join(came[:_MAX_SAID]) + more
+                self._say(
+                    f"`{name}` has parameters that it had not at attach() ({named}): "
+                    "it can go on from a checkpoint only where they are made before attach(), by one batch "
+                    "that runs through it, or by the script where trainer_shim.saved_position() is past that"
+                )
+
+    def _names_now(self) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for name in sorted(self._fingerprints):
+            for path, parameter in self._fingerprints[name].parameters():
+                names.setdefault(id(parameter), f"{name}.{path}")
+        return names
+
     def _look_at(self, name: str, part: Any) -> None:
+        self._names = None
         self._fingerprints.pop(name, None)
         self._options.pop(name, None)
         torch = sys.modules.get("torch")
@@ -151,8 +174,10 @@ class Made:
 
     def _give(self, parts: Mapping[str, Stateful], saved: Mapping[str, Any]) -> None:
         """Restore these parts, and all that their own state_dict() leaves out."""
-        self._is_laid_out = False
+        self._is_laid_out, self._names = False, None
         groups: Mapping[str, Names] = self._saved.get("groups", {})
+        for name in parts.keys() & self._fingerprints.keys():
+            self._fingerprints[name].make_room(self._saved.get("flags", {}).get(name, {}), saved[name])
         saved = {name: resolve(saved[name], f"parts.{name}", self._live()) for name in parts}
         restore(parts, saved, self._path, groups, self._parts)
         for name, part in parts.items():

@@ -43,11 +43,14 @@ class Fingerprint:
         self._root = module
         self._tree = Tree(module)
         self._places = {path: _Place(one) for path, one in self._tree.modules}
+        self._first = self._tree
 
-    def refresh(self) -> None:
-        """See which modules and parameters are there now; the rest speaks of those."""
-        if not self._tree.is_current():
+    def refresh(self) -> bool:
+        """See which modules and parameters are there now; return whether they are those of before."""
+        is_current = self._tree.is_current()
+        if not is_current:
             self._tree = Tree(self._root)
+        return is_current
 
     def changes(self) -> dict[str, Any]:
         """Return what differs by now, as plain values and live tensors; empty where nothing does.
@@ -65,13 +68,29 @@ class Fingerprint:
         """Return all parameters that are there now by name, each once."""
         return self._tree.parameters
 
+    def came(self) -> list[str]:
+        """Return the names of parameters that are there now and were not at first."""
+        return [] if self._tree is self._first else sorted(self._tree.names - self._first.names)
+
+    def make_room(self, saved: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+        """Register the buffers that the run had come to have, as they are in its `state_dict()`."""
+        for path, module in self._tree.modules:
+            for name in saved.get(path, {}).get("buffers", ()):
+                tensor = state.get(f"{path}.{name}" if path else name)
+                with suppress(*_ODD):
+                    if _is_tensor(tensor) and module._buffers.get(name) is None:  # noqa: SLF001
+                        module.register_buffer(name, tensor.to(_device(module, None), copy=True))
+
     def layouts(self) -> Layouts:
         """Return the strides of all parameters and buffers that do not lie in plain order."""
-        found: Layouts = {}
-        for name, tensor in (*self._tree.parameters, *self._tree.buffers()):
+        named = [*self._tree.parameters, *self._tree.buffers()]
+        with suppress(*_ODD):
+            return {name: list(one.stride()) for name, one in named if not one.is_contiguous()}
+        found: Layouts = {}  # One of them cannot be asked; so each by itself.
+        for name, one in named:
             with suppress(*_ODD):
-                if not tensor.is_contiguous():
-                    found[name] = list(tensor.stride())
+                if not one.is_contiguous():
+                    found[name] = list(one.stride())
         return found
 
     def put_back(self, saved: Mapping[str, Any]) -> list[str]:
@@ -105,6 +124,7 @@ class _Place:
         self._training = _training(module)
         self._grads = dict(_grads(module))
         self._tensors = {name: _Seen(one) for name, one in _tensors(module, own)}
+        self._buffers = [*_buffers(module)]
 
     def is_same(self, module: Any) -> bool:
         """Whether nothing can differ: all attributes are the objects of before, no tensor was written to."""
@@ -116,6 +136,8 @@ class _Place:
         ):
             return False
         if self._tensors or module._non_persistent_buffers_set:  # noqa: SLF001
+            return False
+        if module._buffers and [*_buffers(module)] != self._buffers:  # noqa: SLF001
             return False
         # What is made of other things there, as in a script module.
         return self._training is vars(module).get("training", self._training)
@@ -133,6 +155,8 @@ class _Place:
         }
         if grads:
             found["requires_grad"] = grads
+        if buffers := [name for name in _buffers(module) if name not in self._buffers]:
+            found["buffers"] = dict.fromkeys(buffers)
         own = _own(module)
         if [*map(id, vars(module).values())] != self._ids:
             attributes, unkept = self._attributes(own)
@@ -276,6 +300,14 @@ def _grads(module: Any) -> Iterator[tuple[str, bool]]:
         for name, one in module._parameters.items():  # noqa: SLF001
             if one is not None:
                 yield name, one.requires_grad
+
+
+def _buffers(module: Any) -> Iterator[str]:
+    """Yield the names of the buffers that are part of the state."""
+    with suppress(*_ODD):
+        for name, one in module._buffers.items():  # noqa: SLF001
+            if one is not None and name not in module._non_persistent_buffers_set:  # noqa: SLF001
+                yield name
 
 
 def _tensors(module: Any, own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

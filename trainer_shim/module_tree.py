@@ -22,20 +22,22 @@ class Tree:
     def __init__(self, root: Any) -> None:
         self.modules = list(walk(root))
         self.parameters: list[tuple[str, Any]] = []
+        #: Of all parameters; one that is in two modules has two.
+        self.names: set[str] = set()
         self._members: list[tuple[Any, Any, list[int], list[int]]] = []
-        self._with_buffers: list[tuple[str, Any]] = []
+        self._buffers: list[tuple[str, Any]] = []
         seen = set()
         for path, module in self.modules:
             with suppress(*_ODD):
                 children, parameters = module._modules, module._parameters  # noqa: SLF001
                 self._members.append((children, parameters, _ids(children), _ids(parameters)))
                 prefix = f"{path}." if path else ""
+                self.names |= {prefix + name for name, one in parameters.items() if one is not None}
                 for name, one in parameters.items():
                     if one is not None and id(one) not in seen:
                         seen.add(id(one))
                         self.parameters.append((prefix + name, one))
-                if module._buffers:  # noqa: SLF001
-                    self._with_buffers.append((prefix, module))
+                self._buffers.append((prefix, module._buffers))  # noqa: SLF001
 
     def is_current(self) -> bool:
         """Whether every module has the members that it had; they are kept, so no other has their place."""
@@ -49,8 +51,8 @@ class Tree:
 
     def buffers(self) -> Iterator[tuple[str, Any]]:
         """Yield the buffers that are there now."""
-        for prefix, module in self._with_buffers:
-            for name, one in module._buffers.items():  # noqa: SLF001
+        for prefix, buffers in self._buffers:
+            for name, one in buffers.items():
                 if one is not None:
                     yield prefix + name, one
 

@@ -39,7 +39,7 @@ def names_of(parts: Mapping[str, Any]) -> dict[int, str]:
 
 def group_names(optimizer: Any, names: Mapping[int, str]) -> Names:
     """Return the names of each group's parameters."""
-    return [[names.get(id(one)) for one in group["params"]] for group in optimizer.param_groups]
+    return [[*map(names.get, map(id, group["params"]))] for group in optimizer.param_groups]
 
 
 def regroup(name: str, optimizer: Any, saved: Any, before: Names, parts: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trainer_shim import protocol, rng
+from trainer_shim import protocol
 from trainer_shim.batches import Batches
 from trainer_shim.checkpoint import Keep, Live, Saved, Store, record, resolve
 from trainer_shim.doubts import doubts
@@ -621,8 +621,7 @@ class Shim:
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
         # A part that draws when it is asked for its state draws in no run that is not saved.
-        with undisturbed():
-            numbers = rng.capture()
+        with undisturbed() as numbers:
             position = asked("the place of the data loader", self._cursor.state_dict)
             made = asked("what the script made", self._made.state_dict)
             state = {**self._own_state(), "made": made, "rng": numbers, "position": position}
@@ -652,6 +651,7 @@ class Shim:
             state: dict[str, Any] = {"parts": states(parts), "extra": self.extra}
             if is_begun:
                 state["position"] = asked("the place of the data loader", self._cursor.state_dict)
+                state["made"] = asked("what the script made", self._made.state_dict)
             self._store.check(state, facts=self._facts_now())
 
     def _facts_now(self) -> dict[str, Any]:

@@ -58,11 +58,14 @@ class Looks:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Leave the global generators as they were: some parts draw from them when they are asked for a state."""
+def undisturbed() -> Iterator[dict[str, Any]]:
+    """Leave the global generators as they were: some parts draw from them when they are asked for a state.
+
+    Gives what `rng.capture` returns.
+    """
     before = rng.capture()
     try:
-        yield
+        yield before
     finally:
         rng.restore(before)
 

@@ -571,3 +571,81 @@ def test_a_module_that_is_gone_is_said(tmp_path, capfd):
     trainer_shim.attach(checkpoints=tmp_path, net=nn.Sequential(nn.Linear(2, 2))).detach()
 
     assert "`net`: 1 is not there now" in capfd.readouterr().err
+
+
+# --- what a module registers in its first forward --------------------------------------------------
+
+
+class Registering(nn.Module):
+    """A model whose statistics have a buffer since it saw data; `how` it comes to have it."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.inner = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 1)
+        if how == "from None":
+            self.inner.register_buffer("mean", None)
+
+    def forward(self, rows):
+        rows = self.inner(rows)
+        now = rows.detach().mean(0)
+        if self.how == "from None" and self.inner.mean is None:
+            self.inner.mean = now
+        elif self.how == "at every call":
+            before = getattr(self.inner, "mean", now)
+            self.inner.register_buffer("mean", before.lerp(now, 0.1))
+        elif not hasattr(self.inner, "mean"):
+            self.inner.register_buffer("mean", now.double())
+        else:
+            self.inner.mean.lerp_(now.to(self.inner.mean.dtype), 0.1)
+        return self.head((rows - self.inner.mean).to(rows.dtype))
+
+
+@pytest.mark.parametrize("cut", [1, 4, 8])
+@pytest.mark.parametrize("how", ["once", "from None", "at every call"])
+def test_a_buffer_that_comes_with_the_first_batch_is_there_after_a_pause(tmp_path, how, cut):
+    """
+    The fresh module has no such buffer when its state is given back.
+    """
+    assert same(tmp_path, cut, model=lambda: Registering(how))
+
+
+def test_a_buffer_that_the_script_makes_itself_by_now_is_its_own(tmp_path):
+    """
+    Where a later version of the script makes it before attach(), there is nothing to make.
+    """
+    first, later = nn.Linear(2, 2), nn.Linear(2, 2)
+    shim = trainer_shim.attach(checkpoints=tmp_path, net=first)
+    first.register_buffer("mean", torch.ones(3))
+    shim.boundary()
+    shim.checkpoint()
+    shim.detach()
+    later.register_buffer("mean", torch.zeros(3))
+    mine = later.mean
+
+    trainer_shim.attach(checkpoints=tmp_path, net=later).detach()
+
+    assert later.mean is mine
+    assert later.mean.tolist() == [1, 1, 1]
+
+
+def test_a_parameter_that_comes_with_the_first_batch_is_told_at_the_first_boundary(tmp_path, capfd):
+    """
+    No optimizer of a fresh start would have it: said while the script can still be changed, and once.
+    """
+    one = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    shim = trainer_shim.attach(checkpoints=tmp_path, net=one)
+    one[1].register_parameter("gain", nn.Parameter(torch.ones(2)))
+    for _ in range(3):
+        shim.boundary()
+    shim.checkpoint()
+    shim.detach()
+
+    said = [line for line in capfd.readouterr().err.splitlines() if "1.gain" in line]
+
+    assert 1 == len(said)
+    assert "saved_position()" in said[0]
+    fresh = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(trainer_shim.CannotRestore, match="gain"):
+        trainer_shim.attach(checkpoints=tmp_path, net=fresh)

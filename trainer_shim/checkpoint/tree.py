@@ -40,6 +40,7 @@ Node = Any
 
 #: Deeper trees would run into the interpreter's recursion limit, here or in a JSON reader.
 MAX_DEPTH = 100
+_TEXT = frozenset({str})
 #: Longer byte strings go to the tensor file.
 _INLINE_BYTES = 1024
 
@@ -144,7 +145,8 @@ class _Encoder:
             return self._bytes(value, path)
         leaf = encode_leaf(value, path)
         if leaf is not None:
-            return leaf.node | {"block": self._block(leaf, path)}
+            leaf.node["block"] = self._block(leaf, path)
+            return leaf.node
         found = encode_small(value, path) or encode_generator(value, path)
         if found is None:
             self._enter(value, path)
@@ -199,7 +201,7 @@ class _Encoder:
 
     def mapping(self, value: dict[Any, Any], path: str) -> Node:
         """A dict as a JSON object where that loses nothing, as a list of pairs elsewhere."""
-        if all(type(key) is str for key in value) and "$" not in value:
+        if _TEXT.issuperset(map(type, value)) and "$" not in value:
             return {text(key, path): self.node(item, join(path, key)) for key, item in value.items()}
         return {"$": "dict", "items": self.pairs(value, path)}
 
@@ -215,7 +217,13 @@ class _Encoder:
 
     def items(self, value: list[Any] | tuple[Any, ...], path: str) -> Node:
         """A list as itself, a tuple under its name."""
-        nodes = [self.node(item, join(path, index)) for index, item in enumerate(value)]
+        nodes = [
+            # What cannot be refused needs no path.
+            scalar(item, path)
+            if type(item) in SCALARS and (type(item) is not str or item.isascii())
+            else self.node(item, join(path, index))
+            for index, item in enumerate(value)
+        ]
         return nodes if type(value) is list else {"$": "tuple", "items": nodes}
 
     def members(self, value: set[Any] | frozenset[Any], path: str) -> Node:
