@@ -13,22 +13,20 @@ At a save, values that are the very objects of before are unchanged, which costs
 
 from __future__ import annotations
 
-import hashlib
 import sys
-import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from trainer_shim.module_tree import Tree
+from trainer_shim.module_tree import ODD, Tree
+from trainer_shim.seen_tensor import Seen, digest_of
 
 __all__ = ["Fingerprint", "Layouts"]
 
 #: Strides by name, of what does not lie in plain order.
 Layouts = dict[str, list[int]]
 
-_ODD = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, NotImplementedError)
 _MISSING = object()
 #: Attributes of that size at most are plain; longer texts and tuples are data.
 _MAX_TEXT, _MAX_ITEMS = 1000, 64
@@ -76,19 +74,19 @@ class Fingerprint:
         """Register the buffers that the run had come to have, as they are in its `state_dict()`."""
         for path, module in self._tree.modules:
             for name in saved.get(path, {}).get("buffers", ()):
-                tensor = state.get(f"{path}.{name}" if path else name)
-                with suppress(*_ODD):
+                tensor: Any = state.get(f"{path}.{name}" if path else name)
+                with suppress(*ODD):
                     if _is_tensor(tensor) and module._buffers.get(name) is None:  # noqa: SLF001
                         module.register_buffer(name, tensor.to(_device(module, None), copy=True))
 
     def layouts(self) -> Layouts:
         """Return the strides of all parameters and buffers that do not lie in plain order."""
         named = [*self._tree.parameters, *self._tree.buffers()]
-        with suppress(*_ODD):
+        with suppress(*ODD):
             return {name: list(one.stride()) for name, one in named if not one.is_contiguous()}
         found: Layouts = {}  # One of them cannot be asked; so each by itself.
         for name, one in named:
-            with suppress(*_ODD):
+            with suppress(*ODD):
                 if not one.is_contiguous():
                     found[name] = list(one.stride())
         return found
@@ -123,7 +121,7 @@ class _Place:
         self._caches = {name: id(value) for name, value in own.items() if _is_cache(value)}
         self._training = _training(module)
         self._grads = dict(_grads(module))
-        self._tensors = {name: _Seen(one) for name, one in _tensors(module, own)}
+        self._tensors = {name: Seen(one) for name, one in _tensors(module, own)}
         self._buffers = [*_buffers(module)]
 
     def is_same(self, module: Any) -> bool:
@@ -209,41 +207,18 @@ class _Place:
         seen = self._tensors.get(name)
         now = saved["now"]
         digest = "" if seen is None else seen.digest
-        if digest not in (saved["before"], _digest(now)):
+        if digest not in (saved["before"], digest_of(now)):
             yield f"{name} is another tensor than the script made before; the present one stays"
             return
         buffers = getattr(module, "_buffers", {})
         live: Any = buffers.get(name) if name in buffers else getattr(module, name, None)
-        with suppress(*_ODD):
+        with suppress(*ODD):
             if _is_tensor(live) and (live.shape, live.dtype) == (now.shape, now.dtype):
                 _no_grad_copy(live, now)
             elif name in buffers:
                 buffers[name] = now.to(_device(module, live), copy=True)
             else:
                 setattr(module, name, now.to(_device(module, live), copy=True))
-
-
-class _Seen:
-    """A tensor as it was, without keeping it."""
-
-    def __init__(self, tensor: Any) -> None:
-        self._same, self._version = weakref.ref(tensor), _version(tensor)
-        self.digest = _digest(tensor)
-        #: One that was written to, or is another, and whether it holds the same all the same.
-        self._known: tuple[Any, int | None, bool] = (None, None, False)
-
-    def is_same(self, tensor: Any) -> bool:
-        """Whether it holds what it held; nobody looks into one that was not written to."""
-        version = _version(tensor)
-        if version is None:
-            return _digest(tensor) == self.digest
-        if self._same() is tensor and version == self._version:
-            return True
-        known, known_version, is_same = self._known
-        if known is None or known() is not tensor or known_version != version:
-            is_same = _digest(tensor) == self.digest
-            self._known = (weakref.ref(tensor), version, is_same)
-        return is_same
 
 
 def _decide(owner: Any, name: str, label: str, made: Any, pair: list[Any]) -> Iterator[str]:
@@ -261,7 +236,7 @@ def _decide(owner: Any, name: str, label: str, made: Any, pair: list[Any]) -> It
         return
     try:
         setattr(owner, name, now)
-    except _ODD as error:
+    except ODD as error:
         yield f"{label} cannot be set to {now!r} again: {error}"
 
 
@@ -274,7 +249,7 @@ def _own(module: Any) -> dict[str, Any]:
             for name, value in vars(module).items()
             if name not in _TABLES and (is_foreign or name[0] != "_")
         }
-    except _ODD:
+    except ODD:
         return {}
 
 
@@ -289,14 +264,14 @@ _TABLES = frozenset(
 
 
 def _training(module: Any) -> bool | None:
-    with suppress(*_ODD):
+    with suppress(*ODD):
         value = module.training
         return value if type(value) is bool else None
     return None
 
 
 def _grads(module: Any) -> Iterator[tuple[str, bool]]:
-    with suppress(*_ODD):
+    with suppress(*ODD):
         for name, one in module._parameters.items():  # noqa: SLF001
             if one is not None:
                 yield name, one.requires_grad
@@ -304,7 +279,7 @@ def _grads(module: Any) -> Iterator[tuple[str, bool]]:
 
 def _buffers(module: Any) -> Iterator[str]:
     """Yield the names of the buffers that are part of the state."""
-    with suppress(*_ODD):
+    with suppress(*ODD):
         for name, one in module._buffers.items():  # noqa: SLF001
             if one is not None and name not in module._non_persistent_buffers_set:  # noqa: SLF001
                 yield name
@@ -312,7 +287,7 @@ def _buffers(module: Any) -> Iterator[str]:
 
 def _tensors(module: Any, own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the tensors of a module that its state_dict() leaves out."""
-    with suppress(*_ODD):
+    with suppress(*ODD):
         buffers = module._buffers  # noqa: SLF001
         for name in sorted(module._non_persistent_buffers_set):  # noqa: SLF001
             if _is_tensor(buffers.get(name)):
@@ -324,7 +299,7 @@ def _tensors(module: Any, own: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _is_kept(value: Any) -> bool:
     """Whether a tensor in an attribute is kept by value."""
-    with suppress(*_ODD):
+    with suppress(*ODD):
         return (
             _is_tensor(value)
             and not value.requires_grad
@@ -372,24 +347,6 @@ def _is_tensor(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _version(tensor: Any) -> int | None:
-    """How often it was written to; None where torch does not count."""
-    with suppress(*_ODD):
-        return int(tensor._version)  # noqa: SLF001
-    return None
-
-
-def _digest(tensor: Any) -> str:
-    """What tells it from another one, type and shape included."""
-    import torch
-
-    with suppress(*_ODD), torch.no_grad():
-        flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-        running = hashlib.blake2b(memoryview(flat.numpy()), digest_size=16)
-        return f"{tensor.dtype}{list(tensor.shape)} {running.hexdigest()}"
-    return "unknown"
-
-
 def _no_grad_copy(live: Any, now: Any) -> None:
     import torch
 
@@ -401,7 +358,7 @@ def _device(module: Any, live: Any) -> Any:
     """Where a tensor of a module is to be: where it is, or where the module's others are."""
     if _is_tensor(live):
         return live.device
-    with suppress(*_ODD):
+    with suppress(*ODD):
         for one in (*module._parameters.values(), *module._buffers.values()):  # noqa: SLF001
             if one is not None:
                 return one.device

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["Tree", "walk"]
+__all__ = ["ODD", "Tree", "walk"]
 
 #: What modules made of other things raise when they are looked at.
-_ODD = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, NotImplementedError)
+ODD = (RuntimeError, TypeError, AttributeError, ValueError, LookupError, NotImplementedError)
 
 
 class Tree:
@@ -28,7 +28,7 @@ class Tree:
         self._buffers: list[tuple[str, Any]] = []
         seen = set()
         for path, module in self.modules:
-            with suppress(*_ODD):
+            with suppress(*ODD):
                 children, parameters = module._modules, module._parameters  # noqa: SLF001
                 self._members.append((children, parameters, _ids(children), _ids(parameters)))
                 prefix = f"{path}." if path else ""
@@ -41,7 +41,7 @@ class Tree:
 
     def is_current(self) -> bool:
         """Whether every module has the members that it had; they are kept, so no other has their place."""
-        with suppress(*_ODD):
+        with suppress(*ODD):
             return all(
                 ([*map(id, children.values())] == inner if children else not inner)
                 and ([*map(id, parameters.values())] == own if parameters else not own)
@@ -70,7 +70,7 @@ def walk(root: Any) -> Iterator[tuple[str, Any]]:
             continue
         seen.add(id(module))
         yield path, module
-        with suppress(*_ODD):
+        with suppress(*ODD):
             prefix = f"{path}." if path else ""
             inner = [(prefix + name, one) for name, one in module._modules.items() if one is not None]  # noqa: SLF001  # as torch.
             todo += reversed(inner)
