@@ -40,6 +40,7 @@ class Way:
         self._iterator: Any = iter(())
         self._log: loader_workers.Log | None = None
         self.carried = carried
+        self._has_workers = bool(getattr(loader, "num_workers", 0))
         for path in carried.unseen:
             self._doubt(
                 f"the data holds too much to look for generators in all of it; not looked at: `{path}` and on"
@@ -66,10 +67,15 @@ class Way:
 
     def look(self) -> None:
         """Note what can be seen by now."""
-        for path in self.carried.unkept():
-            text = f"`{path}` was changed by the run, and holds objects that cannot be kept: {_KEEP}"
-            if text not in self.notes:
-                self._doubt(text)
+        self._doubt_all(
+            f"`{path}` was changed by the run, and holds objects that cannot be kept: {_KEEP}"
+            for path in self.carried.unkept()
+        )
+        self._doubt_all(
+            f"`{path}` is an iterator that goes on from batch to batch, and where it stands cannot be kept: "
+            f"{_KEEP}"
+            for path in self.carried.went_on(has_workers=self._has_workers)
+        )
 
     def _doubt(self, reason: str) -> None:
         self.notes.append(reason)

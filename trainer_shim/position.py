@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from trainer_shim import rng
 from trainer_shim.births import Births
-from trainer_shim.carried import Carried, Held
+from trainer_shim.carried import Carried
 from trainer_shim.errors import CannotSave
+from trainer_shim.held import Held
 from trainer_shim.link import Report
 from trainer_shim.loader import Pass, open_pass
 from trainer_shim.parts import asked

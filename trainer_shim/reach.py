@@ -16,12 +16,10 @@ import inspect
 import itertools
 import random
 import sys
-import sysconfig
 import threading
 import time
 from collections import ChainMap, UserDict, UserList, deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import (
     BuiltinMethodType,
     CodeType,
@@ -34,7 +32,28 @@ from types import (
 )
 from typing import Any, NamedTuple
 
-__all__ = ["ATOMS", "Found", "attributes", "frame_variables", "glimpse", "hands_on", "is_generator", "walk"]
+from trainer_shim.script_code import (
+    Globals,
+    by_name,
+    cells,
+    is_script,
+    is_script_class,
+    is_users,
+    of_function,
+)
+
+__all__ = [
+    "ATOMS",
+    "Found",
+    "attributes",
+    "frame_variables",
+    "glimpse",
+    "hands_on",
+    "is_generator",
+    "is_of_loaders",
+    "is_open",
+    "walk",
+]
 
 #: How far a walk goes. A dataset with a list of transforms is far inside both.
 _MAX_VISITS = 50_000
@@ -54,8 +73,8 @@ _HANDING_ON: tuple[type, ...] = (
     itertools.starmap, itertools.zip_longest, type(itertools.tee(())[0]),
     type(iter([])), type(iter(())), type(iter(int, 1)),
 )  # fmt: skip
-#: Libraries whose objects are looked through, but are nobody's own.
-_LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
+#: Those of torch's modules whose objects keep what the data is made of.
+_DATA = ("torch.utils.data.", "torch.quasirandom")
 #: Attributes of torch's loaders and their iterators that are about the present pass.
 _LIVING = frozenset(
     {"_iterator", "_sampler_iter", "_dataset_fetcher", "shim_goes_to", "shim_loader", "shim_log"}
@@ -72,17 +91,20 @@ class Found(NamedTuple):
     owners: dict[str, Any]
     #: The place where the walk came to its bounds.
     unseen: list[str]
+    #: What was asked for besides, but for what lies in an iterator, which is a part of it.
+    others: dict[str, Any]
 
 
-def walk(roots: Mapping[str, Any]) -> Found:
+def walk(roots: Mapping[str, Any], is_other: Callable[[Any], bool] = lambda _: False) -> Found:
     """Visit all that `roots` reach, breadth first, each object once."""
-    found = Found({}, {}, [])
+    found = Found({}, {}, [], {})
     seen: dict[int, Any] = {}
-    # Whether a thing is the loader's own: what global names lead to may be anybody's.
-    waiting = deque((path, thing, True) for path, thing in roots.items())
+    # Whether a thing is the loader's own: what global names lead to may be anybody's; and whether it lies
+    # in an iterator.
+    waiting = deque((path, thing, True, False) for path, thing in roots.items())
     until = time.monotonic() + _MAX_S
     while waiting:
-        path, thing, is_own = waiting.popleft()
+        path, thing, is_own, is_inside = waiting.popleft()
         if type(thing) in ATOMS or id(thing) in seen or isinstance(thing, type | ModuleType | CodeType):
             continue
         seen[id(thing)] = thing
@@ -96,10 +118,16 @@ def walk(roots: Mapping[str, Any]) -> Found:
         if is_own and _keeps_values(thing):
             found.owners[path] = thing
             for kind in type(thing).__mro__:
-                if _is_script_class(kind):
+                if is_script_class(kind):
                     found.owners.setdefault(kind.__qualname__, kind)
-        waiting.extend((*child, is_own) for child in _children(thing, path))
-        waiting.extend((*child, False) for child in _by_name(thing))
+        if not is_inside and is_other(thing):
+            found.others[path] = thing
+        is_inside = is_inside or isinstance(thing, GeneratorType) or hands_on(thing)
+        waiting.extend((*child, is_own, is_inside) for child in _children(thing, path))
+        waiting.extend((*child, False, is_inside) for child in by_name(thing))
+        # What the data's code names is of its doing as far as it is a plain value.
+        if isinstance(thing, Globals):
+            found.owners[path] = thing
     return found
 
 
@@ -129,10 +157,15 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, type):
         yield from ((name, value) for name, value in vars(thing).items() if not _is_code(name, value))
         return
+    if isinstance(thing, Globals):
+        yield from thing.items()
+        return
     if isinstance(thing, FunctionType):
-        yield from _cells(thing)
+        yield from cells(thing)
     try:
-        own = object.__getattribute__(thing, "__dict__")
+        # One for each thread is no ordinary object.
+        is_local = isinstance(thing, threading.local)
+        own = (threading.local if is_local else object).__getattribute__(thing, "__dict__")
     except AttributeError:
         own = {}
     if isinstance(own, dict):
@@ -154,12 +187,6 @@ def _is_code(name: str, value: Any) -> bool:
     return name.startswith("__") or isinstance(value, type) or hasattr(type(value), "__get__")
 
 
-def _cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
-        with suppress(ValueError):  # The variable has no value yet.
-            yield f"<{name}>", cell.cell_contents
-
-
 def _is_mangled(name: str) -> bool:
     return name.startswith("__") and not name.endswith("__")
 
@@ -168,9 +195,9 @@ def _keeps_values(thing: Any) -> bool:
     """Whether an object's attributes are the data's business: not if it also holds the training itself."""
     kind: Any = type(thing)
     if isinstance(thing, FunctionType):
-        return _is_script(thing.__code__.co_filename)
-    if _is_of_loaders(kind) or not (
-        _is_users(kind) or _is_namespace(thing) or kind.__module__.startswith("torch.utils.data.")
+        return is_script(thing.__code__.co_filename)
+    if is_of_loaders(kind) or not (
+        is_users(kind) or _is_namespace(thing) or kind.__module__.startswith(_DATA)
     ):
         return False
     torch = sys.modules.get("torch")
@@ -186,13 +213,6 @@ def _is_namespace(thing: Any) -> bool:
     return isinstance(thing, kinds) or type(thing).__module__ == "argparse"
 
 
-@functools.cache
-def _is_users(kind: Any) -> bool:
-    """Whether a class is neither Python's own nor of a library that computes."""
-    top = str(kind.__module__).partition(".")[0]
-    return top == "__main__" or not (top in sys.stdlib_module_names or top in _LIBRARIES)
-
-
 def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     """What an object holds, with the path of each."""
     if isinstance(thing, dict):
@@ -200,7 +220,7 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     if isinstance(thing, _SEQUENCES):
         return _of_items(thing, ((f"{path}[{index}]", item) for index, item in enumerate(list(thing))))
     if isinstance(thing, FunctionType):
-        return _of_function(thing, path)
+        return of_function(thing, path)
     if isinstance(thing, MethodType):
         return [(f"{path}.__self__", thing.__self__), (f"{path}.__func__", thing.__func__)]
     if isinstance(thing, BuiltinMethodType):  # `Random(5).random` is one; for a function it is its module.
@@ -209,8 +229,8 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
         return _of_iterator(thing, path)
     if type(thing).__name__ == "_lru_cache_wrapper":
         return [(f"{path}.__wrapped__", thing.__wrapped__)]
-    found = [(f"{path}.{name}", value) for name, value in attributes(thing)] if _is_open(thing) else []
-    if _is_of_loaders(type(thing)):
+    found = [(f"{path}.{name}", value) for name, value in attributes(thing)] if is_open(thing) else []
+    if is_of_loaders(type(thing)):
         # An iterator of a loader is another at each batch; what it was made of stays.
         found = [(where, value) for where, value in found if where.rpartition(".")[2] not in _LIVING]
     if isinstance(thing, functools.partial):
@@ -227,7 +247,7 @@ def _of_iterator(thing: Any, path: str) -> list[tuple[str, Any]]:
     if not isinstance(thing, GeneratorType):
         return [(f"{path}<{index}>", one) for index, one in enumerate(inside) if not isinstance(one, dict)]
     # By name, because what else lies there is another at each item; of that only loaders' iterators.
-    living = [one for one in inside if _is_of_loaders(type(one))]
+    living = [one for one in inside if is_of_loaders(type(one))]
     named = [] if thing.gi_frame is None else frame_variables(thing.gi_frame)
     return [
         *((f"{path}<{name}>", value) for name, value in named),
@@ -235,7 +255,8 @@ def _of_iterator(thing: Any, path: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _is_of_loaders(kind: type) -> bool:
+def is_of_loaders(kind: type) -> bool:
+    """Whether this is an iterator of a loader: another at each pass."""
     return kind.__module__ == "torch.utils.data.dataloader"
 
 
@@ -252,16 +273,16 @@ def frame_variables(frame: FrameType) -> list[tuple[str, Any]]:
     return found
 
 
-def _is_open(thing: Any) -> bool:
+def is_open(thing: Any) -> bool:
     """Whether the attributes of an object are looked at: those of Python's own and of tensors are not."""
     kind = type(thing)
     if (
         isinstance(thing, functools.partial)
         or _is_namespace(thing)
-        or any(_is_users(base) for base in kind.__mro__[:-1])
+        or any(is_users(base) for base in kind.__mro__[:-1])
     ):
         return True
-    return kind.__module__.startswith(("torch.utils.", "torch.nn.", "torchdata."))
+    return kind.__module__.startswith(("torch.utils.", "torch.nn.", "torchdata.", *_DATA))
 
 
 def _of_items(items: Any, named: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, Any]]:
@@ -320,76 +341,3 @@ def _of_dict(thing: dict[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 def _is_leaf(kind: type) -> bool:
     return kind.__module__ in _LEAF_MODULES and not hasattr(kind, "manual_seed")
-
-
-def _of_function(function: FunctionType, path: str) -> list[tuple[str, Any]]:
-    found = [(f"{path}{name}", value) for name, value in _cells(function)]
-    found += [(f"{path}.{name}", value) for name, value in vars(function).items()]
-    return [
-        *found,
-        (f"{path}.__defaults__", function.__defaults__),
-        (f"{path}.__kw__", function.__kwdefaults__),
-    ]
-
-
-def _by_name(thing: Any) -> list[tuple[str, Any]]:
-    """What the script's own code for this object reaches by global names and as attributes of its class."""
-    if isinstance(thing, FunctionType):
-        return _named(thing.__code__, thing.__globals__) if _is_script(thing.__code__.co_filename) else []
-    kinds = [kind for kind in type(thing).__mro__ if _is_script_class(kind)]
-    return [one for kind in kinds for one in _of_class(kind)]
-
-
-def _of_class(kind: type) -> list[tuple[str, Any]]:
-    """What the code of a class reaches, and its attributes."""
-    if kind in _looking_at:  # Its methods name it.
-        return []
-    _looking_at.append(kind)
-    found: list[tuple[str, Any]] = []
-    try:
-        for name, value in vars(kind).items():
-            function = getattr(value, "__func__", value)  # A static method, or one of the class.
-            if isinstance(function, FunctionType):
-                found += [*_of_function(function, f"{kind.__qualname__}.{name}"), *_by_name(function)]
-            elif not name.startswith("__"):
-                found.append((f"{kind.__qualname__}.{name}", value))
-    finally:
-        _looking_at.pop()
-    return found
-
-
-_looking_at: list[type] = []
-
-
-def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    where = names.get("__name__", "")
-    found = []
-    for name in code.co_names:
-        value = names.get(name)
-        found.append((f"{where}.{name}", value))
-        if isinstance(value, ModuleType) and _is_script(getattr(value, "__file__", None) or "-packages"):
-            # What is called by it: `augment.jitter(x)`.
-            inside = vars(value)
-            found += [(f"{value.__name__}.{one}", inside[one]) for one in code.co_names if one in inside]
-        elif isinstance(value, type) and _is_script_class(value):
-            found += _of_class(value)
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            found += _named(inner, names)
-    return found
-
-
-@functools.cache
-def _is_script_class(kind: Any) -> bool:
-    if not _is_users(kind):
-        return False
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return file is None or _is_script(file)
-
-
-@functools.cache
-def _is_script(file: str) -> bool:
-    """Whether code is the script's own: a library's leads through the whole library."""
-    paths = sysconfig.get_paths()
-    libraries = (paths["stdlib"], paths["purelib"], paths["platlib"])
-    return not file.startswith(libraries) and "-packages" not in file

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainer_shim.carried import Carried, Held, Objects
+from trainer_shim.carried import Carried, Objects
+from trainer_shim.held import Held
 
 __all__ = ["Place", "Shared", "Table"]
 

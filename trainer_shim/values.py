@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from itertools import chain, islice
 from pathlib import PurePath
@@ -20,6 +21,7 @@ import msgspec
 import xxhash
 
 from trainer_shim.reach import ATOMS, glimpse
+from trainer_shim.script_code import Globals
 
 __all__ = [
     "assign",
@@ -273,7 +275,11 @@ def assign(thing: Any, name: str, present: Any, value: Any) -> None:
     if isinstance(thing, FunctionType) and name.startswith("<"):
         cells = dict(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False))
         cells[name[1:-1]].cell_contents = value
+    elif isinstance(thing, Globals):
+        thing.space[name] = value
     elif isinstance(thing, type):
         type.__setattr__(thing, name, value)
     else:
-        object.__setattr__(thing, name, value)  # Frozen dataclasses have another one.
+        # Frozen dataclasses have another one, and one for each thread is no ordinary object.
+        kind = threading.local if isinstance(thing, threading.local) else object
+        kind.__setattr__(thing, name, value)

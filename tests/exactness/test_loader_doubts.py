@@ -1,6 +1,6 @@
 """Where a pass cannot be exact, it says so: `exact` is False and a note gives the reason."""
 
-import itertools
+import os
 
 import numpy as np
 import pytest
@@ -11,9 +11,6 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from trainer_shim.loader import open_pass
 
-#: What no walk over attributes comes to.
-drift = itertools.count()
-
 
 class Drifting(Sampler):
     """Begins further on each time."""
@@ -22,7 +19,9 @@ class Drifting(Sampler):
         return 22
 
     def __iter__(self):
-        return iter(range(first := next(drift), first + 20))
+        # From outside of this process: nobody looks for a number there.
+        os.environ["PASSES"] = str(first := int(os.environ.get("PASSES", "0")) + 1)
+        return iter(range(first, first + 20))
 
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in HARMLESS]

@@ -264,6 +264,39 @@ def test_a_list_that_is_a_part_of_the_loader_goes_on(tmp_path, is_batched):
     assert whole == cut
 
 
+num_asked = 0
+asked_of = {"items": 0}
+palette = [1.0, 2.0, 3.0, 4.0]
+
+
+class OfTheModule(Numbers):
+    """Counts in variables of its module, as short scripts do."""
+
+    def __getitem__(self, index):
+        global num_asked  # noqa: PLW0603  # That is the case.
+        num_asked += 1
+        asked_of["items"] += index
+        palette.append(palette.pop(0))
+        return super().__getitem__(index) * num_asked + asked_of["items"] * palette[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_global_variables_that_the_data_set_names_go_on(tmp_path, workers):
+    """
+    Counters, maps and lists at the top of the script, which a fresh process begins with anew.
+    """
+
+    def make(_run):
+        global num_asked
+        num_asked, asked_of["items"], palette[:] = 0, 0, [1.0, 2.0, 3.0, 4.0]
+        data = DataLoader(OfTheModule(), 4, shuffle=True, num_workers=workers)
+        return lambda: data
+
+    whole, cut = whole_and_cut(tmp_path, epochs_over(make), (3, 8))
+
+    assert whole == cut
+
+
 class Transition(NamedTuple):
     state: torch.Tensor
     action: int

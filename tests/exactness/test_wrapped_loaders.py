@@ -50,7 +50,14 @@ def pairs(data):
             yield first + next(batches)
 
 
+def begun_in_another_order(data, other):
+    """The iterator that stands second in the zip draws first."""
+    second, first = iter(data), iter(other)
+    return zip(first, second, strict=True)
+
+
 WRAPPED = {
+    "zip of iterators": lambda data, other: lambda: begun_in_another_order(data, other),
     "zip": lambda data, other: lambda: zip(data, other, strict=True),
     "enumerate": lambda data, _: lambda: enumerate(data),
     "islice": lambda data, _: lambda: itertools.islice(data, 5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib
 import itertools
 import random
 import threading
@@ -170,7 +171,7 @@ def test_the_parts_of_a_library_do_not_lead_through_all_of_it():
     """
     found = reach.walk({"it": [threading.Lock(), threading.current_thread(), torch.ones(3), np.ones(3)]})
 
-    assert ({}, {}, []) == found
+    assert ({}, {}, [], {}) == found
 
 
 def test_a_walk_that_comes_to_its_bounds_says_where():
@@ -192,6 +193,21 @@ def test_a_million_plain_items_cost_next_to_nothing():
 
     assert [] == found.unseen
     assert ["sampler"] == list(found.owners)
+
+
+def test_a_generator_of_a_helper_module_is_found(tmp_path, monkeypatch):
+    """
+    The script's code names the module only, and the function as its attribute.
+    """
+    (tmp_path / "augmenting.py").write_text(
+        "import random\nown = random.Random(4)\ndef jitter(x):\n    return x + own.random()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    helper = importlib.import_module("augmenting")
+    names = {"helper": helper}
+    exec("def collate(batch): return helper.jitter(batch)", names)  # A script of its own.
+
+    assert find(names["collate"]) == [helper.own]
 
 
 class Trainer:
