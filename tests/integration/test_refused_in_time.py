@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import random
+import re
 
 import pytest
 import torch
@@ -107,6 +109,18 @@ def test_what_is_there_at_attach_is_refused_there(attach, tmp_path, make, path, 
     assert [] == files(tmp_path)
     # Nothing of the attempt is left: the mended script attaches as ever.
     attach(part=Part()).boundary()
+
+
+@pytest.mark.parametrize("thing", [re.compile("a"), itertools.count(), ValueError("no"), memoryview(b"a")])
+def test_the_hint_for_what_is_pythons_own_asks_nobody_to_change_python(attach, thing):
+    """
+    Its class cannot be given methods.
+    """
+    with pytest.raises(CannotStore) as caught:
+        attach(part=Part(thing=thing))
+
+    assert "give the class" not in caught.value.hint
+    assert "make it anew" in caught.value.hint
 
 
 def test_the_hint_for_an_object_can_be_followed_to_the_letter(attach):
