@@ -28,8 +28,8 @@ def refusal_of(value: Any, path: str) -> CannotStore:
     hint = "leave it out of the part's `state_dict()`"
     if kind.__flags__ & _MADE_IN_PYTHON and kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
         hint += (
-            f"; or give the class {name} itself `state_dict()` and `load_state_dict()`, and let the part hold "
-            "the object when attach() is called"
+            f"; or give the class {name} itself `state_dict()` and `load_state_dict()`, and let the part "
+            "hold the object when attach() is called"
         )
     else:
         hint += ", and make it anew in `load_state_dict()` from numbers and text that the state holds"
