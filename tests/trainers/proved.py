@@ -33,15 +33,13 @@ class Forgetful(Part):
         self.mean = state["mean"]
 
 
-passes = [0]
-
-
 class Data:
     """Six numbers a pass, changed by how many passes there were, which nobody can see."""
 
     def __iter__(self) -> Iterator[float]:
-        passes[0] += flaw == "hidden data"
-        return (number / 7 + passes[0] for number in range(6))
+        passes = int(os.environ.get("PASSES", "0")) + (flaw == "hidden data")
+        os.environ["PASSES"] = str(passes)
+        return (number / 7 + passes for number in range(6))
 
 
 def main() -> None:  # noqa: C901  # A flaw is a line where a script would have it.
