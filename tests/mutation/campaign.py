@@ -1,14 +1,17 @@
-"""Breaks the checkpoint code in random small ways and says which breaks no test sees.
+"""Breaks the code of the shim in random small ways and says which breaks no test sees.
 
-`python -m tests.mutation.campaign --seed 1 --num 60` works on copies of the tree; every mutant that
-survives is printed as a difference, to be killed by a new test or judged to be the same program.
+`python -m tests.mutation.campaign --seed 1 --num 60` draws that many of `trainer_shim/checkpoint/` and
+as many of the rest of `trainer_shim/`, or of each file and folder named. It works on copies of the tree;
+every mutant that survives is printed as a difference, to be killed by a new test or judged to be the same
+program.
+
+Covers the tests that TESTS names for a file. Does not cover what only a whole run of all tests would see.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import difflib
 import os
 import random
@@ -17,22 +20,42 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-TESTS = [
-    "tests/unit/checkpoint",
-    "tests/property/test_checkpoint_round_trip.py",
-    "tests/property/test_checkpoint_recycling.py",
-    "tests/property/test_retention.py",
-    "tests/crash/test_hostile_checkpoints.py",
-    "tests/crash/test_checkpoint_crash.py",
-    "tests/crash/test_damage.py",
-]
+#: What is run for a file: the tests of the first patterns that fit, the fastest first.
+TESTS = {
+    "checkpoint/nodes.py": "unit/test_checkpoint_diff unit/test_proof",
+    "checkpoint/*": """unit/checkpoint property/test_retention property/test_checkpoint_recycling
+        crash/test_damage crash/test_hostile_checkpoints property/test_checkpoint_round_trip
+        crash/test_checkpoint_crash""",
+    "protocol.py units.py": """unit/test_units unit/test_shim_table property/test_protocol
+        integration/test_shim_alone""",
+    "offload.py tensors.py devices.py": """unit/test_devices unit/test_offload_storages
+        exactness/test_giving_back""",
+    "proof.py trace.py": "unit/test_traces unit/test_traces_of_epochs unit/test_proof e2e/test_prove",
+    """made.py module_*.py param_groups.py hyperparameters.py optimizer_state.py parts.py
+    storable.py""": "exactness/test_made exactness/test_odd_parts exactness/test_torch_optim",
+    """session.py gate.py link.py signals.py trainings.py process_end.py periodic.py receipt.py voice.py
+    surroundings.py whereabouts.py errors.py __init__.py""": """unit/test_gate unit/test_git_commit
+        exactness/test_pauses integration/test_shim_alone integration/test_boundary
+        integration/test_refused_in_time integration/test_periodic integration/test_several_trainings
+        integration/test_training_in_a_child integration/test_training_in_a_thread
+        integration/test_shims_and_daemon""",
+    "*": """unit/test_reach unit/test_values unit/test_rng exactness/test_loader_light
+        exactness/test_loader_doubts exactness/test_numbered_batches exactness/test_doubts
+        exactness/test_passes exactness/test_drawn_before_the_loop exactness/test_state_of_the_data
+        exactness/test_wrapped_loaders exactness/test_loader_edges exactness/test_loader_scenes""",
+}
+#: Longer than any test takes where other work shares the CPUs; a mutant that loops for ever costs as much.
+TEST_LIMIT_S = 60
 SWAPS: dict[type, type] = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or,
@@ -41,23 +64,25 @@ SWAPS: dict[type, type] = {
 
 
 class Mutant(NamedTuple):
-    """One file, otherwise."""
+    """One change of one file: the `number`-th that can be made to the `index`-th node of its tree."""
 
     path: Path
-    line: int
-    source: str
+    index: int
+    number: int
+
+    def source(self) -> tuple[int, str]:
+        """Line and text of the changed file."""
+        tree = ast.parse(self.path.read_text())
+        node = list(ast.walk(tree))[self.index]
+        list(_changes(node))[self.number]()
+        return getattr(node, "lineno", 0), ast.unparse(tree)
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
     """Every small change of a file."""
-    tree = ast.parse(path.read_text())
-    for index, node in enumerate(ast.walk(tree)):
-        for number in range(sum(1 for _ in _changes(node))):
-            # The same walk over a copy finds the same node.
-            changed = copy.deepcopy(tree)
-            twin = next(one for at, one in enumerate(ast.walk(changed)) if at == index)
-            list(_changes(twin))[number]()
-            yield Mutant(path, getattr(node, "lineno", 0), ast.unparse(changed))
+    for index, node in enumerate(ast.walk(ast.parse(path.read_text()))):
+        for number, _change in enumerate(_changes(node)):
+            yield Mutant(path, index, number)
 
 
 def _changes(node: ast.AST) -> Iterator[Callable[[], None]]:
@@ -88,76 +113,119 @@ def _can_go(statement: ast.stmt) -> bool:
     )
 
 
+def tests_of(path: Path) -> list[str]:
+    """What is run for a file of the shim; tests that bear its name come first."""
+    name = str(path.relative_to(ROOT / "trainer_shim"))
+    tests = next(
+        tests for patterns, tests in TESTS.items() if any(fnmatch(name, one) for one in patterns.split())
+    )
+    found = [ROOT / "tests" / test for test in tests.split()]
+    files = [
+        file
+        for one in found
+        for file in (sorted(one.glob("test_*.py")) if one.is_dir() else [one.with_suffix(".py")])
+    ]
+    files.sort(key=lambda file: path.stem not in file.stem)
+    return [str(file.relative_to(ROOT)) for file in files]
+
+
+def passes(tests: list[str], folder: Path, limit_s: float, *more: str) -> bool:
+    """Whether these tests come to their end in a copy of the tree, and none fails."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    command += ["-o", f"timeout={TEST_LIMIT_S}", f"--basetemp={folder}.tmp", *more, *tests]
+    # In a group of its own, so that what a test has started ends with it; that, too, imports the copy.
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as running:
+        try:
+            return running.wait(limit_s) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+
+
 def is_killed(mutant: Mutant, folder: Path, limit_s: float) -> bool:
     """Whether a test fails, or none comes to its end."""
     place = folder / mutant.path.relative_to(ROOT)
     original = place.read_text()
-    place.write_text(mutant.source)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:randomly",
-        "-p",
-        "no:cacheprovider",
-        *TESTS,
-    ]
+    place.write_text(mutant.source()[1])
     try:
-        # In a group of its own, so that what a test has started ends with it.
-        with subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        ) as tests:
-            try:
-                return tests.wait(limit_s) != 0
-            except subprocess.TimeoutExpired:
-                os.killpg(tests.pid, signal.SIGKILL)
-                return True
+        return not passes(tests_of(mutant.path), folder, limit_s)
     finally:
         place.write_text(original)
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--num", type=int, default=60)
-    options.add_argument("--jobs", type=int, default=2)
-    options.add_argument("--limit-s", type=float, default=150)
-    options.add_argument(
-        "paths", nargs="*", type=Path, default=sorted((ROOT / "trainer_shim/checkpoint").glob("*.py"))
-    )
-    given = options.parse_args()
-    everything = [mutant for path in given.paths for mutant in mutants(path.resolve())]
-    chosen = random.Random(given.seed).sample(everything, min(given.num, len(everything)))
-    with tempfile.TemporaryDirectory() as where, ThreadPoolExecutor(given.jobs) as pool:
+def judge(chosen: list[Mutant], jobs: int) -> Iterator[bool]:
+    """
+    Yield for each mutant whether it is killed.
+
+    Raises SystemExit if the tests fail without a mutant: they would kill every one.
+    """
+    with tempfile.TemporaryDirectory() as where, ThreadPoolExecutor(jobs) as pool:
         folders: SimpleQueue[Path] = SimpleQueue()
-        for number in range(given.jobs):
-            copied = shutil.copytree(
-                ROOT, Path(where) / str(number), ignore=shutil.ignore_patterns(".*", "__pycache__")
+        for number in range(jobs):
+            hidden = shutil.ignore_patterns(".*", "__pycache__")
+            folder = shutil.copytree(ROOT, Path(where) / str(number), ignore=hidden)
+            folders.put(folder)
+        needed = sorted({test for mutant in chosen for test in tests_of(mutant.path)})
+        began = time.monotonic()
+        if not passes(needed, folder, 3600, "-n", str(jobs)):
+            raise SystemExit(
+                f"error: these tests fail without a mutant\n\nhint: mend them: {' '.join(needed)}"
             )
-            folders.put(copied)
+        limit_s = 2 * jobs * (time.monotonic() - began) + TEST_LIMIT_S
 
         def judged(mutant: Mutant) -> bool:
             folder = folders.get()
             try:
-                return is_killed(mutant, folder, given.limit_s)
+                return is_killed(mutant, folder, limit_s)
             finally:
                 folders.put(folder)
 
-        survivors = 0
-        for mutant, killed in zip(chosen, pool.map(judged, chosen), strict=True):
-            print(f"{'killed  ' if killed else 'SURVIVED'} {mutant.path.name}:{mutant.line}", flush=True)
-            if not killed:
-                survivors += 1
-                before = ast.unparse(ast.parse(mutant.path.read_text())).splitlines()
-                print(
-                    *difflib.unified_diff(before, mutant.source.splitlines(), lineterm="", n=1),
-                    sep="\n",
-                    flush=True,
-                )
-    print(f"{len(chosen) - survivors} of {len(chosen)} killed, of {len(everything)} that there are")
+        yield from pool.map(judged, chosen)
+
+
+def show(mutant: Mutant, *, killed: bool) -> None:
+    """Say how a mutant ended, and what it was if no test saw it."""
+    line, source = mutant.source()
+    print(f"{'killed  ' if killed else 'SURVIVED'} {mutant.path.relative_to(ROOT)}:{line}", flush=True)
+    if not killed:
+        before = ast.unparse(ast.parse(mutant.path.read_text())).splitlines()
+        print(*difflib.unified_diff(before, source.splitlines(), lineterm="", n=1), sep="\n", flush=True)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--num", type=int, default=60, help="mutants drawn for each path")
+    options.add_argument("--jobs", type=int, default=2)
+    shim = ROOT / "trainer_shim"
+    options.add_argument("paths", nargs="*", type=Path, default=[shim / "checkpoint", shim])
+    given = options.parse_args()
+    drawn: dict[Path, list[Mutant]] = {}
+    for path in map(Path.resolve, given.paths):
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+        there = [mutant for file in files for mutant in mutants(file)]
+        drawn[path] = random.Random(given.seed).sample(there, min(given.num, len(there)))
+        print(
+            f"{path.relative_to(ROOT)}: {len(drawn[path])} drawn, of {len(there)} that there are", flush=True
+        )
+    chosen = [mutant for some in drawn.values() for mutant in some]
+    killed = {}
+    for mutant, is_dead in zip(chosen, judge(chosen, given.jobs), strict=True):
+        killed[mutant] = is_dead
+        show(mutant, killed=is_dead)
+    for path, some in drawn.items():
+        print(f"{path.relative_to(ROOT)}: {sum(killed[mutant] for mutant in some)} of {len(some)} killed")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ def test_cut_short_anywhere_it_is_damage():
     "changes",
     [
         {"step": -1},
+        {"step": 10**18},  # One digit more than the name of a folder may have.
         {"step": 10**30},
         {"step": "12"},
         {"step": True},

@@ -211,11 +211,12 @@ def test_a_note_is_read_back_and_can_be_changed(root):
 
 def test_what_is_not_there_cannot_be_pinned(root):
     """
-    No mark is left for a later checkpoint of that name.
+    No mark is left for a later checkpoint of that name, and the error says where to look.
     """
-    with pytest.raises(CannotRestore, match="there is no such checkpoint"):
+    with pytest.raises(CannotRestore, match="there is no such checkpoint") as caught:
         pins.pin(root, Name(7))
 
+    assert "checkpoints list" in caught.value.hint
     assert {} == pins.read_all(root)
 
 
