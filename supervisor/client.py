@@ -11,10 +11,6 @@ come leaves it open whether the daemon took it, and the error says so.
 from __future__ import annotations
 
 import os
-
-# The public `socket` module builds its enums at import: a tenth of what `status` may take.
-from _socket import AF_UNIX, SOCK_STREAM
-from _socket import socket as unix_socket
 from collections.abc import Iterator
 from time import monotonic
 from types import TracebackType
@@ -26,6 +22,8 @@ from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
 from supervisor.frames import decode, encode, next_event, not_an_answer
 from supervisor.paths import Paths
 from trainer_shim import protocol
+from trainer_shim.safe_files import Unsafe
+from trainer_shim.server_check import SOCKET_FOLDER, Server
 
 __all__ = ["Answers", "Client", "Policy", "Status", "Watch", "new_id", "refusal"]
 
@@ -39,6 +37,7 @@ _LOOK_S: Final = 0.5
 _WATCH_REPEAT_S: Final = 2.0
 #: Without an event for that long, ask for what a lost connection may have swallowed.
 _EVENT_SILENCE_S: Final = 3.0
+_BUSY: Final = "it is busy, stopped (SIGSTOP) or of another version; its log says more"
 #: As many stored events as one request may ask for.
 _EVENTS_PAGE: Final = 1000
 
@@ -86,7 +85,8 @@ class Client:
 
     def __init__(self, paths: Paths, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S) -> None:
         self._home = paths.home
-        self._endpoint = paths.control_endpoint
+        # A command that a job runs, in a user namespace of its own, knows the folder as the job's shim does.
+        self._server = Server(paths.control_endpoint, os.environ.get(SOCKET_FOLDER, ""))
         self._events_endpoint = paths.events_endpoint
         self._connect_s = connect_s
         self._answer_s = answer_s
@@ -97,7 +97,7 @@ class Client:
         # Nothing is queued for a daemon that is away: a watch repeated meanwhile would arrive many times.
         self._socket.set(zmq.IMMEDIATE, 1)
         self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
-        self._socket.connect(self._endpoint)
+        self._socket.connect(self._server.endpoint)
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +114,7 @@ class Client:
     @property
     def socket_path(self) -> str:
         """The socket that is looked at."""
-        return self._endpoint.removeprefix("ipc://")
+        return self._server.endpoint.removeprefix("ipc://")
 
     def run(self, request: protocol.RunRequest) -> protocol.Accepted:
         """Start a command as a new job."""
@@ -241,15 +241,30 @@ class Client:
         """Return the rows of these jobs, and again whenever one changes."""
         return Watch(self, jobs)
 
-    def _look(self) -> None:
-        """Raise at once when nobody can answer: ZeroMQ itself would wait for ever."""
+    def _look(self, *, is_busy: bool = False) -> None:
+        """Raise at once when nobody can answer, or somebody who may not be told anything.
+
+        ZeroMQ itself would wait for ever, and send to whoever is there. One that is known to be busy
+        need not take a connection.
+        """
         path = self.socket_path
-        probe = unix_socket(AF_UNIX, SOCK_STREAM)
+        limit_s = 0.0 if is_busy else self._connect_s
         try:
-            probe.settimeout(self._connect_s)
-            probe.connect(path)
+            self._server.check(limit_s=limit_s)
+        except Unsafe as error:
+            as_user = "; ask another user's daemon as that user (`sudo -u USER supervisorctl ...`)"
+            raise Refused(
+                f"cannot trust who listens on the socket `{path}`: {error.strerror}",
+                hint=error.hint + (as_user if os.geteuid() == 0 else ""),
+            ) from None
         except BlockingIOError:
-            return  # Its backlog is full: busy, but there.
+            if is_busy:
+                return
+            raise NoDaemon(
+                f"cannot reach the daemon: it does not take the connection on `{path}` "
+                f"within {self._connect_s:g} s",
+                hint=_BUSY,
+            ) from None
         except PermissionError:
             raise Refused(
                 f"cannot reach the daemon: no permission to use the socket `{path}`",
@@ -264,8 +279,6 @@ class Client:
                 f"cannot reach the daemon: nobody listens on the socket `{path}` ({error})",
                 hint=self._start_hint(),
             ) from None
-        finally:
-            probe.close()
 
     def _start_hint(self) -> str:
         home = self._home
@@ -305,7 +318,7 @@ class Client:
 
     def _still_there(self) -> None:
         try:
-            self._look()
+            self._look(is_busy=True)
         except NoDaemon as error:
             raise NoDaemon(
                 "cannot tell what became of the request: the daemon went away before it answered",
@@ -316,7 +329,7 @@ class Client:
         where = f"it listens on `{self.socket_path}` but {what}"
         return NoDaemon(
             f"cannot reach the daemon: {where} within {self._answer_s:g} s",
-            hint="it is busy, stopped (SIGSTOP) or of another version; its log says more",
+            hint=_BUSY,
         )
 
 

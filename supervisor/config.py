@@ -25,6 +25,7 @@ from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rule_check import RuleError, check_rules
 from supervisor.core.rules import PolicyConfig, QueueConfig, Rule, Settings
 from supervisor.errors import ConfigError
+from trainer_shim.safe_files import Unsafe
 
 __all__ = ["Config", "DaemonConfig", "JobsConfig", "ShimConfig", "load", "read_toml"]
 
@@ -126,11 +127,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Settings(policy=self.policy, queue=self.queue, rules=self.rules)
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> Config:
     """Return the settings of a file, or the defaults when there is none; raises ConfigError."""
     if not path.exists():
         return Config()
-    config, _ = read_toml(path, Config, prepare=_with_default_rules)
+    config, _ = read_toml(path, Config, prepare=_with_default_rules, read=read)
     try:
         check_rules(config.rules)
     except RuleError as error:
@@ -168,14 +169,17 @@ def read_toml(
     *,
     hint: str = _HINT,
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: data,
+    read: Callable[[Path], bytes] = Path.read_bytes,
 ) -> tuple[T, str]:
     """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         # To read a pipe would be to wait for ever.
         raise ConfigError(f"cannot read `{path}`: it is not a file", hint="move it away")
     try:
-        raw = path.read_bytes()
+        raw = read(path)
         data = tomllib.loads(raw.decode("utf-8"))
+    except Unsafe as error:
+        raise ConfigError(f"cannot trust `{path}`: {error.strerror}", hint=error.hint) from error
     except OSError as error:
         raise ConfigError(
             f"cannot read `{path}`: {error.strerror}", hint="check that the file is there and readable"

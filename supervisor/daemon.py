@@ -10,12 +10,11 @@ journal writes in a thread of its own, processes report through descriptors.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import signal
-import stat
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -45,6 +44,8 @@ from supervisor.settings import Settings
 from supervisor.steward import Steward
 from supervisor.store.journal import SqliteJournal
 from supervisor.watch import FolderWatch
+from trainer_shim.lock_file import Held, take_lock
+from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
 __all__ = ["Daemon", "main"]
 
@@ -81,6 +82,9 @@ class Daemon:
         self._steward = Steward(self._engine, Sampler(), self._clock, self._journal)
         self._engine.gpus_for = self._steward.gpus_for
         self._settings = Settings(paths, self._engine, self._set_config)
+        for folder in (paths.config_dir, paths.jobs_dir):
+            with suppress(OSError):  # The watch says so, and the daemon does without.
+                make_folder(folder)
         self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
         self._desk = Desk(
             engine=self._engine,
@@ -190,7 +194,7 @@ class Daemon:
         if not self._router.is_cut_off():
             return
         try:
-            _make_folder(self._paths.run_dir)
+            _make_folder(self._paths.run_dir, for_sockets=True)
             if os.fstat(self._lock).st_nlink == 0:  # It holds a file that nobody finds any more.
                 before, self._lock = self._lock, _take_lock(self._paths)
                 os.close(before)
@@ -247,45 +251,36 @@ class Daemon:
 
 def _take_lock(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
-    for folder in (paths.config_dir, paths.jobs_dir, paths.state_dir, paths.run_dir):
-        _make_folder(folder)
+    _make_folder(paths.state_dir, for_sockets=False)
+    _make_folder(paths.run_dir, for_sockets=True)
     try:
-        return _lock(paths)
+        return take_lock(paths.lock, f"{os.getpid()}\n")
+    except Held as held:
+        holder = held.holder or "unknown"
+        raise SupervisorError(
+            f"cannot start: another daemon (process {holder}) serves `{paths.state_dir}`",
+            hint=f"use it (`supervisorctl status`), end it (`kill {holder}`), or choose another --home",
+        ) from None
     except OSError as error:
         raise SupervisorError(
             f"cannot use `{paths.lock}`: {error.strerror}", hint="check the disk, or choose another --home"
         ) from error
 
 
-def _lock(paths: Paths) -> int:
-    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _make_folder(folder: Path, *, for_sockets: bool) -> None:
+    """Make it; refuse that of another user, and for sockets one where others could listen in our place."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise SupervisorError(
-            f"cannot start: another daemon (process {holder}) serves `{paths.state_dir}`",
-            hint=f"use it (`supervisorctl status`), end it (`kill {holder}`), or choose another --home",
-        ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = folder.lstat()
+        make_folder(folder)
+        if for_sockets:
+            check_folder(folder)
+        elif (owner := folder.stat().st_uid) != os.geteuid():
+            raise Unsafe(f"it belongs to user id {owner}", hint="correct its owner")
     except OSError as error:
+        first = f"{error.hint}, or " if isinstance(error, Unsafe) else ""
         raise SupervisorError(
-            f"cannot use the folder `{folder}`: {error.strerror}", hint="choose another place with --home"
+            f"cannot use the folder `{folder}`: {error.strerror}",
+            hint=f"{first}choose another place with --home",
         ) from error
-    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
-        raise SupervisorError(
-            f"cannot use the folder `{folder}`: it is not a folder that only this user can write",
-            hint="correct its owner and mode, or choose another place with --home",
-        )
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -386,10 +386,9 @@ class Engine:
         return {
             **job.spec.env,
             **gpus,
-            "TRAINING_SUPERVISOR_SOCKET": self._paths.control_endpoint,
+            **self._paths.for_shim(job.name, job.incarnation),
             "TRAINING_SUPERVISOR_JOB": job.name,
             "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),
-            "TRAINING_SUPERVISOR_RUN_DIR": str(self._paths.incarnation_dir(job.name, job.incarnation)),
             "TRAINING_SUPERVISOR_CHECKPOINTS": job.spec.checkpoints,
         }
 

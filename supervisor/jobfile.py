@@ -14,6 +14,7 @@ from msgspec import Meta
 from supervisor.config import read_toml
 from supervisor.core.job import JobSpec
 from supervisor.errors import ConfigError
+from trainer_shim.safe_files import read_checked
 
 __all__ = ["NAME", "JobFile", "read_job_file"]
 
@@ -56,13 +57,16 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") -> JobSpec:
-    """Return what to run, for that user; the job's name is the file's name without `.toml`."""
+    """Return what to run, for that user; the job's name is the file's name without `.toml`.
+
+    It is a command to be run, so a file that another user could have written is a ConfigError as well.
+    """
     if not NAME.fullmatch(path.stem):
         raise ConfigError(
             f"cannot use `{path}`: `{path.stem}` is not a job name",
             hint="letters, digits, dot, dash and underscore; at most 64, the first a letter or digit",
         )
-    file, digest = read_toml(path, JobFile, hint=_HINT)
+    file, digest = read_toml(path, JobFile, hint=_HINT, read=read_checked)
     try:
         argv = shlex.split(file.command) if isinstance(file.command, str) else file.command
     except ValueError as error:

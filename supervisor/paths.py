@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.errors import UsageError
+from trainer_shim.server_check import SOCKET_FOLDER, folder_id
 
 __all__ = ["Paths"]
 
@@ -50,7 +51,7 @@ class Paths:
         return cls(
             Path(os.environ.get("XDG_CONFIG_HOME") or user_home / ".config", _NAME),
             Path(os.environ.get("XDG_STATE_HOME") or user_home / ".local/state", _NAME),
-            Path(run, _NAME) if run else Path(f"/tmp/{_NAME}-{os.geteuid()}"),  # noqa: S108  # checked by make_folders
+            Path(run, _NAME) if run else Path(f"/tmp/{_NAME}-{os.geteuid()}"),  # noqa: S108  # looked at by safe_files.check_folder
         )
 
     @property
@@ -94,6 +95,14 @@ class Paths:
     def incarnation_dir(self, job: str, incarnation: int) -> Path:
         """Return the folder of one start of the command."""
         return self.job_dir(job) / f"run-{incarnation}"
+
+    def for_shim(self, job: str, incarnation: int) -> dict[str, str]:
+        """Return the places that the shim of a job finds in its environment."""
+        return {
+            "TRAINING_SUPERVISOR_SOCKET": self.control_endpoint,
+            SOCKET_FOLDER: folder_id(self.run_dir),
+            "TRAINING_SUPERVISOR_RUN_DIR": str(self.incarnation_dir(job, incarnation)),
+        }
 
     def _endpoint(self, name: str) -> str:
         path = self.run_dir / name

@@ -5,7 +5,8 @@ changed or gone; what is wrong with them, for `status`.
 Does not cover: noticing changes (watch.py), the files' format (config.py, jobfile.py).
 
 A bad configuration leaves the one before in force. A bad job file concerns
-that job alone. A job file that goes away leaves its job as it is.
+that job alone. A job file that goes away leaves its job as it is. What other
+users could have written is a bad file: a job file is a command to be run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from supervisor.errors import ConfigError
 from supervisor.jobfile import read_job_file
 from supervisor.paths import Paths
 from supervisor.users import user_name
+from trainer_shim.safe_files import Unsafe, check_folder, read_checked
 
 __all__ = ["Settings"]
 
@@ -52,7 +54,9 @@ class Settings:
 
     def read(self) -> tuple[str, ...]:
         """Read everything now; returns what is wrong."""
-        problems = [*self._read_config(), *self._read_jobs()]
+        problems = _doubts(self._paths.state_dir, "the journal and the logs are used all the same")
+        unread = _doubts(self._paths.config_dir, "nothing in it is read")
+        problems += unread or [*self._read_config(), *self._read_jobs()]
         for problem in problems:
             if problem not in self.problems:
                 self._log.error("bad-file", problem=problem)
@@ -61,12 +65,14 @@ class Settings:
 
     def _read_config(self) -> list[str]:
         try:
-            self._in_force(load(self._paths.config_file))
+            self._in_force(load(self._paths.config_file, read=read_checked))
         except ConfigError as error:
             return [_line(error)]
         return []
 
     def _read_jobs(self) -> list[str]:
+        if unread := _doubts(self._paths.jobs_dir, "no job in it is read"):
+            return unread
         try:
             # Editors keep hidden files beside the one that they edit (`.#train.toml`).
             files = sorted(self._paths.jobs_dir.glob("[!.]*.toml"))
@@ -95,6 +101,19 @@ class Settings:
             # Where it did not say where checkpoints go, they stay where they are.
             kept = replace(spec, checkpoints=spec.checkpoints or job.spec.checkpoints)
             self._engine.observe(job.name, SpecChanged(spec=kept))
+
+
+def _doubts(folder: Path, so: str) -> list[str]:
+    """Return how others could change what lies in a folder, if they could."""
+    try:
+        check_folder(folder)
+    except Unsafe as error:
+        return [f"cannot trust `{folder}`: {error.strerror}; {so} ({error.hint})"]
+    except FileNotFoundError:  # Nothing in it, then.
+        return []
+    except OSError as error:
+        return [f"cannot look at `{folder}`: {error.strerror}"]
+    return []
 
 
 def _own_environment() -> dict[str, str]:

@@ -9,8 +9,8 @@
         for batch in shim.batches(loader):
             train_step(batch)
 
-The names are loaded on use: the daemon and `supervisorctl` take the wire
-(`trainer_shim.protocol`) from here, and nothing else.
+The names are loaded on use: a daemon that takes the wire (`trainer_shim.protocol`) and
+whom to trust (`server_check`, `safe_files`, `lock_file`) from here loads nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The line to the daemon: a DEALER socket in one daemon thread.
 
-Covers: hello, heartbeats, reconnecting for ever, handing commands to the gate,
-going on alone when the daemon stays away.
+Covers: asking who listens before anything is sent, hello, heartbeats, reconnecting for
+ever, handing commands to the gate, going on alone when the daemon stays away.
 Does not cover: what a command means (gate.py), what is saved (session.py).
 
 The thread owns the socket; others put messages into a queue and wake it. It
@@ -13,6 +13,7 @@ and must not touch the socket: libzmq's contexts do not survive fork().
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import os
 import queue
@@ -28,6 +29,8 @@ import zmq
 
 from trainer_shim import protocol
 from trainer_shim.gate import Gate
+from trainer_shim.safe_files import Unsafe
+from trainer_shim.server_check import Server
 
 __all__ = ["Link", "Report"]
 
@@ -37,10 +40,13 @@ _MONITOR_EVENT = struct.Struct("=hi")
 _RECONNECT_MS = 50
 _RECONNECT_MAX_MS = 1000
 
+#: A listening socket takes a connection at once; longer means that nobody serves it.
+_PROBE_S = 0.3
+
 #: Steps per second are taken over that many seconds: long enough to be calm, short enough to be now.
 _RATE_WINDOW_S = 10.0
 
-#: A daemon that does not want us is asked again after that long.
+#: A daemon that does not want us, or that is none of ours, is asked again after that long.
 _REFUSED_AGAIN_S = 30.0
 
 #: After the answer "who are you?" while the daemon is still learning of the process.
@@ -117,13 +123,13 @@ class Link:
 
     def __init__(
         self,
-        endpoint: str,
+        server: Server,
         hello: Callable[[], protocol.Hello],
         report: Report,
         gate: Gate,
         say_aloud: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._endpoint = endpoint
+        self._server = server
         self._hello = hello
         self._report = report
         self._gate = gate
@@ -140,6 +146,9 @@ class Link:
         self._welcome = False
         self._lost_at = time.monotonic()
         self._next_beat = 0.0
+        #: When to ask who listens; never again once the socket is connected.
+        self._next_try = 0.0
+        self._try_again_s = _RECONNECT_MS / 1000
         self._boundary_at = time.monotonic()
         self._steps: deque[tuple[float, int]] = deque()
         self._thread = threading.Thread(target=self._run, name="trainer_shim.link", daemon=True)
@@ -174,7 +183,6 @@ class Link:
         socket.maxmsgsize = protocol.MAX_FRAME_BYTES
         monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         try:
-            socket.connect(self._endpoint)
             self._serve(socket, monitor)
         except Exception as error:  # noqa: BLE001  # one of the few places that may: training must go on
             reason = f"{type(error).__name__}: {error}"
@@ -193,7 +201,9 @@ class Link:
         for source in (socket, monitor, self._wake_fd):
             poller.register(source, zmq.POLLIN)
         while True:
-            wait_s = max(0.0, self._next_beat - time.monotonic())
+            if time.monotonic() >= self._next_try:
+                self._try_to_connect(socket)
+            wait_s = max(0.0, min(self._next_beat, self._next_try) - time.monotonic())
             ready = dict(poller.poll(int(wait_s * 1000) + 1))
             if monitor in ready:
                 self._connection(socket, monitor)
@@ -208,6 +218,23 @@ class Link:
                 return
             if time.monotonic() >= self._next_beat:
                 self._beat(socket)
+
+    def _try_to_connect(self, socket: zmq.Socket[bytes]) -> None:
+        """Connect for good once it is our daemon that listens; until then nothing can be sent."""
+        try:
+            self._server.check(limit_s=_PROBE_S)
+        except Unsafe as error:
+            self._say_aloud(
+                f"cannot trust who listens on `{self._server.endpoint}`: {error.strerror}; "
+                f"training goes on without a daemon ({error.hint})"
+            )
+            self._next_try = time.monotonic() + _REFUSED_AGAIN_S
+        except OSError:  # Nobody is there yet.
+            self._next_try = time.monotonic() + self._try_again_s
+            self._try_again_s = min(2 * self._try_again_s, _RECONNECT_MAX_MS / 1000)
+        else:
+            socket.connect(self._server.endpoint)
+            self._next_try = math.inf
 
     def _connection(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[Any]) -> None:
         # zmq.utils.monitor would read this for us, but it imports asyncio.

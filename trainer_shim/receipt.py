@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from trainer_shim import protocol
@@ -15,7 +16,11 @@ def leave_receipt(run_dir: Path | None, farewell: protocol.Yielded) -> str:
         return ""
     draft = run_dir / f"{protocol.RECEIPT}.partial"
     try:
-        draft.write_bytes(protocol.encode(farewell))
+        # One that was left, or that is a link, is not written into.
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(protocol.encode(farewell))
         draft.rename(run_dir / protocol.RECEIPT)
     except OSError as error:
         # The exit code, which a wrapper may hide, and the message still tell it.

@@ -196,8 +196,8 @@ class Shim:
         if proof is not None:
             proof.begin(self._own_state, self._notes)
             self._link = proof
-        elif surroundings.socket:
-            self._link = Link(surroundings.socket, self._hello, self._report, self._gate, self._say)
+        elif surroundings.server:
+            self._link = Link(surroundings.server, self._hello, self._report, self._gate, self._say)
 
     # --- what a loop calls --------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_shim.errors import NotSupported
+from trainer_shim.server_check import SOCKET_FOLDER, Server
 
 __all__ = ["Surroundings", "git_commit"]
 
@@ -21,8 +22,8 @@ _PREFIX = "TRAINING_SUPERVISOR_"
 class Surroundings:
     """Read once, by attach()."""
 
-    #: ZeroMQ address of the daemon; "" without one.
-    socket: str
+    #: Where the daemon listens; None without one.
+    server: Server | None
     #: Name of the job; the script's own name without a daemon.
     job: str
     incarnation: int
@@ -44,12 +45,13 @@ class Surroundings:
                 hint="run without trainer_shim, or with one process (WORLD_SIZE unset or 1)",
             )
         script = (Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else "") or "training"
+        socket = env.get(_PREFIX + "SOCKET")
         run_dir = env.get(_PREFIX + "RUN_DIR")
         incarnation = env.get(_PREFIX + "INCARNATION", "")
         prove = env.get(_PREFIX + "PROVE")
         own = Path(prove, "checkpoints") if prove else Path("checkpoints", script)
         return cls(
-            socket=env.get(_PREFIX + "SOCKET", ""),
+            server=Server(socket, env.get(SOCKET_FOLDER, "")) if socket else None,
             job=env.get(_PREFIX + "JOB") or script,
             incarnation=int(incarnation) if incarnation.isdecimal() else 0,
             run_dir=Path(run_dir) if run_dir else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import stat
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import metadata, util
@@ -19,6 +18,7 @@ from supervisor.cli.text import size
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.procfs import sees_host_pids
+from trainer_shim.safe_files import Unsafe, check_folder
 
 __all__ = ["Finding", "examine"]
 
@@ -127,25 +127,15 @@ def _daemon(paths: Paths) -> Finding:
 
 def _run_folder(folder: Path) -> Finding:
     try:
-        found = folder.stat()
+        check_folder(folder)
+    except Unsafe as error:
+        hint = f"somebody could answer in the daemon's place: stop it, {error.hint}, start it"
+        return Finding("fail", f"the folder of the sockets is not safe: {error.strerror}", hint)
     except OSError as error:
         return Finding(
             "warn", f"no folder for the sockets, `{folder}`: {error.strerror}", "the daemon makes it"
         )
-    mode = stat.S_IMODE(found.st_mode)
-    if found.st_uid not in (0, os.geteuid()):
-        return Finding(
-            "fail", f"the folder of the sockets, `{folder}`, belongs to user {found.st_uid}", _unsafe(folder)
-        )
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return Finding(
-            "fail", f"others may write the folder of the sockets, `{folder}` ({mode:04o})", _unsafe(folder)
-        )
-    return Finding("ok", f"the folder of the sockets is {folder} ({mode:04o})")
-
-
-def _unsafe(folder: Path) -> str:
-    return f"somebody could answer in the daemon's place: stop it, remove `{folder}`, start it"
+    return Finding("ok", f"the folder of the sockets is {folder}, and nobody else may write it")
 
 
 def _free_space(folder: Path) -> Finding:

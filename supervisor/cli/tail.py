@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from supervisor.errors import Refused
+from trainer_shim.safe_files import open_regular
 
 __all__ = ["Tail"]
 
@@ -62,7 +63,7 @@ class Tail:
     def _open(self) -> BinaryIO | None:
         if self._file is None:
             try:
-                self._file = self._path.open("rb", buffering=0)
+                self._file = os.fdopen(open_regular(self._path, os.O_RDONLY), "rb", buffering=0)
             except FileNotFoundError:
                 return None
             except OSError as error:

@@ -36,6 +36,8 @@ _SIG_BLOCK, _SIG_SETMASK, _SIG_DFL, _SIG_IGN, _SIGPIPE = 0, 2, 0, 1, 13
 #: Signals are numbered 1 to 64; the C library's signal set has room for 1024.
 _MAX_SIGNAL = 64
 _SIGSET_BYTES = 128
+#: S_IFMT and S_IFREG of the stat module, which nothing else here needs.
+_KIND, _REGULAR = 0o170000, 0o100000
 
 #: A full disk is asked again after this long, then after twice as long, up to the second.
 _FIRST_WAIT_S = 0.1
@@ -125,9 +127,20 @@ def _identity() -> bytes:
     return b'{"pid":%d,"start_ticks":%d,"boot_id":"%s"}' % (os.getpid(), start_ticks, boot_id)
 
 
+def _open_file(path: bytes, flags: int) -> int:
+    """Open a file or make it; what else lies in its place is neither followed nor waited for."""
+    if os.path.lexists(path) and os.lstat(path).st_mode & _KIND != _REGULAR:
+        raise _CannotStartError(f"`{_shown(path)}` is not a file")
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    fd = os.open(path, flags, 0o600)
+    os.set_blocking(fd, True)  # The command gets the log, and may not be used to such a one.
+    return fd
+
+
 def _claim(spec: _Spec) -> bool:
     """Take the right to run this incarnation; it is held until this process and its child let go."""
-    fd = os.open(spec.run_dir + b"/claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = spec.run_dir + b"/claim"
+    fd = _open_file(path, os.O_RDWR)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as error:
@@ -137,6 +150,8 @@ def _claim(spec: _Spec) -> bool:
     for name in (b"/process.json", b"/exit.json"):
         if os.path.lexists(spec.run_dir + name):
             return False
+    if os.fstat(fd).st_nlink > 1:
+        raise _CannotStartError(f"`{_shown(path)}` has a second name, whose contents would be lost")
     os.ftruncate(fd, 0)
     os.pwrite(fd, _identity(), 0)
     return True
@@ -145,7 +160,9 @@ def _claim(spec: _Spec) -> bool:
 def _store(run_dir: bytes, name: bytes, text: bytes) -> None:
     """Make the file appear whole and safe from a power cut, or not at all."""
     staging = run_dir + b"/.%s.%d" % (name, os.getpid())
-    fd = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    if os.path.lexists(staging):
+        os.unlink(staging)
+    fd = os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         while text:
             text = text[os.write(fd, text) :]
@@ -191,7 +208,7 @@ def _check_cwd(cwd: bytes) -> None:
 
 def _open_log(path: bytes) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+        return _open_file(path, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
         raise _CannotStartError(f"cannot write log `{_shown(path)}`: {error.strerror}") from None
 
@@ -246,7 +263,10 @@ def _start(spec: _Spec) -> int:
     _check_cwd(spec.cwd)
     path = _find_command(spec)
     log = _open_log(spec.log)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise _CannotStartError(str(error.strerror)) from None
     if pid == 0:
         try:
             _become_command(spec, path, log)
@@ -274,15 +294,13 @@ def main() -> None:
     _detach()
     spec = _Spec(_read_all(0))
     _no_input()
-    if not _claim(spec):
-        return
     try:
+        # An error of the disk is nobody's word on the command: another keeper may have the claim.
+        if not _claim(spec):
+            return
         command = _start(spec)
     except _CannotStartError as error:
         _store_exit(spec.run_dir, _exit_text(str(error)))
-        return
-    except OSError as error:
-        _store_exit(spec.run_dir, _exit_text(str(error.strerror)))
         return
     # The daemon learns the end of this process by other means; an open pipe would only cost it.
     os.dup2(0, 1)

@@ -25,6 +25,7 @@ from supervisor.launcher.identity import has_ended, identify, is_alive, open_pro
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.ports import Ended, LaunchSpec, Started
 from supervisor.procfs import boot_id
+from trainer_shim.safe_files import make_folder
 
 __all__ = ["KeeperLauncher"]
 
@@ -237,7 +238,7 @@ class KeeperLauncher:
         run.num_keepers += 1
         run.is_unsettled = False
         try:
-            spec.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(spec.run_dir)
             pid, run.notice_fd = _spawn_keeper(self._python, spec, self._max_files)
             self._watch(run.notice_fd, run)
             # A child of ours: it keeps its number until we reap it.

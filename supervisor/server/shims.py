@@ -27,6 +27,7 @@ from supervisor.procfs import boot_id, read_stat
 from supervisor.server.access import is_within
 from supervisor.server.router import Delivery
 from trainer_shim import protocol
+from trainer_shim.safe_files import read_in
 
 __all__ = ["ShimPeer", "ShimTable", "read_receipt"]
 
@@ -229,7 +230,7 @@ class ShimTable:
 def read_receipt(run_dir: Path) -> events.Yielded | None:
     """Return what the shim left in writing before its process ended, if it is there and whole."""
     try:
-        message = protocol.decode((run_dir / protocol.RECEIPT).read_bytes())
+        message = protocol.decode(read_in(run_dir, protocol.RECEIPT))
     except (OSError, protocol.ProtocolError):
         return None
     return _yielded_event(message) if isinstance(message, protocol.Yielded) else None

@@ -13,7 +13,6 @@ and `problem()` says why it takes so long.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import sqlite3
@@ -33,6 +32,8 @@ from supervisor.ports import Batch, JournalRow, StoredBlock, StoredEvent
 from supervisor.roster import sharing
 from supervisor.store import samples as sample_blocks
 from supervisor.store.migrate import migrate
+from trainer_shim.lock_file import Held, take_lock
+from trainer_shim.safe_files import open_checked
 
 __all__ = ["SqliteJournal"]
 
@@ -86,7 +87,11 @@ class SqliteJournal:
         self._path = path
         try:
             # The record holds environments, so the file is the owner's alone.
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.close(open_checked(path, os.O_CREAT | os.O_RDWR))
+            # SQLite opens these by name, and through links.
+            for beside in (Path(f"{path}-wal"), Path(f"{path}-shm")):
+                if os.path.lexists(beside):
+                    os.close(open_checked(beside))
             self._lock_fd = _take_lock(path)
             self._reader = _connect(path)
             self._writer = _connect(path)
@@ -253,16 +258,13 @@ class SqliteJournal:
 
 
 def _take_lock(path: Path) -> int:
-    fd = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
+        return take_lock(Path(f"{path}.lock"), str(os.getpid()))
+    except Held as held:
         raise SupervisorError(
             f"cannot open the journal `{path}`: another daemon uses it",
-            hint="was it started with another XDG_RUNTIME_DIR? `fuser` tells which process it is",
+            hint=f"it is process {held.holder or 'unknown'}; was it started with another XDG_RUNTIME_DIR?",
         ) from None
-    return fd
 
 
 def _connect(path: Path) -> sqlite3.Connection:

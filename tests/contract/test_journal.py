@@ -357,6 +357,20 @@ class TestSqliteJournal:
         assert "move the file away" in caught.value.hint
         assert contents == path.read_bytes()
 
+    @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite.lock"])
+    def test_nothing_is_written_through_a_link(self, tmp_path, name):
+        """
+        What lies in the place of one of its files is named, and keeps its contents.
+        """
+        (tmp_path / "precious").write_text("a week of work")
+        (tmp_path / name).symlink_to("precious")
+        with pytest.raises(
+            SupervisorError, match=rf"cannot open the journal .*{name}` is a link, not a file"
+        ):
+            SqliteJournal(tmp_path / "journal.sqlite")
+
+        assert "a week of work" == (tmp_path / "precious").read_text()
+
     def test_it_has_one_owner_at_a_time(self, tmp_path):
         """
         A daemon without XDG_RUNTIME_DIR has another run folder and lock, but the same journal.

@@ -58,6 +58,22 @@ COMMAND = 'echo start >> "$FOLDER/starts"; read word < "$FOLDER/orders"; exit 3'
 #: The same, without waiting.
 QUICK = 'echo start >> "$FOLDER/starts"; exit 3'
 
+#: Runs the keeper that it is given as Python would, with a gate before the start of the command.
+HELD = """#!{python} -IS
+import importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("keeper", sys.argv[3])
+keeper = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(keeper)
+start = keeper._start
+def start_later(order):
+    os.close(os.open({gate!r}, os.O_WRONLY))
+    return start(order)
+keeper._start = start_later
+sys.argv = sys.argv[3:]
+keeper.main()
+os._exit(0)
+"""
+
 
 class Daemon:
     """A process that runs a launcher, to be killed."""
@@ -96,6 +112,7 @@ class Field:
     def __init__(self, folder):
         self.folder = folder
         self.daemons = []
+        self.python = sys.executable
         os.mkfifo(folder / "orders")
         self.order(COMMAND)
 
@@ -103,7 +120,7 @@ class Field:
         (self.folder / "order.json").write_text(json.dumps({"argv": ["sh", "-c", script], "log": log}))
 
     def daemon(self, **kwargs):
-        self.daemons.append(Daemon(self.folder, **kwargs))
+        self.daemons.append(Daemon(self.folder, **{"python": self.python, **kwargs}))
         return self.daemons[-1]
 
     def keeper(self):
@@ -218,16 +235,19 @@ def test_both_killed_around_a_launch_start_nothing_twice(field, moment):
 
 
 class TestAtAKnownStage:
-    """A log that is a pipe without a reader holds the keeper between its claim and the start."""
+    """A pipe without a reader holds the keeper between its claim and the start."""
 
     @pytest.fixture
     def held(self, field):
-        os.mkfifo(field.folder / "log")
-        field.order(COMMAND, log="log")
+        gate = field.folder / "gate"
+        os.mkfifo(gate)
+        field.python = field.folder / "python"
+        field.python.write_text(HELD.format(python=sys.executable, gate=str(gate)))
+        field.python.chmod(0o700)
         return field
 
     def let_go(self, field):
-        return os.open(field.folder / "log", os.O_RDONLY | os.O_NONBLOCK)
+        return os.open(field.folder / "gate", os.O_RDONLY | os.O_NONBLOCK)
 
     def test_a_daemon_killed_after_the_claim_is_followed_by_one_that_waits(self, held):
         """

@@ -537,8 +537,8 @@ def test_doctor_looks_at_the_daemon_and_at_who_is_first_in_path(daemon, home, tm
     found = json.loads(ctl(home, "doctor", "--json").stdout)
     fails = [finding["what"] for finding in found if finding["level"] == "fail"]
     assert 2 == len(fails)
-    assert "nobody listens" in fails[0]
-    assert "others may write the folder of the sockets" in fails[1]
+    assert "cannot trust who listens" in fails[0]
+    assert "the folder of the sockets is not safe: others may write" in fails[1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -663,13 +663,14 @@ def test_status_loads_nothing_heavy(daemon, home):
     assert set() == set(HEAVY.split()) & modules_after_status(home)
 
 
-def test_status_loads_only_the_wire_of_the_shim(daemon, home):
+def test_status_loads_only_the_wire_of_the_shim_and_whom_to_trust(daemon, home):
     """
     Checkpoints and links belong to training processes; a status has no use for them.
     """
     loaded = {name for name in modules_after_status(home) if name.startswith("trainer_shim")}
 
-    assert {"trainer_shim", "trainer_shim.protocol"} == loaded
+    needed = ("", ".protocol", ".safe_files", ".server_check")
+    assert {f"trainer_shim{name}" for name in needed} == loaded
 
 
 def test_help_names_every_command(home):

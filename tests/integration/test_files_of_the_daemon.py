@@ -309,7 +309,8 @@ class TestOneDaemon:
         said = self.second(daemon, home)
 
         assert 1 == said.returncode
-        assert "that only this user can write" in said.stderr
+        assert f"others may write `{home}/run` (mode 0777)" in said.stderr
+        assert "chmod go-w" in said.stderr
 
     def test_a_path_that_no_socket_can_have_is_refused(self, daemon):
         """

@@ -22,6 +22,7 @@ from tests.harness import CHAIN, GUARD_S, PYTHON, ROOT, Run, until
 from trainer_shim import protocol as wire
 from trainer_shim.gate import Gate
 from trainer_shim.link import Link, Report
+from trainer_shim.server_check import Server
 
 TORCH = (PYTHON, str(ROOT / "tests/trainers/torch_small.py"))
 BASE = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -274,7 +275,7 @@ def test_odd_numbers_of_a_script_do_not_end_the_line(router):
     with router() as socket:
         before = num_open()
         link = Link(
-            router.endpoint,
+            Server(router.endpoint),
             lambda: wire.Hello(job="odd", incarnation=1, position=report.position()),
             report,
             Gate(),
@@ -332,7 +333,7 @@ def test_a_line_that_breaks_from_within_is_said_and_training_goes_on():
         context.socket(zmq.ROUTER) as router,
     ):
         router.bind(f"ipc://{folder}/s")
-        link = Link(f"ipc://{folder}/s", broken, Report(), Gate(), said.append)
+        link = Link(Server(f"ipc://{folder}/s"), broken, Report(), Gate(), said.append)
         link._thread.join(30)
         link.close(wait_s=1)
 

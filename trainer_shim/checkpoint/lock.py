@@ -1,18 +1,14 @@
 """One writer per folder.
 
-Covers: taking and giving back the lock file, naming its holder.
-Does not cover: anything under the lock.
+Covers: taking and giving back the lock, naming its holder.
+Does not cover: the lock file itself (lock_file.py), anything under the lock.
 
-The kernel drops the lock with its holder, however it dies; the file stays and
-means nothing by itself. A forked child (a data-loader worker) inherits the
-descriptor and would keep the folder locked after its parent's death, so each
-child closes it at birth.
+A forked child (a data-loader worker) inherits the descriptor and would keep the
+folder locked after its parent's death, so each child closes it at birth.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shlex
 import socket
@@ -22,13 +18,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from trainer_shim.checkpoint.commit import FILE_MODE
 from trainer_shim.errors import FolderInUse
+from trainer_shim.lock_file import Held, take_lock
 
 __all__ = ["FolderLock"]
-
-#: Enough to recognize a command, short enough for an error message.
-_MAX_LINE_BYTES = 400
 
 
 class FolderLock:
@@ -54,21 +47,10 @@ class FolderLock:
 
     def take(self) -> None:
         """Take it, or raise FolderInUse with its holder; raises OSError where files cannot be locked."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        descriptor = os.open(self._path, flags, FILE_MODE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.fchmod(descriptor, FILE_MODE)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _own_line().encode(errors="replace")[:_MAX_LINE_BYTES], 0)
-        except OSError as error:
-            try:
-                if error.errno == errno.EWOULDBLOCK:
-                    raise _in_use(self._path.parent, _line(descriptor)) from None
-                raise
-            finally:
-                os.close(descriptor)  # Whatever else fails: a lock kept by mistake would lock ourselves out.
-        self._descriptor = descriptor
+            self._descriptor = take_lock(self._path, _own_line())
+        except Held as held:
+            raise _in_use(self._path.parent, held.holder) from None
         _watch_forks()
         _HELD.add(self)
 
@@ -99,13 +81,6 @@ def _close_all() -> None:
 def _own_line() -> str:
     command = " ".join(shlex.join(sys.orig_argv).split())  # One line, also for `python -c`.
     return f"pid {os.getpid()} on `{socket.gethostname()}`: {command}"
-
-
-def _line(descriptor: int) -> str:
-    """What the holder wrote; nothing where it cannot be read."""
-    with suppress(OSError):
-        return os.pread(descriptor, _MAX_LINE_BYTES, 0).decode(errors="replace").strip()
-    return ""
 
 
 def _in_use(folder: Path, holder: str) -> FolderInUse:

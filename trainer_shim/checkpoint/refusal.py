@@ -9,6 +9,7 @@ import errno
 from pathlib import Path
 
 from trainer_shim.errors import CannotSave
+from trainer_shim.safe_files import Unsafe
 from trainer_shim.units import format_bytes
 
 __all__ = ["cannot", "no_room"]
@@ -36,6 +37,8 @@ _WORDS = {
 
 def cannot(what: str, root: Path, error: OSError) -> CannotSave:
     """The error for a script: what could not be done in `root`, and why."""
+    if isinstance(error, Unsafe):
+        return CannotSave(f"cannot {what} in `{root}`: {error.strerror}", hint=error.hint)
     words, hint = _WORDS.get(error.errno or 0, (error.strerror or str(error), _DISK))
     return CannotSave(f"cannot {what} in `{root}`: {words}", hint=hint)
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from trainer_shim.checkpoint import Store
-from trainer_shim.errors import FolderInUse
+from trainer_shim.errors import CannotSave, FolderInUse
 
 HOLD = """
 import os, sys
@@ -103,3 +103,28 @@ def test_opening_and_closing_may_be_repeated(tmp_path):
     store.close()
     other.open()
     other.close()
+
+
+def test_a_lock_with_a_second_name_overwrites_nothing(tmp_path):
+    """
+    A backup by hard links must not have the run's name in the place of its own file.
+    """
+    (tmp_path / "precious").write_text("a week of work")
+    root = tmp_path / "ckpt"
+    root.mkdir()
+    (root / ".lock").hardlink_to(tmp_path / "precious")
+    with Store(root, job="j"), pytest.raises(FolderInUse):
+        Store(root, job="j").open()
+
+    assert "a week of work" == (tmp_path / "precious").read_text()
+
+
+def test_a_lock_that_is_a_link_is_told(tmp_path):
+    """
+    It is not followed, and the error names it.
+    """
+    (tmp_path / ".lock").symlink_to("elsewhere")
+    with pytest.raises(CannotSave, match=r"\.lock` is a link, not a file") as caught:
+        Store(tmp_path, job="j").open()
+
+    assert "move it away" == caught.value.hint
