@@ -26,7 +26,7 @@ from supervisor.core.job import Job
 from supervisor.core.metrics import METRICS
 from supervisor.core.policy_memory import JobMemory, Memory
 from supervisor.core.preemption import make_room
-from supervisor.core.rulebook import Instance, conditions_of, survey
+from supervisor.core.rulebook import Instance, survey
 from supervisor.core.rules import Condition, Settings
 from supervisor.core.sample import Missing, Sample
 from supervisor.core.scene import Scene
@@ -82,10 +82,7 @@ def look_around(jobs: Sequence[Job], sample: Sample, settings: Settings, memory:
         at=now,
         triggers={key: instance.trigger for key, instance in instances.items()},
         trends={key: instance.trend for key, instance in instances.items() if instance.trend is not None},
-        conditions={
-            rule.name: conditions_of(rule)
-            for rule in {instance.rule.name: instance.rule for instance in instances.values()}.values()
-        },
+        conditions={key: instance.conditions for key, instance in instances.items()},
         jobs=known,
         last={name: verdict for name, verdict in memory.last.items() if name in by_name},
     )

@@ -8,6 +8,7 @@ An instance is a rule and a place: "" for the host, a GPU's UUID, a job's name.
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,16 +23,7 @@ from supervisor.core.policy_memory import Memory
 from supervisor.core.rules import Condition, PolicyConfig, Rule, Settings
 from supervisor.core.sample import Missing, Sample
 
-__all__ = [
-    "Instance",
-    "Instances",
-    "conditions_of",
-    "key_of",
-    "next_turn",
-    "place_kind",
-    "rule_of",
-    "survey",
-]
+__all__ = ["Instance", "Instances", "key_of", "next_turn", "place_kind", "rule_of", "survey"]
 
 _SEPARATOR = "@"
 
@@ -53,6 +45,8 @@ class Instance(NamedTuple):
     trend: Trend | None
     #: The kernel's memory alarm speaks for it.
     is_urgent: bool = False
+    #: A digest of the conditions by which it is on or off.
+    conditions: str = ""
 
     @property
     def is_on(self) -> bool:
@@ -124,13 +118,9 @@ def next_turn(settings: Settings, memory: Memory) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _encoded(when: tuple[Condition, ...]) -> str:
-    return msgspec.json.encode(when).decode()
-
-
-def conditions_of(rule: Rule) -> str:
-    """Return what the rule looks at, with its thresholds, in a form to be kept and compared."""
-    return _encoded(rule.when)
+def _digest(when: tuple[Condition, ...]) -> str:
+    """Return what a rule looks at, with its thresholds, in a form to be kept and compared."""
+    return f"{zlib.crc32(msgspec.json.encode(when)):08x}"
 
 
 def _places(rule: Rule, jobs: dict[str, Job], sample: Sample, memory: Memory, now: float) -> list[str]:
@@ -170,10 +160,15 @@ def _step(
     side = looks[0].side if len(looks) == 1 else combined(rule.when, looks)
     is_urgent = sample.is_urgent and side is Side.SHORT and is_about_memory(rule)
     before = memory.triggers.get(key)
-    is_other = memory.conditions.get(rule.name, conditions_of(rule)) != conditions_of(rule)
+    conditions = _digest(rule.when)
+    known_conditions = memory.conditions.get(key, conditions)
+    is_other = known_conditions != conditions
     if before is None:
         before = Trigger(is_on=_paused_somebody(rule.name, key, jobs, memory))
-    elif is_other and side is not Side.UNKNOWN:
+    elif is_other and side is Side.UNKNOWN:
+        # By which of the two it is on shows with the next reading.
+        conditions = known_conditions
+    elif is_other:
         # What was on by other thresholds stays so only where it is short by these.
         is_over = before.is_on and side is not Side.SHORT
         before = Trigger(turned_at=now) if is_over else replace(before, held_s=0.0, held_at=None)
@@ -187,7 +182,7 @@ def _step(
     was_missing = before.missing_since is not None
     known_trend = None if is_other else memory.trends.get(key)
     trend = _trend(rule, looks, side, known_trend, (policy, now, was_missing))
-    return Instance(key, rule, place, trigger, side, looks, trend, is_urgent)
+    return Instance(key, rule, place, trigger, side, looks, trend, is_urgent, conditions)
 
 
 def is_about_memory(rule: Rule) -> bool:

@@ -17,6 +17,7 @@ from supervisor.core.events import JobEvent
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.sample import Sample
+from supervisor.core.scene import is_rules
 from supervisor.core.states import State
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
@@ -135,7 +136,7 @@ class Desk:
         waiting: dict[str, str] | None = None
         for job in jobs:
             log = str(self.paths.log(job.name))
-            if waiting is None and job.state in (State.QUEUED, State.PAUSED):
+            if waiting is None and (job.state is State.QUEUED or is_rules(job)):
                 # Of all in the line at once, and only where one of them is asked about.
                 waiting = self.steward.waiting()
             sight = Sight(

@@ -444,6 +444,15 @@ class TestChangedThresholds:
         assert is_on is machine.rule("cpu").is_on
         assert still.rule("cpu").is_on
 
+    def test_what_could_not_be_read_at_the_change_counts_when_it_can(self):
+        """
+        Between the new thresholds it is over, however late that shows.
+        """
+        machine = self.changed(90.0, 60.0, Missing("no")).run(5)
+        assert machine.rule("cpu").is_on
+
+        assert not machine.run(1, cpu_foreign_pct=70.0).rule("cpu").is_on
+
     def test_the_job_comes_back(self):
         """
         Nothing keeps it any more.
