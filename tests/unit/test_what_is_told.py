@@ -467,7 +467,10 @@ class TestChangedThresholds:
         when = (Condition(metric="cpu_foreign_pct", above=60.0, clear_below=30.0),)
         machine.settings = replace(machine.settings, rules=(replace(CPU, when=when),))
 
-        assert not machine.run(15).rule("cpu").is_on
+        machine.run(15)
+        assert not machine.rule("cpu").is_on
+        # Nor as a shortage that a job which has just come back would yield to.
+        assert machine.scene().instances["cpu"].short_s(machine.now) < 20
         assert machine.run(20).rule("cpu").is_on
 
 
