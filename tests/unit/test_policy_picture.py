@@ -8,7 +8,7 @@ from supervisor.cli.policy_picture import draw, panels_of
 from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rules import Condition, Rule, Settings
 from supervisor.core.sample import Disk, Gpu, GpuProcess, JobUse, Sample
-from supervisor.core.simulation import recorded_jobs, simulate
+from supervisor.core.simulation import Happening, Report, recorded_jobs, simulate
 
 GIB = 1 << 30
 FILM = Rule(name="film", when=(Condition(program="steam"),), pause_after_s=1.0, resume_after_s=9.0)
@@ -85,12 +85,13 @@ def test_nothing_that_acted_is_left_out_however_many_they_are(replay):
     """
     More than six rules, each of them short once.
     """
-    samples, report = replay
+    samples, _ = replay
     many = tuple(
         Rule(name=f"r{n}", when=(Condition(program=f"p{n}"),), pause_after_s=0.0, resume_after_s=0.0)
         for n in range(9)
     )
-    report.timeline[:] = [type(report.timeline[0])(0.0, "a", "pause", rule.name, "") for rule in many]
+    timeline = [Happening(0.0, "a", "pause", rule.name, "") for rule in many]
+    report = Report(duration_s=1.0, num_samples=3, jobs={}, timeline=timeline)
     ran = [Sample(at=one.at, programs=tuple(f"p{n}" for n in range(9))) for one in samples[:3]]
 
     assert (9, 0) == (len(panels_of(ran, Settings(rules=many), report)[0]), 0)
