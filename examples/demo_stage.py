@@ -151,8 +151,9 @@ class Stage:
             for name, module in modules.items()
         }
         (self.home / "config").mkdir(mode=0o700)
-        # Until the load is known that it is to be about, the rule can never be on.
-        self.write_rule(above=100, clear=99)
+        # Its readings are wanted before the load is known that it is to be about: until then it is never on,
+        # for the jobs themselves use more than what is left for that.
+        self.write_rule(above=99.9, clear=99)
         self.sampler = Sampler(self.home)
         # The jobs run in here: their checkpoints lie below the folder they run in.
         (self.home / "examples").symlink_to(ROOT / "examples")

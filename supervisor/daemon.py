@@ -52,7 +52,7 @@ __all__ = ["Daemon", "main"]
 #: Editors write a file in several steps; read it after that much quiet.
 _QUIET_S = 0.2
 
-#: It is looked that often whether the sockets are still where clients look for them.
+#: It is looked that often whether sockets and watched folders are still where they were.
 _LISTEN_S = 5.0
 
 #: The loop looks at its clock at least that often, for clocks that jump under suspend.
@@ -177,7 +177,7 @@ class Daemon:
             self._settings.read()
         if now >= self._listen_at:
             self._listen_at = now + _LISTEN_S
-            self._keep_listening()
+            self._keep_in_touch(now)
         try:
             self._look_after(ready)
         finally:
@@ -188,6 +188,12 @@ class Daemon:
             self._engine.settle()
             self._engine.stage()
             self._desk.tell_watchers()
+
+    def _keep_in_touch(self, now: float) -> None:
+        """Look whether sockets and folders are still where they were: nobody tells of one that comes back."""
+        if self._watch.refresh():
+            self._read_files_at = now
+        self._keep_listening()
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""

@@ -22,12 +22,22 @@ import structlog
 from msgspec.structs import replace
 
 from supervisor.config import Config
-from supervisor.core.events import Admitted, JobEvent, PauseAsked, ResumeAsked
-from supervisor.core.explain import Explanation, RuleState, alarms, explain, explain_all, rule_states
-from supervisor.core.job import Asker, Job
+from supervisor.core import apply as core
+from supervisor.core.events import Admitted, JobEvent, PauseAsked, ResumeAsked, Submitted
+from supervisor.core.explain import (
+    Explanation,
+    RuleState,
+    alarms,
+    explain,
+    explain_all,
+    rule_states,
+    waiting,
+)
+from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.policy import decide, look_around, waits_for
-from supervisor.core.policy_memory import Memory
+from supervisor.core.policy_memory import Footprint, Memory
 from supervisor.core.room import fit, least_wrong, needs_of
+from supervisor.core.rule_check import unreachable
 from supervisor.core.rulebook import next_turn
 from supervisor.core.sample import Sample
 from supervisor.core.scene import Scene, is_rules
@@ -86,6 +96,8 @@ class Steward:
         self._remembered_at = 0.0
         self._sample: Sample | None = None
         self._sample_at = 0.0
+        #: What can never be met in the rules in force.
+        self._idle_rules: tuple[str, ...] = ()
         #: When a holding time ends; who is to yield then waits for no tick.
         self._turns_at: float | None = None
         self._idles = False
@@ -105,6 +117,7 @@ class Steward:
         """Take over new settings."""
         rules = [rule for rule in config.rules if rule.enabled and config.policy.enabled]
         programs = {condition.program for rule in rules for condition in rule.when if condition.program}
+        self._idle_rules = tuple(f"{error} ({error.hint})" for error in unreachable(rules))
         self._sampler.watch(programs)
 
     def fileno(self) -> int:
@@ -282,6 +295,22 @@ class Steward:
         everybody = tuple(self._engine.jobs.values())
         return explain_all(everybody, jobs, self._seen(), settings, (self._memory, self._clock.now()))
 
+    def waiting(self) -> dict[str, str]:
+        """Return what each job that waits to go on waits for, by name; nothing before the first look."""
+        if self._sample is None:
+            return {}
+        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
+        return waiting(jobs, self._sample, settings, self._memory, self._clock.now())
+
+    def never_fits(self, spec: JobSpec) -> str:
+        """Return what a new job asks for that this machine does not have at all, or ""."""
+        if self._sample is None:
+            return ""
+        job = core.create("", Submitted(spec=spec), self._clock.now())
+        scene = self._scene(self._sample)
+        answer = fit(job, needs_of(job, Footprint()), scene)
+        return answer.why_not if answer.is_hopeless else ""
+
     def rule_states(self) -> tuple[RuleState, ...]:
         """Return every rule at every place as it is now."""
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
@@ -292,11 +321,11 @@ class Steward:
         return waits_for(self._scene(self._seen()))
 
     def alerts(self) -> tuple[str, ...]:
-        """Return what the machine's owner has to know: rules without a reading."""
+        """Return what the machine's owner has to know: rules that cannot be read, or can never act."""
         if self._sample is None:
             return ()
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return alarms(jobs, self._sample, settings, self._memory, self._clock.now())
+        return self._idle_rules + alarms(jobs, self._sample, settings, self._memory, self._clock.now())
 
     def _scene(self, sample: Sample) -> Scene:
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings

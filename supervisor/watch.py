@@ -21,38 +21,52 @@ class FolderWatch(FileSystemEventHandler):
 
     def __init__(self, folders: list[Path]) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        #: Why changes are not seen, or "".
-        self.problem = ""
         self._observer = Observer()
         self._watched: dict[Path, tuple[int, ObservedWatch]] = {}
-        self._folders = folders
-        try:
-            self.refresh()
-            self._observer.start()
-        except OSError as error:
-            self._cannot(error)
+        #: Folders that were taken away since the last look; written by watchdog's thread.
+        self._gone: set[Path] = set()
+        self._problems: dict[Path, str] = dict.fromkeys(folders, "")
+        self._observer.start()
+        self.refresh()
 
-    def refresh(self) -> None:
-        """Watch what is there now: a folder that was replaced is another one, though its name is the same."""
-        for folder in self._folders:
+    @property
+    def problem(self) -> str:
+        """Why changes are not seen, or ""."""
+        found = "; ".join(problem for problem in self._problems.values() if problem)
+        return f"{found}; it is tried again, until then use `supervisorctl reload`" if found else ""
+
+    def refresh(self) -> bool:
+        """Watch what is there now; say whether a folder is new: it may have another content.
+
+        A folder that was replaced is another one, though its name is the same, and its number may be too.
+        """
+        is_new = False
+        for folder in self._problems:
             try:
                 number = folder.stat().st_ino
                 before = self._watched.get(folder)
-                if before is not None and before[0] == number:
+                if before is not None and before[0] == number and folder not in self._gone:
                     continue
-                if before is not None:
-                    self._observer.unschedule(before[1])
+                self._forget(folder)
                 self._watched[folder] = (number, self._observer.schedule(self, str(folder), recursive=False))
+                self._problems[folder] = ""
+                is_new = True
             except OSError as error:
-                self._cannot(error)
+                # The folder is gone, or inotify has no watches left (fs.inotify.max_user_watches).
+                self._forget(folder)
+                self._problems[folder] = f"cannot watch `{folder}` for changes: {error.strerror}"
+        return is_new
 
-    def _cannot(self, error: OSError) -> None:
-        # The folder is gone, or inotify has no watches left (fs.inotify.max_user_watches).
-        where = self._folders[0]
-        self.problem = f"cannot watch `{where}` for changes: {error.strerror}; use `supervisorctl reload`"
+    def _forget(self, folder: Path) -> None:
+        self._gone.discard(folder)
+        before = self._watched.pop(folder, None)
+        if before is not None:
+            self._observer.unschedule(before[1])
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake the loop; called by watchdog's thread."""
+        if event.event_type in ("deleted", "moved") and event.is_directory:
+            self._gone.add(Path(os.fsdecode(event.src_path)))
         # Reading is no change; without this our own reading of a file would wake us again.
         if event.event_type not in ("opened", "closed_no_write"):
             os.eventfd_write(self._fd, 1)

@@ -71,6 +71,7 @@ __all__ = [
     "VersionRequest",
     "WatchRequest",
     "Welcome",
+    "WentOnRow",
     "WhyReply",
     "WhyRequest",
     "Yielded",
@@ -545,7 +546,19 @@ class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_s: float = 0.0
     at_deadline: str = "wait"
     evidence: tuple[EvidenceRow, ...] = ()
+    #: Of many the first ones, as in `RuleRow`.
     candidates: tuple[CandidateRow, ...] = ()
+    num_candidates: int = 0
+
+
+class WentOnRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a job came to run: who did what, and why; without `by` it happened by itself."""
+
+    by: str = ""
+    #: "person", "rule" or "".
+    by_kind: str = ""
+    did: str = ""
+    why: str = ""
 
 
 class ConditionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -579,7 +592,9 @@ class RuleRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: How long it has been on the side that would turn it, and how long that has to be.
     held_s: float = 0.0
     hold_s: float = 0.0
+    #: Of many the first ones; `num_jobs` counts them all, 0: an earlier daemon, which names all it counts.
     jobs: tuple[str, ...] = ()
+    num_jobs: int = 0
     missing: str = ""
     missing_for_s: float = 0.0
     alarm: str = ""
@@ -599,7 +614,11 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     #: "person", "rule" or "".
     by_kind: str = ""
     reason: str = ""
-    #: The verdict that led here, if one did, and when that was.
+    #: Of a job that runs, or is about to.
+    went_on: WentOnRow | None = None
+    #: What happens inside the state, as in `JobRow`.
+    stage: str = ""
+    #: The verdict that led here, if one did.
     verdict: VerdictRow | None = None
     rules: tuple[RuleRow, ...] = ()
     #: What stands in its way now; empty: nothing does.
@@ -609,6 +628,8 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     wakes_in_s: float | None = None
     position: int | None = None
     line_length: int = 0
+    #: A person may start this queued job all the same.
+    can_be_started: bool = True
     num_flaps: int = 0
     wait_factor: float = 1.0
     candidates: tuple[CandidateRow, ...] = ()

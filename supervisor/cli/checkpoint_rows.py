@@ -11,8 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.cli.checkpoint_places import short_name
-from supervisor.cli.render import folded
-from supervisor.cli.text import Column, ago, bold, clean, duration, number, size, table, width_of
+from supervisor.cli.text import Column, ago, bold, clean, duration, folded, number, size, table, width_of
 from trainer_shim.checkpoint.retention import Keep, Verdict, decide
 from trainer_shim.checkpoint.survey import Seen
 

@@ -37,7 +37,7 @@ def check_onnx(factory: str, examples: Sequence[str]) -> None:
     if missing:
         raise SupervisorError(
             f"cannot export ONNX: {', '.join(missing)} is not installed",
-            hint="pip install 'training-supervisor[onnx]' in the environment of the model",
+            hint="`pip install onnx onnxscript` in the environment of the model",
         )
 
 

@@ -153,7 +153,7 @@ def _drain(log: Tail) -> None:
 @json_option
 @click.pass_context
 def events(ctx: click.Context, *, job: str | None, follow: bool, lines: int, as_json: bool) -> None:
-    """Show what happened to all jobs, or to one: a line an event."""
+    """Show what happened to all jobs, or to one: a line an event, two where the terminal is narrow."""
     width = screen(sys.stdout).width
     with connect(ctx) as client:
         if not follow:
@@ -165,10 +165,12 @@ def events(ctx: click.Context, *, job: str | None, follow: bool, lines: int, as_
                 data(line)
             return
         if not as_json:
-            data(event_lines((), width=width)[0])
+            for line in event_lines((), width=width):
+                data(line)
         for event in client.follow(job=job, limit=lines):
             if as_json:
                 print_json_line(event)
             else:
-                data(event_lines((event,), header=False, width=width)[0])
+                for line in event_lines((event,), header=False, width=width):
+                    data(line)
                 sys.stdout.flush()

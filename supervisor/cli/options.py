@@ -75,9 +75,10 @@ SIZE: Final = _Size()
 
 
 def parse_labels(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
-    """Return `key=value` words as a map."""
+    """Return `key=value` words as a map; a value may be empty, but never by a forgotten `=`."""
     for word in words:
-        if not word.partition("=")[0]:
+        key, equals, _ = word.partition("=")
+        if not (key and equals):
             raise click.BadParameter(f"`{word}` is not of the form key=value", ctx, param)
     return {key: text for key, _, text in (word.partition("=") for word in words)}
 

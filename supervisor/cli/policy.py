@@ -5,6 +5,7 @@ Covers: the commands. Does not cover: deciding and replaying (core/), layout (re
 
 from __future__ import annotations
 
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from supervisor.core.blocks import unpack
 from supervisor.core.job import JobSpec
 from supervisor.core.rules import Settings
 from supervisor.core.sample import Sample
-from supervisor.errors import NoDaemon, SupervisorError, UsageError
+from supervisor.errors import ConfigError, NoDaemon, SupervisorError, UsageError
 
 __all__ = ["policy"]
 
@@ -55,9 +56,8 @@ def show(ctx: click.Context, *, as_json: bool) -> None:
         tell("no rules are in force; docs/OPERATIONS.md tells how to write one")
     if found.settling:
         tell(f"nothing is decided just now: {found.settling}")
-    for rule in found.rules:
-        if rule.alarm:
-            tell(f"warning: {rule.alarm}")
+    for alarm in dict.fromkeys(rule.alarm for rule in found.rules if rule.alarm):
+        tell(f"warning: {alarm}")
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +78,8 @@ def check(ctx: click.Context, *, file: str, as_json: bool) -> None:
     from supervisor.cli.render_policy import changes
 
     settings = _settings_of(file)
+    if idle := _unreachable(settings, file):
+        raise ExceptionGroup(f"cannot use `{file}`", idle)
     in_force = _in_force(ctx)
     found = None if in_force is None else tuple(changes(in_force, settings))
     names = tuple(rule.name for rule in settings.rules if rule.enabled and settings.policy.enabled)
@@ -135,6 +137,8 @@ def simulate(
 
     specs: dict[str, JobSpec] = {}
     settings = _settings_of(config) if config else None
+    for error in _unreachable(settings, config) if settings and config else ():
+        tell(f"warning: {error}")
     if file is not None:
         samples = read_csv(file, file.name)
         settings = settings or _in_force(ctx) or _settings_of(str(paths(ctx).config_file), must_exist=False)
@@ -153,16 +157,18 @@ def simulate(
         tell("no job ran in that time: one that always wants to run is taken instead")
         jobs = (simulation.SimJob(name="any-job"),)
     report = simulation.simulate(samples, settings, jobs)
+    num_left_out = 0
     if png:
         from supervisor.cli.policy_picture import draw
 
-        draw(samples, settings, report, Path(png))
+        num_left_out = draw(samples, settings, report, Path(png))
     if as_json:
         print_json([report])
         return
     _tell_report(report, samples)
     if png:
-        tell(f"drawn: {png}")
+        rest = f"; {num_left_out} readings that came less near are not in it" if num_left_out else ""
+        tell(f"drawn: {png}{rest}")
 
 
 def _tell_report(report: object, samples: Sequence[Sample]) -> None:
@@ -189,9 +195,27 @@ def _settings_of(file: str, *, must_exist: bool = True) -> Settings:
     from supervisor.config import load
 
     path = Path(file)
-    if must_exist and not path.is_file():
-        raise UsageError(f"cannot read `{file}`: there is no such file", hint="check the path")
+    try:
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if must_exist:
+            raise UsageError(f"cannot read `{file}`: there is no such file", hint="check the path") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read `{file}`: {why}", hint="check the path") from None
+    else:
+        if not stat.S_ISREG(kind):
+            what = "a folder" if stat.S_ISDIR(kind) else "not a file that can be read as a whole"
+            raise UsageError(f"cannot read `{file}`: it is {what}", hint="give a regular file")
     return load(path).settings
+
+
+def _unreachable(settings: Settings, file: str) -> list[ConfigError]:
+    """Return what can never be met in the rules that would be in force."""
+    from supervisor.core.rule_check import unreachable
+
+    rules = [rule for rule in settings.rules if rule.enabled and settings.policy.enabled]
+    return [ConfigError(f"cannot use `{file}`: {error}", hint=error.hint) for error in unreachable(rules)]
 
 
 def _in_force(ctx: click.Context) -> Settings | None:

@@ -8,40 +8,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from supervisor.core.conditions import thresholds
+from supervisor.core.conditions import look, thresholds
 from supervisor.core.metrics import METRICS, places
+from supervisor.core.rule_states import name_of
 from supervisor.core.rules import Condition, Settings
 from supervisor.core.sample import Missing, Sample
 from supervisor.core.simulation import Report
 from supervisor.errors import SupervisorError
 
-__all__ = ["draw"]
+__all__ = ["Panel", "draw", "panels_of"]
 
 _SHADES = {"hold": "#f2c14e", "offload": "#f78154", "exit": "#b4436c"}
 _MAX_PANELS = 6
 
 
-def draw(samples: Sequence[Sample], settings: Settings, report: Report, path: Path) -> None:
-    """Write the picture; raises SupervisorError where matplotlib is missing or the file cannot be written."""
+def draw(samples: Sequence[Sample], settings: Settings, report: Report, path: Path) -> int:
+    """Write the picture; return how many readings had no room in it.
+
+    Raises SupervisorError where matplotlib is missing or the file cannot be written.
+    """
     try:
         import matplotlib as mpl
     except ModuleNotFoundError:
         raise SupervisorError(
-            "cannot draw: matplotlib is not installed", hint="`pip install 'training-supervisor[plot]'`"
+            "cannot draw: matplotlib is not installed", hint="`pip install matplotlib` in this environment"
         ) from None
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    panels = _panels(samples, settings)
+    panels, num_left_out = panels_of(samples, settings, report)
     heights = [*(2.0 for _ in panels), 0.4 + 0.4 * max(1, len(report.jobs))]
     figure, axes = plt.subplots(
         len(heights), 1, sharex=True, squeeze=False, figsize=(12, 1 + sum(heights)),
         gridspec_kw={"height_ratios": heights},
     )  # fmt: skip
-    for axis, (condition, rule, place) in zip(axes[:, 0], panels, strict=False):
-        _draw_metric(axis, samples, condition, rule, place)
+    for axis, panel in zip(axes[:, 0], panels, strict=False):
+        _draw_panel(axis, samples, panel)
     _draw_jobs(axes[-1, 0], report, samples[-1].at)
     figure.autofmt_xdate()
     figure.tight_layout()
@@ -53,37 +57,81 @@ def draw(samples: Sequence[Sample], settings: Settings, report: Report, path: Pa
         ) from error
     finally:
         plt.close(figure)
+    return num_left_out
 
 
-def _panels(samples: Sequence[Sample], settings: Settings) -> list[tuple[Condition, str, str]]:
-    """Return the metrics that rules look at and that have readings; each place once."""
-    found: dict[tuple[str, str], tuple[Condition, str, str]] = {}
-    for rule in settings.rules:
+class Panel(NamedTuple):
+    """One reading at one place, with the rules that look at it."""
+
+    what: str
+    place: str
+    looks: list[tuple[str, Condition]]
+    #: How near it came to the threshold of one of them, 1: it was short.
+    peak: float
+
+
+def panels_of(samples: Sequence[Sample], settings: Settings, report: Report) -> tuple[list[Panel], int]:
+    """Return what rules look at and has readings, in their order, and how many had no room.
+
+    What made a job yield is never left out; of the others those that came nearest stay.
+    """
+    acted = {one.rule for one in report.timeline}
+    looks: dict[tuple[str, str], list[tuple[str, Condition]]] = {}
+    for rule in settings.rules if settings.policy.enabled else ():
         for condition in rule.when if rule.enabled else ():
-            if condition.metric:
-                for place in places(METRICS[condition.metric], samples[-1]):
-                    if not all(isinstance(_reading(one, condition, place), Missing) for one in samples[-50:]):
-                        found.setdefault((condition.metric, place), (condition, rule.name, place))
-    return list(found.values())[:_MAX_PANELS]
+            # A window or a program has no reading that is worth a look, unless it made somebody yield.
+            if condition.metric or rule.name in acted:
+                for place in _places(condition, samples):
+                    looks.setdefault((name_of(condition), place), []).append((rule.name, condition))
+    panels = []
+    for (what, place), ours in looks.items():
+        if not all(isinstance(look(ours[0][1], one, place).reading, Missing) for one in samples):
+            peak = max(look(condition, one, place).nearness for _, condition in ours for one in samples)
+            panels.append(Panel(what, place, ours, peak))
+    needed = [panel for panel in panels if _made_room(panel, panels, acted)]
+    others = sorted((panel for panel in panels if panel not in needed), key=lambda panel: -panel.peak)
+    shown = needed + others[: max(0, _MAX_PANELS - len(needed))]
+    return [panel for panel in panels if panel in shown], len(panels) - len(shown)
 
 
-def _reading(sample: Sample, condition: Condition, place: str) -> float | Missing:
-    return METRICS[condition.metric].read(sample, place)
+def _made_room(panel: Panel, panels: Sequence[Panel], acted: set[str]) -> bool:
+    """Say whether a rule that made somebody yield saw its shortage here.
+
+    With other jobs it may have been short where the recording was not: then here it was nearest.
+    """
+    if not any(rule in acted for rule, _ in panel.looks):
+        return False
+    return panel.peak >= min(1.0, max(one.peak for one in panels if one.what == panel.what))
+
+
+def _places(condition: Condition, samples: Sequence[Sample]) -> list[str]:
+    """Return where it was read at any time: a job that is over by the end may be the one that mattered."""
+    if not condition.metric:
+        return [""]
+    metric = METRICS[condition.metric]
+    return list(dict.fromkeys(place for sample in samples for place in places(metric, sample)))
 
 
 def _moment(at: float) -> datetime:
     return datetime.fromtimestamp(at).astimezone()
 
 
-def _draw_metric(axis: Any, samples: Sequence[Sample], condition: Condition, rule: str, place: str) -> None:
-    readings = [_reading(sample, condition, place) for sample in samples]
+def _draw_panel(axis: Any, samples: Sequence[Sample], panel: Panel) -> None:
+    condition = panel.looks[0][1]
+    readings = [look(condition, sample, panel.place).reading for sample in samples]
     values = [float("nan") if isinstance(reading, Missing) else reading for reading in readings]
     axis.plot([_moment(sample.at) for sample in samples], values, linewidth=0.8, color="#2b59c3")
-    short, clear = thresholds(condition)
-    axis.axhline(short, color="#b4436c", linewidth=0.8, label=f"{rule}: short")
-    axis.axhline(clear, color="#6a994e", linewidth=0.8, linestyle="--", label="clear")
+    if not condition.metric:
+        axis.set_yticks([0, 1], ["no", "yes"])
+        axis.set_ylabel(f"{panel.what}\n{panel.looks[0][0]}", fontsize=8)
+        return
+    for number, (rule, one) in enumerate(panel.looks):
+        short, clear = thresholds(one)
+        style: dict[str, Any] = {"linewidth": 0.8, "alpha": 1 / (1 + number)}
+        axis.axhline(short, color="#b4436c", label=f"{rule}: short", **style)
+        axis.axhline(clear, color="#6a994e", linestyle="--", label="clear", **style)
     unit = METRICS[condition.metric].unit
-    axis.set_ylabel(f"{condition.metric}\n{place[:12]} {unit}".rstrip(), fontsize=8)
+    axis.set_ylabel(f"{panel.what}\n{panel.place[:12]} {unit}".rstrip(), fontsize=8)
     axis.legend(loc="upper right", fontsize=7)
 
 

@@ -6,7 +6,8 @@ A row is a sample, an empty cell a value that could not be read. Columns are the
 `core.sample.Sample`; of what there can be several the name stands in between:
 `pressure.cpu_some_pct`, `gpus.GPU-8f2c.temperature_c`, `jobs.night.cpu_pct`. Who holds a GPU is a
 list of `pid:bytes:job`, separated by spaces; without a job it is foreign, without bytes nobody
-can tell how much. Only `wall` (Unix time) has to be there.
+can tell how much, and one that only draws ends with `:draws`. Where GPUs or programs could not be
+looked at, their column has `?`, and why. Only `wall` (Unix time) has to be there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _NOT_RECORDED: Final = Missing("not in the recording")
 
 #: Fields that are no readings.
 _PLAIN: Final = ("at", "wall", "weekday", "second_of_day", "num_cpus", "cpu_over_s")
+#: Of one that could not be looked at; why stands behind it.
+_UNREAD: Final = "?"
+#: Of a process that holds a GPU and does not compute on it.
+_DRAWS: Final = "draws"
 _APART: Final = ("pressure", "gpus", "programs", "jobs", "is_urgent", *_PLAIN)
 
 
@@ -65,8 +70,12 @@ def _cells(sample: Sample) -> Iterator[tuple[str, str]]:
         yield "is_urgent", "1"
     for name in sample.pressure.__struct_fields__:
         yield from _cell(f"pressure.{name}", getattr(sample.pressure, name))
-    if not isinstance(sample.programs, Missing) and sample.programs:
+    if isinstance(sample.programs, Missing):
+        yield "programs", f"{_UNREAD} {sample.programs.why}"
+    elif sample.programs:
         yield "programs", ";".join(sample.programs)
+    if isinstance(sample.gpus, Missing):
+        yield "gpus", f"{_UNREAD} {sample.gpus.why}"
     for gpu in () if isinstance(sample.gpus, Missing) else sample.gpus:
         yield from _gpu_cells(gpu)
     for job, use in sample.jobs.items():
@@ -97,7 +106,8 @@ def _cell(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _holder(process: GpuProcess) -> str:
     used = "" if process.used_bytes is None else str(process.used_bytes)
-    return f"{process.pid}:{used}:{process.job}"
+    words = f"{process.pid}:{used}:{process.job}"
+    return words if process.computes else f"{words}:{_DRAWS}"
 
 
 def _sample(row: Mapping[str, str]) -> Sample:
@@ -117,11 +127,18 @@ def _sample(row: Mapping[str, str]) -> Sample:
     fields["pressure"] = Pressure(
         **{name: _number(row, f"pressure.{name}") for name in Pressure.__struct_fields__}
     )
-    fields["programs"] = tuple(row.get("programs", "").split(";")) if row.get("programs") else ()
-    fields["is_urgent"] = bool(row.get("is_urgent"))
-    fields["gpus"] = tuple(_gpu(uuid, cells) for uuid, cells in _grouped(row, "gpus").items())
+    programs = row.get("programs", "")
+    fields["programs"] = _unread(programs) or (tuple(programs.split(";")) if programs else ())
+    fields["is_urgent"] = row.get("is_urgent", "0") != "0"
+    gpus = tuple(_gpu(uuid, cells) for uuid, cells in _grouped(row, "gpus").items())
+    fields["gpus"] = _unread(row.get("gpus", "")) or gpus
     fields["jobs"] = {name: _job(cells) for name, cells in _grouped(row, "jobs").items()}
     return Sample(**fields)
+
+
+def _unread(cell: str) -> Missing | None:
+    mark, _, why = cell.partition(" ")
+    return Missing(why or "not in the recording") if mark == _UNREAD else None
 
 
 def _number(row: Mapping[str, str], name: str) -> float | Missing:
@@ -146,11 +163,11 @@ def _grouped(row: Mapping[str, str], group: str) -> dict[str, dict[str, str]]:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    for inner in (".gpu_bytes.", ".disk."):
-        if inner in rest:
-            name, _, field = rest.partition(inner)
-            return name, f"{inner.strip('.')}.{field}"
+    """Return whose it is and which; the last dots tell, for a job may be called `a.disk.b`."""
     name, _, field = rest.rpartition(".")
+    for inner in ("gpu_bytes", "disk"):
+        if name.endswith(f".{inner}"):
+            return name.removesuffix(f".{inner}"), f"{inner}.{field}"
     return name, field
 
 
@@ -170,8 +187,12 @@ def _holders(text: str) -> tuple[GpuProcess, ...]:
         return ()
     found = []
     for word in text.split():
-        pid, used, job = word.split(":", 2)
-        found.append(GpuProcess(int(pid), int(used) if used else None, job))
+        pid, used, job, *rest = word.split(":")
+        if rest not in ([], [_DRAWS]):
+            raise ValueError(
+                f"processes: `{word}` is not of the form pid:bytes:job, with or without :{_DRAWS}"
+            )
+        found.append(GpuProcess(int(pid), int(used) if used else None, job, computes=not rest))
     return tuple(found)
 
 

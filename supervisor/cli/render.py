@@ -9,11 +9,22 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from supervisor.cli.text import Column, ago, bold, clean, cut, duration, number, size, table, width_of
+from supervisor.cli.text import (
+    Column,
+    ago,
+    bold,
+    clean,
+    cut,
+    duration,
+    folded,
+    number,
+    size,
+    table,
+)
 from supervisor.core.states import State
 from trainer_shim.protocol import Event, JobRow, ShowReply
 
-__all__ = ["event_lines", "folded", "progress", "show_lines", "state_of", "status_lines", "why"]
+__all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", "why"]
 
 _COLUMNS: Final = (
     Column("NAME"),
@@ -41,8 +52,9 @@ _COLOURS: Final = {
 _BOUNDARY_WORTH_S: Final = 30.0
 #: Five heartbeats.
 _HEARTBEAT_WORTH_S: Final = 10.0
-#: Narrower than that a value is cut: folded it would be a column of single words.
-_FOLD_MIN: Final = 20
+#: Narrower than that the details of an event would be a word or two.
+_EVENTS_MIN: Final = 80
+_INDENT: Final = "  "
 
 
 def status_lines(rows: Sequence[JobRow], *, width: int | None = None, colour: bool = False) -> list[str]:
@@ -118,7 +130,7 @@ def _asked(row: JobRow) -> str:
     """Return who wanted it, and why."""
     if not row.asked_by:
         return row.reason
-    if row.reason and row.asked_by.startswith("rule "):
+    if row.reason and row.asked_by.startswith(("rule ", "the queue")):
         return f"{row.asked_by}: {row.reason}"
     return f"asked by {row.asked_by}" + (f": {row.reason}" if row.reason else "")
 
@@ -159,17 +171,6 @@ def show_lines(
         lines += ["", heading("Last lines of the log")]
         lines += [line for text in tail for line in folded("  ", clean(text), width)]
     return lines
-
-
-def folded(label: str, value: str, width: int | None) -> list[str]:
-    """Return the value beside its label, on as many lines as it takes: the end may be what matters."""
-    room = None if width is None else width - len(label)
-    if room is None or room < _FOLD_MIN or width_of(value) <= room:
-        return [cut(label + value, width)]
-    from textwrap import wrap
-
-    lines = wrap(value, room, break_on_hyphens=False)
-    return [cut((" " * len(label) if i else label) + line, width) for i, line in enumerate(lines)]
 
 
 def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
@@ -271,17 +272,33 @@ def _command(argv: Sequence[str]) -> str:
 def event_lines(
     events: Sequence[Event], *, header: bool = True, width: int | None = None, colour: bool = False
 ) -> list[str]:
-    """Return stored events as a table; its columns do not depend on the rows, so that it can go on."""
-    lines = [_event_line(event) for event in events]
-    title = f"{'TIME':<19}  {'JOB':<16} {'EVENT':<16} {'STATE':<10} DETAIL"
-    shown = [cut(line, width) for line in lines]
-    top = [bold(cut(title, width)) if colour else cut(title, width)] if header else []
-    return [*top, *shown]
+    """Return stored events as a table; its columns do not depend on the rows, so that it can go on.
+
+    Where the details would have no room behind the others, they stand below them, in full.
+    """
+    title = f"{'TIME':<19}  {'JOB':<16} {'EVENT':<16} {'STATE':<10} "
+    is_narrow = width is not None and width < _EVENTS_MIN
+    if is_narrow:
+        titles = [f"{'TIME':<14} {'JOB':<16} {'EVENT':<16} STATE", f"{_INDENT}DETAIL"]
+    else:
+        titles = [f"{title}DETAIL"]
+    top = [bold(cut(one, width)) if colour else cut(one, width) for one in titles] if header else []
+    lines = (
+        _narrow_lines(event, width) if is_narrow else [cut(_event_line(event), width)] for event in events
+    )
+    return [*top, *(line for some in lines for line in some)]
 
 
 def _event_line(event: Event) -> str:
     job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
     return f"{_moment(event.wall)}  {job:<16} {kind:<16} {state:<10} {detail}".rstrip()
+
+
+def _narrow_lines(event: Event, width: int | None) -> list[str]:
+    job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
+    # The year is what a person misses least.
+    first = cut(f"{_moment(event.wall)[5:]} {job:<16} {kind:<16} {state}", width)
+    return [first, *(folded(_INDENT, detail, width) if detail else [])]
 
 
 def _moment(wall: float) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from supervisor.cli.render_why import reading_of
-from supervisor.cli.text import Column, bold, clean, duration, table
+from supervisor.cli.text import Column, bold, clean, duration, has_room, table, two_lines
 from supervisor.core.rules import Rule, Settings
 from supervisor.core.simulation import Happening, Report
 from trainer_shim.protocol import RuleRow, Unread
@@ -31,17 +31,29 @@ _COLUMNS = (
     Column("STATE"),
     Column("JOBS", spare=4),
 )
+#: In two lines: of the rule, and of each condition.
+_TALL = (
+    Column("RULE"),
+    Column("PLACE"),
+    Column("STATE"),
+    Column("JOBS", spare=1),
+    Column("METRIC"),
+    Column("NOW"),
+    Column("PAUSES AT"),
+    Column("CLEARS AT"),
+)
 _JOBS = (
     Column("JOB"),
-    Column("RAN", right=True),
+    Column("RAN", spare=1, right=True),
     Column("PAUSED", right=True),
-    Column("QUEUED", right=True),
+    Column("QUEUED", spare=2, right=True),
     Column("PAUSES", right=True),
     Column("FLAPS", right=True),
     Column("LATE", right=True),
     Column("NEEDLESS", right=True),
 )
 _TIMELINE = (Column("TIME"), Column("JOB"), Column("WHAT"), Column("RULE", spare=1), Column("WHY"))
+_TALL_TIMELINE = (*_TIMELINE[:3], Column("RULE"), Column("WHY"))
 _MAX_JOBS = 4
 
 #: Of a GPU's UUID: "GPU-" and the first group.
@@ -49,14 +61,22 @@ _GPU_CHARS = 12
 
 
 def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bool = False) -> list[str]:
-    """Return a table with a line for each condition of a rule at a place, and below it who has none."""
+    """Return a table with a line for each condition of a rule at a place, and below it who has none.
+
+    Where there is no room for what a rule looks at, its conditions stand on lines of their own.
+    """
     blind = [rule for rule in rules if _is_blind(rule)]
     rows = [
         row for rule in _joined(rule for rule in rules if not _is_blind(rule)) for row in _rule_rows(rule)
     ]
-    lines = table(_COLUMNS, rows, width=width) if rows else []
+    is_tall = bool(rows) and not has_room(_COLUMNS, rows, width, for_column="METRIC")
+    if is_tall:
+        tall = [(name, place, state, jobs, *condition) for name, place, *condition, state, jobs in rows]
+        lines = two_lines(_TALL, tall, num_above=4, width=width)
+    else:
+        lines = table(_COLUMNS, rows, width=width) if rows else []
     if colour:
-        lines[:1] = map(bold, lines[:1])
+        lines[: 1 + is_tall] = map(bold, lines[: 1 + is_tall])
     for why in dict.fromkeys(rule.missing for rule in blind):
         names = _names(rule for rule in blind if rule.missing == why)
         told = clean(f"not watched: {', '.join(names)}: {why}")
@@ -72,15 +92,26 @@ def _is_blind(rule: RuleRow) -> bool:
 
 
 def _joined(rules: Iterable[RuleRow]) -> Iterable[RuleRow]:
-    """Make one row of those that differ in nothing but their job, as where several write to one disk."""
+    """Make one row of those that differ in nothing but their job, as where several write to one disk.
+
+    GPUs that are lost for one reason share a row as well.
+    """
     groups: dict[object, list[RuleRow]] = {}
     for rule in rules:
-        is_a_jobs = rule.jobs == (rule.place,)
-        key = tuple(_rule_rows(replace(rule, place="", jobs=()))) if is_a_jobs else id(rule)
+        is_same = _is_of_its_job(rule) or (rule.missing and rule.place)
+        key = tuple(_rule_rows(replace(rule, place="", jobs=(), num_jobs=0))) if is_same else id(rule)
         groups.setdefault(key, []).append(rule)
     for first, *others in groups.values():
-        jobs = (*first.jobs, *(job for other in others for job in other.jobs))
-        yield replace(first, place=f"{len(jobs)} jobs", jobs=jobs) if others else first
+        if not others:
+            yield first
+            continue
+        jobs = tuple(dict.fromkeys(job for rule in (first, *others) for job in rule.jobs))
+        what = "jobs" if _is_of_its_job(first) else "GPUs"
+        yield replace(first, place=f"{1 + len(others)} {what}", jobs=jobs, num_jobs=len(jobs))
+
+
+def _is_of_its_job(rule: RuleRow) -> bool:
+    return rule.jobs == (rule.place,)
 
 
 def _names(rules: Iterable[RuleRow]) -> list[str]:
@@ -91,8 +122,9 @@ def _names(rules: Iterable[RuleRow]) -> list[str]:
     return [f"{name} of {_few(found)}" if found else name for name, found in places.items()]
 
 
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _MAX_JOBS
+def _few(names: Sequence[str], num: int = 0) -> str:
+    """Return the first names; of more than were named `num` tells how many there are."""
+    more = max(num, len(names)) - _MAX_JOBS
     return " ".join(names[:_MAX_JOBS]) + (f" and {more} more" if more > 0 else "")
 
 
@@ -103,7 +135,7 @@ def _place(place: str) -> str:
 
 def _rule_rows(rule: RuleRow) -> Iterable[tuple[str, ...]]:
     """The first line has what is so of the whole rule."""
-    common = [_state(rule), clean(_few(rule.jobs))]
+    common = [_state(rule), clean(_few(rule.jobs, rule.num_jobs))]
     name, place = clean(rule.rule), _place(rule.place)
     for condition in rule.conditions:
         if isinstance(condition.reading, Unread):
@@ -220,5 +252,8 @@ def timeline_lines(
         )
         for one in timeline
     ]
-    lines = table(_TIMELINE, rows, width=width)
+    if rows and not has_room(_TIMELINE, rows, width, for_column="RULE"):
+        lines = two_lines(_TALL_TIMELINE, rows, num_above=3, width=width)
+    else:
+        lines = table(_TIMELINE, rows, width=width)
     return [bold(lines[0]), *lines[1:]] if colour else lines

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from supervisor.cli.text import Column, bold, clean, duration, number, table
 from supervisor.core import windows
 from supervisor.core.states import State
-from trainer_shim.protocol import CandidateRow, RuleRow, Unread, VerdictRow, WhyReply
+from supervisor.core.verdict import QUEUE
+from trainer_shim.protocol import RuleRow, Unread, VerdictRow, WentOnRow, WhyReply
 
 __all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
 
@@ -67,10 +68,11 @@ def _first(answer: WhyReply, now_wall: float) -> str:
     since = time.localtime(answer.since_wall)
     today = time.localtime(now_wall)
     form = "%H:%M:%S" if since[:3] == today[:3] else "%Y-%m-%d %H:%M"
-    by = f" by rule {answer.by}" if answer.by_kind == "rule" else f" by {answer.by}" if answer.by else ""
+    by = f" by {_who(answer)}" if answer.by else ""
     why = f": {answer.reason}" if answer.reason and answer.by_kind == "person" else ""
     when = f"since {time.strftime(form, since)} ({duration(answer.for_s)})"
-    context = f", {answer.context}," if answer.context else ""
+    within = [words for words in (answer.context, answer.stage) if words]
+    context = f", {', '.join(dict.fromkeys(within))}," if within else ""
     return f"{answer.job} is {_state(answer)}{context} {when}{by}{why}."
 
 
@@ -78,20 +80,25 @@ def _grounds(answer: WhyReply) -> Iterable[str]:
     """What led here."""
     if answer.problem:
         yield f"Problem: {answer.problem}."
+    if answer.went_on is not None:
+        yield _came_to_run(answer.went_on)
     verdict = answer.verdict
-    if verdict is None:
-        return
-    is_pause = verdict.kind in ("pause", "deepen")
-    if is_pause and answer.state not in (State.PAUSED, State.PAUSING):
-        return
-    if not is_pause and answer.state not in (State.RUNNING, State.STARTING, State.RESUMING):
-        return
-    if not is_pause:
-        who = "The queue" if verdict.rule == "queue" else f"Rule {verdict.rule}"
-        yield f"{who} {'started it' if verdict.kind == 'start' else 'let it go on'}: {verdict.reason}."
-        return
-    yield f"It saw: {_seen(verdict)}."
-    yield from _ranking(verdict.candidates, answer.job)
+    if verdict is not None and answer.state in (State.PAUSED, State.PAUSING):
+        yield f"It saw: {_seen(verdict)}."
+        yield from _ranking(verdict, answer.job)
+
+
+def _who(one: WhyReply | WentOnRow) -> str:
+    if one.by_kind == "person":
+        return one.by
+    return "the queue" if one.by == QUEUE else f"rule {one.by}"
+
+
+def _came_to_run(went_on: WentOnRow) -> str:
+    words = f"{_who(went_on)} {went_on.did}" if went_on.by else went_on.did
+    # A name is not made a sentence of: it stays what it is.
+    words = words if went_on.by_kind == "person" else words[:1].upper() + words[1:]
+    return f"{words}: {went_on.why}." if went_on.why else f"{words}."
 
 
 def _seen(verdict: VerdictRow) -> str:
@@ -107,7 +114,8 @@ def _seen(verdict: VerdictRow) -> str:
     return " and ".join(clauses) or verdict.reason
 
 
-def _ranking(candidates: Sequence[CandidateRow], job: str) -> Iterable[str]:
+def _ranking(verdict: VerdictRow, job: str) -> Iterable[str]:
+    candidates = verdict.candidates
     mine = next((one for one in candidates if one.is_chosen), None)
     if mine is not None:
         yield f"It chose {mine.job}: {mine.why}."
@@ -115,8 +123,12 @@ def _ranking(candidates: Sequence[CandidateRow], job: str) -> Iterable[str]:
     for one in others[:_MAX_OTHERS]:
         word = "came after it" if one.is_eligible else "was left alone"
         yield f"  {one.job} {word}: {one.why}"
-    if len(others) > _MAX_OTHERS:
-        yield f"  and {len(others) - _MAX_OTHERS} more; `supervisorctl why {job} --json` lists them"
+    # The daemon may know of more than fit into its answer.
+    untold = max(0, verdict.num_candidates - len(candidates))
+    more = untold + len(others[_MAX_OTHERS:])
+    if more:
+        them = f"the first {len(candidates)}" if untold else "them"
+        yield f"  and {more} more; `supervisorctl why {job} --json` lists {them}"
 
 
 def _prospects(answer: WhyReply) -> Iterable[str]:
@@ -142,7 +154,8 @@ def _prospects(answer: WhyReply) -> Iterable[str]:
     for text in answer.waits_for:
         yield f"It waits: {text}."
     if answer.next and answer.next not in answer.waits_for:
-        goes = answer.state in (State.QUEUED, State.PAUSED, State.PAUSING)
+        # A frozen job waits to go on as well.
+        goes = answer.state in (State.QUEUED, State.PAUSED) or answer.position is not None
         yield f"{'To go on' if goes else 'Next'}: {answer.next}."
 
 
@@ -154,9 +167,9 @@ def _held(rule: RuleRow) -> str:
 
 
 def _in_short(answer: WhyReply) -> str:
-    by = f"rule {answer.by}" if answer.by_kind == "rule" else answer.by
+    by = _who(answer) if answer.by else ""
     words = [": ".join(word for word in (by, answer.reason) if word), answer.problem]
     if answer.state in (State.QUEUED, State.PAUSED):
         words += answer.waits_for[:1]
-    words += [answer.next] if answer.state in (State.RUNNING, State.PAUSED, State.QUEUED) else []
+    words.append(answer.stage or answer.next)
     return "; ".join(dict.fromkeys(word for word in words if word))

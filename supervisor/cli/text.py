@@ -14,12 +14,28 @@ from typing import Final, NamedTuple
 
 from supervisor.core.units import format_bytes
 
-__all__ = ["Column", "ago", "bold", "clean", "cut", "duration", "number", "size", "table", "width_of"]
+__all__ = [
+    "Column",
+    "ago",
+    "bold",
+    "clean",
+    "cut",
+    "duration",
+    "folded",
+    "has_room",
+    "number",
+    "size",
+    "table",
+    "two_lines",
+    "width_of",
+]
 
 _ELLIPSIS: Final = "..."
 _GAP: Final = "  "
 #: Below that many columns the last one says nothing any more; others are left out instead.
 _LAST_MIN: Final = 24
+#: Narrower than that a value is cut: folded it would be a column of single words.
+_FOLD_MIN: Final = 20
 _WIDE: Final = frozenset("WF")
 _INVISIBLE: Final = frozenset({"Mn", "Me", "Cf"})
 
@@ -126,6 +142,43 @@ def table(
     for index, row in enumerate(rows):
         lines.append(_line(row, columns, shown, widths, width, partial(paint, index)))
     return lines
+
+
+def has_room(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None, *, for_column: str
+) -> bool:
+    """Say whether a table of that width would show this column, if it has any content."""
+    titles = [column.title for column in columns]
+    widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
+    return titles.index(for_column) in _fitting(columns, list(range(len(columns))), widths, width)
+
+
+def two_lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], *, num_above: int, width: int | None
+) -> list[str]:
+    """Return a table with two lines a row, for where one has no room: the second one is indented.
+
+    Its header takes two lines as well; of a row that has nothing in one of its lines that line is left out.
+    """
+    above = table(columns[:num_above], [row[:num_above] for row in rows], width=width)
+    below = table(
+        columns[num_above:],
+        [row[num_above:] for row in rows],
+        width=None if width is None else max(0, width - len(_GAP)),
+    )
+    pairs = zip(above, (f"{_GAP}{line}" for line in below), strict=True)
+    return [line for pair in pairs for line in pair if line.strip()]
+
+
+def folded(label: str, value: str, width: int | None) -> list[str]:
+    """Return the value beside its label, on as many lines as it takes: the end may be what matters."""
+    room = None if width is None else width - len(label)
+    if room is None or room < _FOLD_MIN or width_of(value) <= room:
+        return [cut(label + value, width)]
+    from textwrap import wrap
+
+    lines = wrap(value, room, break_on_hyphens=False)
+    return [cut((" " * len(label) if i else label) + line, width) for i, line in enumerate(lines)]
 
 
 def _fitting(

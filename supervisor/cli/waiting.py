@@ -5,6 +5,7 @@ Does not cover: what counts as done (goals.py), what was asked before (jobs.py).
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from time import monotonic
@@ -110,7 +111,9 @@ class _Loop:
         since = Since(self._wait.before.get(row.name), monotonic() - self._wait.asked_at)
         verdict = judge(self._wait.goal, row, since)
         text = verdict.text if verdict else progress(row)
-        self._shown.update(row.name, text, key=f"{row.state}/{row.stage}/{row.late}/{bool(verdict)}")
+        # What a job waits for may have a number in it that changes all the time.
+        stage = re.sub(r"\d+", "", row.stage)
+        self._shown.update(row.name, text, key=f"{row.state}/{stage}/{row.late}/{bool(verdict)}")
         if verdict:
             self._verdicts[row.name] = verdict
         elif row.late and row.name not in self._hinted:

@@ -36,7 +36,7 @@ def why(ctx: click.Context, *, job: str | None, as_json: bool) -> None:
     (answer,) = answers
     for line in why_lines(answer, now_wall=time.time()):
         data(line)
-    if answer.state == State.QUEUED and answer.waits_for:
+    if answer.state == State.QUEUED and answer.waits_for and answer.can_be_started:
         hint(f"you may start it all the same: `supervisorctl resume {answer.job}`")
     if answer.by_kind == "rule" and answer.state == State.PAUSED:
         hint(f"you may overrule it: `supervisorctl resume {answer.job}`")

@@ -42,8 +42,9 @@ from supervisor.core.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.job import Asker, CheckpointRef, Exit, Job
+from supervisor.core.job import Asker, CheckpointRef, Exit, GoAhead, Job
 from supervisor.core.states import FINAL, Depth, Kind, State, accepts, next_state
+from supervisor.core.verdict import QUEUE, Verdict
 from supervisor.errors import Refused
 
 __all__ = ["EXIT_YIELDED", "Outcome", "apply", "create", "due", "next_due"]
@@ -168,7 +169,13 @@ def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: A
 def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
     if not accepts(job.state, Kind.LAUNCH):
         return job, ()
-    return _launch(job, Kind.LAUNCH, now, event.start_grace_s, gpus=event.gpus or job.gpus)
+    # Who wanted it to be started anew says more than that there was room for it.
+    went_on = job.went_on or _go_ahead(Asker("rule", QUEUE), "started it", event.verdict)
+    return _launch(job, Kind.LAUNCH, now, event.start_grace_s, gpus=event.gpus or job.gpus, went_on=went_on)
+
+
+def _go_ahead(by: Asker, did: str, verdict: Verdict | None) -> GoAhead:
+    return GoAhead(by, did, "" if verdict is None else verdict.reason)
 
 
 def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
@@ -231,12 +238,16 @@ def _over(job: Job, exit_: Exit, now: float) -> Outcome:
     over = _move(job, Kind.ENDED_OK if ok else Kind.ENDED_BAD, now, **_NO_PAUSE)
     if was_stopping:
         if job.restart_after_stop:
-            over = _move(over, Kind.RESTART, now, restart_after_stop=False, num_failures=0, problem="")
+            anew: dict[str, Any] = {
+                "num_failures": 0,
+                "problem": "",
+                "went_on": GoAhead(job.asked_by, "restarted it"),
+            }
+            over = _move(over, Kind.RESTART, now, restart_after_stop=False, **anew)
         return over, ()
     if ok:
         return replace(over, problem="", num_failures=0), ()
-    over = replace(over, problem=str(exit_))
-    return _plan_restart(over, now), ()
+    return _plan_restart(replace(over, problem=str(exit_)), now), ()
 
 
 def _paused_by_its_end(ended: Job, job: Job, now: float) -> Job:
@@ -265,7 +276,11 @@ def _may_restart(job: Job, now: float) -> bool:
 def _plan_restart(job: Job, now: float) -> Job:
     """Start a failed job again after a while, twice as long each time."""
     if not _may_restart(job, now):
-        return job
+        num_restarts = _failures(job, now)
+        if job.spec.restart == "never" or not num_restarts:
+            return job
+        often = "1 restart" if num_restarts == 1 else f"{num_restarts} restarts"
+        return replace(job, problem=f"{job.problem}; gave up after {often}")
     spec, num_failures = job.spec, _failures(job, now)
     wait_s = min(spec.restart_delay_s * 2**num_failures, max(_LONGEST_DELAY_S, spec.restart_delay_s))
     return replace(job, restart_at=now + wait_s, num_failures=num_failures + 1)
@@ -308,7 +323,8 @@ def _able_to(job: Job, event: AbleTo, _now: float) -> Outcome:
 def _paused_but_running(job: Job, now: float) -> Outcome:
     """A held shim went on while the daemon was away. A rule's pause is over; a person's is asked again."""
     if job.asked_by is not None and job.asked_by.kind == "rule":
-        return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
+        alone = GoAhead(None, "its training shim let it go on while no daemon was there")
+        return _move(job, Kind.RESUMED, now, **_NO_PAUSE, went_on=alone), ()
     again = _move(job, Kind.PAUSE, now, deadline_at=now + job.deadline_s)
     return again, (ask_pause(again, now),)
 
@@ -401,7 +417,9 @@ def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
         )
     if event.gpus and not job.alive:
         job = replace(job, gpus=event.gpus)
-    return _resume(job, event.request, event.start_grace_s, now)
+    did = "started it" if job.state is State.QUEUED else "let it go on"
+    went_on = _go_ahead(event.by, did, event.verdict)
+    return _resume(replace(job, went_on=went_on), event.request, event.start_grace_s, now)
 
 
 def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome:
@@ -418,7 +436,9 @@ def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome
 
 
 def _stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
-    return _stop(job, event.request, event.how == "kill", (event.stop_grace_s, event.kill_grace_s), now)
+    graces_s = (event.stop_grace_s, event.kill_grace_s)
+    stopping, effects = _stop(job, event.request, event.how == "kill", graces_s, now)
+    return (replace(stopping, asked_by=event.by) if stopping.alive else stopping), effects
 
 
 def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now: float) -> Outcome:  # noqa: FBT001
@@ -449,10 +469,11 @@ def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
     if job.alive:
         graces_s = (event.stop_grace_s, event.kill_grace_s)
         stopping, effects = _stop(job, event.request, False, graces_s, now)
-        return replace(stopping, restart_after_stop=True), effects
+        return replace(stopping, restart_after_stop=True, asked_by=event.by), effects
     if job.state not in FINAL:
         job = _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE)
-    return _move(job, Kind.RESTART, now, num_failures=0, restart_at=None, problem="", exit=None), ()
+    anew: dict[str, Any] = {"num_failures": 0, "problem": "", "went_on": GoAhead(event.by, "restarted it")}
+    return _move(job, Kind.RESTART, now, restart_at=None, exit=None, **anew), ()
 
 
 def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
@@ -513,6 +534,7 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         Kind.NOT_PAUSED,
         now,
         **_NO_PAUSE,
+        went_on=None,
         insist_at=None,
         insisted="",
         restart_after_stop=False,
@@ -550,14 +572,19 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
             return suspension.again(job, now)
         case _:  # restart
             job = replace(job, restart_at=None)
-            return (_move(job, Kind.RESTART, now) if accepts(job.state, Kind.RESTART) else job), ()
+            if not accepts(job.state, Kind.RESTART):
+                return job, ()
+            again = (
+                f"it had failed and was started again, {job.num_failures} of {job.spec.max_restarts} times"
+            )
+            return _move(job, Kind.RESTART, now, went_on=GoAhead(None, again)), ()
 
 
 def _without_shim(job: Job, now: float) -> Outcome:
     """The time for a shim to connect is over: the job runs, and cannot be paused for now."""
     if job.state is State.PAUSING:
         why = "cannot pause: no training shim has connected"
-        return _move(job, Kind.NOT_PAUSED, now, **_NO_PAUSE, problem=why), ()
+        return _move(job, Kind.NOT_PAUSED, now, **_NO_PAUSE, went_on=None, problem=why), ()
     return (_move(job, Kind.READY, now, **_NO_PAUSE) if accepts(job.state, Kind.READY) else job), ()
 
 
@@ -568,6 +595,7 @@ def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
         job = replace(job, gpus=event.gpus)
     if not accepts(job.state, Kind.RESUME):
         return job, ()
+    job = replace(job, went_on=GoAhead(None, "the time that it was paused for is over"))
     return _resume(job, f"{job.request}-wake", event.start_grace_s, now)
 
 

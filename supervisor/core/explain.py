@@ -1,8 +1,9 @@
-"""Why a job is where it is, and how near each rule is: the answers, as data.
+"""Why a job is where it is: the answers, as data.
 
-Covers: what `supervisorctl why JOB` and `supervisorctl policy show` tell.
-Does not cover: how it is laid out (cli/), deciding (policy.py): what is said here
-comes from the same functions that decide, so the two cannot disagree.
+Covers: what `supervisorctl why JOB` tells, and what `status` tells of jobs that wait.
+Does not cover: how it is laid out (cli/), rules without regard to a job (rule_states.py),
+deciding (policy.py): what is said here comes from the same functions that decide, so the
+two cannot disagree.
 """
 
 from __future__ import annotations
@@ -14,69 +15,46 @@ import msgspec
 
 from supervisor.core import suspension, windows
 from supervisor.core.admission import Standing, holding, line
-from supervisor.core.conditions import look_at_all, thresholds
 from supervisor.core.hysteresis import Side
-from supervisor.core.job import Job
-from supervisor.core.metrics import METRICS
+from supervisor.core.job import Asker, Job
 from supervisor.core.policy import look_around, waits_for
 from supervisor.core.policy_memory import Memory
 from supervisor.core.returning import keepers, may_come_back, resume_after_s
-from supervisor.core.rulebook import Instance, place_kind
-from supervisor.core.rules import Condition, Rule, Settings
-from supervisor.core.sample import Missing, Reading, Sample
+from supervisor.core.room import least_wrong, needs_of
+from supervisor.core.rule_states import RuleState, alarms, clear_at, name_of, rule_state, rule_states
+from supervisor.core.rulebook import Instance
+from supervisor.core.rules import Settings
+from supervisor.core.sample import Missing, Sample
 from supervisor.core.scene import Scene
 from supervisor.core.states import State
 from supervisor.core.verdict import Candidate, Verdict
 from supervisor.core.victims import chosen, options, stays_a_while
 
-__all__ = ["ConditionState", "Explanation", "RuleState", "alarms", "explain", "explain_all", "rule_states"]
+# Who answers needs both: what is so of a job, and what is so of the rules.
+__all__ = [
+    "Explanation",
+    "RuleState",
+    "WentOn",
+    "alarms",
+    "explain",
+    "explain_all",
+    "rule_states",
+    "waiting",
+]
 
-#: A reading that has been missing for that long is worth saying aloud.
-_ALARM_AFTER_S = 60.0
+_GOES = frozenset({State.STARTING, State.RUNNING, State.RESUMING})
 
 #: Less of the way to a threshold is not near.
 _NEAR_PCT = 0.5
 
 
-class ConditionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One condition of a rule as it is now."""
+class WentOn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a job came to run; without `by` it happened by itself."""
 
-    what: str
-    unit: str = ""
-    reading: Reading = 0.0
-    #: Beyond this it is short: "> 50"; beyond that it is clear: "< 20". "" for windows and programs.
-    short: str = ""
-    clear: str = ""
-    side: Side = Side.UNKNOWN
-    #: 0 at the clear threshold or beyond, 100 where it is short.
-    near_pct: float = 0.0
-
-
-class RuleState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One rule at one place, now."""
-
-    rule: str
-    #: "" for the host, a GPU's UUID, or a job's name.
-    place: str = ""
-    about: str = ""
-    is_enabled: bool = True
-    is_on: bool = False
-    side: Side = Side.UNKNOWN
-    conditions: tuple[ConditionState, ...] = ()
-    #: The least near of its conditions: all have to be short.
-    near_pct: float = 0.0
-    #: How long it has been on or off; 0: since the daemon knows it.
-    for_s: float = 0.0
-    #: How long it has been on the side that would turn it, and how long that has to be.
-    held_s: float = 0.0
-    hold_s: float = 0.0
-    #: Jobs that it is about, whether or not they could be asked.
-    jobs: tuple[str, ...] = ()
-    #: It has no reading, why and for how long.
-    missing: str = ""
-    missing_for_s: float = 0.0
-    #: To be said aloud, or "".
-    alarm: str = ""
+    by: str = ""
+    by_kind: Literal["", "person", "rule"] = ""
+    did: str = ""
+    why: str = ""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,7 +69,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     by: str = ""
     by_kind: Literal["", "person", "rule"] = ""
     reason: str = ""
-    #: The newest verdict of the policy on this job, with what it was made from.
+    #: Of a job that runs, or is about to.
+    went_on: WentOn | None = None
+    #: The verdict of the policy that led here, with what it was made from; None: none did.
     verdict: Verdict | None = None
     #: The rules that keep it paused, or for a running job the one that is nearest to being short.
     rules: tuple[RuleState, ...] = ()
@@ -105,36 +85,13 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     #: Among the jobs that wait to go on, from 1.
     position: int | None = None
     line_length: int = 0
+    #: A person may start this queued job all the same: there is a GPU for it, if not a free one.
+    can_be_started: bool = True
     #: How often in a row it was paused soon after a return, and by how much that lengthens the wait.
     num_flaps: int = 0
     wait_factor: float = 1.0
     #: Who would be asked, in order, by the rule that is nearest or on.
     candidates: tuple[Candidate, ...] = ()
-
-
-def rule_states(
-    jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float
-) -> tuple[RuleState, ...]:
-    """Return every rule at every place, in the order of their importance, also those that are off."""
-    scene = look_around(jobs, sample, settings, memory, now)
-    states = [_rule_state(instance, scene) for instance in scene.instances.values()]
-    seen = {state.rule for state in states}
-    is_off = not settings.policy.enabled
-    states += [
-        _not_watched(rule, sample, is_off=is_off or not rule.enabled)
-        for rule in settings.rules
-        if rule.name not in seen
-    ]
-    order = [rule.name for rule in settings.rules]
-    return tuple(sorted(states, key=lambda state: order.index(state.rule)))
-
-
-def alarms(
-    jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float
-) -> tuple[str, ...]:
-    """Return what the owner of the machine has to know: readings that went missing."""
-    states = rule_states(jobs, sample, settings, memory, now)
-    return tuple(dict.fromkeys(state.alarm for state in states if state.alarm))
 
 
 def explain(
@@ -155,22 +112,43 @@ def explain_all(
         yield _explained(job, scene, standings)
 
 
+def waiting(
+    jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float
+) -> dict[str, str]:
+    """Return what each job that waits to go on waits for, but for the rule that it yielded to: by name."""
+    scene = look_around(jobs, sample, settings, memory, now)
+    settling = waits_for(scene)
+    told = {
+        standing.job.name: standing.why_not or settling
+        for standing in line(scene)
+        if not _is_kept(standing.job, scene)
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _is_kept(job: Job, scene: Scene) -> bool:
+    """Say whether a rule that paused it is still on."""
+    keys = keepers(job, scene) if job.state is not State.QUEUED else ()
+    return any(key in scene.instances and scene.instances[key].is_on for key in keys)
+
+
 def _is_in_line(job: Job) -> bool:
     return job.state is State.QUEUED or may_come_back(job)
 
 
 def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:
     known = scene.known(job.name)
-    asked_by = job.asked_by
+    by, by_kind = _who(job.asked_by)
     answer = Explanation(
         job=job.name,
         state=job.state,
         summary=_summary(job),
         for_s=max(0.0, scene.now - job.since),
-        by="" if asked_by is None else asked_by.name,
-        by_kind="" if asked_by is None else asked_by.kind,
+        by=by,
+        by_kind=by_kind,
         reason=job.reason,
-        verdict=scene.memory.last.get(job.name),
+        went_on=_went_on(job),
+        verdict=_verdict(job, scene),
         deadline_in_s=None if job.deadline_at is None else job.deadline_at - scene.now,
         wakes_in_s=None if job.wake_at is None else max(0.0, job.wake_at - scene.now),
         num_flaps=known.num_flaps,
@@ -185,7 +163,57 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
         case State.RUNNING:
             return _of_running(answer, job, scene)
         case _:
-            return answer
+            return msgspec.structs.replace(answer, next=_of_other(job, scene.now))
+
+
+def _who(by: Asker | None) -> tuple[str, Literal["", "person", "rule"]]:
+    return ("", "") if by is None else (by.name, by.kind)
+
+
+def _went_on(job: Job) -> WentOn | None:
+    if job.went_on is None or job.state not in _GOES:
+        return None
+    by, by_kind = _who(job.went_on.by)
+    return WentOn(by, by_kind, job.went_on.did, job.went_on.why)
+
+
+def _verdict(job: Job, scene: Scene) -> Verdict | None:
+    """Return what the policy decided where that led here, not what it once decided of this job."""
+    last = scene.memory.last.get(job.name)
+    if job.state in (State.PAUSING, State.PAUSED):
+        is_rules = job.asked_by is not None and job.asked_by.kind == "rule"
+        # A pause that began under an earlier version does not know its verdict.
+        is_last = is_rules and last is not None and last.kind in ("pause", "deepen")
+        return job.verdict or (last if is_last else None)
+    is_policys = job.state in _GOES and job.went_on is not None and _who(job.went_on.by)[1] == "rule"
+    return last if is_policys and last is not None and last.kind in ("resume", "start") else None
+
+
+def _of_other(job: Job, now: float) -> str:
+    """A job that is on its way to something, or over: what comes next."""
+    match job.state:
+        case State.STARTING | State.RESUMING:
+            if job.depths:
+                return "its training shim tells that it goes on"
+            left = (
+                ""
+                if job.start_grace_at is None
+                else f"; without one it counts as running in {_left(job.start_grace_at, now)}"
+            )
+            return f"its training shim connects{left}"
+        case State.STOPPING if job.insisted or job.yielded or not job.depths:
+            return "its process ends"
+        case State.STOPPING:
+            return "it reaches its next batch boundary, saves and ends"
+        case State.FAILED if job.restart_at is not None:
+            often = f"restart {job.num_failures} of {job.spec.max_restarts}"
+            return f"it is started again in {_left(job.restart_at, now)}, {often}"
+        case _:
+            return ""
+
+
+def _left(at: float, now: float) -> str:
+    return f"{max(0.0, at - now):.0f} s"
 
 
 def _summary(job: Job) -> str:
@@ -213,13 +241,19 @@ def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence
     next_ = _has_to(kept_by, job, scene) or standing.why_not or settling or "it goes on with the next tick"
     return msgspec.structs.replace(
         answer,
-        rules=tuple(_rule_state(instance, scene) for instance in kept_by),
+        rules=tuple(rule_state(instance, scene) for instance in kept_by),
         waits_for=blocks,
         next=next_,
+        can_be_started=_can_be_started(job, scene),
         position=position,
         line_length=len(standings),
         wait_factor=max(factors, default=1.0),
     )
+
+
+def _can_be_started(job: Job, scene: Scene) -> bool:
+    needs = needs_of(job, scene.known(job.name).footprint)
+    return not needs.num_gpus or bool(least_wrong(job, needs, scene))
 
 
 def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
@@ -228,9 +262,9 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
     for instance in kept_by:
         if instance.is_on:
             clear = " and ".join(
-                f"{condition.metric} {_clear(condition)}"
+                f"{condition.metric} {clear_at(condition)}"
                 if condition.metric
-                else windows.circumstance(_name(condition), "no longer")
+                else windows.circumstance(name_of(condition), "no longer")
                 for condition in instance.rule.when
             )
             comma = "" if instance.rule.when[-1].metric else ","
@@ -241,10 +275,23 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
 
 def _of_yielding(answer: Explanation, job: Job) -> Explanation:
     if job.state is State.PAUSING:
-        return msgspec.structs.replace(answer, next="it reaches its next batch boundary and saves")
+        return msgspec.structs.replace(answer, next=_of_pausing(job))
     if job.wake_at is not None:
         return msgspec.structs.replace(answer, next="the time that it was paused for ends")
     return msgspec.structs.replace(answer, next=f"a person resumes it: `supervisorctl resume {job.name}`")
+
+
+def _of_pausing(job: Job) -> str:
+    """What a pause still waits for: often it is not the boundary."""
+    if job.frozen_at is not None:
+        return f"a person resumes it: `supervisorctl resume {job.name}`; until then it stands still"
+    if job.yielded:
+        return "its process ends; its checkpoint is durable"
+    if job.insisted:
+        return "its process ends; it reached no batch boundary in time"
+    if job.held_depth is not None:
+        return f"it goes from {job.held_depth} to {job.depth}; its checkpoint is durable"
+    return "it reaches its next batch boundary and saves"
 
 
 def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
@@ -252,7 +299,7 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
     about = scene.about(job)
     if not about:
         return msgspec.structs.replace(answer, next="nothing asks it to yield: no rule is about it")
-    states = {instance.key: _rule_state(instance, scene) for instance in about}
+    states = {instance.key: rule_state(instance, scene) for instance in about}
     nearest = max(about, key=lambda i: (i.is_on, states[i.key].near_pct))
     state = states[nearest.key]
     ranking = options(nearest, scene)
@@ -262,11 +309,15 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
         first = chosen(ranking)
         if first is not None and nearest.is_short and (why_not_yet := stays_a_while(nearest, first, scene)):
             text += f"; {why_not_yet}"
+    elif nearest.side is Side.SHORT:
+        held = f"for {state.held_s:.0f} s of {state.hold_s:.0f} s"
+        text = f"nothing asks it to yield yet; rule {nearest.rule.name} is short, {held}"
     elif state.near_pct < _NEAR_PCT:
         text = "nothing asks it to yield, and no rule is near"
     else:
-        way = f"{state.near_pct:.0f} % of the way"
-        text = f"nothing asks it to yield; nearest is rule {nearest.rule.name}, {way}"
+        text = f"nothing asks it to yield; nearest is rule {nearest.rule.name}{_distance(state)}"
+    if blind := [instance.rule.name for instance in about if instance.side is Side.UNKNOWN]:
+        text += f"; without a reading: {', '.join(dict.fromkeys(blind))}"
     if mine is not None and not mine.is_eligible:
         text += f"; this job is left alone: {mine.why}"
     return msgspec.structs.replace(
@@ -277,81 +328,10 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
     )
 
 
-def _rule_state(instance: Instance, scene: Scene) -> RuleState:
-    rule, trigger = instance.rule, instance.trigger
-    conditions = tuple(
-        _condition_state(condition, seen.side, seen.reading, seen.nearness)
-        for condition, seen in zip(rule.when, instance.looks, strict=True)
-    )
-    missing = next((c.reading.why for c in conditions if isinstance(c.reading, Missing)), "")
-    missing_for_s = 0.0 if trigger.missing_since is None else scene.now - trigger.missing_since
-    was_read = trigger.side is not Side.UNKNOWN
-    names = [job.name for job in scene.jobs.values() if not job.is_over and scene.concerns(instance, job)]
-    alarm = ""
-    if missing_for_s >= _ALARM_AFTER_S and (was_read or trigger.is_on):
-        place = f" of {instance.place}" if instance.place else ""
-        state = "on" if trigger.is_on else "off"
-        alarm = f"rule {rule.name}{place} has no reading: {missing}; it stays {state}"
-    return RuleState(
-        rule=rule.name,
-        place=instance.place,
-        about=rule.about,
-        is_on=trigger.is_on,
-        side=instance.side,
-        conditions=conditions,
-        near_pct=min(c.near_pct for c in conditions),
-        for_s=trigger.for_s(scene.now),
-        held_s=trigger.held_s,
-        hold_s=rule.resume_after_s if trigger.is_on else rule.pause_after_s,
-        jobs=tuple(names),
-        missing=missing,
-        missing_for_s=missing_for_s if missing else 0.0,
-        alarm=alarm,
-    )
-
-
-def _not_watched(rule: Rule, sample: Sample, *, is_off: bool) -> RuleState:
-    """A rule that is switched off, or has no place on this machine."""
-    if is_off:
-        return RuleState(rule=rule.name, about=rule.about, is_enabled=False)
-    looks = look_at_all(rule.when, sample, "")
-    conditions = tuple(
-        _condition_state(condition, seen.side, seen.reading, seen.nearness)
-        for condition, seen in zip(rule.when, looks, strict=True)
-    )
-    missing = "there is no job"
-    if place_kind(rule) == "gpu":
-        missing = sample.gpus.why if isinstance(sample.gpus, Missing) else "there is no GPU"
-    return RuleState(rule=rule.name, about=rule.about, conditions=conditions, missing=missing)
-
-
-def _condition_state(condition: Condition, side: Side, reading: Reading, nearness: float) -> ConditionState:
-    unit = METRICS[condition.metric].unit if condition.metric else ""
-    near_pct = min(max(nearness, 0.0), 1.0) * 100
-    return ConditionState(
-        what=_name(condition),
-        unit=unit,
-        reading=reading,
-        short=_short(condition),
-        clear=_clear(condition),
-        side=side,
-        near_pct=near_pct,
-    )
-
-
-def _name(condition: Condition) -> str:
-    return condition.metric or condition.clock or condition.program
-
-
-def _short(condition: Condition) -> str:
-    if not condition.metric:
+def _distance(state: RuleState) -> str:
+    """The condition that is furthest from being short, in its own unit: a share would need to say of what."""
+    furthest = min(state.conditions, key=lambda condition: condition.near_pct)
+    if isinstance(furthest.reading, Missing) or not furthest.short:
         return ""
-    short, clear = thresholds(condition)
-    return f"{'>' if short > clear else '<'} {short:g}"
-
-
-def _clear(condition: Condition) -> str:
-    if not condition.metric:
-        return ""
-    short, clear = thresholds(condition)
-    return f"{'<' if short > clear else '>'} {clear:g}"
+    unit = f" {furthest.unit}" if furthest.unit else ""
+    return f": {furthest.what} is {furthest.reading:.4g}{unit}, short is {furthest.short}"

@@ -11,9 +11,9 @@ from typing import Literal
 import msgspec
 
 from supervisor.core.states import FINAL, Depth, State
-from supervisor.core.verdict import Verdict
+from supervisor.core.verdict import QUEUE, Verdict
 
-__all__ = ["Asker", "CheckpointRef", "Exit", "Job", "JobSpec", "Pid"]
+__all__ = ["Asker", "CheckpointRef", "Exit", "GoAhead", "Job", "JobSpec", "Pid"]
 
 
 class Pid(msgspec.Struct, frozen=True):
@@ -40,13 +40,25 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """Who wants it: a person (by user name) or a rule (by its name)."""
+    """Who wants it: a person (by user name), or a rule (by its name); the queue counts as one."""
 
     kind: Literal["person", "rule"]
     name: str
 
     def __str__(self) -> str:
-        return self.name if self.kind == "person" else f"rule {self.name}"
+        if self.kind == "person":
+            return self.name
+        return "the queue" if self.name == QUEUE else f"rule {self.name}"
+
+
+class GoAhead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a job came to start or go on."""
+
+    #: None: nobody let it, it happened.
+    by: Asker | None = None
+    #: What they did, or what happened: "restarted it", "its pause was over".
+    did: str = ""
+    why: str = ""
 
 
 class CheckpointRef(msgspec.Struct, frozen=True):
@@ -121,6 +133,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     asked_by: Asker | None = None
     #: Why it was asked, for people.
     reason: str = ""
+    #: How it came to run; None: it has not yet, or nobody wrote it down, as in earlier versions.
+    went_on: GoAhead | None = None
     #: The request that the shim is to answer.
     request: str = ""
     #: The shim said that its checkpoint is durable and its process is about to end.

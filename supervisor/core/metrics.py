@@ -9,6 +9,7 @@ one of jobs a place for each job with a process.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from typing import Final, Literal
 
 from supervisor.core.sample import Gpu, JobUse, Missing, Reading, Sample
 
-__all__ = ["METRICS", "Metric", "places", "read"]
+__all__ = ["METRICS", "Metric", "bounds", "places", "read"]
 
 _GIB: Final = float(1 << 30)
 
@@ -43,6 +44,14 @@ def places(metric: Metric, sample: Sample) -> list[str]:
     return [gpu.uuid for gpu in sample.gpus] if not isinstance(sample.gpus, Missing) else []
 
 
+def bounds(metric: Metric) -> tuple[float, float]:
+    """Return the least and the most that it can read."""
+    if metric.unit == "C":
+        return -math.inf, math.inf
+    most = {"%": 100.0}.get(metric.unit, 1.0 if metric.name == "on_battery" else math.inf)
+    return 0.0, most
+
+
 def read(name: str, sample: Sample, place: str) -> Reading:
     """Return a reading; one whose GPU or job is not in the sample is missing."""
     return METRICS[name].read(sample, place)
@@ -64,7 +73,7 @@ def _gpu(sample: Sample, uuid: str) -> Gpu | Missing:
     if isinstance(sample.gpus, Missing):
         return sample.gpus
     found = next((gpu for gpu in sample.gpus if gpu.uuid == uuid), None)
-    return found if found is not None else Missing(f"GPU {uuid} is gone")
+    return found if found is not None else Missing("the GPU is gone: the driver lists it no more")
 
 
 def _of_gpu(pick: Callable[[Gpu], Reading]) -> Callable[[Sample, str], Reading]:

@@ -25,13 +25,13 @@ from supervisor.core.hysteresis import Side
 from supervisor.core.job import Job
 from supervisor.core.metrics import METRICS
 from supervisor.core.policy_memory import JobMemory, Memory
-from supervisor.core.preemption import QUEUE, make_room
+from supervisor.core.preemption import make_room
 from supervisor.core.rulebook import Instance, survey
 from supervisor.core.rules import Condition, Settings
 from supervisor.core.sample import Missing, Sample
 from supervisor.core.scene import Scene
 from supervisor.core.states import State
-from supervisor.core.verdict import Evidence, Verdict
+from supervisor.core.verdict import QUEUE, Evidence, Verdict
 from supervisor.core.victims import Option, chosen, options, stays_a_while
 
 __all__ = ["decide", "evidence", "look_around", "waits_for"]
@@ -47,7 +47,7 @@ def decide(
     is_free = any(job.state is State.QUEUED and asks_for_nothing(job) for job in scene.jobs.values())
     # Once for both: there may be hundreds in it.
     standings = tuple(line(scene)) if is_settled or is_free else ()
-    starts = tuple(_resume_or_start(standing) for standing in standings if _starts_free(standing))
+    starts = tuple(_resume_or_start(standing, settings) for standing in standings if _starts_free(standing))
     if is_settled:
         found = _go_on(scene, standings)
     memory = scene.memory
@@ -82,6 +82,7 @@ def look_around(jobs: Sequence[Job], sample: Sample, settings: Settings, memory:
         at=now,
         triggers={key: instance.trigger for key, instance in instances.items()},
         trends={key: instance.trend for key, instance in instances.items() if instance.trend is not None},
+        conditions={key: instance.conditions for key, instance in instances.items()},
         jobs=known,
         last={name: verdict for name, verdict in memory.last.items() if name in by_name},
     )
@@ -140,7 +141,7 @@ def _go_on(scene: Scene, standings: Sequence[Standing]) -> tuple[Verdict, str, b
     """Let the first one in the line go on that can; or make room for one that comes before it."""
     for standing in standings:
         if standing.may_go and not _starts_free(standing):
-            return _resume_or_start(standing), QUEUE, False
+            return _resume_or_start(standing, scene.settings), QUEUE, False
         room = make_room(standing, scene) if scene.settings.queue.preempt else None
         if room is not None:
             return room, QUEUE, False
@@ -152,14 +153,16 @@ def _starts_free(standing: Standing) -> bool:
     return standing.may_go and job.state is State.QUEUED and asks_for_nothing(job)
 
 
-def _resume_or_start(standing: Standing) -> Verdict:
+def _resume_or_start(standing: Standing, settings: Settings) -> Verdict:
     job = standing.job
     if job.state is State.QUEUED:
         return Verdict(kind="start", job=job.name, rule=QUEUE, reason="it fits", gpus=standing.gpus)
     rule = job.asked_by.name if job.asked_by is not None else ""
-    return Verdict(
-        kind="resume", job=job.name, rule=rule, reason=f"rule {rule} is over, and it fits", gpus=standing.gpus
-    )
+    is_in_force = settings.policy.enabled and any(one.name == rule and one.enabled for one in settings.rules)
+    reason = f"rule {rule} is {'over' if is_in_force else 'no longer in force'}, and it fits"
+    if rule == QUEUE:
+        reason = "there is room for it again"
+    return Verdict(kind="resume", job=job.name, rule=rule, reason=reason, gpus=standing.gpus)
 
 
 def evidence(instance: Instance, now: float) -> tuple[Evidence, ...]:

@@ -73,4 +73,6 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: By rule and place.
     triggers: dict[str, Trigger] = {}
     trends: dict[str, Trend] = {}
+    #: A digest of the conditions that those are about, by rule and place: others begin anew.
+    conditions: dict[str, str] = {}
     jobs: dict[str, JobMemory] = {}

@@ -18,14 +18,11 @@ from supervisor.core.room import fit, needs_of
 from supervisor.core.scene import Scene
 from supervisor.core.shortage import DEPTHS
 from supervisor.core.states import Depth, State
-from supervisor.core.verdict import Candidate, Verdict
+from supervisor.core.verdict import QUEUE, Candidate, Verdict
 from supervisor.core.victims import left_alone
 from supervisor.core.whatif import corrected
 
-__all__ = ["QUEUE", "make_room"]
-
-#: The rule's name in verdicts that make room for a queued job or start one.
-QUEUE = "queue"
+__all__ = ["make_room"]
 
 
 def make_room(standing: Standing, scene: Scene) -> Verdict | None:

@@ -64,12 +64,10 @@ def needs_of(job: Job, known: Footprint) -> Needs:
 
 
 def fit(job: Job, needs: Needs, scene: Scene) -> Fit:
-    """Say whether it fits now, and on which GPUs."""
-    for check in (_cpus, _memory, _own_gpus):
-        answer = check(job, needs, scene)
-        if answer.why_not:
-            return answer
-    return _new_gpus(job, needs, scene)
+    """Say whether it fits now, and on which GPUs; what it never gets comes before what it waits for."""
+    *answers, last = (check(job, needs, scene) for check in (_cpus, _memory, _own_gpus, _new_gpus))
+    short = [answer for answer in (*answers, last) if answer.why_not]
+    return min(short, key=lambda answer: not answer.is_hopeless, default=last)
 
 
 def asked(needs: Needs) -> frozenset[str]:

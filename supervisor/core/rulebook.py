@@ -8,19 +8,26 @@ An instance is a rule and a place: "" for the host, a GPU's UUID, a job's name.
 
 from __future__ import annotations
 
+import zlib
+from functools import lru_cache
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from supervisor.core.conditions import Look, combined, is_circumstance, least_short_s, look_at_all
 from supervisor.core.hysteresis import Side, Trend, Trigger
 from supervisor.core.job import Job
 from supervisor.core.metrics import METRICS, Place
 from supervisor.core.policy_memory import Memory
-from supervisor.core.rules import PolicyConfig, Rule, Settings
+from supervisor.core.rules import Condition, PolicyConfig, Rule, Settings
 from supervisor.core.sample import Missing, Sample
 
 __all__ = ["Instance", "Instances", "key_of", "next_turn", "place_kind", "rule_of", "survey"]
 
 _SEPARATOR = "@"
+
+_REMEMBERED_S = 86400.0
 
 #: Metrics that the kernel's memory alarm is fresher than: it fires before their means move.
 _ALARMED = frozenset({"psi_memory_some_pct", "psi_memory_full_pct"})
@@ -38,6 +45,8 @@ class Instance(NamedTuple):
     trend: Trend | None
     #: The kernel's memory alarm speaks for it.
     is_urgent: bool = False
+    #: A digest of the conditions by which it is on or off.
+    conditions: str = ""
 
     @property
     def is_on(self) -> bool:
@@ -92,7 +101,7 @@ def survey(jobs: dict[str, Job], sample: Sample, settings: Settings, memory: Mem
     if settings.policy.enabled:
         for rule in settings.rules:
             if rule.enabled:
-                for place in _places(rule, jobs, sample, memory):
+                for place in _places(rule, jobs, sample, memory, now):
                     instance = _step(rule, place, jobs, sample, (settings.policy, memory, now))
                     found[instance.key] = instance
     return found
@@ -108,19 +117,34 @@ def next_turn(settings: Settings, memory: Memory) -> float | None:
     return min((at for at in moments if at is not None), default=None)
 
 
-def _places(rule: Rule, jobs: dict[str, Job], sample: Sample, memory: Memory) -> list[str]:
+@lru_cache(maxsize=256)
+def _digest(when: tuple[Condition, ...]) -> str:
+    """Return what a rule looks at, with its thresholds, in a form to be kept and compared."""
+    return f"{zlib.crc32(msgspec.json.encode(when)):08x}"
+
+
+def _places(rule: Rule, jobs: dict[str, Job], sample: Sample, memory: Memory, now: float) -> list[str]:
     kind = place_kind(rule)
     if kind == "host":
         return [""]
     if kind == "job":
         return [name for name, job in jobs.items() if not job.is_over]
     seen = [] if isinstance(sample.gpus, Missing) else [gpu.uuid for gpu in sample.gpus]
-    # A GPU that does not answer keeps what was known of it.
+    # A GPU that does not answer, or is no longer there, keeps what was known of it.
     prefix = key_of(rule.name, "?")[:-1]
     lost = [
-        key.removeprefix(prefix) for key, t in memory.triggers.items() if key.startswith(prefix) and t.is_on
+        key.removeprefix(prefix)
+        for key, trigger in memory.triggers.items()
+        if key.startswith(prefix) and _is_remembered(trigger, now)
     ]
     return seen + [uuid for uuid in lost if uuid not in seen]
+
+
+def _is_remembered(trigger: Trigger, now: float) -> bool:
+    """Say whether a place without readings still counts: one that was taken out does so for a day."""
+    if trigger.is_on or trigger.side is Side.UNKNOWN:
+        return trigger.is_on
+    return trigger.missing_since is None or now - trigger.missing_since < _REMEMBERED_S
 
 
 def _step(
@@ -136,8 +160,18 @@ def _step(
     side = looks[0].side if len(looks) == 1 else combined(rule.when, looks)
     is_urgent = sample.is_urgent and side is Side.SHORT and is_about_memory(rule)
     before = memory.triggers.get(key)
+    conditions = _digest(rule.when)
+    known_conditions = memory.conditions.get(key, conditions)
+    is_other = known_conditions != conditions
     if before is None:
         before = Trigger(is_on=_paused_somebody(rule.name, key, jobs, memory))
+    elif is_other and side is Side.UNKNOWN:
+        # By which of the two it is on shows with the next reading.
+        conditions = known_conditions
+    elif is_other:
+        # What was on by other thresholds stays so only where it is short by these.
+        is_over = before.is_on and side is not Side.SHORT
+        before = Trigger(turned_at=now) if is_over else replace(before, held_s=0.0, held_at=None)
     trigger = before.step(
         side,
         now,
@@ -146,8 +180,9 @@ def _step(
         before_s=least_short_s(rule.when, looks, sample) if side is Side.SHORT else 0.0,
     )
     was_missing = before.missing_since is not None
-    trend = _trend(rule, looks, side, memory.trends.get(key), (policy, now, was_missing))
-    return Instance(key, rule, place, trigger, side, looks, trend, is_urgent)
+    known_trend = None if is_other else memory.trends.get(key)
+    trend = _trend(rule, looks, side, known_trend, (policy, now, was_missing))
+    return Instance(key, rule, place, trigger, side, looks, trend, is_urgent, conditions)
 
 
 def is_about_memory(rule: Rule) -> bool:

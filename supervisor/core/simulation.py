@@ -40,7 +40,7 @@ from supervisor.core.job import Asker, Exit, Job, JobSpec
 from supervisor.core.policy_memory import Footprint, Memory
 from supervisor.core.rulebook import place_kind
 from supervisor.core.rules import Settings
-from supervisor.core.sample import JobUse, Sample
+from supervisor.core.sample import JobUse, Missing, Sample
 from supervisor.core.scene import FILL_S, selects
 from supervisor.core.states import Depth, State
 from supervisor.core.verdict import Verdict
@@ -51,6 +51,8 @@ __all__ = ["Decider", "Happening", "JobReport", "Report", "SimJob", "recorded_jo
 Decider = Callable[[Sequence[Job], Sample, Any, float], tuple[tuple[Verdict, ...], Any]]
 
 _GRACE_S: Final = 60.0
+#: Of one CPU.
+_HOLDS_PCT: Final = 1.0
 _ENDED: Final = Exit(code=core.EXIT_YIELDED)
 
 
@@ -320,28 +322,46 @@ def _gpus_of(job: Job, uses: dict[str, JobUse]) -> list[str]:
 
 
 def recorded_jobs(samples: Iterable[Sample], specs: dict[str, JobSpec] | None = None) -> tuple[SimJob, ...]:
-    """Return the jobs of a recording, each there from its first reading on, with the most that it used."""
+    """Return the jobs of a recording: each there from its first reading on, with the most that it used.
+
+    One that was over before the recording ends has as much to do as it did: paused longer, it ends later.
+    """
     peaks: dict[str, Footprint] = {}
     arrivals: dict[str, float] = {}
-    first_at: float | None = None
+    worked_s: dict[str, float] = {}
+    first: Sample | None = None
+    last: Sample | None = None
     for sample in samples:
-        first_at = sample.at if first_at is None else first_at
+        first, gap_s = first or sample, 0.0 if last is None else sample.at - last.at
         for name, use in sample.jobs.items():
             if use.num_processes:
-                arrivals.setdefault(name, sample.at - first_at)
+                arrivals.setdefault(name, sample.at - first.at)
                 peaks[name] = _peak(peaks.get(name, Footprint()), use)
-    default = SimJob(name="").spec
+        for name, use in last.jobs.items() if last is not None else ():
+            worked_s[name] = worked_s.get(name, 0.0) + gap_s * _works(use)
+        last = sample
+    still_there = frozenset(last.jobs) if last is not None else frozenset()
+    default = SimJob(name="")
     return tuple(
         SimJob(
             name=name,
             demand=peaks[name],
             arrives_s=arrivals[name],
             was_running=not arrivals[name],
-            spec=(specs or {}).get(name, default),
+            # Some of the time of a process that began then was its start.
+            work_s=None
+            if name in still_there
+            else max(0.0, worked_s[name] - (default.start_s if arrivals[name] else 0.0)),
+            spec=(specs or {}).get(name, default.spec),
             depths=tuple(Depth) if peaks[name].gpu_bytes else (Depth.HOLD, Depth.EXIT),
         )
         for name in peaks
     )
+
+
+def _works(use: JobUse) -> bool:
+    """Say whether its process trained: one that holds uses next to no CPU."""
+    return use.num_processes > 0 and (isinstance(use.cpu_pct, Missing) or use.cpu_pct >= _HOLDS_PCT)
 
 
 def _peak(known: Footprint, use: JobUse) -> Footprint:

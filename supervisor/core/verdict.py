@@ -7,14 +7,17 @@ an event does to a job (apply.py).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from supervisor.core.sample import Reading
 from supervisor.core.states import Depth
 
-__all__ = ["Candidate", "Evidence", "Verdict"]
+__all__ = ["QUEUE", "Candidate", "Evidence", "Verdict"]
+
+#: Stands for the rule in verdicts that make room for a queued job, or start one.
+QUEUE: Final = "queue"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -124,7 +124,8 @@ def left_alone(key: str, job: Job, scene: Scene) -> str:
         )
     match job.state:
         case State.PAUSING:
-            return "it is pausing already" + (", and late" if job.late else "")
+            frozen = ", and frozen" if job.frozen_at is not None else ""
+            return "it is pausing already" + (f", and late{frozen}" if job.late else "")
         case State.PAUSED if not job.alive:
             return "it is paused and has given everything back"
         case State.PAUSED:

@@ -10,11 +10,12 @@ first moment that is no longer in it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-__all__ = ["Window", "circumstance", "parse"]
+__all__ = ["Window", "circumstance", "overlap", "parse"]
 
 _RUNS: Final = MappingProxyType({"": "runs", "not": "does not run", "no longer": "no longer runs"})
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -53,6 +54,13 @@ def parse(text: str) -> Window:
     if start_s == end_s:
         raise ValueError(f"`{text}` begins when it ends")
     return Window(days, start_s, end_s)
+
+
+def overlap(some: Sequence[Window]) -> bool:
+    """Say whether there is a moment of the week at which all of them are open."""
+    # Windows open and close at full minutes.
+    minutes = ((day, 60 * minute) for day in range(7) for minute in range(1440))
+    return any(all(window.contains(day, second) for window in some) for day, second in minutes)
 
 
 def circumstance(text: str, how: Literal["", "not", "no longer"] = "") -> str:

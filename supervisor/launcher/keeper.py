@@ -90,8 +90,14 @@ def _detach() -> None:
                 continue  # The descriptor of the listing itself.
     libc = ctypes.CDLL(None)
     libc.sigprocmask(_SIG_BLOCK, b"\xff" * _SIGSET_BYTES, None)
-    # Processes that detach from the command stay findable below the keeper.
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _adopt_orphans() -> None:
+    """Keep processes that detach from the command findable below the keeper."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise _CannotStartError(f"its processes could not be kept track of: {reason}")
 
 
 def _restore_signals() -> None:
@@ -260,6 +266,7 @@ def _notify() -> None:
 
 
 def _start(spec: _Spec) -> int:
+    _adopt_orphans()
     _check_cwd(spec.cwd)
     path = _find_command(spec)
     log = _open_log(spec.log)

@@ -13,8 +13,10 @@ from supervisor.core import suspension
 from supervisor.core.blocks import pack
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Job
+from supervisor.core.states import State
 from supervisor.server.desk import Desk, parted
 from supervisor.server.router import Delivery
+from supervisor.server.rows import SAVING, stage
 from trainer_shim import protocol
 
 __all__ = ["policy", "samples", "why"]
@@ -79,18 +81,28 @@ def samples(desk: Desk, delivery: Delivery, request: protocol.SamplesRequest) ->
 
 
 def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> protocol.WhyReply:
-    if job.verdict is not None:
-        # What the present pause goes back to; the policy's memory may have been lost meanwhile.
-        explanation = replace(explanation, verdict=job.verdict)
     # The wire has the same fields, and may not import the core.
     reply = msgspec.convert(msgspec.to_builtins(_cut(explanation)), protocol.WhyReply)
+    if reply.verdict is not None and explanation.verdict is not None:
+        num_candidates = len(explanation.verdict.candidates)
+        reply = replace(reply, verdict=replace(reply.verdict, num_candidates=num_candidates))
+    rules = tuple(
+        replace(rule, num_jobs=len(state.jobs))
+        for rule, state in zip(reply.rules, explanation.rules, strict=True)
+    )
+    now_in = stage(job, desk.shims.peer(job))
+    if now_in == SAVING and job.state is not State.RUNNING:
+        # The core does not know that it has reached its boundary.
+        reply = replace(reply, next="its checkpoint becomes durable")
     return replace(
         reply,
+        rules=rules,
         id=request,
         since_wall=desk.clock.wall() - (desk.clock.now() - job.since),
         depth=job.depth,
         problem=job.problem,
         context=suspension.words(job),
+        stage=now_in,
     )
 
 
@@ -107,7 +119,8 @@ def _cut(explanation: Explanation) -> Explanation:
 
 
 def _rule_row(state: RuleState) -> protocol.RuleRow:
-    return msgspec.convert(msgspec.to_builtins(_with_fewer_names(state)), protocol.RuleRow)
+    row = msgspec.convert(msgspec.to_builtins(_with_fewer_names(state)), protocol.RuleRow)
+    return replace(row, num_jobs=len(state.jobs))
 
 
 def _with_fewer_names(state: RuleState) -> RuleState:

@@ -17,6 +17,8 @@ from supervisor.core.events import JobEvent
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.sample import Sample
+from supervisor.core.scene import is_rules
+from supervisor.core.states import State
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
@@ -62,6 +64,8 @@ class _Steward(Protocol):
 
     def explain(self, name: str) -> Explanation: ...
     def explain_all(self) -> Iterator[Explanation]: ...
+    def waiting(self) -> dict[str, str]: ...
+    def never_fits(self, spec: JobSpec) -> str: ...
     def rule_states(self) -> tuple[RuleState, ...]: ...
     def settling(self) -> str: ...
     def fresh(self, *, after_wall: float, before_wall: float) -> list[Sample]: ...
@@ -129,9 +133,18 @@ class Desk:
     def rows(self, jobs: Iterable[Job]) -> Iterator[protocol.JobRow]:
         """Return the lines of some jobs."""
         now = self.clock.now()
+        waiting: dict[str, str] | None = None
         for job in jobs:
             log = str(self.paths.log(job.name))
-            sight = Sight(self.shims.peer(job), self.shims.last_position(job), self.readings.get(job.name))
+            if waiting is None and (job.state is State.QUEUED or is_rules(job)):
+                # Of all in the line at once, and only where one of them is asked about.
+                waiting = self.steward.waiting()
+            sight = Sight(
+                self.shims.peer(job),
+                self.shims.last_position(job),
+                self.readings.get(job.name),
+                (waiting or {}).get(job.name, ""),
+            )
             yield row(job, sight, now=now, log=log)
 
     def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
@@ -139,7 +152,10 @@ class Desk:
         parts = parted(self.rows(jobs))
         for part in parts[:-1]:
             self.send(identity, protocol.JobRows(id=request, rows=part, more=True))
-        alerts = tuple(alert[:_ALERT_CHARS] for alert in self.alerts()[:_MAX_ALERTS])
+        found = self.alerts()
+        alerts = tuple(alert[:_ALERT_CHARS] for alert in found[:_MAX_ALERTS])
+        if len(found) > _MAX_ALERTS:
+            alerts += (f"and {len(found) - _MAX_ALERTS} more like these; the daemon's log has them all",)
         return self.send(identity, protocol.JobRows(id=request, rows=parts[-1], alerts=alerts))
 
     def send(self, identity: bytes, message: protocol.Message) -> bool:

@@ -112,10 +112,17 @@ def _show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None
 
 def _events(desk: Desk, delivery: Delivery, request: protocol.EventsRequest) -> None:
     stored = desk.journal.history(after_seq=request.after_seq, job=request.job, limit=request.limit)
+    if request.job is not None and not stored and not _has_history(desk, request.job):
+        desk.engine.job(request.job)  # Raises, unless it has just been made.
     *parts, last = parted(event_message(one) for one in stored)
     for part in parts:
         desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=part, more=True))
     desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=last))
+
+
+def _has_history(desk: Desk, name: str) -> bool:
+    """Say whether there ever was such a job; one that was removed has a past."""
+    return bool(desk.journal.history(after_seq=-1, job=name, limit=1))
 
 
 def _version(desk: Desk, delivery: Delivery, request: protocol.VersionRequest) -> None:
@@ -151,6 +158,8 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         memory_bytes=request.memory_bytes,
         num_cpus=request.num_cpus,
     )
+    if why_not := desk.steward.never_fits(spec):
+        raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
     job = desk.engine.submit(request.name, spec)
 
     def answer() -> None:

@@ -12,8 +12,10 @@ from supervisor.core.states import State
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
-__all__ = ["Reading", "Sight", "readings", "row"]
+__all__ = ["SAVING", "Reading", "Sight", "readings", "row", "stage"]
 
+#: The stage in which a checkpoint is being written.
+SAVING = "saving"
 
 #: From one look at the processes to the next, as it is by default.
 _LOOK_S = 1.0
@@ -48,6 +50,8 @@ class Sight(NamedTuple):
     #: Where the loop was last heard to be.
     position: protocol.Position | None
     reading: Reading | None
+    #: What a job in the line waits for, beside the rule that it yielded to; "": nothing that is known.
+    waits_for: str = ""
 
 
 def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
@@ -66,7 +70,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         bytes_freed=job.bytes_freed or None,
         pausable=_pausable(job),
         request=job.request,
-        stage=suspension.words(job) or _stage(job, peer),
+        stage=suspension.words(job) or stage(job, peer) or _waits(job, sight.waits_for),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
@@ -125,7 +129,8 @@ def _pausable(job: Job) -> bool | None:
     return None if job.start_grace_at is not None else False
 
 
-def _stage(job: Job, peer: ShimPeer | None) -> str:
+def stage(job: Job, peer: ShimPeer | None) -> str:
+    """Return what happens inside the state, or ""."""
     match job.state:
         case State.PAUSING if job.frozen_at is not None:
             return "frozen"
@@ -134,7 +139,7 @@ def _stage(job: Job, peer: ShimPeer | None) -> str:
         case State.PAUSING | State.STOPPING if job.yielded:
             return "checkpoint is durable, waiting for the process to end"
         case State.PAUSING | State.STOPPING if peer is not None and peer.saving:
-            return "saving"
+            return SAVING
         case State.PAUSING | State.RESUMING if peer is not None and peer.stage:
             return peer.stage
         case State.PAUSING if peer is None:
@@ -146,13 +151,13 @@ def _stage(job: Job, peer: ShimPeer | None) -> str:
         case State.RESUMING | State.STARTING if peer is None:
             return "waiting for the training shim to connect"
         case _:
-            return _other_stage(job, peer)
+            return SAVING if peer is not None and peer.saving else ""
 
 
-def _other_stage(job: Job, peer: ShimPeer | None) -> str:
-    if job.state is State.QUEUED:
-        return "waiting in the queue"
-    return "saving" if peer is not None and peer.saving else ""
+def _waits(job: Job, waits_for: str) -> str:
+    if waits_for:
+        return f"waiting: {waits_for}"
+    return "waiting in the queue" if job.state is State.QUEUED else ""
 
 
 def _age(moment: float, now: float) -> float:

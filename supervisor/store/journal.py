@@ -217,11 +217,13 @@ class SqliteJournal:
         try:
             with db:
                 db.execute("BEGIN IMMEDIATE")
-                sample_blocks.write(db, recorded.samples, limit_bytes=recorded.limit_bytes)
+                num = sample_blocks.write(db, recorded.samples, limit_bytes=recorded.limit_bytes)
         except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
             self._record_problem = f"cannot record readings in `{self._path}`: {error}"
         else:
-            self._record_problem = ""
+            them = "a reading" if num == 1 else f"{num} readings"
+            many = "more jobs, GPUs and processes were read than fit into one record"
+            self._record_problem = f"cannot record {them} of the last minutes: {many}" if num else ""
 
     def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> bool:
         """Say whether they are stored; where not, nothing that follows them may be."""

@@ -47,12 +47,16 @@ _SIZE = "SELECT coalesce(sum(length(block)), 0) FROM samples"
 _OLDEST_BLOCKS = "SELECT id, length(block) FROM samples ORDER BY first LIMIT 100"
 
 
-def write(db: sqlite3.Connection, samples: Sequence[Sample], *, limit_bytes: int) -> None:
-    """Store a block and make room for it; the caller owns the transaction."""
-    _insert(db, 0, samples)
+def write(db: sqlite3.Connection, samples: Sequence[Sample], *, limit_bytes: int) -> int:
+    """Store a block and make room for it; return how many samples are too large to be stored.
+
+    The caller owns the transaction.
+    """
+    num_dropped = _insert(db, 0, samples)
     for tier in _TIERS:
-        _thin(db, tier, samples[-1].wall)
+        num_dropped += _thin(db, tier, samples[-1].wall)
     _prune(db, limit_bytes)
+    return num_dropped
 
 
 def read(db: sqlite3.Connection, *, after_wall: float, before_wall: float, limit: int) -> list[StoredBlock]:
@@ -60,31 +64,33 @@ def read(db: sqlite3.Connection, *, after_wall: float, before_wall: float, limit
     return [StoredBlock(*row) for row in db.execute(_READ, (after_wall, before_wall, limit))]
 
 
-def _insert(db: sqlite3.Connection, tier: int, samples: Sequence[Sample]) -> None:
+def _insert(db: sqlite3.Connection, tier: int, samples: Sequence[Sample]) -> int:
+    """Store samples in as many blocks as it takes; return how many do not fit even alone."""
     if not samples:
-        return
+        return 0
     block = pack(samples)
-    if len(block) > _MAX_BLOCK_BYTES and len(samples) > 1:
+    if len(block) > _MAX_BLOCK_BYTES:
+        if len(samples) == 1:
+            return 1
         half = len(samples) // 2
-        _insert(db, tier, samples[:half])
-        _insert(db, tier, samples[half:])
-        return
-    if len(block) <= _MAX_BLOCK_BYTES:
-        db.execute(_INSERT, (tier, samples[0].wall, samples[-1].wall, block))
+        return _insert(db, tier, samples[:half]) + _insert(db, tier, samples[half:])
+    db.execute(_INSERT, (tier, samples[0].wall, samples[-1].wall, block))
+    return 0
 
 
-def _thin(db: sqlite3.Connection, tier: _Tier, now_wall: float) -> None:
-    """Fold the oldest span that has come of age, if there is one."""
+def _thin(db: sqlite3.Connection, tier: _Tier, now_wall: float) -> int:
+    """Fold the oldest span that has come of age, if there is one; return how many samples were dropped."""
     found = db.execute(_OLDEST, (tier.tier,)).fetchone()
     if found is None:
-        return
+        return 0
     start = found[0] // tier.span_s * tier.span_s
     if start + tier.span_s > now_wall - tier.keep_s:
-        return
+        return 0
     rows = db.execute(_SPAN, (tier.tier, start, start + tier.span_s)).fetchall()
     samples = [sample for _, block in rows for sample in unpack(block)]
-    _insert(db, tier.tier + 1, thinned(samples, tier.every_s))
+    num_dropped = _insert(db, tier.tier + 1, thinned(samples, tier.every_s))
     db.executemany("DELETE FROM samples WHERE id = ?", [(row,) for row, _ in rows])
+    return num_dropped
 
 
 def _prune(db: sqlite3.Connection, limit_bytes: int) -> None:

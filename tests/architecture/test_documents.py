@@ -89,3 +89,13 @@ def test_the_diagram_of_states_is_the_table():
     blocks = re.findall(r"^```mermaid\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
     assert mermaid() in blocks
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, *ROOT.glob("supervisor/**/*.py"), *ROOT.glob("trainer_shim/**/*.py")], ids=name_of
+)
+def test_nobody_is_told_to_install_this_package_from_an_index(path):
+    """
+    The name is not ours there: whoever takes it would be installed.
+    """
+    assert [] == re.findall(r"pip install [^`\n]*\btraining[-_]supervisor\b[^`\n]*", path.read_text())

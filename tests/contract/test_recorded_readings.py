@@ -4,14 +4,16 @@ Covers: order, paging, the size limit; of the real one thinning, damage, a full
 disk. Does not cover: which value stands for many (tests/unit/test_thinning.py).
 """
 
+import random
 import sqlite3
 import zlib
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.core.blocks import pack, unpack
-from supervisor.core.sample import Sample
+from supervisor.core.sample import JobUse, Sample
 from supervisor.ports import Batch
 from supervisor.store import samples as store
 from supervisor.store.journal import SqliteJournal
@@ -134,3 +136,23 @@ class TestRealOne:
         assert [1] == times(journal.recorded(after_wall=0.0, before_wall=1e12, limit=9))
         assert "" == journal.problem()
         journal.close()
+
+    def test_a_reading_that_is_too_large_costs_itself_alone(self, tmp_path):
+        """
+        It is told, and the others of its minute are stored: halving goes on until it stands alone.
+        """
+        names = [f"job-{random.Random(number).getrandbits(128):x}" for number in range(4000)]
+        huge = replace(minute(1)[30], jobs=dict.fromkeys(names, JobUse()))
+        journal = SqliteJournal(tmp_path / "journal.sqlite")
+        journal.record([*minute(1)[:30], huge, *minute(1)[31:]], limit_bytes=ROOM)
+        told = until(journal.record_problem)
+        found = journal.recorded(after_wall=0.0, before_wall=1e12, limit=99)
+        journal.record(minute(2), limit_bytes=ROOM)
+        until(lambda: not journal.record_problem())
+        journal.close()
+
+        assert len(pack([huge])) > 40_000
+        assert "cannot record a reading of the last minutes: more jobs" in told
+        assert [one for one in minute(1) if one.wall != huge.wall] == [
+            sample for block in found for sample in unpack(block.block)
+        ]

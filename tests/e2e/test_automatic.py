@@ -158,7 +158,7 @@ def test_what_persons_say_comes_before_rules(daemon, inside):
     assert "it is protected" in spared["next"]
     assert "a person resumes it: `supervisorctl resume mine`" in of_a_person
     assert "lunch" in of_a_person
-    assert ("paused", []) == (daemon.row("mine").state, asked(daemon, "resume-asked", "rule queue"))
+    assert ("paused", []) == (daemon.row("mine").state, asked(daemon, "resume-asked", "the queue"))
     assert {"night"} == {*asked(daemon, "pause-asked", "rule"), *asked(daemon, "resume-asked", "rule")}
 
 

@@ -65,6 +65,8 @@ def test_who_comes_to_one_gpu_has_it_and_the_job_on_the_other_trains_on(daemon, 
     given = [daemon.client.show(name).gpus for name in ("one", "two")]
     pid, other = daemon.row("one").pid, daemon.row("two").pid
     _, queued = why(daemon, "three")
+    status = daemon.row("three").stage
+    many = daemon.ctl("run", "--gpus", "5", "--name", "five", "--", "true")
     ours, beside = Holder(pid, used=2 * GIB), Card("GPU-b", processes=[Holder(other)])
     with guest() as stranger:
         nvml.show(Card("GPU-a", processes=[ours, Holder(stranger)]), beside)
@@ -82,6 +84,10 @@ def test_who_comes_to_one_gpu_has_it_and_the_job_on_the_other_trains_on(daemon, 
 
     assert [("GPU-a",), ("GPU-b",)] == given
     assert "needs 1 GPU, 0 of 2 are free: GPU-a has one; GPU-b has two" in queued
+    assert "waiting: needs 1 GPU, 0 of 2 are free: GPU-a has one; GPU-b has two" == status
+    assert (2, "") == (many.code, many.out)
+    assert "it needs 5 GPUs, this machine has 2" in many.err
+    assert "five" not in daemon.names()
     seen = told["verdict"]["evidence"][0]
     read = ("gpu_foreign_processes", "GPU-a", 1.0, "> 0.9")
     assert read == (seen["what"], seen["place"], seen["reading"], seen["threshold"])

@@ -68,12 +68,18 @@ class TestRun:
 
     def test_a_job_that_has_to_wait_says_for_what_and_starts_when_a_person_says_so(self, daemon):
         """
-        In one line, at once; only who names it starts it before its time.
+        In one line, at once, and `status` says the same; only who names it starts it before its time.
         """
-        said = daemon.ctl("run", "--name", "big", "--cpus", "4000", "--", "sleep", "60")
+        every = daemon.ctl("run", "--cpus", "4000", "--", "true").err.split(", there are ")[1].split()[0]
+        daemon.ctl("run", "--name", "first", "--cpus", every, "--", "sleep", "60")
+        daemon.until("first", lambda row: row.pid)
+        said = daemon.ctl("run", "--name", "big", "--cpus", every, "--", "sleep", "60")
+        status = daemon.ctl("status", "big", COLUMNS="200")
 
-        assert said.out.startswith("big queued; needs 4000 CPUs, there are ")
+        needs = f"needs {every} CPUs, 0 are not given away"
+        assert f"big queued; {needs}\n" == said.out
         assert "hint: it starts by itself when that is over; `supervisorctl why big`" in said.err
+        assert lines(status)[1].endswith(f"waiting: {needs}")
 
         assert (
             "hint: you may start it all the same: `supervisorctl resume big`" in daemon.ctl("why", "big").err
@@ -81,7 +87,10 @@ class TestRun:
         daemon.ctl("resume", "--all")
         assert "queued" == daemon.row("big").state
         assert "big starting\n" == daemon.ctl("resume", "big").out
-        assert 0 == daemon.ctl("kill", "big", "--wait").code
+        me = daemon.ctl("why", "big").out.splitlines()[1]
+        assert me.endswith(" started it.")
+        assert not me.startswith("The queue")
+        assert 0 == daemon.ctl("kill", "big", "first", "--wait").code
 
     def test_a_name_that_is_taken_is_refused(self, daemon):
         """
@@ -101,6 +110,8 @@ class TestRun:
             (("--", "no-such-program-here"), "no such command"),
             (("--cwd", "/no/such/folder", "--", "true"), "there is no such folder"),
             (("--name", "../x", "--", "true"), "cannot name a job"),
+            (("--cpus", "4000", "--", "true"), "needs 4000 CPUs, there are "),
+            (("--memory", "900T", "--", "true"), "needs 900.0 TiB of memory, the machine has "),
             ((), "missing argument"),
         ],
     )
@@ -155,6 +166,8 @@ class TestLooking:
             ("show", "nearestt"),
             ("pause", "nearestt"),
             ("logs", "nearestt"),
+            ("why", "nearestt"),
+            ("events", "nearestt"),
         ):
             said = daemon.ctl(*words)
 
@@ -426,6 +439,7 @@ class TestEnding:
 
         assert (3, 0) == (running.code, over.code)
         assert "s-7" not in daemon.names()
+        assert lines(daemon.ctl("events", "s-7", "-n", "1"))[1].split()[2:4] == ["s-7", "removed"]
         assert any((daemon.work / "checkpoints/s-7").glob("step-*/manifest.json"))
         assert "checkpoints stay in" in over.out
 

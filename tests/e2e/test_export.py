@@ -325,7 +325,7 @@ sys.exit(main())
 
     assert 1 == done.returncode
     assert done.stderr.startswith(f"error: cannot export ONNX: {package} is not installed")
-    assert "pip install 'training-supervisor[onnx]'" in done.stderr
+    assert "`pip install onnx onnxscript`" in done.stderr
 
 
 @pytest.mark.parametrize(("kind", "code"), [("safetensors", 0), ("torch", 1)])

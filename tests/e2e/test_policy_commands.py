@@ -5,11 +5,12 @@ import time
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from supervisor.core.blocks import pack
 from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rules import Settings
-from supervisor.core.sample import JobUse, Sample
+from supervisor.core.sample import Gpu, GpuProcess, JobUse, Sample
 from tests.e2e.test_cli_output import ctl, daemon, home  # noqa: F401  # fixtures
 from trainer_shim import protocol as wire
 
@@ -107,6 +108,78 @@ def test_a_file_is_checked_before_it_is_put_in_force(recorded, home, tmp_path): 
     assert (2, "") == (bad.returncode, bad.stdout)
     assert "rule `busy`, when: clear_below: 70 is not below above = 50" in bad.stderr
     assert (2, True) == (none.returncode, "there is no such file" in none.stderr)
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("/dev/null", "it is not a file that can be read as a whole"),
+        (".", "it is a folder"),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_there_is_not_said_to_be_missing(home, tmp_path, file, says):  # noqa: F811
+    """
+    2026-11-28: `/dev/null` "does not exist".
+    """
+    (tmp_path / "loop").symlink_to("loop")
+    for command in (["check", file], ["simulate", "--config", file]):
+        done = ctl(home, "policy", *command, cwd=tmp_path)
+
+        assert (2, "") == (done.returncode, done.stdout)
+        assert f"cannot read `{file}`: {says}" in done.stderr
+
+
+def test_conditions_that_can_never_be_met_do_not_pass(home, tmp_path):  # noqa: F811
+    """
+    All of them, each with what would be right; a replay only warns of them.
+    """
+    (tmp_path / "new.toml").write_text(
+        BUSY.replace("above = 50", "above = 150")
+        + '[[rules]]\nname = "game"\nwhen = [{ program = "/usr/games/steam" }]\n'
+        + "pause_after_s = 1\nresume_after_s = 1\n"
+    )
+    (tmp_path / "day.csv").write_text("wall,cpu_foreign_pct\n1700000000,9\n")
+    done = ctl(home, "policy", "check", "new.toml", cwd=tmp_path)
+    replay = ctl(home, "policy", "simulate", "--config", "new.toml", "--samples", "day.csv", cwd=tmp_path)
+
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "cannot use `new.toml`: rule `busy`, when" in done.stderr
+    assert "no program is called `/usr/games/steam`" in done.stderr
+    assert "`steam`" in done.stderr
+    assert (0, 2) == (replay.returncode, replay.stderr.count("warning: cannot use"))
+
+
+def test_a_replay_of_what_was_exported_invents_no_pause(recorded, home, tmp_path):  # noqa: F811
+    """
+    2026-11-28: who only draws on a GPU computed on it after the export.
+    """
+    card = Gpu(uuid="G", processes=(GpuProcess(9, 1 << 20, computes=False), GpuProcess(8, 1 << 30, "night")))
+    use = JobUse(cpu_pct=100.0, rss_bytes=2.0**30, num_processes=1, gpu_bytes={"G": 1 << 30})
+    samples = [replace(one, cpu_foreign_pct=4.0, gpus=(card,), jobs={"night": use}) for one in afternoon()]
+    recorded.blocks = [(samples[i].wall, pack(samples[i : i + 100])) for i in range(0, len(samples), 100)]
+    ctl(home, "policy", "export", "day.csv", cwd=tmp_path)
+    runs = [
+        json.loads(ctl(home, "policy", "simulate", *more, "--json", cwd=tmp_path).stdout)[0]["timeline"]
+        for more in ([], ["--samples", "day.csv"])
+    ]
+
+    assert [[], []] == runs
+
+
+def test_labels_are_not_taken_away_by_a_slip(daemon, home):  # noqa: F811
+    """
+    2026-11-28: `--label team` deleted the label; `--label team=` still does.
+    """
+    daemon.add("night", "running")
+    slip = ctl(home, "set", "night", "--label", "team")
+    told = [type(request) for request in daemon.requests]
+    meant = ctl(home, "set", "night", "--label", "team=")
+
+    assert (2, True) == (slip.returncode, "`team` is not of the form key=value" in slip.stderr)
+    assert wire.SetRequest not in told
+    assert (0, {"team": ""}) == (meant.returncode, daemon.requests[-1].labels)
+    assert 2 == ctl(home, "run", "--label", "team", "--", "true").returncode
 
 
 def test_rules_and_answers_are_shown(daemon, home):  # noqa: F811

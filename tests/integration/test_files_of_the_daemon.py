@@ -64,6 +64,21 @@ def until_job(daemon, name):
 class TestConfiguration:
     """config.toml is read again when it changes."""
 
+    def test_a_rule_that_can_never_act_is_told_and_keeps_the_others_in_force(self, daemon):
+        """
+        It does no harm, so an upgrade must not cost all rules; but nobody means it.
+        """
+        when = '{ metric = "cpu_foreign_pct", above = 150, clear_below = 20 }'
+        never = f'name = "never"\nwhen = [{when}]\npause_after_s = 1\nresume_after_s = 1\n'
+        daemon.configure(f"{CONFIG}\n[[rules]]\n{never}")
+        alert = until_alert(daemon, "rule `never`")
+        rules = [rule.rule for rule in daemon.client.policy().rules]
+        daemon.configure(CONFIG)
+        until_quiet(daemon)
+
+        assert "cpu_foreign_pct is never more than 150" in alert
+        assert "never" in rules
+
     def test_a_typo_leaves_the_old_settings_in_force_and_shows_in_status(self, daemon):
         """
         The alert names the key and the nearest known one; the corrected file
@@ -222,6 +237,20 @@ class TestDropInFiles:
         hidden.unlink()
 
         assert [alert] == list(told)
+
+    def test_a_folder_that_comes_back_is_no_longer_complained_about(self, daemon):
+        """
+        2026-11-28: the warning named another folder, and stayed for ever; files dropped in later were not
+        seen.
+        """
+        shutil.rmtree(daemon.paths.jobs_dir)
+        alert = until_alert(daemon, "cannot watch")
+        daemon.paths.jobs_dir.mkdir(mode=0o700)
+        until_quiet(daemon)
+        drop_in(daemon, "after", "true")
+        until_job(daemon, "after")
+
+        assert f"cannot watch `{daemon.paths.jobs_dir}` for changes" in alert
 
     def test_words_longer_than_a_message_keep_nobody_from_an_answer(self, daemon):
         """

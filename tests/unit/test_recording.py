@@ -14,7 +14,7 @@ WALL = 1_700_000_000.0
 READINGS = st.integers(0, 10**12).map(float) | st.integers(0, 10**5).map(lambda n: n / 1000)
 READINGS |= st.just(Missing("no"))
 BYTES = st.integers(0, 2**40)
-NAMES = st.sampled_from(["night", "a.b", "job-1"])
+NAMES = st.sampled_from(["night", "a.b", "job-1", "a.disk.b", "x.gpu_bytes.y"])
 UUIDS = st.sampled_from(["GPU-1", "GPU-2"])
 SAMPLES = st.builds(
     Sample,
@@ -24,15 +24,18 @@ SAMPLES = st.builds(
     cpu_foreign_pct=READINGS,
     memory_available_bytes=READINGS,
     pressure=st.builds(Pressure, memory_full_pct=READINGS),
-    programs=st.sampled_from([(), ("steam",), ("steam", "Web Content")]),
+    programs=st.sampled_from([(), ("steam",), ("steam", "Web Content"), Missing("hidepid")]),
     is_urgent=st.booleans(),
-    gpus=st.lists(
+    gpus=st.just(Missing("the driver is gone"))
+    | st.lists(
         st.builds(
             Gpu,
             uuid=UUIDS,
             temperature_c=READINGS,
             processes=st.lists(
-                st.builds(GpuProcess, st.integers(1, 9999), st.none() | BYTES, st.just("") | NAMES),
+                st.builds(
+                    GpuProcess, st.integers(1, 9999), st.none() | BYTES, st.just("") | NAMES, st.booleans()
+                ),
                 max_size=2,
             ).map(tuple),
         ),
@@ -103,6 +106,7 @@ def test_a_file_of_ones_own_needs_little():
         ("wall\nyesterday\n", "line 2: could not convert"),
         ("wall,cpu_pct\n1,1\n2,many\n", "line 3: cpu_pct: `many` is no number"),
         ("wall,gpus.G.processes\n1,x\n", "line 2"),
+        ("wall,gpus.G.processes\n1,7:8:night:dances\n", "`7:8:night:dances` is not of the form"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_with_the_line(text, says):
@@ -114,3 +118,13 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_line(text, says):
 
     assert says in str(caught.value)
     assert caught.value.hint
+
+
+def test_files_of_earlier_versions_are_read_as_they_were_meant():
+    """
+    They did not tell who only draws, nor why GPUs could not be looked at.
+    """
+    (sample,) = read_csv(io.StringIO("wall,gpus.G.processes,is_urgent\n1,7:8:night 9::,0\n"), "x.csv")
+
+    assert (GpuProcess(7, 8, "night"), GpuProcess(9, None, "")) == sample.gpus[0].processes
+    assert (False, ()) == (sample.is_urgent, sample.programs)

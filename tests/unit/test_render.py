@@ -201,6 +201,23 @@ def test_events_are_a_line_each():
     assert event_lines(EVENTS)[1:] == event_lines(EVENTS, header=False)
 
 
+def test_events_keep_their_details_on_sixty_columns():
+    """
+    Below the others and in full; the columns do not depend on the rows, and the header says where they are.
+    """
+    detail = "hold by rule others-first: cpu_foreign_pct 81 % > 51 % for 2 s, and it chose the text model"
+    long = replace(EVENTS[0], kind="checkpoint-asked", state="resuming", detail=detail)
+    plain = replace(EVENTS[0], detail="")
+    lines = event_lines((long, plain), width=60)
+
+    assert max(map(len, lines)) <= 60
+    assert (["TIME", "JOB", "EVENT", "STATE"], ["DETAIL"]) == (lines[0].split(), lines[1].split())
+    assert ["checkpoint-asked", "resuming"] == lines[2].split()[-2:]
+    assert detail == " ".join(" ".join(lines[3:5]).split())
+    assert 6 == len(lines)
+    assert [long.detail in line for line in event_lines((long,), width=200)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("row", "text"),
     [

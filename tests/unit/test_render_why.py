@@ -5,10 +5,12 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from supervisor.cli.render_policy import changes, rule_lines
+from supervisor.cli.render_policy import changes, report_lines, rule_lines, timeline_lines
 from supervisor.cli.render_why import short_why_lines, why_lines
 from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rules import PolicyConfig, Settings
+from supervisor.core.simulation import Happening, JobReport, Report
+from supervisor.core.states import Depth
 from trainer_shim import protocol as wire
 
 WALL = time.mktime((2026, 11, 22, 14, 5, 0, 0, 0, -1))
@@ -171,8 +173,8 @@ def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
     gone = replace(LOST, is_on=False, alarm="rule gpu-hot has no reading")
     lines = rule_lines([*blind, NOW, gone], width=55)
 
-    assert ["RULE", "cpu-foreign", "gpu-hot", ""] == [(line.split(" ") or [""])[0] for line in lines[:4]]
-    assert ["not watched: gpu-hot, gpu-foreign-memory: there is no", "  driver"] == lines[4:]
+    assert ["RULE", "cpu-foreign", "gpu-hot"] == [line.split()[0] for line in lines[:-2] if line[0] != " "]
+    assert ["not watched: gpu-hot, gpu-foreign-memory: there is no", "  driver"] == lines[-2:]
 
 
 def of_disk(job, free_gib=40.0, **fields):
@@ -239,3 +241,140 @@ def test_what_a_file_would_change_is_told_key_by_key(after, says):
     Before it is put in force.
     """
     assert says == changes(Settings(rules=DEFAULT_RULES), after)
+
+
+RAN = wire.WhyReply(job="night", state="running", for_s=5.0, since_wall=WALL - 5)
+
+
+@pytest.mark.parametrize(
+    ("went_on", "says"),
+    [
+        (wire.WentOnRow("ada", "person", "let it go on"), "ada let it go on."),
+        (wire.WentOnRow("queue", "rule", "started it", "it fits"), "The queue started it: it fits."),
+        (
+            wire.WentOnRow("busy", "rule", "let it go on", "rule busy is over, and it fits"),
+            "Rule busy let it go on: rule busy is over, and it fits.",
+        ),
+        (wire.WentOnRow(did="its time was over"), "Its time was over."),
+    ],
+)
+def test_who_let_it_go_on_is_one_sentence(went_on, says):
+    """
+    And no verdict of long ago speaks for it.
+    """
+    assert says == why_lines(replace(RAN, went_on=went_on, verdict=PAUSED.verdict), now_wall=WALL)[1]
+    assert 1 == len(why_lines(RAN, now_wall=WALL))
+
+
+def test_why_after_a_preemption_names_who_was_chosen_and_for_whom():
+    """
+    The queue is no rule; the ranking is that of whom it could have asked.
+    """
+    verdict = replace(
+        PAUSED.verdict, rule="queue", evidence=(), reason="makes room for high, of higher priority"
+    )
+    answer = replace(PAUSED, by="queue", rules=(), verdict=verdict)
+    lines = why_lines(answer, now_wall=WALL)
+
+    assert "night is paused (hold) since 14:02:02 (2m 58s) by the queue." == lines[0]
+    assert "It saw: makes room for high, of higher priority." == lines[1]
+    assert "It chose night: priority 0, frees 25 % of the CPUs." == lines[2]
+    assert "the queue: " in short_why_lines([answer])[1]
+
+
+def test_what_happens_inside_the_state_stands_with_it():
+    """
+    Also in short; a pause that is under way has a next, and waits for nothing to go on.
+    """
+    answer = replace(
+        RAN, state="pausing", depth="hold", stage="saving", next="its checkpoint becomes durable"
+    )
+
+    assert [
+        "night is pausing (hold), saving, since 14:04:55 (5.0 s).",
+        "Next: its checkpoint becomes durable.",
+    ] == why_lines(answer, now_wall=WALL)
+    assert short_why_lines([answer])[1].endswith("saving")
+
+
+def test_more_than_were_sent_are_counted():
+    """
+    2026-11-28: of 300 candidates 40 came, and "34 more" was said; of 300 jobs 100, and "96 more".
+    """
+    others = tuple(wire.CandidateRow(job=f"job-{number}", why="priority 0") for number in range(40))
+    verdict = replace(PAUSED.verdict, candidates=others, num_candidates=300)
+    (more,) = [one for one in why_lines(replace(PAUSED, verdict=verdict), now_wall=WALL) if " more" in one]
+    few = replace(verdict, candidates=others[:9], num_candidates=0)
+    (less,) = [one for one in why_lines(replace(PAUSED, verdict=few), now_wall=WALL) if " more" in one]
+    jobs = tuple(f"job-{number}" for number in range(100))
+    (_, line) = rule_lines([replace(NOW, jobs=jobs, num_jobs=300)])
+
+    assert "and 294 more; `supervisorctl why night --json` lists the first 40" == more.strip()
+    assert "and 3 more; `supervisorctl why night --json` lists them" == less.strip()
+    assert line.endswith("job-3 and 296 more")
+
+
+DEFAULTS = [
+    wire.RuleRow(
+        rule=rule.name,
+        conditions=tuple(
+            wire.ConditionRow(what=one.metric, reading=12.0, short="> 50", clear="< 20") for one in rule.when
+        ),
+        jobs=("night", "day"),
+    )
+    for rule in DEFAULT_RULES
+]
+
+
+def test_sixty_columns_leave_out_nothing_that_a_rule_looks_at():
+    """
+    Metric, reading and thresholds stand on a line of their own; a wide terminal has one line for all.
+    """
+    narrow, wide = rule_lines(DEFAULTS, width=60), rule_lines(DEFAULTS, width=200)
+
+    assert max(map(len, narrow)) <= 60
+    assert ["RULE", "STATE", "JOBS"] == narrow[0].split()
+    assert ["METRIC", "NOW", "PAUSES", "AT", "CLEARS", "AT"] == narrow[1].split()
+    assert ["host-memory", "off,", "0", "%", "near", "night", "day"] == narrow[2].split()
+    for rule in DEFAULT_RULES:
+        for condition in rule.when:
+            assert [condition.metric, "12", ">", "50", "<", "20"] in [line.split() for line in narrow]
+    assert 1 + sum(len(rule.when) for rule in DEFAULT_RULES) == len(wide)
+    assert "METRIC" in wide[0]
+    assert "RULE" in rule_lines(DEFAULTS, width=60, colour=True)[0]
+
+
+def test_gpus_that_are_lost_for_one_reason_share_a_row():
+    """
+    Eight GPUs and three rules are three rows; one that is on among others that are off is told apart.
+    """
+    blind = [
+        replace(LOST, rule=rule, place=f"GPU-{number}", is_on=False, alarm="lost", jobs=(f"j{number}",))
+        for rule in ("gpu-hot", "gpu-busy")
+        for number in range(8)
+    ]
+    lines = [line for line in rule_lines([*blind, replace(blind[0], is_on=True)]) if line[0] != " "]
+
+    assert [
+        ["gpu-hot", "8", "GPUs"],
+        ["gpu-busy", "8", "GPUs"],
+        ["gpu-hot", "GPU-0", "gpu_temperature_c"],
+    ] == [line.split()[:3] for line in lines[1:]]
+    assert "j0 j1 j2 j3 and 4 more" in lines[1]
+
+
+def test_a_trial_fits_on_sixty_columns():
+    """
+    Every verdict with its rule and its reason, and for each job how often it was paused and in vain.
+    """
+    verdict = Happening(
+        WALL, "night", "pause", "gpu-foreign-process", "cpu_foreign_pct 81 % > 50 %", Depth.HOLD
+    )
+    day = JobReport(name="night", paused_s=80000.0, ran_s=80000.0, queued_s=80000.0, needless_s=4000.0)
+    report = Report(duration_s=1.0, num_samples=1, jobs={"night": day}, timeline=[verdict])
+    timeline, jobs = timeline_lines([verdict], width=60), report_lines(report, width=60)
+
+    assert max(map(len, timeline + jobs)) <= 60
+    assert "  gpu-foreign-process  cpu_foreign_pct 81 % > 50 %" == timeline[3]
+    assert {"PAUSED", "PAUSES", "FLAPS", "LATE", "NEEDLESS"} <= {*jobs[0].split()}
+    assert 2 == len(timeline_lines([verdict], width=200))

@@ -1,0 +1,197 @@
+"""What the daemon answers about jobs and rules: counts are true, and `status` knows what `why` knows.
+
+Covers: the answers as messages, from a real engine and a real policy on a machine in memory.
+Does not cover: sockets, what is printed (tests/unit/test_render_why.py).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from msgspec.structs import replace
+
+from supervisor.core.events import PauseAsked
+from supervisor.core.job import Asker, Pid
+from supervisor.core.sample import Gpu
+from supervisor.core.states import Depth
+from supervisor.paths import Paths
+from supervisor.server import requests
+from supervisor.server.desk import Desk
+from supervisor.server.router import Delivery, Peer
+from supervisor.server.shims import ShimTable
+from tests.unit.test_steward import CONFIG, House
+from trainer_shim import protocol as wire
+
+
+class Post:
+    """A router that keeps what it was to send."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, _identity, message):
+        self.sent.append(wire.decode(wire.encode(message)))
+        return True
+
+
+class OneJob:
+    """All that a table of shims asks for; nothing happens to the job."""
+
+    def __init__(self, job):
+        self.job = job
+
+    def find(self, _name):
+        return self.job
+
+    def observe(self, name, event):
+        pass
+
+
+ME = Peer(os.geteuid(), os.getpid())
+
+
+@pytest.fixture
+def house():
+    house = House(CONFIG)
+    yield house
+    house.world.close()
+
+
+@pytest.fixture
+def desk(house, tmp_path):
+    post, clock = Post(), house.world.clock
+    return Desk(
+        engine=house.world.engine,
+        router=post,
+        shims=ShimTable(post.send, clock),
+        journal=house.world.journal,
+        steward=house.steward,
+        clock=clock,
+        paths=Paths.find(str(tmp_path)),
+        readings={},
+        alerts=lambda: tuple(f"file {number} is bad" for number in range(30)),
+        reload=lambda: (),
+        started_wall=time.time(),
+        pid=1,
+    )
+
+
+@pytest.fixture
+def ask(house, desk):
+    """Ask as the command line does; returns what was answered."""
+
+    def ask(kind, **fields):
+        desk.router.sent.clear()
+        requests.take(desk, Delivery(b"x", ME, kind(id="r", **fields)))
+        house.turn()
+        return list(desk.router.sent)
+
+    return ask
+
+
+def test_many_jobs_of_a_rule_are_counted_though_not_all_are_named(house, desk, ask):
+    """
+    2026-11-28: 130 jobs were said to be 100.
+    """
+    house.submit(*(f"job-{number}" for number in range(130)))
+    house.run(2)
+    (rule,) = [one for sent in ask(wire.PolicyRequest) for one in sent.rules]
+    (told,) = ask(wire.WhyRequest, job="job-7")
+
+    assert (100, 130) == (len(rule.jobs), rule.num_jobs)
+    assert [(100, 130)] == [(len(one.jobs), one.num_jobs) for one in told.rules]
+
+
+def test_many_candidates_are_counted_though_not_all_are_sent(house, desk, ask):
+    """
+    Of 60 that were considered 40 come, and the number.
+    """
+    house.submit(*(f"job-{number}" for number in range(60)))
+    house.run(5)
+    house.run(12, cpu_foreign_pct=90.0)
+    paused = next(name for name, state in house.states().items() if state.startswith("paus"))
+    (told,) = ask(wire.WhyRequest, job=paused)
+
+    assert (40, 60) == (len(told.verdict.candidates), told.verdict.num_candidates)
+
+
+def test_alerts_that_are_not_sent_are_counted(desk):
+    """
+    The last one says how many more there are.
+    """
+    desk.send_rows(b"x", "id", [])
+    (sent,) = desk.router.sent
+
+    assert 21 == len(sent.alerts)
+    assert "and 10 more like these; the daemon's log has them all" == sent.alerts[-1]
+
+
+def test_status_tells_a_queued_job_what_why_tells(house, desk, ask):
+    """
+    A rule that is on, a GPU that is missing, a request that never fits.
+    """
+    house.sampler.host = replace(house.sampler.host, gpus=(Gpu(uuid="G1", processes=()),))
+    house.submit("one", num_gpus=1)
+    house.run(2)
+    house.submit("two", num_gpus=1)
+    house.submit("five", num_gpus=5)
+    house.run(1)
+    rows = {row.name: row.stage for row in desk.rows(house.world.engine.jobs.values())}
+    (told,) = ask(wire.WhyRequest, job="two")
+
+    assert "waiting: needs 1 GPU, 0 of 1 are free: G1 has one" == rows["two"]
+    assert "waiting: needs 5 GPUs, this machine has 1" == rows["five"]
+    assert rows["two"] == f"waiting: {told.waits_for[0]}"
+
+
+def test_a_request_that_never_fits_is_refused_and_makes_no_job(house, desk, ask):
+    """
+    Before anything was measured nobody can tell, and it is queued.
+    """
+    early = house.steward.never_fits(house.world.spec(num_gpus=5))
+    house.sampler.host = replace(house.sampler.host, gpus=(Gpu(uuid="G1"), Gpu(uuid="G2")))
+    house.run(1)
+
+    (told,) = ask(wire.RunRequest, name="five", argv=("true",), cwd="/", env={}, num_gpus=5)
+
+    assert "" == early
+    assert (2, {}) == (told.exit_code, house.states())
+    assert "it needs 5 GPUs, this machine has 2" in told.error
+
+
+def test_events_of_a_job_that_never_was_are_refused_and_of_one_that_was_are_told(house, desk, ask):
+    """
+    2026-11-28: `events nope` said nothing, with exit code 0. A removed job has a past, also page by page.
+    """
+    house.submit("was")
+    house.run(1)
+    (page,) = ask(wire.EventsRequest, job="was")
+    newest = page.events[-1].seq
+    (rest,) = ask(wire.EventsRequest, job="was", after_seq=newest)
+
+    (none,) = ask(wire.EventsRequest, job="nope")
+
+    assert (True, ()) == (bool(page.events), rest.events)
+    assert (2, "cannot find job `nope`") == (none.exit_code, none.error)
+
+
+def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(house, desk, ask):
+    """
+    What its shim says counts: it has reached its boundary.
+    """
+    house.submit("night")
+    house.run(3)
+    house.stuck.add("night")
+    pause = PauseAsked(request="r", by=Asker("person", "ada"), depth=Depth.HOLD, deadline_s=99.0)
+    house.world.engine.ask("night", pause)
+    (before,) = ask(wire.WhyRequest, job="night")
+    job = replace(house.job(), process=Pid(os.getpid(), 1, "boot"))
+    words = (wire.Hello(job="night", incarnation=job.incarnation), wire.Saving(request="r", step=1))
+    for word in words:
+        desk.shims.take(Delivery(b"s", ME, word), OneJob(job))
+    (saving,) = ask(wire.WhyRequest, job="night")
+
+    assert ("pausing", "it reaches its next batch boundary and saves") == (before.state, before.next)
+    assert ("saving", "its checkpoint becomes durable") == (saving.stage, saving.next)
