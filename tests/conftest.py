@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import logging
 import os
 import shutil
@@ -29,6 +30,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # An engine in the test's own process: thousands of events are not worth reading.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile what hundreds of processes will import, once; none of them writes bytecode itself."""
+    if not hasattr(config, "workerinput"):  # A worker of pytest-xdist: whoever started it has compiled.
+        for folder in ("supervisor", "trainer_shim", "benchmarks", "tests"):
+            compileall.compile_dir(ROOT / folder, quiet=2)
 
 
 @pytest.fixture(autouse=True)

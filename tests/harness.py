@@ -278,6 +278,21 @@ class RunningDaemon:
 
         return until(look, lambda: f"{claim if isinstance(claim, str) else ''} {last}\n{self.job_log(job)}")
 
+    def until_told(self, job: str) -> None:
+        """Return when the job's shim has what was asked of it last, so that a daemon may die.
+
+        Its second heartbeat since then says so: the first one may have been on its way already.
+        """
+
+        def heard_after_s() -> float:
+            row = self.until(job, lambda row: row.heartbeat_age_s is not None and row.since_s is not None)
+            return row.since_s - row.heartbeat_age_s
+
+        until(lambda: heard_after_s() > 0, f"a heartbeat of {job}")
+        first = heard_after_s()
+        # Both ages are of one moment; a hundredth of a second is far below the time between heartbeats.
+        until(lambda: heard_after_s() > first + 0.01, f"another heartbeat of {job}")
+
     def job_log(self, job: str) -> str:
         file = self.paths.log(job)
         return file.read_text() if file.exists() else ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -166,7 +167,12 @@ POINTS: dict[str, Callable[[Scene], Crash]] = {
 
 
 def reach_all(daemon: RunningDaemon) -> dict[str, Crash]:
-    return {name: point(Scene(daemon, name)) for name, point in POINTS.items()}
+    crashes = {name: point(Scene(daemon, name)) for name, point in POINTS.items()}
+    # Whoever is asked and still trains: a daemon that dies before its word has arrived told it nothing.
+    for job, crash in crashes.items():
+        if crash.places == ("step",):
+            daemon.until_told(job)
+    return crashes
 
 
 def now(daemon: RunningDaemon, job: str) -> str:
@@ -324,13 +330,15 @@ def test_a_terminated_daemon_leaves_its_jobs_running(daemon):
     assert run.is_exact()
 
 
-@pytest.mark.parametrize("seed", [random.randrange(2**32) for _ in range(2)])
-def test_kills_at_random_moments_lose_nothing(daemon, seed):
+@pytest.mark.parametrize("round_", [1, 2])
+def test_kills_at_random_moments_lose_nothing(daemon, round_):
     """
     Anybody asks for anything while the daemon is killed again and again; in
     the end every run is complete and exact, and no start of it was made twice.
     """
-    kill_at_random(daemon, seed)
+    # Drawn in here: workers of pytest-xdist must collect the same names. Not from the generator that
+    # pytest-randomly sets to the same place for every test.
+    kill_at_random(daemon, secrets.randbits(32))
 
 
 @pytest.mark.soak
@@ -343,7 +351,7 @@ def test_kills_at_random_moments_lose_nothing_for_long(daemon):
     for number in count():
         if time.monotonic() > until_s:
             break
-        for job in kill_at_random(daemon, random.randrange(2**32), suffix=f"-{number}"):
+        for job in kill_at_random(daemon, secrets.randbits(32), suffix=f"-{number}"):
             daemon.ask(wire.RemoveRequest, job)
 
 
@@ -411,6 +419,7 @@ def test_a_pause_that_was_reached_while_no_daemon_ran_is_not_late(daemon):
     run.until_at("step")
     asked_at = time.monotonic()
     daemon.pause("night", deadline_s=2.0, at_deadline="terminate")
+    daemon.until_told("night")
     daemon.kill()
     run.let_go("step")
     until(lambda: list(daemon.work.glob("checkpoints/night/step-*/manifest.json")))

@@ -207,8 +207,7 @@ def test_a_wrapper_and_a_dead_daemon_together_do_not_hide_the_pause(own_daemon):
     run = daemon.train("job", steps=NUM_STEPS, argv=HIDING, hold=("step",))
     run.until_at("step")
     daemon.pause("job", depth="exit")
-    # The shim answers a command with a heartbeat; a daemon killed before that may have told it nothing.
-    daemon.until("job", lambda row: row.heartbeat_age_s is not None and row.heartbeat_age_s < row.since_s)
+    daemon.until_told("job")
     daemon.kill()
     run.let_go("step")
     until((daemon.paths.incarnation_dir("job", 1) / "exit.json").exists, "the end of the wrapper")

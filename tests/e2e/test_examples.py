@@ -23,7 +23,7 @@ EXAMPLES = ROOT / "examples"
 #: Importing torch alone takes seconds on a busy machine.
 GUARD_S = 90.0
 
-SHORT = {"digits": ["--epochs", "6"], "text": ["--epochs", "2"]}
+SHORT = {"digits": ["--epochs", "2"], "text": ["--epochs", "1"]}
 
 
 def until(what, condition):
@@ -161,7 +161,9 @@ def processes_naming(folder):
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("moment", ["supervisorctl pause digits", "kill -9"])
+@pytest.mark.parametrize(
+    "moment", [pytest.param("supervisorctl pause digits", marks=pytest.mark.soak), "kill -9"]
+)
 def test_ctrl_c_in_the_middle_of_the_demo_leaves_nothing_behind(moment):
     """
     Also while the daemon was just killed: no training, no daemon, no folder stays.

@@ -12,7 +12,7 @@ import pytest
 from tests.harness import PYTHON, ROOT, RunningDaemon, until
 from tests.trainers import offloaded
 
-CONFIG = "[daemon]\nsample_s = 0.5\n[shim]\nheartbeat_s = 0.2\nreturn_retry_s = 2.0\n"
+CONFIG = "[daemon]\nsample_s = 0.5\n[shim]\nheartbeat_s = 0.2\nreturn_retry_s = 1.0\n"
 
 
 @pytest.fixture(scope="module")

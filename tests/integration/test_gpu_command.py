@@ -30,9 +30,12 @@ GROUPS = {
     "exact, compiled": ("exact: torch.compile",),
     "memory": ("NVML", "offload ", "CUDA context", "checkpoint beside"),
     "tests": ("tests marked",),
-    "pauses": ("pause: ",),
+    "deep pauses": ("pause: offload and", "pause: exit"),
+    "every pause": ("pause: ",),
     "capture": ("heartbeats",),
 }
+#: They take the way of another group, with other kernels or to a depth on the way to a deeper one.
+LONGER = ("exact, by kernels", "exact, compiled", "every pause")
 FIGURES = {
     "exactness": {"two runs without a pause", "hold", "offload", "exit"},
     "moving": {
@@ -88,13 +91,15 @@ def test_every_row_has_its_stand_in():
     """
     The groups below leave none out.
     """
-    found = [row.name for row in ROWS for starts in GROUPS.values() if row.name.startswith(starts)]
+    found = {row.name for row in ROWS for starts in GROUPS.values() if row.name.startswith(starts)}
 
-    assert sorted(row.name for row in ROWS) == sorted(found)
+    assert {row.name for row in ROWS} == found
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=[pytest.mark.soak] * (group in LONGER)) for group in GROUPS]
+)
 def test_every_row_works_with_its_stand_in(run_rows, group):
     """
     It comes to its end with all its figures, and finds what it looks for.

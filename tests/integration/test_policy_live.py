@@ -70,8 +70,10 @@ def test_a_job_makes_room_while_a_program_runs_and_comes_back(daemon, guest):
     It yields at a boundary, `why` and `events` tell who wanted it and what was seen, it ends exact;
     a daemon that is killed meanwhile forgets nothing.
     """
-    run = daemon.train("night", steps=1200)
+    run = daemon.train("night", steps=400, hold=("step-20",))
     with guest():
+        daemon.until("night", "pausing")
+        run.let_go("step-20")
         paused = daemon.until("night", "paused")
 
         assert ("hold", "rule guest") == (paused.depth, paused.asked_by)

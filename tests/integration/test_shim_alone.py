@@ -161,7 +161,11 @@ class TestWithWorkers:
             process.kill()
             process.communicate()
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+    # Ctrl-C with workers, at the whole group as a terminal sends it: tests/crash/test_group_signals.py.
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.soak)],
+    )
     def test_a_signal_to_the_trainer_ends_it_exactly(self, tmp_path, number, code):
         """
         The checkpoint is durable, no worker is left, and the next start comes
