@@ -52,6 +52,8 @@ class Status(NamedTuple):
 
     rows: list[protocol.JobRow]
     alerts: list[str]
+    #: What it put aside.
+    aside: list[protocol.AsideRow]
 
 
 class Policy(NamedTuple):
@@ -136,11 +138,12 @@ class Client:
         """Return the rows of the jobs named, or of all."""
         request = protocol.StatusRequest(id=new_id(), jobs=jobs, all=not jobs)
         self._send(request)
-        status = Status([], [])
+        status = Status([], [], [])
         while True:
             reply = self._take(request.id, protocol.JobRows)
             status.rows.extend(reply.rows)
             status.alerts.extend(reply.alerts)
+            status.aside.extend(reply.aside)
             if not reply.more:
                 return status
 

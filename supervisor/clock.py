@@ -19,7 +19,7 @@ class SteadyClock:
 
     def __init__(self, facts: dict[str, str], *, boot_id: str, not_before: float) -> None:
         uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-        if facts.get("clock.boot_id") == boot_id:
+        if facts.get("clock.boot_id") == boot_id and "clock.offset_s" in facts:
             self._offset = float(facts["clock.offset_s"])
         else:
             self._offset = max(time.time(), not_before) - uptime

@@ -129,7 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> Config:
     """Return the settings of a file, or the defaults when there is none; raises ConfigError."""
-    if not path.exists():
+    if not _is_there(path):
         return Config()
     config, _ = read_toml(path, Config, prepare=_with_default_rules, read=read)
     try:
@@ -156,7 +156,7 @@ def _with_default_rules(data: dict[str, Any]) -> dict[str, Any]:
     added: list[dict[str, Any]] = []
     for rule in rules:
         name = rule.get("name")
-        if name in defaults and name not in said:
+        if isinstance(name, str) and name in defaults and name not in said:
             said[name] = rule if "when" in rule else defaults[name] | rule
         else:
             added.append(rule)
@@ -172,7 +172,7 @@ def read_toml(
     read: Callable[[Path], bytes] = Path.read_bytes,
 ) -> tuple[T, str]:
     """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if _is_there(path) and not (path.is_file() or path.is_dir()):
         # To read a pipe would be to wait for ever.
         raise ConfigError(f"cannot read `{path}`: it is not a file", hint="move it away")
     try:
@@ -184,7 +184,8 @@ def read_toml(
         raise ConfigError(
             f"cannot read `{path}`: {error.strerror}", hint="check that the file is there and readable"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    # A ValueError: not TOML, not UTF-8, an integer of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"cannot read `{path}`: not valid TOML: {error}",
             hint="correct the file; it is read again when it changes",
@@ -193,11 +194,21 @@ def read_toml(
     data = prepare(data)
     try:
         return msgspec.convert(data, kind, strict=True), hashlib.sha256(raw).hexdigest()
-    except msgspec.ValidationError as error:
+    # The others: a number that is larger than any, written in hexadecimal digits.
+    except (msgspec.ValidationError, ValueError, OverflowError) as error:
         reason, _, where = str(error).partition(" - at `$")
         key = _named(where.rstrip("`").lstrip("."), data)
         what = f"{key}: {reason}" if key else reason.replace("Object missing required field", "missing key")
         raise ConfigError(f"cannot use `{path}`: {what}", hint=hint) from error
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read `{path}`: {error.strerror}", hint="check owner and mode of the folders above it"
+        ) from error
 
 
 def _refuse_unknown(path: Path, data: dict[str, Any], kind: Any, prefix: str) -> None:
@@ -228,5 +239,6 @@ def _named(where: str, data: dict[str, Any]) -> str:
     match = re.match(r"rules\[(\d+)\]", where)
     if match is None:
         return where
-    name = data["rules"][int(match[1])].get("name", int(match[1]) + 1)
+    rule = data["rules"][int(match[1])]
+    name = rule.get("name", int(match[1]) + 1) if isinstance(rule, dict) else int(match[1]) + 1
     return f"rules[{name}]{where[match.end() :]}"

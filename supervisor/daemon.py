@@ -10,11 +10,11 @@ journal writes in a thread of its own, processes report through descriptors.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +30,7 @@ from supervisor.engine import Engine, World
 from supervisor.errors import SupervisorError
 from supervisor.freezer import CudaFreezer
 from supervisor.launcher import KeeperLauncher
+from supervisor.monitors.disks import Disks
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
 from supervisor.ports import JournalRow
@@ -40,10 +41,11 @@ from supervisor.server.history import event_message, stored
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
+from supervisor.set_aside import SetAside
 from supervisor.settings import Settings
 from supervisor.steward import Steward
 from supervisor.store.journal import SqliteJournal
-from supervisor.watch import FolderWatch
+from supervisor.watch import LOOK_S, FolderWatch
 from trainer_shim.lock_file import Held, take_lock
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
@@ -54,6 +56,9 @@ _QUIET_S = 0.2
 
 #: It is looked that often whether sockets and watched folders are still where they were.
 _LISTEN_S = 5.0
+
+#: Whoever looks into the log late is to see what is still wrong.
+_AGAIN_S = 3600.0
 
 #: The loop looks at its clock at least that often, for clocks that jump under suspend.
 _LONGEST_POLL_S = 30.0
@@ -66,6 +71,7 @@ class Daemon:
         self._paths = paths
         self._log = structlog.get_logger("daemon")
         self._lock = _take_lock(paths)
+        self._folders = _configuration(paths)
         self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._num_errors = 0
@@ -82,9 +88,7 @@ class Daemon:
         self._steward = Steward(self._engine, Sampler(), self._clock, self._journal)
         self._engine.gpus_for = self._steward.gpus_for
         self._settings = Settings(paths, self._engine, self._set_config)
-        for folder in (paths.config_dir, paths.jobs_dir):
-            with suppress(OSError):  # The watch says so, and the daemon does without.
-                make_folder(folder)
+        self._checkpoints = Disks()
         self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
         self._desk = Desk(
             engine=self._engine,
@@ -95,14 +99,18 @@ class Daemon:
             clock=self._clock,
             paths=paths,
             readings={},
+            gone=frozenset(),
             alerts=self._alerts,
+            aside=self._aside,
             reload=self._settings.read,
             started_wall=time.time(),
             pid=os.getpid(),
         )
         self._shims.on_change = self._desk.mark_changed
         self._read_files_at: float | None = None
-        self._listen_at = 0.0
+        self._listen_at = self._look_at = 0.0
+        #: When each alert was logged last.
+        self._told: dict[str, float] = {}
         self._is_cut_off = False
         self._poller = zmq.Poller()
         self._poller.register(self._router.socket, zmq.POLLIN)
@@ -115,8 +123,6 @@ class Daemon:
         self._engine.remember(self._clock.facts)
         self._engine.recover()
         self._settings.read()
-        for problem in self._alerts():
-            self._log.warning("alert", problem=problem)
         self._log.info(
             "ready", version=__version__, home=str(self._paths.state_dir), jobs=len(self._engine.jobs)
         )
@@ -147,6 +153,7 @@ class Daemon:
         """Store what is not stored yet and let go of everything."""
         self._watch.close()
         self._steward.close()
+        self._checkpoints.close()
         self._engine.stage()
         self._journal.close()
         self._router.close()
@@ -175,9 +182,7 @@ class Daemon:
             self._read_files_at = None
             self._watch.refresh()
             self._settings.read()
-        if now >= self._listen_at:
-            self._listen_at = now + _LISTEN_S
-            self._keep_in_touch(now)
+        self._look_at_folders(now)
         try:
             self._look_after(ready)
         finally:
@@ -189,11 +194,21 @@ class Daemon:
             self._engine.stage()
             self._desk.tell_watchers()
 
-    def _keep_in_touch(self, now: float) -> None:
-        """Look whether sockets and folders are still where they were: nobody tells of one that comes back."""
-        if self._watch.refresh():
-            self._read_files_at = now
-        self._keep_listening()
+    def _look_at_folders(self, now: float) -> None:
+        """See what nobody tells: files that were taken away or changed, commands that are over."""
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._watch.look()
+        if now >= self._listen_at:
+            self._listen_at = now + _LISTEN_S
+            self._keep_listening()
+            self._journal.look()
+            if self._watch.refresh():
+                self._read_files_at = now
+            if self._engine.look_for_orphans():
+                # A job of that name may be started now.
+                self._read_files_at = now
+            self._tell_alerts(now)
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""
@@ -213,17 +228,34 @@ class Daemon:
             self._is_cut_off = False
             self._log.warning("listening-again", folder=str(self._paths.run_dir))
 
+    def _tell_alerts(self, now: float) -> None:
+        """Log what is new, and again every hour what stays so."""
+        alerts = self._alerts()
+        self._told = {alert: at for alert, at in self._told.items() if alert in alerts}
+        for alert in alerts:
+            if now - self._told.get(alert, -_AGAIN_S) >= _AGAIN_S:
+                self._told[alert] = now
+                self._log.warning("alert", problem=alert)
+
     def _look_after(self, ready: dict[object, int]) -> None:
         if self._steward.fileno() in ready:
             self._steward.wake()
         if self._steward.turn():
             self._desk.readings = readings(self._steward.sample)
+            self._desk.gone = self._find_gone()
+
+    def _find_gone(self) -> frozenset[str]:
+        """Return the folders of newest checkpoints that are not there any more, as last seen."""
+        newest = [job.checkpoint.path for job in self._engine.jobs.values() if job.checkpoint is not None]
+        seen = self._checkpoints.read({Path(path) for path in newest}, at=self._clock.now())
+        return frozenset(path for path in newest if not seen[Path(path)].is_there)
 
     def _timeout_ms(self) -> int:
         now = self._clock.now()
         moments = [
             self._engine.next_due(),
             self._read_files_at,
+            self._look_at,
             self._steward.next_at(),
         ]
         wait_s = min((at - now for at in moments if at is not None), default=_LONGEST_POLL_S)
@@ -247,12 +279,28 @@ class Daemon:
         self._steward.configure(config)
         log.set_level(config.daemon.log_level)
 
+    def _aside(self) -> tuple[SetAside, ...]:
+        parts = (self._settings.problems, self._journal.aside(), self._engine.aside())
+        return (*self._folders, *itertools.chain(*parts), *self._launcher.aside(), *self._watch.aside)
+
     def _alerts(self) -> tuple[str, ...]:
-        alerts = [*self._settings.problems, self._journal.problem(), self._watch.problem]
-        alerts += [self._journal.record_problem(), *self._steward.alerts()]
+        alerts = [*map(str, self._aside()), self._journal.problem(), self._journal.record_problem()]
+        alerts += self._steward.alerts()
         if self._num_errors:
             alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
         return tuple(alert for alert in alerts if alert)
+
+
+def _configuration(paths: Paths) -> tuple[SetAside, ...]:
+    """Make the folders that people write to; without them the daemon has its defaults, and goes on."""
+    try:
+        for folder in (paths.config_dir, paths.jobs_dir):
+            make_folder(folder)
+    except OSError as error:
+        why = f"cannot use the folder `{folder}`: {error.strerror}"
+        hint = "put it right and restart the daemon; what can be read of it is in force"
+        return (SetAside(kind="folder", name=folder.name, where=str(folder), why=why, hint=hint),)
+    return ()
 
 
 def _take_lock(paths: Paths) -> int:

@@ -54,6 +54,7 @@ from supervisor.core.events import (
 )
 from supervisor.core.job import Asker, Exit, Job, JobSpec
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
+from supervisor.launching import launch_spec
 from supervisor.paths import Paths
 from supervisor.ports import (
     Batch,
@@ -62,16 +63,18 @@ from supervisor.ports import (
     Journal,
     JournalRow,
     Launcher,
-    LaunchSpec,
     ProcessFreezer,
     Shims,
     Started,
 )
 from supervisor.roster import Roster
+from supervisor.set_aside import SetAside
+from supervisor.taken import Taken
 
 __all__ = ["Engine", "World"]
 
 _STARTS = "starts."
+_JOURNAL_ID = "journal.id"
 
 _SIGNALS = MappingProxyType(
     {name: int(signal.Signals[f"SIG{name}"]) for name in ("TERM", "KILL", "STOP", "CONT")}
@@ -121,6 +124,11 @@ class Engine:
         self._num_batches = 0
         self._next_seq = world.journal.last_seq() + 1
         facts = world.journal.facts()
+        #: Run folders are bound to the journal that knows of them.
+        self._journal_id = facts.get(_JOURNAL_ID) or uuid.uuid4().hex
+        if _JOURNAL_ID not in facts:
+            self._facts[_JOURNAL_ID] = self._journal_id
+        self._taken = Taken({}, (), "")
         self._next_number = int(facts.get("next_job_number", "1"))
         #: Launches of removed jobs, by name: a run folder is never used a second time.
         self._past_starts = {
@@ -150,9 +158,12 @@ class Engine:
             folder = f"{name}-{uuid.uuid4().hex[:6]}"
         elif name in self._roster.all:
             raise NameTaken(name, self._roster.all[name].state)
+        self._taken.check(name)
         if not spec.checkpoints:
             spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", folder))  # noqa: PTH118  # pure
-        event = Submitted(spec=spec, incarnation=self._past_starts.get(name, 0))
+        # Whatever other journals left there: a run folder is never used a second time.
+        last = self._launcher.last_incarnation(self._paths.job_dir(name))
+        event = Submitted(spec=spec, incarnation=max(self._past_starts.get(name, 0), last))
         now = self._clock.now()
         job = core.create(name, event, now)
         self._record(job, event, now)
@@ -173,8 +184,8 @@ class Engine:
 
     def remove(self, name: str, by: Asker) -> None:
         """Forget a job that is over."""
-        job = self.job(name)
-        if not job.is_over:
+        job = None if self._taken.is_unreadable(name) else self.job(name)
+        if job is not None and not job.is_over:
             raise Refused(
                 f"cannot remove job `{name}`: it is {job.state}",
                 hint=f"`supervisorctl stop {name}` ends it first",
@@ -182,6 +193,9 @@ class Engine:
         now, wall = self._clock.now(), self._clock.wall()
         row = JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
         self._rows.append(row)
+        if job is None:
+            self._taken.free(name)
+            return
         self._past_starts[name] = job.incarnation
         self._facts[_STARTS + name] = str(job.incarnation)
         self._roster.drop(name)
@@ -190,7 +204,8 @@ class Engine:
         """Return one job; raises UnknownJob."""
         job = self.find(name)
         if job is None:
-            raise UnknownJob(name, nearest=_nearest(name, self._roster.all))
+            self._taken.check_readable(name)
+            raise UnknownJob(name, nearest=self._roster.nearest(name))
         return job
 
     def find(self, name: str) -> Job | None:
@@ -260,10 +275,22 @@ class Engine:
         for job in list(self._roster.present.values()):
             if job.alive:
                 self._take_up(job)
+        known = {(job.name, job.incarnation) for job in self._roster.present.values() if job.alive}
+        orphans = self._launcher.orphans(self._paths.jobs_state_dir, known)
+        self._taken = Taken(self._journal.unreadable(), orphans, str(self._paths.journal))
+
+    def look_for_orphans(self) -> bool:
+        """Let go of commands that lived unknown and have ended; say whether there were any."""
+        return self._taken.look(self._launcher.is_alive)
+
+    def aside(self) -> tuple[SetAside, ...]:
+        """Return the records and commands that keep their names from being used."""
+        return self._taken.aside()
 
     def _take_up(self, job: Job) -> None:
         run_dir = self._paths.incarnation_dir(job.name, job.incarnation)
-        if self._launcher.adopt(job.name, job.incarnation, run_dir):
+        journal, process = self._journal_id, job.process
+        if self._launcher.adopt(job.name, job.incarnation, run_dir, journal=journal, process=process):
             if job.was_frozen:
                 # Whether the last word on it was carried out is not known.
                 word: Literal["STOP", "CONT"] = "CONT" if job.frozen_at is None else "STOP"
@@ -274,7 +301,7 @@ class Engine:
         if job.process is None:
             # Journaled, but perhaps not launched before the daemon died; or a keeper is on its way that
             # cannot be seen yet. Launching again is safe, and whatever was asked since is told then.
-            self._carry_out(Launch(job))
+            self._launch(job, is_first=False)
             return
         gone = Exit(error="exit status unknown: its run folder is gone")
         self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=gone))
@@ -352,7 +379,7 @@ class Engine:
     def _carry_out(self, effect: Effect) -> None:
         match effect:
             case Launch(job):
-                self._launch(job)
+                self._launch(job, is_first=True)
             case Signal(name, incarnation, word):
                 self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=True)
             case AskPause() | AskResume() | AskStop() | AskCheckpoint():
@@ -363,37 +390,11 @@ class Engine:
             case Unsuspend(_, process):
                 self._freezer.thaw(process)
 
-    def _launch(self, job: Job) -> None:
+    def _launch(self, job: Job, *, is_first: bool) -> None:
         try:
-            self._launcher.launch(
-                LaunchSpec(
-                    job=job.name,
-                    incarnation=job.incarnation,
-                    argv=job.spec.argv,
-                    cwd=job.spec.cwd,
-                    env=self._environment(job),
-                    run_dir=self._paths.incarnation_dir(job.name, job.incarnation),
-                    log=self._paths.log(job.name),
-                )
-            )
+            self._taken.check(job.name)
+            spec = launch_spec(job, self._paths, journal=self._journal_id, is_first=is_first)
+            self._launcher.launch(spec)
         except (OSError, SupervisorError) as error:
-            failed = Exit(error=f"cannot start: {error}")
-            self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=failed))
-
-    def _environment(self, job: Job) -> dict[str, str]:
-        """Return the job's environment with what its shim needs to find us."""
-        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)} if job.gpus else {}
-        return {
-            **job.spec.env,
-            **gpus,
-            **self._paths.for_shim(job.name, job.incarnation),
-            "TRAINING_SUPERVISOR_JOB": job.name,
-            "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),
-            "TRAINING_SUPERVISOR_CHECKPOINTS": job.spec.checkpoints,
-        }
-
-
-def _nearest(name: str, names: Mapping[str, Job]) -> str:
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, names, n=1)), "")
+            why = Exit(error=str(error) if isinstance(error, SupervisorError) else f"cannot start: {error}")
+            self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=why))

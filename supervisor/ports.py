@@ -7,7 +7,7 @@ through `fileno()` and a drain call.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -27,12 +27,14 @@ __all__ = [
     "JournalRow",
     "LaunchSpec",
     "Launcher",
+    "Orphan",
     "ProcessFreezer",
     "Sampler",
     "Shims",
     "Started",
     "StoredBlock",
     "StoredEvent",
+    "Unreadable",
     "WatchedJob",
 ]
 
@@ -61,6 +63,10 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     #: Output is appended here.
     log: Path
+    #: The id of the journal that knows of it; the folder is bound to that.
+    journal: str = ""
+    #: Nobody can have launched it before: whatever is in its folder is of another run.
+    is_first: bool = False
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -69,6 +75,15 @@ class Started(msgspec.Struct, frozen=True):
     job: str
     incarnation: int
     process: Pid
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """A command that still runs, of which the journal does not know."""
+
+    job: str
+    incarnation: int
+    process: Pid
+    run_dir: Path
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -86,8 +101,22 @@ class Launcher(Protocol):
         """Start an incarnation once, however often this is called; news arrive by `drain()`."""
         ...
 
-    def adopt(self, job: str, incarnation: int, run_dir: Path) -> bool:
-        """Take up an incarnation after a restart; False when nothing of it was ever started."""
+    def adopt(
+        self, job: str, incarnation: int, run_dir: Path, *, journal: str = "", process: Pid | None = None
+    ) -> bool:
+        """Take up an incarnation after a restart; False when nothing of it was ever started.
+
+        A process that is known and lives is taken up whatever became of the folder. One that belongs to
+        another journal is not taken for this one's.
+        """
+        ...
+
+    def last_incarnation(self, job_dir: Path) -> int:
+        """Return the highest number of an incarnation that left a folder there, 0 if none did."""
+        ...
+
+    def orphans(self, jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
+        """Return what still runs there although nobody knows of it."""
         ...
 
     def fileno(self) -> int:
@@ -126,6 +155,12 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
     after: Job | None
 
 
+class Unreadable(msgspec.Struct, frozen=True):
+    """A stored event that makes no sense, and why."""
+
+    why: str
+
+
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     """One line read back."""
 
@@ -133,7 +168,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     wall: float
     job: str
-    event: JobEvent
+    event: JobEvent | Unreadable
     #: The job's state afterwards, or "removed".
     state: str
 
@@ -161,6 +196,10 @@ class Journal(Protocol):
 
     def jobs(self) -> list[Job]:
         """Return all jobs as last stored."""
+        ...
+
+    def unreadable(self) -> dict[str, str]:
+        """Return the jobs whose records `jobs()` could not read, by name, with the reason."""
         ...
 
     def facts(self) -> dict[str, str]:

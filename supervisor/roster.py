@@ -8,6 +8,7 @@ times a second and may not look at each of them.
 
 from __future__ import annotations
 
+import difflib
 import math
 import sys
 from collections.abc import Iterable
@@ -59,6 +60,10 @@ class Roster:
         del self.all[name]
         self.present.pop(name, None)
         self._timers.pop(name, None)
+
+    def nearest(self, name: str) -> str:
+        """Return the name that somebody may have meant, or ""."""
+        return next(iter(difflib.get_close_matches(name, self.all, n=1)), "")
 
     def next_due(self) -> float | None:
         """Return when the next timer of any job fires."""

@@ -12,7 +12,9 @@ users could have written is a bad file: a job file is a command to be run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,13 +24,17 @@ from msgspec.structs import replace
 from supervisor.config import Config, load
 from supervisor.core.events import JobEvent, SpecChanged
 from supervisor.core.job import Job, JobSpec
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, SupervisorError
 from supervisor.jobfile import read_job_file
 from supervisor.paths import Paths
+from supervisor.set_aside import SetAside
 from supervisor.users import user_name
 from trainer_shim.safe_files import Unsafe, check_folder, read_checked
 
 __all__ = ["Settings"]
+
+
+_JOB_FILE = re.compile(r"[^.].*\.toml", re.DOTALL)
 
 
 class _Engine(Protocol):
@@ -49,42 +55,50 @@ class Settings:
         #: Jobs from files belong to the daemon's own user.
         self._user = user_name(os.geteuid())
         self._log = structlog.get_logger("settings")
-        #: One line per file that could not be used.
-        self.problems: tuple[str, ...] = ()
+        #: Each file and folder that could not be used.
+        self.problems: tuple[SetAside, ...] = ()
 
-    def read(self) -> tuple[str, ...]:
-        """Read everything now; returns what is wrong."""
+    def read(self) -> tuple[SetAside, ...]:
+        """Read everything now; returns what is set aside."""
         problems = _doubts(self._paths.state_dir, "the journal and the logs are used all the same")
         unread = _doubts(self._paths.config_dir, "nothing in it is read")
         problems += unread or [*self._read_config(), *self._read_jobs()]
         for problem in problems:
             if problem not in self.problems:
-                self._log.error("bad-file", problem=problem)
+                self._log.error("bad-file", problem=str(problem))
         self.problems = tuple(problems)
         return self.problems
 
-    def _read_config(self) -> list[str]:
-        try:
-            self._in_force(load(self._paths.config_file, read=read_checked))
-        except ConfigError as error:
-            return [_line(error)]
-        return []
+    def _read_config(self) -> list[SetAside]:
+        file = self._paths.config_file
+        return self._tried(file, lambda: self._in_force(load(file, read=read_checked)))
 
-    def _read_jobs(self) -> list[str]:
-        if unread := _doubts(self._paths.jobs_dir, "no job in it is read"):
+    def _read_jobs(self) -> list[SetAside]:
+        folder = self._paths.jobs_dir
+        if unread := _doubts(folder, "no job in it is read"):
             return unread
         try:
             # Editors keep hidden files beside the one that they edit (`.#train.toml`).
-            files = sorted(self._paths.jobs_dir.glob("[!.]*.toml"))
+            files = sorted(file for file in folder.iterdir() if _JOB_FILE.fullmatch(file.name))
         except OSError as error:
-            return [f"cannot list `{self._paths.jobs_dir}`: {error.strerror}"]
-        problems = []
-        for file in files:
-            try:
-                self._take(file)
-            except ConfigError as error:
-                problems.append(_line(error))
-        return problems
+            why = f"cannot list `{folder}`: {error.strerror}"
+            hint = "make it a folder of your own that only you can write"
+            return [SetAside(kind="folder", name=folder.name, where=str(folder), why=why, hint=hint)]
+        return [problem for file in files for problem in self._tried(file, partial(self._take, file))]
+
+    def _tried(self, file: Path, use: Callable[[], None]) -> list[SetAside]:
+        """Use one file; whatever is wrong with it concerns it alone."""
+        try:
+            use()
+        except SupervisorError as error:
+            why, hint = str(error), error.hint
+        except Exception as error:  # noqa: BLE001  # one of the few places that may: people write anything
+            self._log.exception("file-failed", file=str(file))
+            why = f"cannot use `{file}`: internal error ({type(error).__name__}: {error})"
+            hint = "the daemon's log has the details"
+        else:
+            return []
+        return [SetAside(kind="file", name=file.name, where=str(file), why=why, hint=hint)]
 
     def _take(self, file: Path) -> None:
         spec = read_job_file(file, _own_environment(), user=self._user)
@@ -103,17 +117,20 @@ class Settings:
             self._engine.observe(job.name, SpecChanged(spec=kept))
 
 
-def _doubts(folder: Path, so: str) -> list[str]:
+def _doubts(folder: Path, so: str) -> list[SetAside]:
     """Return how others could change what lies in a folder, if they could."""
+    hint = "check that it is a folder of your own"
     try:
         check_folder(folder)
     except Unsafe as error:
-        return [f"cannot trust `{folder}`: {error.strerror}; {so} ({error.hint})"]
+        why, hint = f"cannot trust `{folder}`: {error.strerror}; {so}", error.hint
     except FileNotFoundError:  # Nothing in it, then.
         return []
     except OSError as error:
-        return [f"cannot look at `{folder}`: {error.strerror}"]
-    return []
+        why = f"cannot look at `{folder}`: {error.strerror}"
+    else:
+        return []
+    return [SetAside(kind="folder", name=folder.name, where=str(folder), why=why, hint=hint)]
 
 
 def _own_environment() -> dict[str, str]:
@@ -134,7 +151,3 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _line(error: ConfigError) -> str:
-    return f"{error} ({error.hint})" if error.hint else str(error)

@@ -23,6 +23,7 @@ __all__ = [
     "RECEIPT",
     "VERSION",
     "Accepted",
+    "AsideRow",
     "CandidateRow",
     "CannotYield",
     "Checkpoint",
@@ -438,6 +439,17 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""
 
 
+class AsideRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that the daemon could not use and put aside, while everything else goes on."""
+
+    #: "file", "folder", "journal", "row", "sensor" or "process".
+    kind: str
+    name: str
+    where: str = ""
+    why: str = ""
+    hint: str = ""
+
+
 class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):
     """Some of the rows; `more` says that another message with the rest follows."""
 
@@ -445,6 +457,8 @@ class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):
     more: bool = False
     #: What the daemon itself has to complain about: a bad configuration file, a full disk.
     alerts: tuple[str, ...] = ()
+    #: What is set aside; the alerts have it too, in words.
+    aside: tuple[AsideRow, ...] = ()
 
 
 class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):

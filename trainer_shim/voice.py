@@ -1,4 +1,4 @@
-"""What the shim says aloud, on stderr, each thing once.
+"""What the shim says aloud, on stderr, each thing once an hour while it stays true.
 
 Covers: saying it, an error with its hint in one line.
 Does not cover: what the daemon is told (link.py).
@@ -7,6 +7,8 @@ Does not cover: what the daemon is told (link.py).
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from trainer_shim.errors import ShimError
@@ -15,6 +17,9 @@ __all__ = ["Voice", "words"]
 
 #: The wire takes 4096: a longer answer would be dropped, and whoever asked would wait for ever.
 _LONGEST = 4000
+
+#: Who looks at a log late, or at its end only, is to see what is still wrong.
+_AGAIN_S = 3600.0
 
 #: So many things are remembered to have been said: on a disk that stays full, each failure has its own step.
 _MOST = 1000
@@ -28,15 +33,18 @@ def words(error: ShimError) -> str:
 class Voice:
     """One session's; may be called from any thread."""
 
-    def __init__(self) -> None:
-        self._said: set[str] = set()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        #: When each thing was said last.
+        self._said: dict[str, float] = {}
 
     def say(self, text: str) -> None:
-        """Tell whoever reads the run's output; each thing once."""
-        if text not in self._said:
+        """Tell whoever reads the run's output; the same thing again after an hour."""
+        now = self._clock()
+        if now - self._said.get(text, -_AGAIN_S) >= _AGAIN_S:
             if len(self._said) >= _MOST:
                 self._said.clear()
-            self._said.add(text)
+            self._said[text] = now
             # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
             with suppress(OSError, ValueError):
                 print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201

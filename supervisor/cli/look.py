@@ -11,12 +11,12 @@ import click
 
 from supervisor.cli.goals import is_over
 from supervisor.cli.options import connect, job_argument, jobs_argument, json_option, paths
-from supervisor.cli.output import data, print_json, print_json_line, screen, tell
+from supervisor.cli.output import as_row, data, print_json, print_json_line, screen, tell
 from supervisor.cli.render import event_lines, show_lines, state_of, status_lines
 from supervisor.cli.text import clean
 from supervisor.core.states import State
 from supervisor.errors import NoDaemon
-from trainer_shim.protocol import JobRow
+from trainer_shim.protocol import AsideRow, JobRow
 
 if TYPE_CHECKING:
     from supervisor.cli.tail import Tail
@@ -39,7 +39,7 @@ def status(ctx: click.Context, *, jobs: tuple[str, ...], as_json: bool) -> None:
     with connect(ctx) as client:
         found = client.status(jobs)
     if as_json:
-        print_json(found.rows)
+        print_json([*found.rows, *map(_aside_row, found.aside)])
     elif found.rows:
         facts = screen(sys.stdout)
         for line in status_lines(found.rows, width=facts.width, colour=facts.colour):
@@ -48,6 +48,11 @@ def status(ctx: click.Context, *, jobs: tuple[str, ...], as_json: bool) -> None:
         tell("no jobs; `supervisorctl run -- python train.py` starts one")
     for alert in found.alerts:
         tell(f"warning: {clean(alert)}")
+
+
+def _aside_row(aside: AsideRow) -> dict[str, object]:
+    """Return it with the keys that every row has; no job is ever in this state."""
+    return {"name": aside.name, "state": "set-aside", **as_row(aside)}
 
 
 @click.command(short_help="Show everything about a job.")

@@ -68,6 +68,8 @@ class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
 
     free_bytes: Reading = _UNREAD
     total_bytes: Reading = _UNREAD
+    #: Whether the folder itself is there, as far as anybody could look.
+    is_there: bool = True
 
 
 class JobUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

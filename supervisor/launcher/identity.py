@@ -32,6 +32,8 @@ def open_process(process: Pid) -> int | None:
         return None
     try:
         fd = os.pidfd_open(process.pid)
+    except OverflowError:
+        return None  # A record may hold any number; no process has this one.
     except OSError as error:
         # EINVAL: the number now names a thread, or could never name a process.
         if error.errno in (errno.ESRCH, errno.EINVAL):

@@ -1,64 +1,119 @@
-"""What the folder of an incarnation tells: who runs it, who keeps it, how it ended.
+"""What the folder of an incarnation tells: whose it is, who runs it, who keeps it, how it ended.
 
-Covers: reading the files that a keeper writes, and asking for its claim.
-Does not cover: writing them (keeper.py, which shares nothing with us).
+Covers: reading the files that a keeper writes, asking for its claim, whose journal the folder belongs to.
+Does not cover: writing what a keeper writes (keeper.py, which shares nothing with us).
 
 Asking for the claim never takes it: a daemon that held it for a moment would
 send a keeper away that had every right to run. Nothing is read through a link, and
-nothing that lies in the place of a file is waited for.
+nothing that lies in the place of a file is waited for: it is `Damaged`.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from supervisor.core.job import Exit, Pid
-from trainer_shim.safe_files import Unsafe, open_in, read_in
+from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
-__all__ = ["has_record", "is_claimed", "read_exit", "read_keeper", "read_process"]
+__all__ = [
+    "Damaged",
+    "RunFolder",
+    "has_record",
+    "is_claimed",
+    "read_exit",
+    "read_keeper",
+    "read_owner",
+    "read_process",
+    "run_folders",
+    "write_owner",
+]
 
 _FLOCK = "hhqqi"
 _ABSENT = (FileNotFoundError, NotADirectoryError)
-#: What is no word of a keeper: half of one, or a link, a folder, a pipe, a file of somebody else.
-_DAMAGED = (msgspec.DecodeError, Unsafe, IsADirectoryError)
 _T = TypeVar("_T")
 
+#: Holds the id of the journal that knows of the run.
+_OWNER = "journal"
+_FOLDER = re.compile(r"run-(\d{1,12})")
 
-def _read(run_dir: Path, name: str, kind: type[_T]) -> _T | None:
+
+class Damaged(Exception):  # A state of a file, as the checkpoints have it.
+    """Something lies in the place of a record that is none."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"cannot read `{path}`: {why}")
+        self.path = path
+
+
+class RunFolder(NamedTuple):
+    """The folder of one incarnation."""
+
+    job: str
+    incarnation: int
+    path: Path
+
+
+def _read(run_dir: Path, name: str) -> bytes | None:
+    """Return the contents, None where nothing is; raises Damaged."""
     try:
-        return msgspec.json.decode(read_in(run_dir, name), type=kind)
+        return read_in(run_dir, name)
     except _ABSENT:
         return None
+    except OSError as error:
+        raise Damaged(run_dir / name, error.strerror or str(error)) from error
+
+
+def _record(run_dir: Path, name: str, kind: type[_T]) -> _T | None:
+    text = _read(run_dir, name)
+    try:
+        return None if text is None else msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise Damaged(run_dir / name, str(error)) from error
 
 
 def read_exit(run_dir: Path) -> Exit | None:
-    """Return how the command ended; None when that is not on disk."""
-    try:
-        return _read(run_dir, "exit.json", Exit)
-    except _DAMAGED:
-        return Exit(error=f"exit status unknown: `{run_dir / 'exit.json'}` is damaged")
+    """Return how the command ended; None when that is not on disk; raises Damaged."""
+    return _record(run_dir, "exit.json", Exit)
 
 
 def read_process(run_dir: Path) -> Pid | None:
-    """Return which process became the command; None when none is known."""
-    try:
-        return _read(run_dir, "process.json", Pid)
-    except _DAMAGED:
-        return None
+    """Return which process became the command; None when none is known; raises Damaged."""
+    return _record(run_dir, "process.json", Pid)
 
 
 def read_keeper(run_dir: Path) -> Pid | None:
     """Return who last took the claim; None when it has not said so yet."""
     try:
-        return _read(run_dir, "claim", Pid)
-    except _DAMAGED:
+        return _record(run_dir, "claim", Pid)
+    except Damaged:
         return None
+
+
+def read_owner(run_dir: Path) -> str:
+    """Return the id of the journal that the folder belongs to; "" where it does not say."""
+    try:
+        return (_read(run_dir, _OWNER) or b"").decode(errors="replace").strip()
+    except Damaged:
+        return ""
+
+
+def write_owner(run_dir: Path, journal: str) -> None:
+    """Make a folder for an incarnation, and say whose it is."""
+    make_folder(run_dir)
+    if journal and not os.path.lexists(run_dir / _OWNER):
+        fd = open_checked(run_dir / _OWNER, os.O_WRONLY | os.O_CREAT)
+        try:
+            os.write(fd, f"{journal}\n".encode())
+        finally:
+            os.close(fd)
 
 
 def has_record(run_dir: Path) -> bool:
@@ -70,11 +125,25 @@ def is_claimed(run_dir: Path) -> bool:
     """Say whether a keeper, or a child on its way to become the command, holds the claim."""
     try:
         fd = open_in(run_dir, "claim")
-    except (*_ABSENT, *_DAMAGED):
+    except OSError:
+        # Not there, or nothing that a keeper could have opened for writing.
         return False
     try:
         question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, question)
+    except OSError:
+        return False
     finally:
         os.close(fd)
     return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+
+
+def run_folders(job_dir: Path) -> Iterator[RunFolder]:
+    """Yield the folders of one job's incarnations; none where the folder cannot be read."""
+    try:
+        names = [entry.name for entry in os.scandir(job_dir)]
+    except OSError:
+        return
+    for name in names:
+        if match := _FOLDER.fullmatch(name):
+            yield RunFolder(job_dir.name, int(match[1]), job_dir / name)

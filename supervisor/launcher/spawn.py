@@ -15,17 +15,18 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor.core.job import Exit, Pid
-from supervisor.launcher import linux, records, stop
+from supervisor.launcher import leftovers, linux, records, stop
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
-from supervisor.ports import Ended, LaunchSpec, Started
+from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 from supervisor.procfs import boot_id
-from trainer_shim.safe_files import make_folder
+from supervisor.set_aside import SetAside
 
 __all__ = ["KeeperLauncher"]
 
@@ -48,6 +49,8 @@ class _Run:
     num_keepers: int = 0
     keeper: Pid | None = None
     process: Pid | None = None
+    #: Who it is by the journal, should the folder not say it.
+    known: Pid | None = None
     #: Readable when the keeper has written the record of the process, or is gone.
     notice_fd: int | None = None
     keeper_fd: int | None = None
@@ -74,6 +77,7 @@ class KeeperLauncher:
         self._news: list[Started | Ended] = []
         #: Who was left of an ended command, as far as we saw it end.
         self._leftovers: dict[tuple[str, int], set[Pid]] = {}
+        self._aside: dict[Path, SetAside] = {}
         self._epoll = select.epoll()
         self._watched: dict[int, _Run | None] = {}
         #: Keepers whose word is read already and who have a moment to live.
@@ -87,24 +91,38 @@ class KeeperLauncher:
     def launch(self, spec: LaunchSpec) -> None:
         """Start an incarnation once, however often this is called; news arrive by `drain()`."""
         key = spec.job, spec.incarnation
+        if key not in self._runs and (problem := leftovers.foreign(spec)):
+            self._news.append(Ended(*key, Exit(error=f"cannot start: {problem}")))
+            self._settle()
+            return
         run = self._runs.setdefault(key, _Run(*key, spec.run_dir))
         if run.process is None:
             run.spec = spec
         self._look(run)
         self._settle()
 
-    def adopt(self, job: str, incarnation: int, run_dir: Path) -> bool:
+    def adopt(
+        self, job: str, incarnation: int, run_dir: Path, *, journal: str = "", process: Pid | None = None
+    ) -> bool:
         """Take up an incarnation after a restart; False when nothing of it was ever started.
 
-        False is no promise that nothing is under way: a keeper that has not yet
-        got to its claim cannot be seen. It and the next one agree between them.
+        A process that is known and lives is taken up whatever became of the folder. False is no promise
+        that nothing is under way: a keeper that has not yet got to its claim cannot be seen. It and the next
+        one agree between them.
         """
         key = job, incarnation
         if key not in self._runs:
             # In this order: the claim is let go only after the record is there.
-            if not records.is_claimed(run_dir) and not records.has_record(run_dir):
+            is_on_disk = records.is_claimed(run_dir) or records.has_record(run_dir)
+            is_ours = not journal or records.read_owner(run_dir) in ("", journal)
+            lives = process is not None and is_alive(process)
+            if not (is_on_disk and is_ours) and not lives:
                 return False
-            self._runs[key] = _Run(job, incarnation, run_dir)
+            if lives:
+                # Removed under it, perhaps: its keeper is to write there how it ends.
+                with suppress(OSError):
+                    records.write_owner(run_dir, journal)
+            self._runs[key] = _Run(job, incarnation, run_dir, known=process if lives else None)
             self._look(self._runs[key])
             self._settle()
         return True
@@ -137,6 +155,19 @@ class KeeperLauncher:
         news, self._news = self._news, []
         self._settle()
         return news
+
+    def last_incarnation(self, job_dir: Path) -> int:
+        """Return the highest number of an incarnation that left a folder there, 0 if none did."""
+        return leftovers.last_incarnation(job_dir)
+
+    def orphans(self, jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
+        """Return what still runs there although nobody knows of it."""
+        return leftovers.orphans(jobs_dir, known)
+
+    def aside(self) -> tuple[SetAside, ...]:
+        """Return the records that make no sense and are still there."""
+        self._aside = {path: one for path, one in self._aside.items() if os.path.lexists(path)}
+        return tuple(self._aside.values())
 
     def is_alive(self, process: Pid) -> bool:
         """Say whether this very process still runs."""
@@ -175,8 +206,15 @@ class KeeperLauncher:
         # Asked before the files are read: what they say after the claim is free is final.
         is_kept = run.keeper_fd is not None or records.is_claimed(run.run_dir)
         self._learn_process(run)
-        end = records.read_exit(run.run_dir)
-        if end is not None:
+        if run.known is not None and run.keeper_fd is None:
+            self._find_keeper(run)
+            is_kept = is_kept or run.keeper_fd is not None
+        end = self._read_exit(run)
+        if run.process_fd is not None and end is not None and not has_ended(run.process_fd):
+            # Whatever lies there, it does not end a process that lives.
+            run.is_unsettled = False
+            self._watch(run.process_fd, run)
+        elif end is not None:
             self._end(run, end)
         elif is_kept:
             if run.keeper_fd is None:
@@ -204,7 +242,7 @@ class KeeperLauncher:
     def _learn_process(self, run: _Run) -> None:
         if run.process is not None:
             return
-        run.process = records.read_process(run.run_dir)
+        run.process = self._read_process(run) or run.known
         if run.process is None:
             return
         run.spec = None
@@ -215,6 +253,8 @@ class KeeperLauncher:
 
     def _find_keeper(self, run: _Run) -> None:
         keeper = records.read_keeper(run.run_dir)
+        if keeper is None and run.known is not None:
+            keeper = leftovers.keeper_above(run.known, f"{run.job}.{run.incarnation}")
         fd = None if keeper is None else open_process(keeper)
         if fd is not None:
             run.keeper, run.keeper_fd = keeper, fd
@@ -234,11 +274,29 @@ class KeeperLauncher:
             if end is not None:
                 self._end(run, _unknown(run.process) if end is NOT_OURS else end)
 
+    def _read_exit(self, run: _Run) -> Exit | None:
+        try:
+            return records.read_exit(run.run_dir)
+        except records.Damaged as error:
+            self._put_aside(error)
+            return Exit(error=f"exit status unknown: {error}")
+
+    def _read_process(self, run: _Run) -> Pid | None:
+        try:
+            return records.read_process(run.run_dir)
+        except records.Damaged as error:
+            self._put_aside(error)
+            return None
+
+    def _put_aside(self, damage: records.Damaged) -> None:
+        path, hint = damage.path, "nothing has to be done; the folder goes with the job's others"
+        self._aside[path] = SetAside(kind="file", name=path.name, where=str(path), why=str(damage), hint=hint)
+
     def _spawn(self, run: _Run, spec: LaunchSpec) -> None:
         run.num_keepers += 1
         run.is_unsettled = False
         try:
-            make_folder(spec.run_dir)
+            records.write_owner(spec.run_dir, spec.journal)
             pid, run.notice_fd = _spawn_keeper(self._python, spec, self._max_files)
             self._watch(run.notice_fd, run)
             # A child of ours: it keeps its number until we reap it.

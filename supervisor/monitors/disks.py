@@ -1,6 +1,6 @@
-"""Free space under the folders of checkpoints.
+"""Free space under the folders of checkpoints, and whether they are there.
 
-Covers: folders that are not there yet, file systems that do not answer.
+Covers: folders that are not there (yet), file systems that do not answer.
 Does not cover: inodes, quotas.
 
 One thread looks at all folders in turn. When it hangs at one (a network file
@@ -106,10 +106,12 @@ def look(folder: Path) -> Disk:
             found = os.statvfs(place)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except OSError as error:
-            why = Missing(f"cannot look at {place}: {error.strerror}")
+        # The second one: its name, which a peer may have sent, holds a zero byte.
+        except (OSError, ValueError) as error:
+            why = Missing(f"cannot look at {place}: {getattr(error, 'strerror', error)}")
             return Disk(why, why)
         # What root has in reserve is not there for a job.
-        return Disk(float(found.f_bavail * found.f_frsize), float(found.f_blocks * found.f_frsize))
+        free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        return Disk(float(free), float(total), is_there=place == folder)
     why = Missing(f"no folder above {folder} is there")
-    return Disk(why, why)
+    return Disk(why, why, is_there=False)

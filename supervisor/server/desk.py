@@ -25,6 +25,7 @@ from supervisor.ports import Clock, Journal
 from supervisor.server.router import Delivery, Router
 from supervisor.server.rows import Reading, Sight, row
 from supervisor.server.shims import ShimTable
+from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 
 __all__ = ["Desk", "parted", "refusal"]
@@ -38,6 +39,7 @@ _PART_BYTES = protocol.MAX_FRAME_BYTES // 2
 #: More bad files than that say no more.
 _MAX_ALERTS = 20
 _ALERT_CHARS = 1000
+_MAX_ASIDE = 1000
 
 
 T = TypeVar("T")
@@ -92,10 +94,14 @@ class Desk:
     paths: Paths
     #: What the jobs' processes use, by job name; kept up to date by the daemon.
     readings: dict[str, Reading]
+    #: Folders of newest checkpoints that are not there any more; likewise.
+    gone: frozenset[str]
     #: What the daemon has to complain about itself.
     alerts: Callable[[], tuple[str, ...]]
+    #: What it could not use and put aside.
+    aside: Callable[[], tuple[SetAside, ...]]
     #: Reads configuration and job files; returns what is wrong with them.
-    reload: Callable[[], tuple[str, ...]]
+    reload: Callable[[], tuple[SetAside, ...]]
     started_wall: float
     pid: int
     _watches: dict[bytes, _Watch] = field(default_factory=dict)
@@ -139,11 +145,13 @@ class Desk:
             if waiting is None and (job.state is State.QUEUED or is_rules(job)):
                 # Of all in the line at once, and only where one of them is asked about.
                 waiting = self.steward.waiting()
+            is_gone = job.checkpoint is not None and job.checkpoint.path in self.gone
             sight = Sight(
                 self.shims.peer(job),
                 self.shims.last_position(job),
                 self.readings.get(job.name),
                 (waiting or {}).get(job.name, ""),
+                is_gone,
             )
             yield row(job, sight, now=now, log=log)
 
@@ -158,9 +166,22 @@ class Desk:
             alerts += (f"and {len(found) - _MAX_ALERTS} more like these; the daemon's log has them all",)
         return self.send(identity, protocol.JobRows(id=request, rows=parts[-1], alerts=alerts))
 
+    def send_aside(self, identity: bytes, request: str) -> None:
+        """Send what is set aside; rows of jobs follow."""
+        rows = [_aside_row(one) for one in self.aside()[:_MAX_ASIDE]]
+        for part in parted(rows) if rows else ():
+            self.send(identity, protocol.JobRows(id=request, aside=part, more=True))
+
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send now; False when the peer is gone."""
         return self.router.send(identity, message)
+
+
+def _aside_row(one: SetAside) -> protocol.AsideRow:
+    texts = msgspec.structs.asdict(one).items()
+    # Names of files may be anything.
+    clean = {key: text.encode(errors="backslashreplace").decode()[:_ALERT_CHARS] for key, text in texts}
+    return protocol.AsideRow(**clean)
 
 
 def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor.core import events
 from supervisor.core.events import JobEvent
-from supervisor.ports import JournalRow, StoredEvent
+from supervisor.ports import JournalRow, StoredEvent, Unreadable
 from trainer_shim import protocol
 
 __all__ = ["event_message", "stored"]
@@ -18,13 +18,14 @@ def stored(row: JournalRow) -> StoredEvent:
 
 def event_message(event: StoredEvent) -> protocol.Event:
     """Return a journal row as subscribers and `events` see it."""
+    is_readable = not isinstance(event.event, Unreadable)
     return protocol.Event(
         seq=event.seq,
         wall=event.wall,
         job=event.job,
-        kind=str(type(event.event).__struct_config__.tag),
+        kind=str(type(event.event).__struct_config__.tag) if is_readable else "unreadable",
         state=event.state,
-        detail=_detail(event.event),
+        detail=event.event.why if isinstance(event.event, Unreadable) else _detail(event.event),
     )
 
 

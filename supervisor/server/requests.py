@@ -75,6 +75,8 @@ def _some(desk: Desk, names: tuple[str, ...]) -> list[Job]:
 
 
 def _status(desk: Desk, delivery: Delivery, request: protocol.StatusRequest) -> None:
+    if not request.jobs:
+        desk.send_aside(delivery.identity, request.id)
     desk.send_rows(delivery.identity, request.id, _some(desk, request.jobs))
 
 
@@ -187,7 +189,7 @@ def _why_queued(desk: Desk, name: str) -> str:
 def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
     problems = desk.reload()
     if problems:
-        text = "; ".join(problems)
+        text = "; ".join(map(str, problems))
         raise UsageError(
             text,
             hint="correct the file, it is read again by itself; what was in force before stays so until then",
@@ -196,21 +198,23 @@ def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> 
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
-    def remove(job: Job) -> protocol.Accepted:
-        if job.spec.source and Path(job.spec.source).exists():
+    def remove(name: str) -> protocol.Accepted:
+        job = desk.engine.find(name)
+        if job is not None and job.spec.source and Path(job.spec.source).exists():
             raise Refused(
                 f"cannot remove job `{job.name}`: its file `{job.spec.source}` would start it again",
                 hint="remove the file first",
             )
-        desk.engine.remove(job.name, delivery.peer.asker())
-        kept = f"its checkpoints stay in {job.spec.checkpoints}" if job.checkpoint else ""
-        return protocol.Accepted(id=request.id, job=job.name, state="removed", detail=kept)
+        desk.engine.remove(name, delivery.peer.asker())
+        kept = f"its checkpoints stay in {job.spec.checkpoints}" if job and job.checkpoint else ""
+        return protocol.Accepted(id=request.id, job=name, state="removed", detail=kept)
 
     _each(desk, delivery, request, lambda job: job.is_over, remove)
 
 
 def _set(desk: Desk, delivery: Delivery, request: protocol.SetRequest) -> None:
-    def change(job: Job) -> protocol.Accepted:
+    def change(name: str) -> protocol.Accepted:
+        job = desk.engine.job(name)
         spec = job.spec
         if spec.source:
             raise Refused(
@@ -307,9 +311,9 @@ def _ask_each(
     event: Callable[[Asker], JobEvent],
     applies: Callable[[Job], bool],
 ) -> None:
-    def ask(job: Job) -> protocol.Accepted:
-        after = desk.engine.ask(job.name, event(delivery.peer.asker()))
-        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
+    def ask(name: str) -> protocol.Accepted:
+        after = desk.engine.ask(name, event(delivery.peer.asker()))
+        return protocol.Accepted(id=request.id, job=name, state=after.state)
 
     _each(desk, delivery, request, applies, ask)
 
@@ -319,7 +323,7 @@ def _each(
     delivery: Delivery,
     request: protocol.JobsRequest,
     applies: Callable[[Job], bool],
-    act: Callable[[Job], protocol.Accepted],
+    act: Callable[[str], protocol.Accepted],
 ) -> None:
     """Act on every job of the request; one refusal does not keep the others from it."""
     if bool(request.jobs) == request.all:
@@ -330,7 +334,7 @@ def _each(
     answers: list[protocol.Accepted | protocol.Refused] = []
     for name in names:
         try:
-            answers.append(act(desk.engine.job(name)))
+            answers.append(act(name))
         except SupervisorError as error:
             answers.append(refusal(request.id, error, job=name))
     nothing = protocol.Accepted(id=request.id, job="", state="", detail="no job to act on")

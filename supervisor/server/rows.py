@@ -52,6 +52,8 @@ class Sight(NamedTuple):
     reading: Reading | None
     #: What a job in the line waits for, beside the rule that it yielded to; "": nothing that is known.
     waits_for: str = ""
+    #: Somebody removed the files of its newest checkpoint.
+    is_gone: bool = False
 
 
 def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
@@ -60,7 +62,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
     reading = sight.reading if job.process is not None else None
     # Most of what was read just now is of the time before.
     is_before_hold = reading is not None and job.state is State.PAUSED and reading.at - job.since < _LOOK_S
-    checkpoint = job.checkpoint
+    checkpoint = None if sight.is_gone else job.checkpoint
     exit_ = job.exit
     return protocol.JobRow(
         name=job.name,
@@ -81,7 +83,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         restart_in_s=None if job.restart_at is None else max(0.0, job.restart_at - now),
         late=job.late,
         frozen_s=None if job.frozen_at is None else _age(job.frozen_at, now),
-        problem=job.problem,
+        problem=job.problem or _gone(job, sight),
         pid=job.process.pid if job.process else None,
         incarnation=job.incarnation,
         exit_code=exit_.code if exit_ else None,
@@ -158,6 +160,10 @@ def _waits(job: Job, waits_for: str) -> str:
     if waits_for:
         return f"waiting: {waits_for}"
     return "waiting in the queue" if job.state is State.QUEUED else ""
+
+
+def _gone(job: Job, sight: Sight) -> str:
+    return f"its checkpoint `{job.checkpoint.path}` is gone" if sight.is_gone and job.checkpoint else ""
 
 
 def _age(moment: float, now: float) -> float:

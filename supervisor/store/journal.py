@@ -3,12 +3,13 @@
 Covers: durable, ordered, all-or-nothing batches, written by a thread of their
 own so that the engine's loop never waits for a disk; reading back.
 Does not cover: what the events mean. Whoever appends must wait for
-`committed()` before acting on a batch.
+`committed()` before acting on a batch. The file itself (opening.py), its rows (rows.py).
 
 WAL with synchronous=FULL: a commit that was reported survives a power cut
 (https://www.sqlite.org/pragma.html#pragma_synchronous). A disk that is full or
 fails is not an end: the same batches are tried again until they are stored,
-and `problem()` says why it takes so long.
+and `problem()` says why it takes so long. A file that is taken away is written
+anew from the one that is still open.
 """
 
 from __future__ import annotations
@@ -24,16 +25,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from supervisor.core.events import JobEvent
 from supervisor.core.job import Job
 from supervisor.core.sample import Sample
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, StoredBlock, StoredEvent
-from supervisor.roster import sharing
+from supervisor.set_aside import SetAside
+from supervisor.store import opening, rows
 from supervisor.store import samples as sample_blocks
-from supervisor.store.migrate import migrate
-from trainer_shim.lock_file import Held, take_lock
-from trainer_shim.safe_files import open_checked
 
 __all__ = ["SqliteJournal"]
 
@@ -67,12 +65,6 @@ _DELETE_JOB = "DELETE FROM jobs WHERE name = ?"
 _UPSERT_FACT = (
     "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 )
-_SELECT = (
-    "SELECT seq, at, wall, job, event, state FROM events"
-    " WHERE seq > :after AND (:job IS NULL OR job = :job) ORDER BY seq"
-)
-_OLDEST = _SELECT + " LIMIT :limit"
-_NEWEST = _SELECT + " DESC LIMIT :limit"
 #: By the steady clock: a day on which the other one was wrong must not cost the history.
 _PRUNE = "DELETE FROM events WHERE at < ? AND job NOT IN (SELECT name FROM jobs)"
 
@@ -85,24 +77,21 @@ class SqliteJournal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._aside: list[SetAside] = []
         try:
-            # The record holds environments, so the file is the owner's alone.
-            os.close(open_checked(path, os.O_CREAT | os.O_RDWR))
-            # SQLite opens these by name, and through links.
-            for beside in (Path(f"{path}-wal"), Path(f"{path}-shm")):
-                if os.path.lexists(beside):
-                    os.close(open_checked(beside))
-            self._lock_fd = _take_lock(path)
-            self._reader = _connect(path)
-            self._writer = _connect(path)
-            migrate(self._reader, str(path))
+            self._locks = [opening.take_lock(path)]
+            self._reader, self._aside = opening.open_or_replace(path)
+            self._writer = opening.connect(path)
+            self._inode = _identity(path)
         except (OSError, sqlite3.Error) as error:
             raise SupervisorError(
                 f"cannot open the journal `{path}`: {error}",
                 hint="check the disk and the permissions; to begin anew, move the file away",
             ) from error
-        self._event_decoder = msgspec.json.Decoder(JobEvent)
-        self._job_decoder = msgspec.json.Decoder(Job)
+        self._unreadable: dict[str, str] = {}
+        self._odd_facts = [self._odd_fact(*fact) for fact in rows.read_facts(self._reader)[1].items()]
+        #: Connections to what was under its name before.
+        self._left: list[sqlite3.Connection] = []
         self._inbox: queue.SimpleQueue[Batch | _Recorded | None] = queue.SimpleQueue()
         #: A disk that hangs for long costs readings, not memory.
         self._recorded: deque[_Recorded] = deque(maxlen=_MAX_RECORDED)
@@ -117,12 +106,29 @@ class SqliteJournal:
 
     def jobs(self) -> list[Job]:
         """Return all jobs as last stored, oldest name first."""
-        rows = self._reader.execute("SELECT record FROM jobs ORDER BY name")
-        return [sharing(self._job_decoder.decode(record)) for (record,) in rows]
+        jobs, self._unreadable = rows.read_jobs(self._reader)
+        return jobs
+
+    def unreadable(self) -> dict[str, str]:
+        """Return the jobs whose records made no sense to `jobs()`, with the reason; they stay in the file."""
+        return self._unreadable
 
     def facts(self) -> dict[str, str]:
         """Return the small things that were stored with batches."""
-        return dict(self._reader.execute("SELECT name, value FROM facts").fetchall())
+        return rows.read_facts(self._reader)[0]
+
+    def aside(self) -> tuple[SetAside, ...]:
+        """Return what is wrong with the file, its tables and its facts."""
+        return (*self._aside, *self._odd_facts)
+
+    def _odd_fact(self, name: str, why: str) -> SetAside:
+        why = f"cannot use `{name}` in the journal `{self._path}`: {why}"
+        hint = "it is written anew by itself when it changes"
+        return SetAside(kind="row", name=name, where=str(self._path), why=why, hint=hint)
+
+    def look(self) -> None:
+        """Look whether the file is still there, and write it anew where it is not; returns at once."""
+        self._inbox.put(_WAKE)
 
     def last_seq(self) -> int:
         """Return the number of the newest stored event, 0 if there is none."""
@@ -168,31 +174,24 @@ class SqliteJournal:
 
     def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
         """Return events after that number, oldest first; with -1 the newest `limit`."""
-        newest = after_seq < 0
-        values = {"after": max(after_seq, 0), "job": job, "limit": limit}
-        rows = self._reader.execute(_NEWEST if newest else _OLDEST, values).fetchall()
-        stored = [
-            StoredEvent(
-                seq=seq, at=at, wall=wall, job=name, event=self._event_decoder.decode(text), state=state
-            )
-            for seq, at, wall, name, text, state in rows
-        ]
-        return stored[::-1] if newest else stored
+        return rows.read_events(self._reader, after_seq=after_seq, job=job, limit=limit)
 
     def close(self) -> None:
         """Store what was taken, once more if need be, then let go."""
         self._closing.set()
         self._inbox.put(None)
         self._thread.join()
-        self._writer.close()
-        self._reader.close()
-        os.close(self._wake_fd)
-        os.close(self._lock_fd)
+        for db in (self._writer, self._reader, *self._left):
+            db.close()
+        for fd in (self._wake_fd, *self._locks):
+            os.close(fd)
 
     def _write_forever(self) -> None:
         while (batches := self._take()) is not None:
-            if batches and not self._store(self._writer, batches):
+            if batches and not self._store(batches):
                 return
+            if not batches:
+                self._stay_in_place()
             if self._recorded:
                 self._store_samples(self._writer, self._recorded.popleft())
 
@@ -225,19 +224,41 @@ class SqliteJournal:
             many = "more jobs, GPUs and processes were read than fit into one record"
             self._record_problem = f"cannot record {them} of the last minutes: {many}" if num else ""
 
-    def _store(self, db: sqlite3.Connection, batches: Sequence[Batch]) -> bool:
+    def _stay_in_place(self) -> None:
+        try:
+            self._make_anew_where_gone()
+        except (OSError, sqlite3.Error, SupervisorError) as error:
+            self._tell(f"cannot write the journal `{self._path}` anew: {error}")
+
+    def _make_anew_where_gone(self) -> None:
+        """See to it that what is stored from here on is under the journal's name; may raise."""
+        if opening.is_in_place(self._path, self._inode):
+            return
+        said = opening.write_anew(self._path, self._writer)
+        if not opening.is_in_place(Path(f"{self._path}.lock"), _identity(self._locks[-1])):
+            self._locks.append(opening.take_lock(self._path))
+        reader, writer = opening.connect(self._path), opening.connect(self._path)
+        inode = _identity(self._path)
+        # The loop may be reading from the old one at this moment: it is closed at the end.
+        self._left += [self._reader, self._writer]
+        self._reader, self._writer, self._inode = reader, writer, inode
+        self._aside = [*self._aside, said]
+        self._tell("")
+
+    def _store(self, batches: Sequence[Batch]) -> bool:
         """Say whether they are stored; where not, nothing that follows them may be."""
         while True:
             is_last_try = self._closing.is_set()
             try:
-                with db:
+                self._make_anew_where_gone()
+                with self._writer as db:
                     db.execute("BEGIN IMMEDIATE")
                     for batch in batches:
                         _write(db, batch)
                     self._prune(db, batches)
             # SQLite without memory is a MemoryError, a text that is no UTF-8 a ValueError. Were this thread
             # to end of one, the daemon would wait for it without a word.
-            except (sqlite3.Error, MemoryError, ValueError, OverflowError) as error:
+            except (OSError, sqlite3.Error, SupervisorError, MemoryError, ValueError, OverflowError) as error:
                 self._tell(f"cannot write the journal `{self._path}`: {error}")
                 if is_last_try:
                     return False
@@ -259,21 +280,9 @@ class SqliteJournal:
         os.eventfd_write(self._wake_fd, 1)
 
 
-def _take_lock(path: Path) -> int:
-    try:
-        return take_lock(Path(f"{path}.lock"), str(os.getpid()))
-    except Held as held:
-        raise SupervisorError(
-            f"cannot open the journal `{path}`: another daemon uses it",
-            hint=f"it is process {held.holder or 'unknown'}; was it started with another XDG_RUNTIME_DIR?",
-        ) from None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
+def _identity(file: Path | int) -> tuple[int, int]:
+    there = os.stat(file)  # noqa: PTH116  # Of a descriptor, too.
+    return there.st_dev, there.st_ino
 
 
 def _write(db: sqlite3.Connection, batch: Batch) -> None:

@@ -133,8 +133,8 @@ def test_files_and_functions_have_a_size_that_can_be_read(path):
 
 def test_only_a_few_places_catch_everything():
     """
-    The engine's tick, a request handler, the shim's link, its background saves; each with its
-    reason. What cleans up and raises again catches nothing.
+    The engine's tick, a request handler, a file of people's, the shim's link, its background saves;
+    each with its reason. What cleans up and raises again catches nothing.
     """
     found = set()
     for path in SOURCES:
@@ -151,10 +151,11 @@ def test_only_a_few_places_catch_everything():
     assert {
         "supervisor/daemon.py",
         "supervisor/server/requests.py",
+        "supervisor/settings.py",
         "trainer_shim/link.py",
         "trainer_shim/periodic.py",
     } == found
-    assert 4 == sum(path.read_text().count("BLE001") for path in SOURCES)
+    assert 5 == sum(path.read_text().count("BLE001") for path in SOURCES)
 
 
 def test_a_state_changes_by_the_table_and_nowhere_else():

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
@@ -23,7 +24,7 @@ from supervisor.core.events import JobEvent, Removed, Submitted
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import State
 from supervisor.errors import SupervisorError
-from supervisor.ports import Batch, JournalRow
+from supervisor.ports import Batch, JournalRow, Unreadable
 from supervisor.store.journal import SqliteJournal
 from supervisor.store.migrate import migrate, migrations
 from tests.fakes.journal import FakeDisk, FakeJournal
@@ -31,6 +32,9 @@ from tests.fakes.journal import FakeDisk, FakeJournal
 GOLDEN = Path(__file__).parents[1] / "golden/journal_v1.sqlite"
 GUARD_S = 60.0
 SPEC = JobSpec(argv=("python", "train.py"), cwd="/work", env={"LANG": "de_DE", "NAME": "\u00e4"})
+
+
+GOOD = b'{"name":"job-2","spec":{"argv":["x"],"cwd":"/"},"created_at":1.0,"state":"queued"}'
 
 
 def row(seq, job="job-1", state=State.QUEUED, *, removed=False, wall=None, at=None):
@@ -44,6 +48,24 @@ def row(seq, job="job-1", state=State.QUEUED, *, removed=False, wall=None, at=No
         event=event,
         after=after,
     )
+
+
+def damaged(path, damage):
+    """Put something else where the journal is to be."""
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "link":
+        path.symlink_to(path)
+    elif damage == "other tables":
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript("CREATE TABLE jobs (x); PRAGMA user_version = 2;")
+    elif damage == "cut":
+        SqliteJournal(path).close()
+        path.write_bytes(path.read_bytes()[:6000])
+    else:
+        path.write_bytes({"words": b"this is no database\n" * 100, "zeros": b"\0" * 5000}[damage])
 
 
 def wait_for(journal, claim):
@@ -343,19 +365,120 @@ class TestSqliteJournal:
         assert [1, 2] == [one.seq for one in journal.history(after_seq=0, job=None, limit=9)]
         journal.close()
 
-    @pytest.mark.parametrize("contents", [b"this is no database\n" * 100, b"\0" * 5000])
-    def test_a_file_that_is_no_database_is_refused(self, tmp_path, contents):
+    @pytest.mark.parametrize("damage", ["words", "zeros", "cut", "other tables", "folder", "pipe", "link"])
+    def test_a_file_that_is_no_journal_is_put_aside(self, tmp_path, damage):
         """
-        In words, with the file's name and what to do, and the file stays as it is.
+        It is kept under another name and told; a new one is begun, so the daemon starts.
         """
         path = tmp_path / "journal.sqlite"
-        path.write_bytes(contents)
+        damaged(path, damage)
+        before = path.read_bytes() if path.is_file() else b""
+        journal = SqliteJournal(path)
+        journal.append(Batch(1, (row(1),)))
+        wait_for(journal, lambda: journal.committed() == 1)
+        [aside] = journal.aside()
 
-        with pytest.raises(SupervisorError, match="cannot open the journal") as caught:
+        assert ("journal", "journal.sqlite", f"{path}.aside-1") == (aside.kind, aside.name, aside.where)
+        assert str(path) in aside.why
+        assert aside.hint
+        assert damage not in ("words", "zeros", "cut") or before == Path(aside.where).read_bytes()
+        assert ["job-1"] == [job.name for job in journal.jobs()]
+        journal.close()
+
+    @pytest.mark.parametrize("table", ["jobs", "facts", "events", "samples"])
+    def test_a_table_that_is_gone_is_made_anew(self, tmp_path, table):
+        """
+        What the others have is still there, and status names the one that is empty.
+        """
+        path = tmp_path / "journal.sqlite"
+        with closing(SqliteJournal(path)) as journal:
+            journal.append(Batch(1, (row(1), row(2)), {"some": "thing"}))
+        with closing(sqlite3.connect(path)) as db:
+            db.execute(f"DROP TABLE {table}")
+        journal = SqliteJournal(path)
+        journal.append(Batch(1, (row(3),), {"more": "of it"}))
+        wait_for(journal, lambda: journal.committed() == 1)
+
+        assert [table] == [aside.name for aside in journal.aside()]
+        assert ("some" in journal.facts()) == (table != "facts")
+        assert ([3] if table == "events" else [1, 2, 3]) == [
+            one.seq for one in journal.history(after_seq=0, job=None, limit=9)
+        ]
+        journal.close()
+
+    @pytest.mark.parametrize(
+        "record",
+        [
+            b"", b"no json", b"\xff\xfe", b"[" * 100_000, b"{}", b"null",
+            GOOD.replace(b'"queued"', b'"nowhere"'), GOOD.replace(b'"job-2"', b'"../../job-2"'),
+            GOOD[:-1] + b',"incarnation":-1}', GOOD[:-1] + b',"incarnation":' + b"9" * 30 + b"}",
+            GOOD[:-1] + b',"process":{"pid":' + b"9" * 30 + b',"start_ticks":1,"boot_id":"x"}}',
+        ],
+    )  # fmt: skip
+    def test_a_job_that_cannot_be_read_concerns_itself_alone(self, tmp_path, record):
+        """
+        It stays in the file, the others are taken up.
+        """
+        path = tmp_path / "journal.sqlite"
+        with closing(SqliteJournal(path)) as journal:
+            journal.append(Batch(1, (row(1), row(2, job="job-2"), row(3, job="job-3"))))
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE jobs SET record = CAST(? AS TEXT) WHERE name = 'job-2'", (record,))
+            db.execute("UPDATE events SET event = CAST(? AS TEXT) WHERE job = 'job-2'", (record,))
+        with closing(SqliteJournal(path)) as journal:
+            assert ["job-1", "job-3"] == [job.name for job in journal.jobs()]
+            assert ["job-2"] == list(journal.unreadable())
+            kinds = [type(one.event) for one in journal.history(after_seq=0, job=None, limit=9)]
+            assert [Submitted, Unreadable, Submitted] == kinds
+        with closing(sqlite3.connect(path)) as db:
+            [(kept,)] = db.execute("SELECT CAST(record AS BLOB) FROM jobs WHERE name = 'job-2'")
+        assert record == kept
+
+    @pytest.mark.parametrize("name", ["next_job_number", "starts.job-1", "clock.offset_s"])
+    @pytest.mark.parametrize("value", ["", "many", "nan", "9" * 5000, "-1e300"])
+    def test_a_fact_that_makes_no_sense_is_put_aside(self, tmp_path, name, value):
+        """
+        Whoever needs it goes on as if it had never been written.
+        """
+        path = tmp_path / "journal.sqlite"
+        with closing(SqliteJournal(path)) as journal:
+            journal.append(Batch(1, (), {"good": "1", name: value}))
+        with closing(SqliteJournal(path)) as journal:
+            assert {"good": "1"} == journal.facts()
+            assert [name] == [aside.name for aside in journal.aside()]
+
+    @pytest.mark.parametrize("how", ["removed", "moved", "replaced", "folder removed"])
+    def test_a_file_that_is_taken_away_is_written_anew(self, tmp_path, how):
+        """
+        What was accepted before and after is in the new one, and it is told.
+        """
+        path = tmp_path / "state/journal.sqlite"
+        path.parent.mkdir()
+        journal = SqliteJournal(path)
+        journal.append(Batch(1, (row(1),)))
+        wait_for(journal, lambda: journal.committed() == 1)
+        if how == "folder removed":
+            path.parent.rename(tmp_path / "old")
+        else:
+            path.rename(tmp_path / "old")
+        if how == "replaced":
+            path.write_text("something else")
+        journal.look()
+        wait_for(journal, journal.aside)
+        journal.append(Batch(2, (row(2),)))
+        wait_for(journal, lambda: journal.committed() == 2)
+        seen = journal.history(after_seq=0, job=None, limit=9)
+        [aside] = journal.aside()
+        with pytest.raises(SupervisorError, match="another daemon"):
             SqliteJournal(path)
-        assert str(path) in str(caught.value)
-        assert "move the file away" in caught.value.hint
-        assert contents == path.read_bytes()
+        journal.close()
+
+        with closing(SqliteJournal(path)) as journal:
+            assert seen == journal.history(after_seq=0, job=None, limit=9)
+            assert [1, 2] == [one.seq for one in seen]
+            assert ["job-1"] == [job.name for job in journal.jobs()]
+        assert "taken away" in aside.why
+        assert how != "replaced" or "something else" == path.with_name("journal.sqlite.aside-1").read_text()
 
     @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite.lock"])
     def test_nothing_is_written_through_a_link(self, tmp_path, name):
@@ -392,13 +515,6 @@ class TestSqliteJournal:
 
         assert "surrogates not allowed" in journal.problem()
         journal.close()
-
-    def test_a_folder_in_its_place_is_refused(self, tmp_path):
-        """
-        In words as well.
-        """
-        with pytest.raises(SupervisorError, match="cannot open the journal"):
-            SqliteJournal(tmp_path)
 
     def test_a_journal_of_a_newer_version_is_refused_untouched(self, tmp_path):
         """

@@ -20,6 +20,7 @@ import pytest
 import trainer_shim
 from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.reader import load, visible
+from trainer_shim.errors import CannotSave
 
 NUM_STEPS, BREAKS_AT, MENDS_AT = 12, 5, 9
 NOBODY = 65534
@@ -95,6 +96,7 @@ class Full:
     """Somebody else fills the disk, and tidies up."""
 
     said = "the disk is too full"
+    costs_a_save = True
 
     def __init__(self, root):
         self.rest = root.parent / "rest"
@@ -112,6 +114,7 @@ class OutOfNames:
     """Somebody else makes very many small files."""
 
     said = "the file system has no room for more files"
+    costs_a_save = True
 
     def __init__(self, root):
         self.rest = root.parent / "rest"
@@ -129,6 +132,7 @@ class Aborted:
     """The kernel found an error and takes no more changes; that does not mend before a restart."""
 
     said = "the file system is read-only"
+    costs_a_save = True
 
     def __init__(self, root):
         self.disk = root.parent
@@ -144,6 +148,7 @@ class Forbidden:
     """The folder's mode is changed under a user who is not root."""
 
     said = "permission denied"
+    costs_a_save = True
 
     def __init__(self, root):
         self.root = root
@@ -156,9 +161,10 @@ class Forbidden:
 
 
 class Moved:
-    """Somebody moves the folder away, and brings it back."""
+    """Somebody moves the folder away."""
 
-    said = "it was replaced"
+    said = "made anew and locked"
+    costs_a_save = False
 
     def __init__(self, root):
         self.root = root
@@ -168,24 +174,29 @@ class Moved:
         self.root.rename(self.elsewhere)
 
     def mends(self):
-        self.elsewhere.rename(self.root)
+        pass
 
 
 class Replaced(Moved):
-    """Another folder stands in its place: nothing is written there."""
+    """Another folder stands in its place."""
 
     def breaks(self):
         super().breaks()
         self.root.mkdir()
 
-    def mends(self):
-        assert [] == list(self.root.iterdir())
-        self.root.rmdir()
-        super().mends()
+
+class Removed(Moved):
+    """The checkpoints are gone with their folder."""
+
+    def breaks(self):
+        shutil.rmtree(self.root)
 
 
 class BehindAFile(Moved):
     """A file stands in its place."""
+
+    said = "it is not a folder"
+    costs_a_save = True
 
     def breaks(self):
         super().breaks()
@@ -193,7 +204,6 @@ class BehindAFile(Moved):
 
     def mends(self):
         self.root.unlink()
-        super().mends()
 
 
 def check(root, ground, capfd):
@@ -203,7 +213,7 @@ def check(root, ground, capfd):
     loaded = load(root / str(names[0]))
 
     assert ground.said in said
-    assert "training goes on" in said
+    assert ("training goes on" in said) == ground.costs_a_save
     assert durable[-1] <= loaded.step
     assert [loaded.state["parts"]["chain"]["value"]] * 3000 == [
         loaded.state["parts"]["chain"]["long"][at : at + 32] for at in range(0, 96_000, 32)
@@ -211,30 +221,33 @@ def check(root, ground, capfd):
     return durable
 
 
-@pytest.mark.parametrize("kind", [Moved, Replaced, BehindAFile])
+@pytest.mark.parametrize("kind", [Moved, Replaced, Removed, BehindAFile])
 def test_a_folder_that_is_taken_away_costs_no_training(tmp_path, capfd, kind):
     """
-    The run says so at each save, writes nowhere else, and saves again once the folder is back.
+    The run makes it anew and saves there, as soon as that can be done.
     """
     durable = check(tmp_path / "ckpt", kind(tmp_path / "ckpt"), capfd)
 
     assert durable[0] < durable[1] == NUM_STEPS
 
 
-def test_a_folder_that_is_removed_costs_no_training(tmp_path, capfd):
+def test_a_disk_that_was_unmounted_does_not_turn_into_checkpoints_on_another(tmp_path):
     """
-    The result is the same; the checkpoints are gone with their folder, and the next run starts in a new one.
+    Nothing is written to the disk below, and saving goes on once it is mounted again.
     """
-    ground = Moved(tmp_path / "ckpt")
-    ground.breaks = lambda: shutil.rmtree(ground.root)
-    ground.mends = lambda: None
-    train(tmp_path / "ckpt", ground)
-    said = capfd.readouterr().err
+    root = tmp_path / "disk" / "checkpoints"
+    with mounted(root.parent, "-t", "tmpfs", "-o", "size=64m", "none"), Store(root, job="j") as store:
+        store.save({"a": 1}, step=1, epoch=0, facts={})
+        subprocess.run(["umount", "--lazy", root.parent], check=True)
+        try:
+            with pytest.raises(CannotSave, match="its file system is not there") as caught:
+                store.save({"a": 2}, step=2, epoch=0, facts={})
+            below = list(root.parent.iterdir())
+        finally:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", root.parent], check=True)
 
-    assert "it was replaced" in said
-    assert "bring the folder back" in said
-    with Store(tmp_path / "ckpt", job="j") as store:
-        assert store.newest() is None
+    assert [] == below
+    assert "mount it again" in caught.value.hint
 
 
 def test_rights_that_are_lost_cost_no_training(capfd):

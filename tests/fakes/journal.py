@@ -68,6 +68,9 @@ class FakeJournal:
     def jobs(self) -> list[Job]:
         return [msgspec.json.decode(record, type=Job) for _, record in sorted(self.disk.jobs.items())]
 
+    def unreadable(self) -> dict[str, str]:
+        return {}
+
     def facts(self) -> dict[str, str]:
         return dict(self.disk.facts)
 
@@ -118,6 +121,7 @@ class BrakedJournal:
     def __init__(self, inner: Journal, on_append: Callable[[Batch], None]) -> None:
         self.inner = inner
         self.waiting: deque[Batch] = deque()
+        self.unreadable = inner.unreadable
         self.jobs, self.facts, self.committed = inner.jobs, inner.facts, inner.committed
         self.last_seq, self.fileno, self.acknowledge = inner.last_seq, inner.fileno, inner.acknowledge
         self.problem, self.history, self.close = inner.problem, inner.history, inner.close

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 from supervisor.core.job import Exit, Pid
-from supervisor.ports import Ended, LaunchSpec, Started
+from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 
 __all__ = ["FakeLauncher", "FakeMachine"]
 
@@ -139,7 +140,21 @@ class FakeLauncher:
         if not self.machine.keepers_are_slow:
             self.machine.release()
 
-    def adopt(self, job: str, incarnation: int, run_dir: Path) -> bool:
+    def last_incarnation(self, job_dir: Path) -> int:
+        return max((number for job, number in self.machine._commands if job == job_dir.name), default=0)
+
+    def orphans(self, jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
+        commands = self.machine._commands.items()
+        living = {key: one.process for key, one in commands if one.process is not None and one.exit is None}
+        return [
+            Orphan(*key, process, jobs_dir / key[0] / f"run-{key[1]}")
+            for key, process in living.items()
+            if key not in known
+        ]
+
+    def adopt(
+        self, job: str, incarnation: int, run_dir: Path, *, journal: str = "", process: Pid | None = None
+    ) -> bool:
         key = job, incarnation
         if key not in self._tracked:
             if key not in self.machine._commands:

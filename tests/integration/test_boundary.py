@@ -175,6 +175,7 @@ def test_a_held_loop_whose_checkpoints_are_gone_for_good_comes_to_rest(shim, par
 
     def again():
         shutil.rmtree(shim._store._root)
+        shim._store._root.touch()
         shim._gate.put(pause(depth, "again"))
 
     def answered():

@@ -180,3 +180,19 @@ def test_the_cpu_of_a_job_that_has_just_come_to_rest_is_not_that_of_before():
     assert None is shown(held, reading=Reading(99.0, 4096, 100.4)).cpu_pct
     assert 4096 == shown(held, reading=Reading(99.0, 4096, 100.4)).rss_bytes
     assert 0.3 == shown(held, reading=Reading(0.3, 4096, 101.4)).cpu_pct
+
+
+def test_a_checkpoint_that_is_gone_has_no_age():
+    """
+    Nobody is to count on files that somebody removed.
+    """
+    job = replace(JOB, checkpoint=CHECKPOINT)
+    gone = row(job, Sight(None, None, None, is_gone=True), now=NOW, log="/log")
+    there = row(job, Sight(None, None, None), now=NOW, log="/log")
+
+    assert (None, None, "its checkpoint `/c` is gone") == (
+        gone.checkpoint_step,
+        gone.checkpoint_age_s,
+        gone.problem,
+    )
+    assert (20, 60.0, "") == (there.checkpoint_step, there.checkpoint_age_s, there.problem)

@@ -45,6 +45,11 @@ class FolderLock:
             return False
         return os.path.samestat(there, os.fstat(self._descriptor))
 
+    @property
+    def device(self) -> int | None:
+        """The file system that the locked file lies on; None while nothing is locked."""
+        return None if self._descriptor is None else os.fstat(self._descriptor).st_dev
+
     def take(self) -> None:
         """Take it, or raise FolderInUse with its holder; raises OSError where files cannot be locked."""
         try:

@@ -17,7 +17,7 @@ __all__ = ["cannot", "no_room"]
 _SPACE = "free some space there, or keep fewer checkpoints; the older checkpoints are untouched"
 _RIGHTS = "look at owner and mode of the folder with `ls -ld`; the job's user must own it"
 _DISK = "look at the kernel log (`dmesg`) and at the disk's health; the older checkpoints are untouched"
-_FOLDER = "bring the folder back, or start the job again; nothing was written elsewhere"
+_FOLDER = "look at what took its place; the next save makes a folder that is missing anew"
 _WORDS = {
     errno.ENOSPC: ("the disk is full", _SPACE),
     errno.EDQUOT: ("the disk quota is used up", _SPACE),

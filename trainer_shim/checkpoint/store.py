@@ -6,6 +6,7 @@ Does not cover: how each is done; every step is one call into this package.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -66,6 +67,8 @@ class Store:
         #: What is left of a checkpoint that was given up, for the next save to overwrite.
         self._spare: Path | None = None
         self._guesses = Guesses()
+        #: Where it was opened: the process, and the file system that the folder lay on.
+        self._home: tuple[int, int | None] | None = None
         #: What a person should hear, oldest first; whoever says it may clear the list.
         self.notices: list[Notice] = []
 
@@ -80,6 +83,7 @@ class Store:
             # Whoever gave a checkpoint its name, or took it, may have been killed before that was flushed.
             settle_names(self._root, self._disk)
             brought_back = removal.bring_back(self._root, self._disk)
+            self._home = os.getpid(), self._lock.device
             self._spare = recycle.find(self._root)
             leftovers = sweep(self._root, self._spare)
         except OSError as error:
@@ -102,6 +106,7 @@ class Store:
             if not for_now and self._lock.is_held:
                 self._drop_spare()
         self._lock.give_back()
+        self._home = None
 
     def __enter__(self) -> Self:
         self.open()
@@ -194,16 +199,30 @@ class Store:
         return None
 
     def _check_open(self) -> None:
-        """Raise CannotSave when another process could be writing here."""
+        """Make the folder anew where it was taken away; raise CannotSave when it may not be used."""
         try:
-            is_held = self._lock.is_held
+            if self._lock.is_held:
+                return
+            is_mounted = self._home is not None and self._home[1] == _device(self._root)
         except OSError as error:
             raise refusal.cannot("keep checkpoints", self._root, error) from error
-        if not is_held:
+        if self._home is None or self._home[0] != os.getpid():
             raise CannotSave(
-                f"cannot use the checkpoint folder `{self._root}`: it is not open, or it was replaced",
-                hint="call `open()` first, in the process that trains; bring the folder back if it was moved",
+                f"cannot use the checkpoint folder `{self._root}`: it is not open",
+                hint="call `open()` first, in the process that trains",
             )
+        if not is_mounted:
+            # A disk that was unmounted must not turn into checkpoints on the one below.
+            raise CannotSave(
+                f"cannot use the checkpoint folder `{self._root}`: its file system is not there any more",
+                hint="mount it again",
+            )
+        self.open()
+        self._tell(
+            f"the checkpoint folder `{self._root}` had been taken away; it is made anew and locked",
+            "the checkpoints that were in it are not in the new one; training lost nothing",
+            self._root,
+        )
 
     def _tidy(self, saved: Saved, name: layout.Name) -> None:
         """Point the hint at the new checkpoint and remove old ones; the save stands whatever happens here."""
@@ -255,6 +274,13 @@ class Store:
 
     def _tell(self, text: str, hint: str, path: Path) -> None:
         self.notices.append(Notice(text, hint, path))
+
+
+def _device(path: Path) -> int:
+    """The file system of a folder, or of the nearest one above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_dev
 
 
 def _still_file(loaded: Loaded) -> StillFile | None:

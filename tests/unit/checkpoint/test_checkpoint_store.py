@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.fakes.disk import FailingDisk, MeasuredDisk
-from trainer_shim.checkpoint import Store
+from trainer_shim.checkpoint import Store, layout
 from trainer_shim.checkpoint.commit import LocalDisk
 from trainer_shim.checkpoint.reader import visible
-from trainer_shim.errors import CannotSave, CannotStore
+from trainer_shim.errors import CannotSave, CannotStore, FolderInUse
 
 FACTS = {"incarnation": 2, "git_commit": "7e4ce54", "command": ["python", "train.py"], "labels": {"lr": 0.1}}
 
@@ -214,30 +214,55 @@ def test_a_full_disk_is_noticed_before_the_first_byte(root):
     assert ["step-000000001", "step-000000003"] == names(root)
 
 
-def test_a_folder_that_vanished_is_said_and_not_made_anew(store, root):
+@pytest.mark.parametrize("taken", ["folder", "parent", "lock", "replaced"])
+def test_a_folder_that_was_taken_away_is_made_anew(store, root, taken):
     """
-    An unmounted disk does not turn into checkpoints on the wrong one.
+    The state in memory is whole: it is saved, under a lock as before, and that is said.
     """
-    root.rename(root.with_name("moved"))
-    with pytest.raises(CannotSave, match="not open, or it was replaced"):
-        save(store, 1)
-    assert not root.exists()
-
-    root.with_name("moved").rename(root)
     save(store, 1)
-    assert 1 == store.newest().step
+    victim = {"parent": root.parent, "lock": root / layout.LOCK}.get(taken, root)
+    victim.rename(root.parents[1] / "moved")
+    if taken == "replaced":
+        root.mkdir()
+    save(store, 2)
+
+    assert [2.0] * 3 == store.newest().state["model"].tolist()
+    assert ["made anew" in notice.text for notice in store.notices] == [True]
+    with pytest.raises(FolderInUse):
+        Store(root, job="other").open()
 
 
 def test_a_folder_that_another_run_made_anew_is_not_written_to(store, root):
     """
-    Whoever locked the new folder has it for itself.
+    Whoever locked the new folder has it for itself; when it is free, the next save goes there.
     """
     root.rename(root.with_name("moved"))
     with Store(root, job="other"):
-        with pytest.raises(CannotSave, match="not open, or it was replaced"):
-            save(store, 1)
+        for step in (1, 2):
+            with pytest.raises(FolderInUse, match="in use by"):
+                save(store, step)
 
         assert [] == names(root)
+    save(store, 3)
+    assert ["step-000000003"] == names(root)
+
+
+def test_a_forked_child_does_not_make_the_folder_anew(store, root):
+    """
+    A data-loader worker that inherits a store is no second writer.
+    """
+    root.rename(root.with_name("moved"))
+    child = os.fork()
+    if child == 0:
+        try:
+            save(store, 1)
+        except CannotSave:
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert not root.exists()
 
 
 def test_a_folder_that_is_a_file_is_said(tmp_path):

@@ -1,0 +1,76 @@
+"""What lies in the run folders of which nobody told us: other journals' runs, commands that still run.
+
+Covers: whether a folder may be used for a start, which commands live unknown, the keeper of a command
+whose folder was removed.
+Does not cover: taking them up (spawn.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+from pathlib import Path
+
+from supervisor.core.job import Pid
+from supervisor.launcher import records
+from supervisor.launcher.identity import identify, is_alive
+from supervisor.ports import LaunchSpec, Orphan
+from supervisor.procfs import read_stat
+
+__all__ = ["foreign", "keeper_above", "last_incarnation", "orphans"]
+
+_KEEPER = b"keeper.py"
+
+
+def last_incarnation(job_dir: Path) -> int:
+    """Return the highest number of an incarnation that left a folder there, 0 if none did."""
+    return max((folder.incarnation for folder in records.run_folders(job_dir)), default=0)
+
+
+def orphans(jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
+    """Return the commands that still run although nobody knows of them."""
+    try:
+        job_dirs = sorted(jobs_dir.iterdir())
+    except OSError:
+        return []
+    found = []
+    for folder in (folder for job_dir in job_dirs for folder in records.run_folders(job_dir)):
+        process = None if (folder.job, folder.incarnation) in known else _running(folder.path)
+        if process is not None:
+            found.append(Orphan(folder.job, folder.incarnation, process, folder.path))
+    return found
+
+
+def foreign(spec: LaunchSpec) -> str:
+    """Return why the folder of a start cannot be used, because it is another run's; or ""."""
+    owner = records.read_owner(spec.run_dir)
+    is_others = bool(owner and spec.journal and owner != spec.journal)
+    is_used = spec.is_first and (records.has_record(spec.run_dir) or records.is_claimed(spec.run_dir))
+    if not is_others and not is_used:
+        return ""
+    whose = "of another journal" if is_others else "that this journal does not know of"
+    return f"`{spec.run_dir}` holds a run {whose}; `supervisorctl restart {spec.job}` takes the next folder"
+
+
+def keeper_above(process: Pid, label: str) -> Pid | None:
+    """Return the keeper of a command whose folder does not tell it any more: its parent, by its label."""
+    stat = read_stat(process.pid)
+    if stat is None:
+        return None
+    try:
+        words = Path(f"/proc/{stat.parent}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    is_keeper = label.encode() in words and any(os.path.basename(word) == _KEEPER for word in words)  # noqa: PTH119
+    return identify(stat.parent) if is_keeper else None
+
+
+def _running(run_dir: Path) -> Pid | None:
+    """Return the command of a folder, or its keeper, while it lives."""
+    try:
+        process = records.read_process(run_dir)
+    except records.Damaged:
+        process = None
+    if process is None and records.is_claimed(run_dir):
+        process = records.read_keeper(run_dir)
+    return process if process is not None and is_alive(process) else None

@@ -1,0 +1,35 @@
+"""What it takes to start a job: its command with the environment that its shim needs to find us.
+
+Does not cover: starting it (launcher/), deciding to (core/).
+"""
+
+from __future__ import annotations
+
+from supervisor.core.job import Job
+from supervisor.paths import Paths
+from supervisor.ports import LaunchSpec
+
+__all__ = ["launch_spec"]
+
+
+def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> LaunchSpec:
+    """Return the job's present incarnation, ready to start."""
+    run_dir = paths.incarnation_dir(job.name, job.incarnation)
+    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)} if job.gpus else {}
+    ours = {
+        **paths.for_shim(job.name, job.incarnation),
+        "TRAINING_SUPERVISOR_JOB": job.name,
+        "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),
+        "TRAINING_SUPERVISOR_CHECKPOINTS": job.spec.checkpoints,
+    }
+    return LaunchSpec(
+        job=job.name,
+        incarnation=job.incarnation,
+        argv=job.spec.argv,
+        cwd=job.spec.cwd,
+        env={**job.spec.env, **gpus, **ours},
+        run_dir=run_dir,
+        log=paths.log(job.name),
+        journal=journal,
+        is_first=is_first,
+    )

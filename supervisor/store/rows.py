@@ -1,0 +1,123 @@
+"""Rows of the journal as records; one that makes no sense concerns itself alone.
+
+Covers: jobs, facts and events read with doubt: text that is not UTF-8, JSON of another form, values
+that no message could carry.
+Does not cover: whether the file and its tables are there (opening.py).
+
+Nothing is deleted here: what cannot be read stays in the file for who can.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from supervisor.core.events import JobEvent
+from supervisor.core.job import Job
+from supervisor.jobfile import NAME
+from supervisor.ports import StoredEvent, Unreadable
+from supervisor.roster import sharing
+
+__all__ = ["read_events", "read_facts", "read_jobs"]
+
+_JOBS: Final = "SELECT CAST(name AS BLOB), CAST(record AS BLOB) FROM jobs ORDER BY name"
+_FACTS: Final = "SELECT CAST(name AS BLOB), CAST(value AS BLOB) FROM facts"
+_EVENTS: Final = (
+    "SELECT seq, at, wall, CAST(job AS BLOB), CAST(event AS BLOB), CAST(state AS BLOB) FROM events"
+    " WHERE seq > :after AND (:job IS NULL OR job = :job) ORDER BY seq"
+)
+_OLDEST: Final = _EVENTS + " LIMIT :limit"
+_NEWEST: Final = _EVENTS + " DESC LIMIT :limit"
+
+#: No job is started so often, and no name is longer for it.
+_MAX_NUMBER: Final = 10**12
+
+_job = msgspec.json.Decoder(Job)
+_event: msgspec.json.Decoder[JobEvent] = msgspec.json.Decoder(JobEvent)
+
+
+def read_jobs(db: sqlite3.Connection) -> tuple[list[Job], dict[str, str]]:
+    """Return the jobs, by name; and why the others cannot be read, by name."""
+    jobs: list[Job] = []
+    unreadable: dict[str, str] = {}
+    for raw_name, record in db.execute(_JOBS):
+        name = _text(raw_name)
+        try:
+            job = _job.decode(record)
+            _check(job, name)
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
+            unreadable[name] = str(error)
+        else:
+            jobs.append(sharing(job))
+    return jobs, unreadable
+
+
+def read_facts(db: sqlite3.Connection) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the facts that can be used, and why the others cannot, both by name."""
+    facts: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    for raw_name, raw_value in db.execute(_FACTS):
+        name, value = _text(raw_name), _text(raw_value)
+        check = next((check for prefix, check in _FORMS.items() if name.startswith(prefix)), None)
+        try:
+            if check is not None:
+                check(value)
+        except ValueError as error:
+            unusable[name] = str(error)
+        else:
+            facts[name] = value
+    return facts, unusable
+
+
+def read_events(db: sqlite3.Connection, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
+    """Return events after that number, oldest first; with -1 the newest `limit`."""
+    is_newest = after_seq < 0
+    values = {"after": max(after_seq, 0), "job": job, "limit": limit}
+    rows = db.execute(_NEWEST if is_newest else _OLDEST, values).fetchall()
+    found = [
+        StoredEvent(seq=seq, at=at, wall=wall, job=_text(name), event=_decoded(event), state=_text(state))
+        for seq, at, wall, name, event, state in rows
+    ]
+    return found[::-1] if is_newest else found
+
+
+def _decoded(text: bytes) -> JobEvent | Unreadable:
+    try:
+        return _event.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Unreadable(str(error))
+
+
+def _check(job: Job, name: str) -> None:
+    """Raise ValueError for a record that a job could not have come to have."""
+    if job.name != name or NAME.fullmatch(name) is None:
+        raise ValueError(f"it is the record of a job `{job.name}`")
+    if not 0 <= job.incarnation < _MAX_NUMBER:
+        raise ValueError(f"its incarnation is {job.incarnation}")
+    # Whole numbers of any length are JSON; no message and no call to the kernel can hold them.
+    msgspec.msgpack.encode(job)
+
+
+def _whole(value: str) -> None:
+    if len(value) > len(str(_MAX_NUMBER)) or not 0 <= int(value) < _MAX_NUMBER:
+        raise ValueError(f"not a number of starts or jobs: {value[:40]!a}")
+
+
+def _moment(value: str) -> None:
+    if not math.isfinite(float(value)) or abs(float(value)) > _MAX_NUMBER:
+        raise ValueError(f"not a time: {value[:40]!a}")
+
+
+_FORMS: Final[dict[str, Callable[[str], None]]] = {
+    "next_job_number": _whole,
+    "starts.": _whole,
+    "clock.offset_s": _moment,
+}
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
