@@ -10,6 +10,7 @@ journal writes in a thread of its own, processes report through descriptors.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import signal
@@ -150,18 +151,17 @@ class Daemon:
         self._stopping = True
 
     def close(self) -> None:
-        """Store what is not stored yet and let go of everything."""
-        self._watch.close()
-        self._steward.close()
-        self._checkpoints.close()
-        self._engine.stage()
-        self._journal.close()
-        self._router.close()
-        self._launcher.close()
-        self._freezer.close()
-        signal.set_wakeup_fd(-1)
-        for fd in (*self._signals, self._lock):
-            os.close(fd)
+        """Store what is not stored yet and let go of everything, also where one thing cannot be let go of."""
+        with contextlib.ExitStack() as last:
+            # Called from the last one to the first.
+            for fd in (*self._signals, self._lock):
+                last.callback(os.close, fd)
+            last.callback(signal.set_wakeup_fd, -1)
+            for part in (self._freezer, self._launcher, self._router, self._journal):
+                last.callback(part.close)
+            last.callback(self._engine.stage)
+            for source in (self._checkpoints, self._steward, self._watch):
+                last.callback(source.close)
 
     def _turn(self, ready: dict[object, int]) -> None:
         if self._signals[0] in ready:

@@ -64,7 +64,8 @@ class FolderWatch(FileSystemEventHandler):
         except OSError as error:
             self._cannot(self._folders[0], error)
             return False
-        return any([self._watch(self._observer, folder) for folder in self._folders])
+        are_new = [self._watch(self._observer, folder) for folder in self._folders]
+        return any(are_new)
 
     def look(self) -> None:
         """Make `fileno()` readable where anything is not as at the last look; call it every `LOOK_S`."""

@@ -29,7 +29,7 @@ from trainer_shim.batches import Batches
 from trainer_shim.checkpoint import Keep, Live, Saved, Store, record, resolve
 from trainer_shim.doubts import doubts
 from trainer_shim.enumerated import number_of_caller
-from trainer_shim.errors import CannotReturn, CannotSave, ShimError
+from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, LeaveBySignal, Want
 from trainer_shim.link import Link, Report
 from trainer_shim.made import Made
@@ -60,6 +60,9 @@ _RETURN_AGAIN_S, _RETURN_AGAIN_MAX_S = 0.5, 10.0
 
 #: How long a process that is about to end waits for its last words to leave.
 _LAST_WORDS_S = 2.0
+
+#: Without these there is nothing to go on from.
+_WRITTEN = ("parts", "position", "rng")
 
 _INSIDE = (
     "a pass of `batches()` inside another one, or beside one that was left without its end, has no "
@@ -674,6 +677,11 @@ class Shim:
             self._say_all(self._training.begun((0, 0), is_new=True))
             return
         state = loaded.state
+        if missing := [key for key in _WRITTEN if not isinstance(state.get(key), Mapping)]:
+            raise CannotRestore(
+                f"cannot restore `{loaded.path}`: it has no `{missing[0]}` as a training session writes it",
+                hint="another program wrote it; give this run a checkpoint folder of its own",
+            )
         self._made.restore(state["parts"], state.get("made", {}), loaded.path)
         self.extra = resolve(state["extra"], "extra", self._store.live)
         self._cursor.load_state_dict(state["position"], state["rng"])

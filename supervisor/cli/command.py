@@ -108,7 +108,7 @@ def check_request(request: protocol.RunRequest) -> None:
             raise UsageError(f"cannot send the command: {word!a} is not UTF-8", hint="rename what it names")
     try:
         protocol.encode(request)
-    except protocol.ProtocolError as error:
+    except (protocol.ProtocolError, UnicodeEncodeError) as error:
         raise UsageError(
             f"cannot send the command and its environment: {error}", hint=_shorten(request)
         ) from None

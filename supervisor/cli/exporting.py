@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -212,7 +212,8 @@ def _staging(target: Path) -> Iterator[Path]:
         _take_place(staging, target)
         disk.sync(target.parent)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with suppress(OSError):  # `ignore_errors` does not ignore one of close().
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _take_place(staging: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ from supervisor.cli.output import as_row, data, print_json, print_json_line, scr
 from supervisor.cli.render import event_lines, show_lines, state_of, status_lines
 from supervisor.cli.text import clean
 from supervisor.core.states import State
-from supervisor.errors import NoDaemon
+from supervisor.errors import NoDaemon, SupervisorError
 from trainer_shim.protocol import AsideRow, JobRow
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ def _end_of_log(row: JobRow) -> list[str]:
 def _num_lines(_ctx: click.Context, _param: click.Parameter, value: str) -> int | None:
     if value == "all":
         return None
-    if not value.isdecimal():
-        raise click.BadParameter(f"`{value}` is neither a number nor `all`")
+    # So many digits are more lines than any disk holds.
+    if not value.isdecimal() or len(value) > 18:
+        raise click.BadParameter(f"`{value[:40]}` is neither a number nor `all`")
     return int(value)
 
 
@@ -122,7 +123,7 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
                 _drain(log)
         return
     with client:
-        (row,) = client.status((job,)).rows
+        row = _one(client.status((job,)).rows, job)
         path = Path(row.log) if row.log else paths(ctx).log(row.name)
         with Tail(path) as log:
             log.skip_to_last(lines)
@@ -131,6 +132,15 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
                 _follow(client, row, log, forever=forever)
             elif not path.is_file():
                 tell(f"{job} has not printed anything yet, it is {state_of(row)}")
+
+
+def _one(rows: list[JobRow], job: str) -> JobRow:
+    if len(rows) != 1 or "\0" in rows[0].log:
+        raise SupervisorError(
+            f"cannot understand the daemon's answer: {len(rows)} rows for job `{job}`, or no path of a log",
+            hint="`supervisorctl version` tells whether both are of the same version",
+        )
+    return rows[0]
 
 
 def _follow(client: Client, row: JobRow, log: Tail, *, forever: bool) -> None:

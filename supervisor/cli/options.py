@@ -35,6 +35,8 @@ _PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(?:iB)?")
 #: The wire takes no longer pause, and nobody waits longer.
 _LONGEST_S: Final = 10 * 365 * 86400.0
+#: Nor a larger amount.
+_LARGEST_BYTES: Final = 2.0**62
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]  # Generic in newer versions only.
@@ -67,7 +69,10 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
         match = _SIZE.fullmatch(value.strip())
         if match is None:
             self.fail(f"`{value}` is not a size such as 800M, 20G or 1.5T", param, ctx)
-        return round(float(match[1]) * 1024.0 ** " KMGT".index(match[2].upper() or " "))
+        size = float(match[1]) * 1024.0 ** " KMGT".index(match[2].upper() or " ")
+        if size >= _LARGEST_BYTES:
+            self.fail(f"`{value[:40]}` is more than any machine has", param, ctx)
+        return round(size)
 
 
 #: 800M, 20G, 1.5T -> bytes; powers of 1024.
@@ -80,6 +85,10 @@ def parse_labels(ctx: click.Context, param: click.Parameter, words: tuple[str, .
         key, equals, _ = word.partition("=")
         if not (key and equals):
             raise click.BadParameter(f"`{word}` is not of the form key=value", ctx, param)
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter(f"{word!a} is not UTF-8", ctx, param) from None
     return {key: text for key, _, text in (word.partition("=") for word in words)}
 
 

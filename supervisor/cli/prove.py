@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -246,7 +246,8 @@ def _folder(keep: str | None) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # `ignore_errors` does not ignore one of close().
+                shutil.rmtree(folder, ignore_errors=True)
         return
     folder = Path(keep).expanduser().absolute()
     try:

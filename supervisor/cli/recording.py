@@ -45,20 +45,18 @@ def write_csv(samples: Sequence[Sample], file: TextIO) -> None:
 def read_csv(file: TextIO, name: str) -> list[Sample]:
     """Return the samples of a file; raises UsageError with the line that cannot be read."""
     reader = csv.DictReader(file)
-    columns = reader.fieldnames or []
-    if "wall" not in columns:
-        raise UsageError(
-            f"cannot replay `{name}`: it has no column `wall`",
-            hint="the first line names the columns, see docs/OPERATIONS.md; `wall` is Unix time",
-        )
-    samples = []
-    for number, row in enumerate(reader, 2):
-        try:
-            samples.append(_sample({key: cell for key, cell in row.items() if key and cell}))
-        except (ValueError, TypeError) as error:
+    try:
+        if "wall" not in (reader.fieldnames or []):
             raise UsageError(
-                f"cannot replay `{name}`: line {number}: {error}", hint="correct the line"
-            ) from None
+                f"cannot replay `{name}`: it has no column `wall`",
+                hint="the first line names the columns, see docs/OPERATIONS.md; `wall` is Unix time",
+            )
+        samples = [_sample({key: cell for key, cell in row.items() if key and cell}) for row in reader]
+    # The first one is also of a file that is not UTF-8, the last of one that is no text at all.
+    except (ValueError, TypeError, OverflowError, OSError, csv.Error) as error:
+        raise UsageError(
+            f"cannot replay `{name}`: line {reader.line_num}: {error}", hint="correct the line"
+        ) from None
     return sorted(samples, key=lambda sample: sample.at)
 
 

@@ -12,6 +12,7 @@ import torch
 
 import trainer_shim
 from trainer_shim import protocol as wire
+from trainer_shim.checkpoint import Store
 from trainer_shim.errors import CannotRestore, CannotStore
 
 
@@ -308,6 +309,21 @@ def test_a_function_that_is_gone_when_the_run_goes_on_is_told_with_its_path(atta
         attach(part=part)
     assert 0 == part.n
     assert len is attach(part=Part(f=len, n=0))._parts["part"].f
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"parts": 1, "position": {}, "rng": {}}, {"parts": {}, "position": {}}]
+)
+def test_a_checkpoint_that_no_session_wrote_is_refused_in_words(attach, tmp_path, state):
+    """
+    It verifies, because another program wrote it with the same library, and has nothing to go on from.
+    """
+    with Store(tmp_path / "c", job="other") as store:
+        store.save(state, step=1, epoch=0, facts={})
+
+    with pytest.raises(CannotRestore, match="as a training session writes it") as caught:
+        attach(part=Part(n=1))
+    assert "a checkpoint folder of its own" in caught.value.hint
 
 
 def test_a_part_that_draws_for_its_state_disturbs_no_generator(attach):

@@ -321,9 +321,10 @@ class TestRunFolders:
             put(kind, tmp_path / name, told)
 
         assert records.read_keeper(tmp_path) is None
-        assert records.read_process(tmp_path) is None
+        for read in (records.read_process, records.read_exit):
+            with pytest.raises(records.Damaged):
+                read(tmp_path)
         assert not records.is_claimed(tmp_path)
-        assert "is damaged" in records.read_exit(tmp_path).error
         assert read_receipt(tmp_path) is None
 
     def test_a_folder_that_is_a_link_is_not_entered(self, tmp_path):

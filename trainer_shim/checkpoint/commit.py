@@ -25,6 +25,7 @@ __all__ = [
     "Free",
     "LocalDisk",
     "commit",
+    "discard",
     "erase",
     "give_up",
     "make_folder",
@@ -137,6 +138,12 @@ def point_latest(folder: Path, disk: Disk) -> None:
         os.fchmod(descriptor, FILE_MODE)
         file.write(f"{folder.name}\n")
     disk.rename(draft, hint)
+
+
+def discard(path: Path) -> None:
+    """Remove what is of no use, as far as that can be done; the error that led here is the one to tell."""
+    with suppress(OSError):  # `ignore_errors` does not ignore one of close().
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def give_up(folder: Path, disk: Disk) -> Path:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -27,7 +26,7 @@ import msgspec
 
 from trainer_shim.checkpoint import digest, directwrite, layout, recycle, refusal, tensorfile, tree
 from trainer_shim.checkpoint.arrays import settle
-from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit
+from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit, discard
 from trainer_shim.checkpoint.environment import installed_packages, versions
 from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.manifest import MAX_TEXT_BYTES, File, Manifest, render
@@ -157,7 +156,7 @@ def write(draft: Draft, target: Target, disk: Disk, on_stage: Callable[[str], No
     except BaseException as error:
         # Also when Ctrl-C arrives in the middle. What cannot be removed is swept at the next start.
         if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+            discard(staging)
         if isinstance(error, OSError):
             raise refusal.cannot(f"save step {name.step}", root, error) from error
         if isinstance(error, MemoryError):
@@ -259,7 +258,7 @@ def _make_staging(root: Path, name: layout.Name) -> Path:
     for attempt in count():
         staging = root / (f"{name}.try-{attempt}" if attempt else f"{name}")
         staging = staging.with_name(staging.name + layout.PARTIAL)
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging)
         try:
             staging.mkdir(mode=FOLDER_MODE)
         except FileExistsError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.fakes.disk import FailingDisk, MeasuredDisk
 from trainer_shim.checkpoint import Store, layout
-from trainer_shim.checkpoint.commit import LocalDisk
+from trainer_shim.checkpoint.commit import LocalDisk, discard
 from trainer_shim.checkpoint.reader import visible
 from trainer_shim.errors import CannotSave, CannotStore, FolderInUse
 
@@ -353,3 +355,21 @@ def test_running_out_of_memory_in_a_save_is_said_and_leaves_nothing(store, root)
         store.save({}, step=1, epoch=0, facts={}, on_stage=stage)
 
     assert [] == names(root)
+
+
+def test_what_cannot_be_cleaned_up_does_not_hide_why_a_save_failed(store, root):
+    """
+    `shutil.rmtree(ignore_errors=True)` raises when a folder cannot be closed, as on a network file system.
+    """
+    closed, close = [], os.close
+
+    def closes_badly(fd):
+        close(fd)
+        closed.append(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil.os, "close", closes_badly)
+        discard(root)
+
+    assert closed
