@@ -34,6 +34,7 @@ from supervisor.core.effects import (
     AskResume,
     AskStop,
     Effect,
+    EndGroup,
     Launch,
     Signal,
     Suspend,
@@ -190,7 +191,7 @@ class Engine:
         """Return one job; raises UnknownJob."""
         job = self.find(name)
         if job is None:
-            raise UnknownJob(name, nearest=_nearest(name, self._roster.all))
+            raise UnknownJob(name, nearest=self._roster.nearest(name))
         return job
 
     def find(self, name: str) -> Job | None:
@@ -354,7 +355,12 @@ class Engine:
             case Launch(job):
                 self._launch(job)
             case Signal(name, incarnation, word):
-                self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=True)
+                job = self.find(name)
+                spares = job is not None and job.spec.keep_children and word in ("TERM", "KILL")
+                self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=not spares)
+            case EndGroup(name, incarnation, grace_s):
+                starts = [self._paths.incarnation_dir(name, one) for one in range(1, incarnation + 1)]
+                self._launcher.end_group(name, starts, grace_s=grace_s)
             case AskPause() | AskResume() | AskStop() | AskCheckpoint():
                 # Not connected just now: the shim says Hello when it is, and is told then.
                 self._shims.send(effect)
@@ -391,9 +397,3 @@ class Engine:
             "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),
             "TRAINING_SUPERVISOR_CHECKPOINTS": job.spec.checkpoints,
         }
-
-
-def _nearest(name: str, names: Mapping[str, Job]) -> str:
-    import difflib
-
-    return next(iter(difflib.get_close_matches(name, names, n=1)), "")

@@ -84,9 +84,14 @@ class Paths:
         """ZeroMQ address of the PUB socket."""
         return self._endpoint("events.sock")
 
+    @property
+    def jobs_state_dir(self) -> Path:
+        """One folder for each job, with what the daemon keeps of it."""
+        return self.state_dir / "jobs"
+
     def job_dir(self, job: str) -> Path:
         """All that the daemon keeps of a job."""
-        return self.state_dir / "jobs" / job
+        return self.jobs_state_dir / job
 
     def log(self, job: str) -> Path:
         """Return the file with the output of all incarnations of a job."""

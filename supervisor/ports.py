@@ -106,6 +106,10 @@ class Launcher(Protocol):
         """Signal the command, or all processes it started; no error when it is gone."""
         ...
 
+    def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
+        """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
+        ...
+
     def close(self) -> None:
         """Let go; the jobs go on."""
         ...

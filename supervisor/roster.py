@@ -60,6 +60,12 @@ class Roster:
         self.present.pop(name, None)
         self._timers.pop(name, None)
 
+    def nearest(self, name: str) -> str:
+        """Return the name that is most like this one, or ""."""
+        import difflib
+
+        return next(iter(difflib.get_close_matches(name, self.all, n=1)), "")
+
     def next_due(self) -> float | None:
         """Return when the next timer of any job fires."""
         return max(min(self._timers.values()), self._quiet_until) if self._timers else None

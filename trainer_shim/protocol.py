@@ -37,6 +37,7 @@ __all__ = [
     "JobRow",
     "JobRows",
     "KillRequest",
+    "LeftRow",
     "Message",
     "Pause",
     "PauseRequest",
@@ -286,6 +287,8 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     gpu_memory_bytes: Count = 0
     memory_bytes: Count = 0
     num_cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    #: What it started besides outlives a pause, a stop and a kill of it.
+    keep_children: bool = False
 
 
 class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):
@@ -388,6 +391,14 @@ class Reply(Message, frozen=True, kw_only=True):
     id: RequestId = ""
 
 
+class LeftRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A process that outlived the command of its job."""
+
+    pid: int
+    program: str
+    rss_bytes: int = 0
+
+
 class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of `supervisorctl status`. Durations are seconds at the time of the answer."""
 
@@ -436,6 +447,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     protected: bool = False
     user: str = ""
+    #: What its command left running when it ended; the largest of it.
+    left: tuple[LeftRow, ...] = ()
 
 
 class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):

@@ -60,6 +60,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--restart", type=click.Choice(["never", "on-failure"]), default="never", show_default=True)
 @click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
 @treatment
+@click.option(
+    "--keep-children",
+    is_flag=True,
+    help="What it started besides outlives a pause to exit, a stop and a kill.",
+)
 @json_option
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context

@@ -17,6 +17,8 @@ How the promises are kept:
   nobody holds, beside no record, proves that no command was ever started.
 - No status is lost. The command stays a zombie until its status is on disk. If
   the keeper is killed before that, a foster parent can still read it.
+- What detached itself stays findable. Such processes become children of the
+  keeper, which therefore stays until the last of them has ended.
 """
 
 # pathlib would be the largest part of this process.
@@ -296,6 +298,15 @@ def _wait(command: int) -> bytes:
         return b'{"%s":%d}' % (kind, info.si_status)
 
 
+def _outlast_orphans() -> None:
+    """Stay for what the command left behind: it is found below this process, and goes without a trace."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
 def main() -> None:
     """Run the incarnation that descriptor 0 describes, unless another keeper has or had it."""
     _detach()
@@ -315,6 +326,7 @@ def main() -> None:
     # A child that failed to become the command has already said so.
     if os.path.lexists(spec.run_dir + b"/exit.json") or _store_exit(spec.run_dir, text):
         os.waitpid(command, 0)
+        _outlast_orphans()
 
 
 if __name__ == "__main__":

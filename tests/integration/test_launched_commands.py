@@ -190,8 +190,8 @@ class TestLaunchedCommands:
 
     def test_processes_that_detached_themselves_leave_no_zombies(self, real):
         """
-        Trackers and `git gc` make a session of their own and outlive the command. They come to the daemon,
-        and one that runs for a year may not keep a dead process for each.
+        Trackers and `git gc` make a session of their own and outlive the command. They come to its keeper,
+        and to the daemon when that is killed; one that runs for a year may not keep a dead process for each.
         """
         launcher = real.launcher()
         pid = real.tmp_path / "pid"
@@ -199,6 +199,9 @@ class TestLaunchedCommands:
         launcher.launch(real.spec(script=script))
         ended(launcher)
         child = int(pid.read_text())
+        keeper = msgspec.json.decode((real.specs[0].run_dir / "claim").read_bytes())["pid"]
+        was_with_keeper = read_stat(child).parent == keeper
+        os.kill(keeper, signal.SIGKILL)
         until_true(lambda: read_stat(child).parent == os.getpid())
         os.kill(child, signal.SIGKILL)
         until_true(lambda: read_stat(child).state == "Z")
@@ -208,6 +211,7 @@ class TestLaunchedCommands:
         is_gone = read_stat(child) is None
         launcher.close()
 
+        assert was_with_keeper
         assert is_gone
 
     def test_what_a_command_leaves_behind_can_still_be_stopped(self, real):
