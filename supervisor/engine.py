@@ -344,8 +344,7 @@ class Engine:
             self._apply(job, SuspendAsked(process=process, restore_limit_s=limit_s))
 
     def _ended(self, news: Ended) -> None:
-        receipt = self._receipt(news.job, news.incarnation)
-        if receipt is not None:
+        if (receipt := self._receipt(news.job, news.incarnation)) is not None:
             self.observe(news.job, receipt)
         left_word = receipt is not None
         self.observe(news.job, ProcessEnded(incarnation=news.incarnation, exit=news.exit, yielded=left_word))
@@ -355,8 +354,8 @@ class Engine:
             case Launch(job):
                 self._launch(job)
             case Signal(name, incarnation, word):
-                job = self.find(name)
-                spares = job is not None and job.spec.keep_children and word in ("TERM", "KILL")
+                meant = self.find(name)
+                spares = meant is not None and meant.spec.keep_children and word in ("TERM", "KILL")
                 self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=not spares)
             case EndGroup(name, incarnation, grace_s):
                 starts = [self._paths.incarnation_dir(name, one) for one in range(1, incarnation + 1)]
@@ -377,6 +376,7 @@ class Engine:
                     incarnation=job.incarnation,
                     argv=job.spec.argv,
                     cwd=job.spec.cwd,
+                    shell=job.spec.shell,
                     env=self._environment(job),
                     run_dir=self._paths.incarnation_dir(job.name, job.incarnation),
                     log=self._paths.log(job.name),

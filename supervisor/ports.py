@@ -57,6 +57,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     cwd: str
     env: dict[str, str]
+    #: Umask, niceness, CPUs and limits of the shell that asked, in the words of keeper.py; "": the daemon's.
+    shell: str = ""
     #: The folder of this incarnation: who runs it, how it ended.
     run_dir: Path
     #: Output is appended here.

@@ -287,6 +287,8 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     gpu_memory_bytes: Count = 0
     memory_bytes: Count = 0
     num_cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    #: Of the shell that asks: "umask=18 nice=0 cpus=0,1 limit.7=1024:4096"; -1 is no limit. "": the daemon's.
+    shell: Annotated[str, Meta(pattern=r"^[a-z0-9.=:, -]*\Z", max_length=8192)] = ""
     #: What it started besides outlives a pause, a stop and a kill of it.
     keep_children: bool = False
 

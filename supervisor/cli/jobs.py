@@ -61,6 +61,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
 @treatment
 @click.option(
+    "--env",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=parse_labels,
+    help="Set a variable for it, besides those of this shell.",
+)
+@click.option("--nice", type=click.IntRange(-20, 19), help="Its niceness; that of this shell.")
+@click.option(
     "--keep-children",
     is_flag=True,
     help="What it started besides outlives a pause to exit, a stop and a kill.",
@@ -69,7 +77,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: Any) -> None:
-    """Start a command as a new job, with the environment of this shell."""
+    """Start a command as a new job, with environment, umask, limits, niceness and CPUs of this shell."""
     from supervisor.cli.command import earlier_checkpoints, run_request
 
     request = run_request(argv, **spec)

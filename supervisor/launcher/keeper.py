@@ -126,6 +126,29 @@ def _restore_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), hard))
 
 
+def _become_as_the_shell(words: list[str]) -> None:
+    """Take over umask, niceness, CPUs and limits of the shell that asked, as far as the system lets us.
+
+    What it does not allow is said in the log: the command runs all the same, as the daemon does.
+    """
+    import resource
+
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            if name == "umask":
+                os.umask(int(text))
+            elif name == "nice":
+                os.setpriority(os.PRIO_PROCESS, 0, int(text))
+            elif name == "cpus":
+                os.sched_setaffinity(0, set(map(int, text.split(","))))
+            elif name.startswith("limit."):
+                soft, hard = map(int, text.split(":"))
+                resource.setrlimit(int(name[len("limit.") :]), (soft, hard))
+        except (OSError, ValueError) as error:
+            os.write(2, f"training-supervisor: cannot set {word} as in the shell: {error}\n".encode())
+
+
 def _identity() -> bytes:
     with open("/proc/self/stat", "rb") as file:
         text = file.read()
@@ -251,6 +274,7 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         _restore_limit()
+        _become_as_the_shell(sys.argv[3].split() if len(sys.argv) > 3 else [])
         _restore_signals()
         os.execve(path, spec.argv, spec.env)  # noqa: S606  This is what the program is for.
     # A ValueError: the environment has a variable without a name.

@@ -339,7 +339,7 @@ def _spawn_keeper(python: str, spec: LaunchSpec, max_files: int) -> tuple[int, i
         try:
             pid = os.posix_spawn(
                 python,
-                [python, "-I", "-S", str(_KEEPER), label, str(max_files)],
+                [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, order, 0),

@@ -159,6 +159,7 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         memory_bytes=request.memory_bytes,
         num_cpus=request.num_cpus,
         keep_children=request.keep_children,
+        shell=request.shell,
     )
     if why_not := desk.steward.never_fits(spec):
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")

@@ -7,6 +7,7 @@ Does not cover: what counts as whose use (tests/unit/monitors/test_processes.py)
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -177,3 +178,20 @@ def test_children_are_kept_where_that_was_asked_for(daemon):
 
     assert was_kept
     until(lambda: not is_running(child))
+
+
+def test_a_run_is_as_its_shell_was_with_what_was_asked_for_besides(daemon):
+    """
+    `--nice` and `--env` change what they name, umask and the rest are those of the shell.
+    """
+    script = 'nice; echo "$ODD"; umask; ulimit -c'
+    asked = ("run", "--name", "like", "--nice", "3", "--env", "ODD=a b=c", "--", "sh", "-c", script)
+    said = daemon.ctl(*asked)
+    daemon.until("like", "completed")
+    umask = os.umask(0)
+    os.umask(umask)
+    core = resource.getrlimit(resource.RLIMIT_CORE)[0]
+    expected = ["3", "a b=c", f"{umask:04o}", "unlimited" if core < 0 else str(core // 512)]
+
+    assert 0 == said.code, said
+    assert expected == daemon.job_log("like").splitlines()

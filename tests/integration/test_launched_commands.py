@@ -60,6 +60,20 @@ class TestLaunchedCommands:
 
         assert seen == {os.fsencode(k): os.fsencode(v) for k, v in spec.env.items()}
 
+    def test_the_command_is_as_the_shell_was_that_asked(self, real):
+        """
+        Umask, niceness, CPUs and limits, as `run` sends them; what is not allowed is said, and it runs.
+        """
+        cpu = min(os.sched_getaffinity(0))
+        script = "umask; nice; taskset -cp $$ | sed 's/.*: //'; ulimit -n; ulimit -c"
+        words = f"umask={0o027} nice=7 cpus={cpu} limit.7=321:400 limit.4=0:0 cpus=99999"
+        spec = real.spec(script=script, shell=words)
+        self.end_of(real, spec)
+        refused, *lines = spec.log.read_text().splitlines()
+
+        assert ["0027", "7", str(cpu), "321", "0"] == lines
+        assert "cannot set cpus=99999 as in the shell" in refused
+
     def test_no_secret_is_on_disk_or_in_a_command_line(self, real):
         """
         Environment values are only in the memory of the command and its keeper.
