@@ -333,6 +333,9 @@ class KillRequest(JobsRequest, tag="kill-request", frozen=True, kw_only=True):
 class RestartRequest(JobsRequest, tag="restart-request", frozen=True, kw_only=True):
     """Launch the commands anew from their newest checkpoints."""
 
+    #: The environment from now on; None: as before.
+    env: dict[str, str] | None = None
+
 
 class CheckpointRequest(JobsRequest, tag="checkpoint-request", frozen=True, kw_only=True):
     """Checkpoint jobs at their next boundary and go on."""

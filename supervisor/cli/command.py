@@ -15,6 +15,7 @@ from supervisor.errors import UsageError
 from trainer_shim import protocol
 
 __all__ = [
+    "check_environment",
     "check_request",
     "earlier_checkpoints",
     "find_command",
@@ -120,12 +121,7 @@ def check_request(request: protocol.RunRequest) -> None:
                 f"cannot name a job `{request.name!a}`",
                 hint="a name is 1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit",
             ) from None
-    for name, value in request.env.items():
-        if not (_is_text(name) and _is_text(value)):
-            raise UsageError(
-                f"cannot send the environment: the variable `{name!a}` is not UTF-8",
-                hint=f"leave it out: `env -u {name!a} supervisorctl run ...`",
-            )
+    check_environment(request.env)
     for word in (*request.argv, request.cwd, request.checkpoints):
         if not _is_text(word):
             raise UsageError(f"cannot send the command: {word!a} is not UTF-8", hint="rename what it names")
@@ -135,6 +131,16 @@ def check_request(request: protocol.RunRequest) -> None:
         raise UsageError(
             f"cannot send the command and its environment: {error}", hint=_shorten(request)
         ) from None
+
+
+def check_environment(env: Mapping[str, str]) -> None:
+    """Raise UsageError for a variable that cannot be sent."""
+    for name, value in env.items():
+        if not (_is_text(name) and _is_text(value)):
+            raise UsageError(
+                f"cannot send the environment: the variable `{name!a}` is not UTF-8",
+                hint=f"leave it out: `env -u {name!a} supervisorctl ...`",
+            )
 
 
 def _shorten(request: protocol.RunRequest) -> str:

@@ -296,10 +296,21 @@ def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protoc
 def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -> None:
     graces = _graces(desk)
 
-    def event(by: Asker) -> JobEvent:
-        return events.RestartAsked(request=_new_request(), by=by, **graces)
+    def ask(job: Job) -> protocol.Accepted:
+        by = delivery.peer.asker()
+        if request.env is not None and job.spec.source:
+            raise Refused(
+                f"cannot change the environment of job `{job.name}`: it comes from `{job.spec.source}`",
+                hint="edit the file; it is read again by itself",
+            )
+        after = desk.engine.ask(job.name, events.RestartAsked(request=_new_request(), by=by, **graces))
+        if request.env is not None:
+            # Behind it: a restart that is refused changes nothing, and no launch happens in between.
+            spec = replace(job.spec, env=request.env)
+            after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
+        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
 
-    _ask_each(desk, delivery, request, event, lambda _job: True)
+    _each(desk, delivery, request, lambda _job: True, ask)
 
 
 def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:

@@ -195,3 +195,16 @@ def test_a_run_is_as_its_shell_was_with_what_was_asked_for_besides(daemon):
 
     assert 0 == said.code, said
     assert expected == daemon.job_log("like").splitlines()
+
+
+def test_a_restart_takes_a_new_environment_where_that_is_asked_for(daemon):
+    """
+    Else it keeps the one that it was started with.
+    """
+    daemon.command("again", "sh", "-c", "echo $ODD", env=daemon.job_env(ODD="first"))
+    daemon.until("again", "completed")
+    daemon.ctl("restart", "again", "--wait", ODD="second")
+    said = daemon.ctl("restart", "again", "--env-from-here", "--wait", ODD="third")
+
+    assert 0 == said.code, said
+    assert ["first", "first", "third"] == daemon.job_log("again").splitlines()
