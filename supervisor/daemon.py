@@ -86,7 +86,7 @@ class Daemon:
         self._freezer = CudaFreezer()
         world = World(self._clock, self._journal, self._launcher, self._shims, self._freezer, self._receipt)
         self._engine = Engine(world, paths, on_stored=self._on_stored)
-        self._steward = Steward(self._engine, Sampler(), self._clock, self._journal)
+        self._steward = Steward(self._engine, Sampler(jobs=paths.jobs_state_dir), self._clock, self._journal)
         self._engine.gpus_for = self._steward.gpus_for
         self._settings = Settings(paths, self._engine, self._set_config)
         self._checkpoints = Disks()
@@ -243,6 +243,7 @@ class Daemon:
         if self._steward.turn():
             self._desk.readings = readings(self._steward.sample)
             self._desk.gone = self._find_gone()
+            self._desk.left = self._steward.sample.left if self._steward.sample is not None else {}
 
     def _find_gone(self) -> frozenset[str]:
         """Return the folders of newest checkpoints that are not there any more, as last seen."""

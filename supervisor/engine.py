@@ -34,6 +34,7 @@ from supervisor.core.effects import (
     AskResume,
     AskStop,
     Effect,
+    EndGroup,
     Launch,
     Signal,
     Suspend,
@@ -370,8 +371,7 @@ class Engine:
             self._apply(job, SuspendAsked(process=process, restore_limit_s=limit_s))
 
     def _ended(self, news: Ended) -> None:
-        receipt = self._receipt(news.job, news.incarnation)
-        if receipt is not None:
+        if (receipt := self._receipt(news.job, news.incarnation)) is not None:
             self.observe(news.job, receipt)
         left_word = receipt is not None
         self.observe(news.job, ProcessEnded(incarnation=news.incarnation, exit=news.exit, yielded=left_word))
@@ -381,7 +381,12 @@ class Engine:
             case Launch(job):
                 self._launch(job, is_first=True)
             case Signal(name, incarnation, word):
-                self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=True)
+                meant = self.find(name)
+                spares = meant is not None and meant.spec.keep_children and word in ("TERM", "KILL")
+                self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=not spares)
+            case EndGroup(name, incarnation, grace_s):
+                starts = [self._paths.incarnation_dir(name, one) for one in range(1, incarnation + 1)]
+                self._launcher.end_group(name, starts, grace_s=grace_s)
             case AskPause() | AskResume() | AskStop() | AskCheckpoint():
                 # Not connected just now: the shim says Hello when it is, and is told then.
                 self._shims.send(effect)

@@ -54,6 +54,8 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     gpu_memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    #: What it started besides outlives a pause, a stop and a kill of it.
+    keep_children: bool = False
 
 
 def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") -> JobSpec:
@@ -99,4 +101,5 @@ def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") ->
         gpu_memory_bytes=round(file.gpu_memory_gib * _GIB),
         memory_bytes=round(file.memory_gib * _GIB),
         num_cpus=file.cpus,
+        keep_children=file.keep_children,
     )

@@ -27,6 +27,7 @@ def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> Laun
         incarnation=job.incarnation,
         argv=job.spec.argv,
         cwd=job.spec.cwd,
+        shell=job.spec.shell,
         env={**job.spec.env, **gpus, **ours},
         run_dir=run_dir,
         log=paths.log(job.name),

@@ -59,6 +59,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     cwd: str
     env: dict[str, str]
+    #: Umask, niceness, CPUs and limits of the shell that asked, in the words of keeper.py; "": the daemon's.
+    shell: str = ""
     #: The folder of this incarnation: who runs it, how it ended.
     run_dir: Path
     #: Output is appended here.
@@ -133,6 +135,10 @@ class Launcher(Protocol):
 
     def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
         """Signal the command, or all processes it started; no error when it is gone."""
+        ...
+
+    def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
+        """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
         ...
 
     def close(self) -> None:

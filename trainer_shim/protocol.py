@@ -38,6 +38,7 @@ __all__ = [
     "JobRow",
     "JobRows",
     "KillRequest",
+    "LeftRow",
     "Message",
     "Pause",
     "PauseRequest",
@@ -287,6 +288,10 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     gpu_memory_bytes: Count = 0
     memory_bytes: Count = 0
     num_cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    #: Of the shell that asks: "umask=18 nice=0 cpus=0,1 limit.7=1024:4096"; -1 is no limit. "": the daemon's.
+    shell: Annotated[str, Meta(pattern=r"^[a-z0-9.=:, -]*\Z", max_length=8192)] = ""
+    #: What it started besides outlives a pause, a stop and a kill of it.
+    keep_children: bool = False
 
 
 class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):
@@ -328,6 +333,9 @@ class KillRequest(JobsRequest, tag="kill-request", frozen=True, kw_only=True):
 
 class RestartRequest(JobsRequest, tag="restart-request", frozen=True, kw_only=True):
     """Launch the commands anew from their newest checkpoints."""
+
+    #: The environment from now on; None: as before.
+    env: dict[str, str] | None = None
 
 
 class CheckpointRequest(JobsRequest, tag="checkpoint-request", frozen=True, kw_only=True):
@@ -389,6 +397,14 @@ class Reply(Message, frozen=True, kw_only=True):
     id: RequestId = ""
 
 
+class LeftRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A process that outlived the command of its job."""
+
+    pid: int
+    program: str
+    rss_bytes: int = 0
+
+
 class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of `supervisorctl status`. Durations are seconds at the time of the answer."""
 
@@ -437,6 +453,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     protected: bool = False
     user: str = ""
+    #: What its command left running when it ended; the largest of it.
+    left: tuple[LeftRow, ...] = ()
 
 
 class AsideRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

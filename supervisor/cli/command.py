@@ -14,7 +14,15 @@ from supervisor.client import new_id
 from supervisor.errors import UsageError
 from trainer_shim import protocol
 
-__all__ = ["check_request", "earlier_checkpoints", "find_command", "job_environment", "run_request"]
+__all__ = [
+    "check_environment",
+    "check_request",
+    "earlier_checkpoints",
+    "find_command",
+    "job_environment",
+    "run_request",
+    "shell_words",
+]
 
 _OWN: str = "TRAINING_SUPERVISOR_"
 
@@ -26,6 +34,7 @@ def run_request(
     name: str | None,
     checkpoints: str | None,
     restart: str,
+    env: Mapping[str, str] | None = None,
     **treatment: Any,
 ) -> protocol.RunRequest:
     """Return the checked request; raises UsageError for what cannot work."""
@@ -37,7 +46,8 @@ def run_request(
         id=new_id(),
         argv=argv,
         cwd=str(folder),
-        env=job_environment(os.environ),
+        env=job_environment({**os.environ, **(env or {})}),
+        shell=shell_words(treatment.pop("nice", None)),
         name=name,
         checkpoints=str(Path(checkpoints).expanduser().absolute()) if checkpoints else "",
         restart=restart,
@@ -45,6 +55,20 @@ def run_request(
     )
     check_request(request)
     return request
+
+
+def shell_words(nice: int | None) -> str:
+    """Return umask, niceness, CPUs and limits of this process, for the job to have the same."""
+    import resource
+
+    umask = os.umask(0o077)
+    os.umask(umask)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    numbers = {number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}
+    limits = ((number, *resource.getrlimit(number)) for number in sorted(numbers))
+    words = [f"umask={umask}", f"nice={own if nice is None else nice}", f"cpus={cpus}"]
+    return " ".join([*words, *(f"limit.{number}={soft}:{hard}" for number, soft, hard in limits)])
 
 
 def earlier_checkpoints(request: protocol.RunRequest) -> Path | None:
@@ -97,12 +121,7 @@ def check_request(request: protocol.RunRequest) -> None:
                 f"cannot name a job `{request.name!a}`",
                 hint="a name is 1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit",
             ) from None
-    for name, value in request.env.items():
-        if not (_is_text(name) and _is_text(value)):
-            raise UsageError(
-                f"cannot send the environment: the variable `{name!a}` is not UTF-8",
-                hint=f"leave it out: `env -u {name!a} supervisorctl run ...`",
-            )
+    check_environment(request.env)
     for word in (*request.argv, request.cwd, request.checkpoints):
         if not _is_text(word):
             raise UsageError(f"cannot send the command: {word!a} is not UTF-8", hint="rename what it names")
@@ -112,6 +131,16 @@ def check_request(request: protocol.RunRequest) -> None:
         raise UsageError(
             f"cannot send the command and its environment: {error}", hint=_shorten(request)
         ) from None
+
+
+def check_environment(env: Mapping[str, str]) -> None:
+    """Raise UsageError for a variable that cannot be sent."""
+    for name, value in env.items():
+        if not (_is_text(name) and _is_text(value)):
+            raise UsageError(
+                f"cannot send the environment: the variable `{name!a}` is not UTF-8",
+                hint=f"leave it out: `env -u {name!a} supervisorctl ...`",
+            )
 
 
 def _shorten(request: protocol.RunRequest) -> str:

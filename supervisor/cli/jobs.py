@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -60,11 +61,24 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--restart", type=click.Choice(["never", "on-failure"]), default="never", show_default=True)
 @click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
 @treatment
+@click.option(
+    "--env",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=parse_labels,
+    help="Set a variable for it, besides those of this shell.",
+)
+@click.option("--nice", type=click.IntRange(-20, 19), help="Its niceness; that of this shell.")
+@click.option(
+    "--keep-children",
+    is_flag=True,
+    help="What it started besides outlives a pause to exit, a stop and a kill.",
+)
 @json_option
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: Any) -> None:
-    """Start a command as a new job, with the environment of this shell."""
+    """Start a command as a new job, with environment, umask, limits, niceness and CPUs of this shell."""
     from supervisor.cli.command import earlier_checkpoints, run_request
 
     request = run_request(argv, **spec)
@@ -131,9 +145,27 @@ resume = _verb(
 )
 stop = _verb(protocol.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
 kill = _verb(protocol.KillRequest, "kill", "End jobs at once, without a checkpoint.")
-restart = _verb(
-    protocol.RestartRequest, "restart", "Start the commands of jobs anew, from their checkpoints."
-)
+
+
+@click.command()
+@jobs_argument()
+@click.option("--env-from-here", is_flag=True, help="With the environment of this shell from now on.")
+@waitable
+@json_option
+@click.pass_context
+def restart(
+    ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, env_from_here: bool, **options: Any
+) -> int:
+    """Start the commands of jobs anew, from their checkpoints."""
+    from supervisor.cli.command import check_environment, job_environment
+
+    env = job_environment(os.environ) if env_from_here else None
+    check_environment(env or {})
+    names = named_jobs(jobs, everyone)
+    request = protocol.RestartRequest(id=new_id(), jobs=names, all=everyone, env=env)
+    return _change(ctx, "restart", request, **options)
+
+
 checkpoint = _verb(
     protocol.CheckpointRequest, "checkpoint", "Checkpoint jobs at their next batch boundary and go on."
 )

@@ -126,6 +126,11 @@ def why(row: JobRow) -> str:
     return "; ".join(part for part in map(clean, _reasons(row)) if part)
 
 
+def left(row: JobRow) -> str:
+    """Return what outlived the command of a job: names, numbers, memory."""
+    return ", ".join(f"{one.program} {one.pid} ({size(one.rss_bytes)})" for one in row.left)
+
+
 def _asked(row: JobRow) -> str:
     """Return who wanted it, and why."""
     if not row.asked_by:
@@ -139,6 +144,7 @@ def _reasons(row: JobRow) -> Iterable[str]:
     if row.late or row.stage:
         yield progress(row)
     yield row.problem
+    yield f"left running: {left(row)}" if row.left else ""
     yield _asked(row)
     if row.wake_in_s is not None:
         yield f"resumes in {duration(row.wake_in_s)}"
@@ -239,6 +245,7 @@ def _process(row: JobRow, gpus: Sequence[str]) -> list[tuple[str, str]]:
         ("starts", str(row.incarnation) if row.incarnation else ""),
         ("CPU", "" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%"),
         ("memory", size(row.rss_bytes)),
+        ("left running", left(row)),
         ("GPUs", ", ".join(gpus)),
         ("exit code", "" if row.exit_code is None else str(row.exit_code)),
         ("killed by", "" if row.exit_signal is None else f"signal {row.exit_signal}"),

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from supervisor.core import suspension
 from supervisor.core.asking import ask_pause
-from supervisor.core.effects import AskCheckpoint, AskResume, AskStop, Effect, Launch, Signal
+from supervisor.core.effects import AskCheckpoint, AskResume, AskStop, Effect, EndGroup, Launch, Signal
 from supervisor.core.events import (
     AbleTo,
     Admitted,
@@ -187,6 +187,17 @@ def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
 def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     if not job.alive or event.incarnation != job.incarnation:
         return job, ()
+    after, effects = _after_its_end(job, event, now)
+    is_natural = after.state in (State.COMPLETED, State.FAILED) and after.restart_at is None
+    return after, (effects if is_natural else (*_end_group(job), *effects))
+
+
+def _end_group(job: Job) -> tuple[Effect, ...]:
+    """End what it left: it would hold what was to be given back, or starve the next start."""
+    return () if job.spec.keep_children else (EndGroup(job.name, job.incarnation, job.kill_grace_s),)
+
+
+def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
     has_word = job.yielded or event.yielded
     yielded = has_word or event.exit.code == EXIT_YIELDED
     never_ran = job.process is None and not job.depths and bool(event.exit.error)
@@ -436,9 +447,12 @@ def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome
 
 
 def _stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
-    graces_s = (event.stop_grace_s, event.kill_grace_s)
-    stopping, effects = _stop(job, event.request, event.how == "kill", graces_s, now)
-    return (replace(stopping, asked_by=event.by) if stopping.alive else stopping), effects
+    kill = event.how == "kill"
+    left = (EndGroup(job.name, job.incarnation, 0.0),) if kill and event.has_left and not job.alive else ()
+    if left and job.is_over:
+        return job, left
+    stopping, effects = _stop(job, event.request, kill, (event.stop_grace_s, event.kill_grace_s), now)
+    return (replace(stopping, asked_by=event.by) if stopping.alive else stopping), (*left, *effects)
 
 
 def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now: float) -> Outcome:  # noqa: FBT001
@@ -473,7 +487,7 @@ def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
     if job.state not in FINAL:
         job = _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE)
     anew: dict[str, Any] = {"num_failures": 0, "problem": "", "went_on": GoAhead(event.by, "restarted it")}
-    return _move(job, Kind.RESTART, now, restart_at=None, exit=None, **anew), ()
+    return _move(job, Kind.RESTART, now, restart_at=None, exit=None, **anew), _end_group(job)
 
 
 def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:

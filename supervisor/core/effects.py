@@ -19,6 +19,7 @@ __all__ = [
     "AskResume",
     "AskStop",
     "Effect",
+    "EndGroup",
     "Launch",
     "Signal",
     "Suspend",
@@ -72,6 +73,14 @@ class Signal(msgspec.Struct, frozen=True):
     signal: Literal["TERM", "KILL", "STOP", "CONT"]
 
 
+class EndGroup(msgspec.Struct, frozen=True):
+    """End what the starts up to this one have left: SIGTERM, and SIGKILL after the grace time."""
+
+    name: str
+    incarnation: int
+    grace_s: float
+
+
 class Suspend(msgspec.Struct, frozen=True):
     """Free the CUDA context of a process that waits at a boundary."""
 
@@ -86,4 +95,4 @@ class Unsuspend(msgspec.Struct, frozen=True):
     process: Pid
 
 
-Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal | Suspend | Unsuspend
+Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal | EndGroup | Suspend | Unsuspend

@@ -133,6 +133,8 @@ class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
     how: Literal["checkpoint", "kill"]
     stop_grace_s: float
     kill_grace_s: float
+    #: Processes that it started live, whether its command does or not.
+    has_left: bool = False
 
 
 class RestartAsked(Event, tag="restart-asked", frozen=True, kw_only=True):

@@ -101,6 +101,10 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_memory_bytes: int = 0
     memory_bytes: int = 0
     num_cpus: float = 0.0
+    #: Umask, niceness, CPUs and limits of the shell that asked, in the words of the keeper; "": the daemon's.
+    shell: str = ""
+    #: What it started besides outlives a pause, a stop and a kill of it.
+    keep_children: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Disk", "Gpu", "GpuProcess", "JobUse", "Missing", "Pressure", "Reading", "Sample"]
+__all__ = ["Disk", "Gpu", "GpuProcess", "JobUse", "Left", "Missing", "Pressure", "Reading", "Sample"]
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -84,6 +84,14 @@ class JobUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disk: Disk = Disk()
 
 
+class Left(msgspec.Struct, frozen=True):
+    """A process that outlived the command of its job."""
+
+    pid: int
+    program: str
+    rss_bytes: int
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All readings of one tick. Per cents of CPU are of all CPUs that we may use: 0 to 100."""
 
@@ -124,5 +132,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     programs: tuple[str, ...] | Missing = ()
     #: By name, all jobs that are not over.
     jobs: dict[str, JobUse] = {}
+    #: By name, also of jobs that are over: what their commands left running, at most some of each.
+    left: dict[str, tuple[Left, ...]] = {}
     #: The kernel woke us: memory became short between two ticks.
     is_urgent: bool = False

@@ -22,6 +22,7 @@ from supervisor.core.effects import (
     AskResume,
     AskStop,
     Effect,
+    EndGroup,
     Launch,
     Signal,
     Suspend,
@@ -199,6 +200,8 @@ def _needs_it_to_run(effect: Effect) -> bool:
     match effect:
         case AskPause() | AskResume() | AskStop() | AskCheckpoint():
             return True
+        case EndGroup():
+            return False
         case Signal(_, _, word):
             return word in ("TERM", "STOP")
         case Launch() | Suspend() | Unsuspend():

@@ -17,6 +17,8 @@ How the promises are kept:
   nobody holds, beside no record, proves that no command was ever started.
 - No status is lost. The command stays a zombie until its status is on disk. If
   the keeper is killed before that, a foster parent can still read it.
+- What detached itself stays findable. Such processes become children of the
+  keeper, which therefore stays until the last of them has ended.
 """
 
 # pathlib would be the largest part of this process.
@@ -122,6 +124,29 @@ def _restore_limit() -> None:
 
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), hard))
+
+
+def _become_as_the_shell(words: list[str]) -> None:
+    """Take over umask, niceness, CPUs and limits of the shell that asked, as far as the system lets us.
+
+    What it does not allow is said in the log: the command runs all the same, as the daemon does.
+    """
+    import resource
+
+    for word in words:
+        name, _, text = word.partition("=")
+        try:
+            if name == "umask":
+                os.umask(int(text))
+            elif name == "nice":
+                os.setpriority(os.PRIO_PROCESS, 0, int(text))
+            elif name == "cpus":
+                os.sched_setaffinity(0, set(map(int, text.split(","))))
+            elif name.startswith("limit."):
+                soft, hard = map(int, text.split(":"))
+                resource.setrlimit(int(name[len("limit.") :]), (soft, hard))
+        except (OSError, ValueError) as error:
+            os.write(2, f"training-supervisor: cannot set {word} as in the shell: {error}\n".encode())
 
 
 def _identity() -> bytes:
@@ -249,6 +274,7 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
         os.dup2(log, 1)
         os.dup2(log, 2)
         _restore_limit()
+        _become_as_the_shell(sys.argv[3].split() if len(sys.argv) > 3 else [])
         _restore_signals()
         os.execve(path, spec.argv, spec.env)  # noqa: S606  This is what the program is for.
     # A ValueError: the environment has a variable without a name.
@@ -296,6 +322,15 @@ def _wait(command: int) -> bytes:
         return b'{"%s":%d}' % (kind, info.si_status)
 
 
+def _outlast_orphans() -> None:
+    """Stay for what the command left behind: it is found below this process, and goes without a trace."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
 def main() -> None:
     """Run the incarnation that descriptor 0 describes, unless another keeper has or had it."""
     _detach()
@@ -315,6 +350,7 @@ def main() -> None:
     # A child that failed to become the command has already said so.
     if os.path.lexists(spec.run_dir + b"/exit.json") or _store_exit(spec.run_dir, text):
         os.waitpid(command, 0)
+        _outlast_orphans()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Covers: starting keepers, taking up what an earlier daemon started, telling
 starts and ends. Linux only: pidfds, OFD locks, /proc.
-Does not cover: what a keeper does (keeper.py), who belongs to a tree (stop.py).
+Does not cover: what a keeper does (keeper.py), who belongs to a job (group.py).
 
 Every wake-up, whatever it came from, leads to one question: what do the claim,
 the files and the processes say now? `_look` answers it, so a news that comes
@@ -15,13 +15,14 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Container
+import time
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor.core.job import Exit, Pid
-from supervisor.launcher import leftovers, linux, records, stop
+from supervisor.launcher import group, leftovers, linux, records, stop
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
@@ -35,6 +36,8 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 _MAX_KEEPERS = 3
 #: Somebody else's keeper has no pipe to us: until its command is on record we look this often.
 _LOOK_EVERY_MS = 20
+#: So often it is looked whether what a job left has ended.
+_PUSH_EVERY_MS = 200
 
 
 @dataclass(eq=False)
@@ -78,12 +81,13 @@ class KeeperLauncher:
         #: Who was left of an ended command, as far as we saw it end.
         self._leftovers: dict[tuple[str, int], set[Pid]] = {}
         self._aside: dict[Path, SetAside] = {}
+        self._endings: list[group.Ending] = []
         self._epoll = select.epoll()
         self._watched: dict[int, _Run | None] = {}
         #: Keepers whose word is read already and who have a moment to live.
         self._leaving: set[int] = set()
         self._timer = linux.open_timer()
-        self._is_timer_on = False
+        self._timer_ms = 0
         self._has_news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for fd in (self._timer, self._has_news):
             self._watch(fd, None)
@@ -142,6 +146,9 @@ class KeeperLauncher:
         for fd in (self._timer, self._has_news):
             with suppress(BlockingIOError):
                 os.read(fd, 8)
+        if self._timer in ready:
+            now = time.monotonic()
+            self._endings = [ending for ending in self._endings if ending.push(now)]
         if None in awake:
             awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled)
         for run in awake:
@@ -183,14 +190,25 @@ class KeeperLauncher:
         run = self._runs.get(key)
         if run is None:
             if whole_tree:
-                stop.send_to_tree(self._leftovers.get(key, ()), number)
+                group.send([], self._leftovers.get(key, ()), number)
         elif run.process is None:
             run.early_signals.append((number, whole_tree))
         elif whole_tree:
-            roots = [root for root in (run.process, run.keeper) if root is not None]
-            stop.send_to_tree(roots, number, spare=run.keeper)
+            group.send([run.run_dir], [run.process], number)
         else:
             stop.send(run.process, number)
+
+    def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
+        """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
+        known = [left for (name, _), left in self._leftovers.items() if name == job]
+        ending = group.Ending(
+            [run_dir for run_dir in run_dirs if run_dir.is_dir()],
+            set().union(*known),
+            time.monotonic() + grace_s,
+        )
+        group.send(ending.run_dirs, ending.known, signal.SIGTERM if grace_s else signal.SIGKILL)
+        self._endings.append(ending)
+        self._settle()
 
     def close(self) -> None:
         """Let go; the jobs go on."""
@@ -220,6 +238,7 @@ class KeeperLauncher:
             if run.keeper_fd is None:
                 self._find_keeper(run)
             run.is_unsettled = run.keeper_fd is None or (run.process is None and run.notice_fd is None)
+            run.is_unsettled |= self._is_ending(run)
         elif run.process is not None or records.has_record(run.run_dir):
             self._follow_orphan(run)
         elif run.spec is not None and run.num_keepers < _MAX_KEEPERS:
@@ -227,6 +246,16 @@ class KeeperLauncher:
         else:
             reason = "its keeper ended before it could start the command"
             self._end(run, Exit(error=f"cannot start: {reason}; see `{run.run_dir}`"))
+
+    def _is_ending(self, run: _Run) -> bool:
+        """Say whether the command has ended; its keeper writes that down, and may stay for orphans."""
+        if run.process_fd is None:
+            return run.process is not None
+        if not has_ended(run.process_fd):
+            self._watch(run.process_fd, run)
+            return False
+        self._unwatch(run.process_fd)
+        return True
 
     def _check_keeper(self, run: _Run) -> None:
         if run.notice_fd is not None:
@@ -315,7 +344,8 @@ class KeeperLauncher:
             table = stop.read_table()
             before = {old: stop.living(left, table) for old, left in self._leftovers.items()}
             self._leftovers = {old: left for old, left in before.items() if left}
-            if left := stop.leftovers(run.process, table, boot_id()):
+            by_session = stop.leftovers(run.process, table, boot_id())
+            if left := group.members([run.run_dir], by_session, table):
                 self._leftovers[key] = left
         for fd in (run.notice_fd, run.process_fd):
             if fd is not None:
@@ -328,20 +358,25 @@ class KeeperLauncher:
         """Make `fileno()` readable when there are news, now or after the next look around."""
         if self._news:
             os.eventfd_write(self._has_news, 1)
-        is_waiting = any(run.is_unsettled for run in self._runs.values())
+        every_ms = _PUSH_EVERY_MS if self._endings else 0
+        if any(run.is_unsettled for run in self._runs.values()):
+            every_ms = _LOOK_EVERY_MS
         # Not set anew each time: frequent calls would put the moment off for ever.
-        if is_waiting != self._is_timer_on:
-            self._is_timer_on = is_waiting
-            linux.set_timer(self._timer, _LOOK_EVERY_MS if is_waiting else 0)
+        if every_ms != self._timer_ms:
+            self._timer_ms = every_ms
+            linux.set_timer(self._timer, every_ms)
 
     def _watch(self, fd: int, run: _Run | None) -> None:
         if fd not in self._watched:
             self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = run
 
-    def _drop(self, fd: int) -> None:
+    def _unwatch(self, fd: int) -> None:
         if self._watched.pop(fd, self) is not self:
             self._epoll.unregister(fd)
+
+    def _drop(self, fd: int) -> None:
+        self._unwatch(fd)
         os.close(fd)
 
 
@@ -361,7 +396,7 @@ def _spawn_keeper(python: str, spec: LaunchSpec, max_files: int) -> tuple[int, i
         try:
             pid = os.posix_spawn(
                 python,
-                [python, "-I", "-S", str(_KEEPER), label, str(max_files)],
+                [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, order, 0),

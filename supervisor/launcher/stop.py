@@ -1,7 +1,7 @@
-"""Signals to one process, or to everything a command has started.
+"""Signals to one process, and who belongs to a command by session and parents.
 
-Covers: who belongs to a command, and sending to each of them exactly once.
-Does not cover: when to insist (the engine's deadlines).
+Covers: trees and leftovers in a table of all processes, and sending to exactly one.
+Does not cover: whole groups (group.py), when to insist (the engine's deadlines).
 
 A command's tree is its session and all descendants of it. A descendant that
 made a session of its own and lost its parent belongs to the keeper by then,
@@ -19,12 +19,9 @@ from contextlib import suppress
 
 from supervisor.core.job import Pid
 from supervisor.launcher.identity import open_process
-from supervisor.procfs import Stat, boot_id, read_stat
+from supervisor.procfs import Stat, read_stat
 
-__all__ = ["leftovers", "living", "read_table", "send", "send_to_tree", "tree"]
-
-#: A command that forks faster than this many looks at /proc is not caught by one call.
-_MAX_PASSES = 8
+__all__ = ["leftovers", "living", "read_table", "send", "tree"]
 
 
 def read_table() -> dict[int, Stat]:
@@ -93,21 +90,3 @@ def send(process: Pid, number: int) -> None:
             signal.pidfd_send_signal(fd, number)
     finally:
         os.close(fd)
-
-
-def send_to_tree(roots: Iterable[Pid], number: int, *, spare: Pid | None = None) -> None:
-    """Signal all of the roots' trees but `spare`, and whoever they start meanwhile."""
-    roots = tuple(roots)
-    spared = set() if spare is None else {spare}
-    done: set[Pid] = set()
-    for _ in range(_MAX_PASSES):
-        table = read_table()
-        new = tree(roots, table, boot_id())
-        # A root that this call itself has ended still names its session.
-        new = new.union(*(leftovers(root, table, boot_id()) for root in roots if root in done))
-        new -= done | spared
-        if not new:
-            return
-        for process in new:
-            send(process, number)
-        done |= new

@@ -9,21 +9,24 @@ those of jobs. That is what makes it cheap: the other way, from each process
 through the `children` of all its threads, costs more for one training process
 with its 64 threads than the list of 400 processes does.
 
-A process that was seen in a tree stays in it when its parent ends. One that
-was never seen with its parent is found by its session where the job's command
-leads one; one that left that too is missed: it shows as foreign.
+A process that was seen in a tree stays in it when its parent ends, and when the
+job's command does. One that was never seen with its parent is found by its
+session where the job's command leads one, and else by the mark in its
+environment; one that left all three is missed: it shows as foreign.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from supervisor.core.job import Pid
+from supervisor.core.sample import Left
+from supervisor.marks import Marks
 
 __all__ = ["Processes", "Usage"]
 
@@ -32,6 +35,9 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 #: After that long without a look, a number may have been given out again: all are looked at anew.
 _FORGET_S = 10.0
+
+#: Of what a job left so many are named, the largest first.
+_MAX_LEFT = 10
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -63,15 +69,19 @@ class _Process:
     session: int
     start_ticks: int
     comm: str
+    #: The job that its environment names, or "".
+    mark: str = ""
     #: Job, or "": foreign.
     owner: str = ""
+    rss_pages: int = 0
     own_ticks: int = 0
     waited_ticks: int = 0
 
 
 @dataclass
 class _Tree:
-    root: Pid
+    #: None: only what its command left.
+    root: Pid | None = None
     pids: set[int] = field(default_factory=set)
     cpu_ticks: int = 0
     #: What processes that vanished since the last reading had used when last seen.
@@ -82,15 +92,17 @@ class _Tree:
 class Processes:
     """For one thread; costs some 0.5 us a process of the machine and 10 us one of a job."""
 
-    def __init__(self, *, proc: Path = Path("/proc")) -> None:
+    def __init__(self, *, proc: Path = Path("/proc"), jobs: Path | None = None) -> None:
+        """`jobs` is the folder that marks lie below; without one they are not looked for."""
         self._proc = str(proc)
+        self._marks = None if jobs is None else Marks(jobs, proc=proc)
         self._boot_id = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         self._known: dict[int, _Process] = {}
         self._trees: dict[str, _Tree] = {}
         self._read_at = float("-inf")
 
     def read(self, roots: Mapping[str, Pid], *, at: float) -> dict[str, Usage]:
-        """Return what each job's tree uses now; those whose root has ended are left out."""
+        """Return what each job's tree uses now, also what jobs left whose root has ended."""
         if at - self._read_at > _FORGET_S:
             self._known = {pid: process for pid, process in self._known.items() if process.owner}
         self._read_at = at
@@ -100,7 +112,9 @@ class Processes:
         new = [pid for pid in pids - self._known.keys() if self._meet(pid)]
         if self._set_roots(roots):
             new = list(self._known)
-        roots_by_pid = {tree.root.pid: (tree.root, name) for name, tree in self._trees.items()}
+        roots_by_pid = {
+            tree.root.pid: (tree.root, name) for name, tree in self._trees.items() if tree.root is not None
+        }
         for pid in new:
             self._own(pid, roots_by_pid)
         usages = {name: self._usage(tree) for name, tree in self._trees.items()}
@@ -111,6 +125,16 @@ class Processes:
         process = self._known.get(pid)
         return process.owner if process is not None else ""
 
+    def left(self) -> dict[str, tuple[Left, ...]]:
+        """Return what the commands that have ended left running, by job; as of the last reading."""
+        found = {}
+        for name, tree in self._trees.items():
+            if tree.pids and (tree.root is None or tree.root.pid not in tree.pids):
+                shown = ((pid, self._known[pid]) for pid in tree.pids)
+                rows = [Left(pid, one.comm, one.rss_pages * _PAGE_BYTES) for pid, one in shown]
+                found[name] = tuple(sorted(rows, key=lambda row: (-row.rss_bytes, row.pid))[:_MAX_LEFT])
+        return found
+
     def foreign(self) -> dict[int, str]:
         """Return the names of all processes that belong to no job, as first seen."""
         return {pid: process.comm for pid, process in self._known.items() if not process.owner}
@@ -119,7 +143,9 @@ class Processes:
         stat = self._stat(pid)
         if stat is None:
             return False
-        self._known[pid] = _Process(stat.parent, stat.session, stat.start_ticks, stat.comm)
+        start = self._marks.of(pid) if self._marks is not None else None
+        mark = start.job if start is not None else ""
+        self._known[pid] = _Process(stat.parent, stat.session, stat.start_ticks, stat.comm, mark)
         return True
 
     def _lose(self, pid: int) -> None:
@@ -130,33 +156,35 @@ class Processes:
             tree.vanished_ticks += process.own_ticks + process.waited_ticks
 
     def _set_roots(self, roots: Mapping[str, Pid]) -> bool:
-        """Take up new roots and drop old ones; say whether there are new ones."""
+        """Take up new roots and drop old ones; say whether there are new ones.
+
+        Whoever belonged to a job goes on to when its command is over.
+        """
         for name, tree in list(self._trees.items()):
             if roots.get(name) != tree.root:
-                self._release(tree.pids)
+                tree.root = None
+            if tree.root is None and not tree.pids:
                 del self._trees[name]
         has_new = False
         for name, root in roots.items():
             process = self._known.get(root.pid)
-            if name in self._trees or process is None:
+            tree = self._trees.get(name, _Tree())
+            if tree.root is not None or process is None:
                 continue
             if root.boot_id == self._boot_id and process.start_ticks == root.start_ticks:
-                self._trees[name] = _Tree(root)
+                tree.root = root
+                self._trees[name] = tree
                 has_new = True
         return has_new
 
-    def _release(self, pids: Iterable[int]) -> None:
-        for pid in pids:
-            self._known[pid].owner = ""
-
     def _own(self, pid: int, roots: Mapping[int, tuple[Pid, str]]) -> None:
-        """Find out whose a process is, by its parents, and by its session where a root leads it."""
+        """Find out whose a process is: by its parents, its session where a root leads it, its mark."""
         process = self._known[pid]
         lineage: list[int] = []
         owner = ""
         while not owner and pid not in lineage:
             lineage.append(pid)
-            owner = process.owner or _led_by(roots, pid, process)
+            owner = process.owner or _led_by(roots, pid, process) or process.mark
             parent = self._known.get(process.parent)
             # A parent that is younger than its child is somebody else under that number.
             if owner or parent is None or parent.start_ticks > process.start_ticks:
@@ -165,11 +193,10 @@ class Processes:
         if owner:
             for one in lineage:
                 self._known[one].owner = owner
-                self._trees[owner].pids.add(one)
+                self._trees.setdefault(owner, _Tree()).pids.add(one)
 
     def _usage(self, tree: _Tree) -> Usage | None:
         used = waited = rss_pages = num_processes = 0
-        is_there = False
         for pid in list(tree.pids):
             stat = self._stat(pid)
             process = self._known[pid]
@@ -179,11 +206,10 @@ class Processes:
             used += max(0, stat.own_ticks - process.own_ticks)
             waited += max(0, stat.waited_ticks - process.waited_ticks)
             process.own_ticks, process.waited_ticks = stat.own_ticks, stat.waited_ticks
+            process.comm, process.rss_pages = stat.comm, stat.rss_pages
             rss_pages += stat.rss_pages
-            is_living = stat.state not in "ZX"
-            num_processes += is_living
-            is_there |= is_living and (pid, stat.start_ticks) == (tree.root.pid, tree.root.start_ticks)
-        if not is_there:
+            num_processes += stat.state not in "ZX"
+        if not num_processes:
             return None
         if tree.is_new:
             tree.cpu_ticks = used + waited

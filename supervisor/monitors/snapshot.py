@@ -50,6 +50,10 @@ _SENSORS_S: Final = 5.0
 _PROGRAMS_S: Final = 5.0
 
 
+#: A job and its command; None: only what earlier ones left.
+_Root = tuple[str, Pid | None]
+
+
 class Sampler:
     """See ports.Sampler. For one thread."""
 
@@ -60,8 +64,10 @@ class Sampler:
         sys: Path = Path("/sys"),
         gpus: Gpus | None = None,
         disks: Disks | None = None,
+        jobs: Path | None = None,
     ) -> None:
-        self._processes = Processes(proc=proc)
+        """`jobs` is the folder that the marks of jobs' processes lie below (supervisor/marks.py)."""
+        self._processes = Processes(proc=proc, jobs=jobs)
         self._programs = Programs(proc=proc)
         self._cpu = Cpu(proc=proc)
         self._memory = Memory(proc=proc)
@@ -79,9 +85,9 @@ class Sampler:
         self._last: Sample | None = None
         #: The last one with all readings, and the CPU time used until then.
         self._full_at = float("-inf")
-        self._usages: dict[Pid, Usage] = {}
+        self._usages: dict[_Root, Usage] = {}
         #: What each was using then; 100 is one CPU.
-        self._rates: dict[Pid, float] = {}
+        self._rates: dict[_Root, float] = {}
         self._watched: tuple[tuple[str, Pid | None], ...] = ()
         self._look_at_groups(proc)
 
@@ -163,7 +169,7 @@ class Sampler:
         cpu = self._cpu.read(at=at)
         roots = {job.name: job.process for job in jobs if job.process is not None}
         usages = self._processes.read(roots, at=at)
-        rates = self._advance({roots[name]: usage for name, usage in usages.items()}, dt_s)
+        rates = self._advance({(name, roots.get(name)): usage for name, usage in usages.items()}, dt_s)
         gpus = self._gpus.read(self._processes.owner, at=at, interval_s=self._interval_s)
         disks = self._disks.read({job.checkpoints for job in jobs if job.checkpoints is not None}, at=at)
         sensors = self._read_sensors(at)
@@ -185,6 +191,7 @@ class Sampler:
             battery_pct=sensors.battery_pct,
             gpus=gpus,
             programs=self._look_for_programs(at),
+            left=self._processes.left(),
             jobs={
                 job.name: replace(
                     self._use(job, usages.get(job.name), gpus),
@@ -196,7 +203,7 @@ class Sampler:
             },
         )
 
-    def _advance(self, usages: Mapping[Pid, Usage], dt_s: float) -> dict[Pid, float]:
+    def _advance(self, usages: Mapping[_Root, Usage], dt_s: float) -> dict[_Root, float]:
         """Return what each root used of a CPU since the reading before, those that ended meanwhile too."""
         before, self._usages = self._usages, dict(usages)
         rates = {process: rate for process, rate in self._rates.items() if process not in usages}
@@ -213,7 +220,7 @@ class Sampler:
         if usage is None or job.process is None:
             return JobUse(cpu_pct=_NO_PROCESS, rss_bytes=_NO_PROCESS)
         return JobUse(
-            cpu_pct=self._rates.get(job.process, _FIRST),
+            cpu_pct=self._rates.get((job.name, job.process), _FIRST),
             rss_bytes=float(usage.rss_bytes),
             num_processes=usage.num_processes,
             gpu_bytes=_held(job, gpus),

@@ -16,7 +16,7 @@ from supervisor.config import Config
 from supervisor.core.events import JobEvent
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Asker, Job, JobSpec
-from supervisor.core.sample import Sample
+from supervisor.core.sample import Left, Sample
 from supervisor.core.scene import is_rules
 from supervisor.core.states import State
 from supervisor.errors import SupervisorError
@@ -104,6 +104,8 @@ class Desk:
     reload: Callable[[], tuple[SetAside, ...]]
     started_wall: float
     pid: int
+    #: What their commands left running, by job name; kept up to date by the daemon.
+    left: Mapping[str, tuple[Left, ...]] = field(default_factory=dict)
     _watches: dict[bytes, _Watch] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
 
@@ -152,6 +154,7 @@ class Desk:
                 self.readings.get(job.name),
                 (waiting or {}).get(job.name, ""),
                 is_gone,
+                self.left.get(job.name, ()),
             )
             yield row(job, sight, now=now, log=log)
 

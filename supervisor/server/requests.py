@@ -23,6 +23,7 @@ from supervisor.core.events import JobEvent
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
+from supervisor.marks import Marks
 from supervisor.server.access import check_may_act
 from supervisor.server.answers import policy, samples, why
 from supervisor.server.desk import Desk, parted, refusal
@@ -159,6 +160,8 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         gpu_memory_bytes=request.gpu_memory_bytes,
         memory_bytes=request.memory_bytes,
         num_cpus=request.num_cpus,
+        keep_children=request.keep_children,
+        shell=request.shell,
     )
     if why_not := desk.steward.never_fits(spec):
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
@@ -274,22 +277,45 @@ def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> 
 
 
 def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protocol.KillRequest) -> None:
-    graces = _graces(desk)
+    jobs, kill = desk.engine.config.jobs, isinstance(request, protocol.KillRequest)
+    marks = Marks(desk.paths.jobs_state_dir)
 
-    def event(by: Asker) -> JobEvent:
-        kill = isinstance(request, protocol.KillRequest)
-        return events.StopAsked(request=_new_request(), by=by, how="kill" if kill else "checkpoint", **graces)
+    def ask(name: str) -> protocol.Accepted:
+        job = desk.engine.job(name)
+        left = marks.left_of(job.name) if kill and not job.alive else []
+        event = events.StopAsked(
+            request=_new_request(),
+            by=delivery.peer.asker(),
+            how="kill" if kill else "checkpoint",
+            stop_grace_s=jobs.stop_grace_s,
+            kill_grace_s=jobs.kill_grace_s,
+            has_left=bool(left),
+        )
+        after = desk.engine.ask(job.name, event)
+        pids = f"what it left is ended: {', '.join(map(str, left))}" if left else ""
+        return protocol.Accepted(id=request.id, job=job.name, state=after.state, detail=pids)
 
-    _ask_each(desk, delivery, request, event, lambda job: not job.is_over)
+    _each(desk, delivery, request, lambda job: not job.is_over, ask)
 
 
 def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -> None:
     graces = _graces(desk)
 
-    def event(by: Asker) -> JobEvent:
-        return events.RestartAsked(request=_new_request(), by=by, **graces)
+    def ask(name: str) -> protocol.Accepted:
+        job, by = desk.engine.job(name), delivery.peer.asker()
+        if request.env is not None and job.spec.source:
+            raise Refused(
+                f"cannot change the environment of job `{job.name}`: it comes from `{job.spec.source}`",
+                hint="edit the file; it is read again by itself",
+            )
+        after = desk.engine.ask(job.name, events.RestartAsked(request=_new_request(), by=by, **graces))
+        if request.env is not None:
+            # Behind it: a restart that is refused changes nothing, and no launch happens in between.
+            spec = replace(job.spec, env=request.env)
+            after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
+        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
 
-    _ask_each(desk, delivery, request, event, lambda _job: True)
+    _each(desk, delivery, request, lambda _job: True, ask)
 
 
 def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:

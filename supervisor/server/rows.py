@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from supervisor.core import suspension
 from supervisor.core.job import Asker, Job
-from supervisor.core.sample import Missing, Sample
+from supervisor.core.sample import Left, Missing, Sample
 from supervisor.core.states import State
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
@@ -54,6 +54,8 @@ class Sight(NamedTuple):
     waits_for: str = ""
     #: Somebody removed the files of its newest checkpoint.
     is_gone: bool = False
+    #: What outlived its command.
+    left: tuple[Left, ...] = ()
 
 
 def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
@@ -92,6 +94,9 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         priority=job.spec.priority,
         protected=job.spec.protected,
         user=job.spec.user,
+        left=tuple(
+            protocol.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in sight.left
+        ),
         **_progress(job, sight, now),  # type: ignore[arg-type]
     )
 

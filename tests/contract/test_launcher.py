@@ -288,6 +288,7 @@ class TestEveryLauncher:
         world.finish(spec, 0)
         ended(launcher)
         launcher.signal("job-1", 1, signal.SIGKILL, whole_tree=whole_tree)
+        launcher.end_group("job-1", [spec.run_dir], grace_s=0.0)
 
         assert launcher.drain() == []
 

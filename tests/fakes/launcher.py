@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -51,6 +51,8 @@ class FakeMachine:
         self.specs: list[LaunchSpec] = []
         #: Who got which signal: job, incarnation, number, whole tree.
         self.signals: list[tuple[str, int, int, bool]] = []
+        #: Whose leftovers were to end: job, newest start, grace time.
+        self.ended_groups: list[tuple[str, int, float]] = []
         #: While true, keepers are under way but have not got to their claim.
         self.keepers_are_slow = False
         #: Jobs whose command ignores every signal that can be ignored.
@@ -194,6 +196,9 @@ class FakeLauncher:
         is_ignored = job in self.machine.deaf and number not in _NEVER_IGNORED
         if number not in _HARMLESS and not is_ignored:
             self.machine._end(key, Exit(signal=number))
+
+    def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
+        self.machine.ended_groups.append((job, len(run_dirs), grace_s))
 
     def close(self) -> None:
         """Be killed, or end; the machine goes on."""

@@ -60,6 +60,20 @@ class TestLaunchedCommands:
 
         assert seen == {os.fsencode(k): os.fsencode(v) for k, v in spec.env.items()}
 
+    def test_the_command_is_as_the_shell_was_that_asked(self, real):
+        """
+        Umask, niceness, CPUs and limits, as `run` sends them; what is not allowed is said, and it runs.
+        """
+        cpu = min(os.sched_getaffinity(0))
+        script = "umask; nice; taskset -cp $$ | sed 's/.*: //'; ulimit -n; ulimit -c"
+        words = f"umask={0o027} nice=7 cpus={cpu} limit.7=321:400 limit.4=0:0 cpus=99999"
+        spec = real.spec(script=script, shell=words)
+        self.end_of(real, spec)
+        refused, *lines = spec.log.read_text().splitlines()
+
+        assert ["0027", "7", str(cpu), "321", "0"] == lines
+        assert "cannot set cpus=99999 as in the shell" in refused
+
     def test_no_secret_is_on_disk_or_in_a_command_line(self, real):
         """
         Environment values are only in the memory of the command and its keeper.
@@ -190,8 +204,8 @@ class TestLaunchedCommands:
 
     def test_processes_that_detached_themselves_leave_no_zombies(self, real):
         """
-        Trackers and `git gc` make a session of their own and outlive the command. They come to the daemon,
-        and one that runs for a year may not keep a dead process for each.
+        Trackers and `git gc` make a session of their own and outlive the command. They come to its keeper,
+        and to the daemon when that is killed; one that runs for a year may not keep a dead process for each.
         """
         launcher = real.launcher()
         pid = real.tmp_path / "pid"
@@ -199,6 +213,9 @@ class TestLaunchedCommands:
         launcher.launch(real.spec(script=script))
         ended(launcher)
         child = int(pid.read_text())
+        keeper = msgspec.json.decode((real.specs[0].run_dir / "claim").read_bytes())["pid"]
+        was_with_keeper = read_stat(child).parent == keeper
+        os.kill(keeper, signal.SIGKILL)
         until_true(lambda: read_stat(child).parent == os.getpid())
         os.kill(child, signal.SIGKILL)
         until_true(lambda: read_stat(child).state == "Z")
@@ -208,6 +225,7 @@ class TestLaunchedCommands:
         is_gone = read_stat(child) is None
         launcher.close()
 
+        assert was_with_keeper
         assert is_gone
 
     def test_what_a_command_leaves_behind_can_still_be_stopped(self, real):

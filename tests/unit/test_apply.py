@@ -8,7 +8,7 @@ Does not cover: orders of events that nobody thought of (tests/property).
 import pytest
 
 from supervisor.core import apply as core
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, Launch, Signal
+from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, EndGroup, Launch, Signal
 from supervisor.core.events import (
     AbleTo,
     Admitted,
@@ -538,7 +538,9 @@ class TestResuming:
         life.now += 86400
         life.pause(depth=EXIT).yields(depth=EXIT).resume().ends(75)
 
-        assert (State.RESUMING, 2, (Launch(life.job),)) == (life.state, life.job.incarnation, life.effects)
+        end = EndGroup("job-1", 1, life.job.kill_grace_s)
+        assert (State.RESUMING, 2) == (life.state, life.job.incarnation)
+        assert (end, Launch(life.job)) == life.effects
         assert life.now + 60.0 == life.job.start_grace_at
 
     def test_a_hello_on_the_way_out_loses_nothing(self):

@@ -5,10 +5,12 @@ Does not cover: the kernel's own numbers (tests/contract/test_sampler.py).
 """
 
 import os
+from pathlib import Path
 
 import pytest
 
 from supervisor.core.job import Pid
+from supervisor.core.sample import Left
 from supervisor.monitors.processes import Processes, Usage
 from tests.fakes.machine import BOOT, FakeMachine
 
@@ -76,16 +78,48 @@ def test_a_job_that_is_watched_later_has_all_its_processes(world):
     assert {"a": Usage(0.0, 4 * PAGE, 2)} == world.read()
 
 
-def test_a_job_that_is_watched_no_more_is_a_stranger(world):
+def test_what_a_job_left_stays_its_own_when_its_command_is_over(world):
     """
-    What it left behind is foreign use from then on.
+    It is named with what it holds, counts as used by the job and never as foreign, until it ends.
     """
     world.put(10)
+    world.put(11, 10, pages=2, name="tracker", cpu=(5, 0, 0, 0))
     world.read()
+    world.remove(10)
+    world.put(11, 1, pages=3, name="tracker", cpu=(9, 0, 0, 0))
+    usage = world.read(b=Pid(99, 1, BOOT))
+    left, foreign = world.processes.left(), world.processes.foreign()
+    world.remove(11)
     world.read(b=Pid(99, 1, BOOT))
 
-    assert "" == world.processes.owner(10)
-    assert {1: "init", 10: "python"} == world.processes.foreign()
+    assert {"a": Usage(9 / TICKS, 3 * PAGE, 1)} == usage
+    assert {"a": (Left(11, "tracker", 3 * PAGE),)} == left
+    assert {1: "init"} == foreign
+    assert {} == world.processes.left()
+
+
+def test_a_mark_tells_whose_a_process_is(world):
+    """
+    One that left parents and session behind before it was ever seen; a mark below another folder,
+    or of no start, means nothing. A job keeps its leftovers beside its next start.
+    """
+    world.processes = Processes(proc=world.proc, jobs=Path("/s/jobs"))
+    marks = {
+        11: "A=1\0TRAINING_SUPERVISOR_RUN_DIR=/s/jobs/a/run-1\0Z=",
+        12: "TRAINING_SUPERVISOR_RUN_DIR=/s/jobs/b/run-22",
+        13: "TRAINING_SUPERVISOR_RUN_DIR=/s/other/b/run-1",
+        14: "XTRAINING_SUPERVISOR_RUN_DIR=/s/jobs/b/run-1",
+        15: "TRAINING_SUPERVISOR_RUN_DIR=/s/jobs/b/log",
+    }
+    world.put(10)
+    for pid, text in marks.items():
+        world.put(pid, session=pid, pages=1)
+        world.write(f"proc/{pid}/environ", text)
+    usage = world.read()
+
+    assert ["a", "b", "", "", ""] == [world.processes.owner(pid) for pid in marks]
+    assert {"a": Usage(0.0, PAGE, 2), "b": Usage(0.0, PAGE, 1)} == usage
+    assert {"b": (Left(12, "python", PAGE),)} == world.processes.left()
 
 
 def test_a_process_that_lost_its_parent_stays_with_its_job(world):

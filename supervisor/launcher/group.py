@@ -1,0 +1,96 @@
+"""All processes of a job: found anew in /proc each time, and signalled until nobody new appears.
+
+Covers: who belongs to starts of a job, by session, parents and mark; ending what they left.
+Does not cover: one process (stop.py), when a group is ended (core/).
+
+Three ways, because a program may leave each of them. `setsid` leaves the
+session, a second `fork` the parents, an empty environment the mark. Who lost
+his parent is a child of the keeper, which stays as long as there is one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from supervisor.core.job import Pid
+from supervisor.launcher import records, stop
+from supervisor.launcher.identity import is_alive
+from supervisor.marks import Marks, Start
+from supervisor.procfs import Stat, boot_id
+
+__all__ = ["Ending", "members", "send"]
+
+#: Who forks faster than this many looks at /proc is not caught by one call.
+_MAX_PASSES = 8
+
+
+class Ending(msgspec.Struct):
+    """What starts of a job left, on its way out."""
+
+    run_dirs: list[Path]
+    #: Who was found when the command ended; some of them perhaps by nothing but their session.
+    known: set[Pid]
+    #: Steady clock.
+    kill_at: float
+
+    def push(self, now: float) -> bool:
+        """Insist where it is time to; say whether anybody is left."""
+        left = members(self.run_dirs, self.known, stop.read_table())
+        if left and now >= self.kill_at:
+            send(self.run_dirs, left, signal.SIGKILL)
+        return bool(left)
+
+
+def members(run_dirs: Iterable[Path], known: Iterable[Pid], table: Mapping[int, Stat]) -> set[Pid]:
+    """Return all living processes of some starts, and of what is known of them, without their keepers.
+
+    Never ourselves, nor whoever is found by us alone: a daemon may have been started within a job.
+    """
+    boot = boot_id()
+    others = {pid: stat for pid, stat in table.items() if pid != os.getpid()}
+    keepers = {keeper for run_dir in run_dirs if (keeper := _keeper(run_dir)) is not None}
+    marked = _marked(run_dirs, others, boot)
+    found = stop.tree([*known, *keepers, *marked], others, boot)
+    return {process for process in found if process not in keepers}
+
+
+def send(run_dirs: Iterable[Path], known: Iterable[Pid], number: int) -> None:
+    """Signal all of a group once each, and whoever they start meanwhile."""
+    run_dirs, known = list(run_dirs), set(known)
+    done: set[Pid] = set()
+    for _ in range(_MAX_PASSES):
+        table = stop.read_table()
+        found = members(run_dirs, known, table)
+        # A root that this call itself has ended still names its session.
+        found = found.union(*(stop.leftovers(one, table, boot_id()) for one in known & done))
+        new = {one for one in found if one.pid != os.getpid()} - done
+        if not new:
+            return
+        for process in new:
+            stop.send(process, number)
+        done |= new
+
+
+def _keeper(run_dir: Path) -> Pid | None:
+    keeper = records.read_keeper(run_dir)
+    return keeper if keeper is not None and is_alive(keeper) else None
+
+
+def _marked(run_dirs: Iterable[Path], table: Mapping[int, Stat], boot: str) -> list[Pid]:
+    """Return who names one of these folders in his environment."""
+    wanted: dict[Path, set[Start]] = {}
+    for run_dir in run_dirs:
+        number = run_dir.name.removeprefix("run-")
+        if number.isdecimal():
+            starts = wanted.setdefault(run_dir.parent.parent, set())
+            starts.add(Start(run_dir.parent.name, int(number)))
+    found = []
+    for folder, starts in wanted.items():
+        marks = Marks(folder)
+        found += [Pid(pid, stat.start_ticks, boot) for pid, stat in table.items() if marks.of(pid) in starts]
+    return found

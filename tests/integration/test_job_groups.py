@@ -1,0 +1,210 @@
+"""A job is all its processes: what its command left is found, named and ended, however it detached itself.
+
+Covers: session, parents and mark, each alone, as an unprivileged user; stop, exit, kill; what is kept.
+Does not cover: what counts as whose use (tests/unit/monitors/test_processes.py).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.harness import CHAIN, Denied, RunningDaemon, is_running, until
+from trainer_shim import protocol as wire
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+#: It may read the interpreter and the checkout, which often lie in a closed folder; nothing else.
+AS_NOBODY = (
+    f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --bounding-set=-all,+dac_read_search "
+    "--inh-caps=-all,+dac_read_search --ambient-caps=+dac_read_search --".split()
+    if os.geteuid() == 0
+    else []
+)
+
+#: Starts a command that leaves processes, each found in another way, one of them deaf to SIGTERM.
+#: Then a launcher that knows nothing of the start, as after a restart of the daemon, ends what is left.
+UNPRIVILEGED = """
+import os, select, sys, time
+from pathlib import Path
+from supervisor.launcher import KeeperLauncher
+from supervisor.ports import Ended, LaunchSpec
+
+folder, grace_s, loses_keeper = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "True"
+run_dir = folder / "jobs/a/run-1"
+script = '''
+setsid sleep 601 & echo $! >> pids
+env -i sleep 602 & echo $! >> pids
+env -i setsid sleep 603 & echo $! >> pids
+setsid sh -c 'trap "" TERM; echo $$ >> pids; while :; do sleep 0.05; done' &
+until test $(wc -l < pids) = 4; do :; done
+'''
+env = {"PATH": os.environ["PATH"], "TRAINING_SUPERVISOR_RUN_DIR": str(run_dir)}
+spec = LaunchSpec(job="a", incarnation=1, argv=("sh", "-c", script), cwd=str(folder), env=env,
+                  run_dir=run_dir, log=folder / "log")
+first = KeeperLauncher()
+first.launch(spec)
+while not any(isinstance(news, Ended) for news in first.drain()):
+    select.select([first], [], [], 10)
+fds = [os.pidfd_open(int(pid)) for pid in (folder / "pids").read_text().split()]
+second = first
+if loses_keeper:
+    import msgspec
+    os.kill(msgspec.json.decode((run_dir / "claim").read_bytes())["pid"], 9)
+else:
+    first.close()
+    second = KeeperLauncher()
+second.end_group("a", [run_dir], grace_s=grace_s)
+deadline = time.monotonic() + 10
+while fds and time.monotonic() < deadline:
+    select.select([second, *fds], [], [], 0.5)
+    second.drain()
+    fds = [fd for fd in fds if not select.select([fd], [], [], 0)[0]]
+print(os.getuid(), len(fds))
+"""
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that any user may enter."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("grace_s", "loses_keeper"),
+    [(0.0, False), (0.3, False), (0.3, True)],
+    ids=["at once", "after its grace", "its keeper was killed"],
+)
+def test_whatever_detached_itself_is_ended_by_an_unprivileged_user(open_folder, grace_s, loses_keeper):
+    """
+    By its mark, by its session, by its parents, and by force where it does not hear.
+    """
+    done = subprocess.run(
+        [*AS_NOBODY, sys.executable, "-c", UNPRIVILEGED, str(open_folder), str(grace_s), str(loses_keeper)],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert f"{NOBODY if AS_NOBODY else os.getuid()} 0\n" == done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    with RunningDaemon() as running:
+        yield running
+
+
+def child_of(daemon, name):
+    """Return the number that a job wrote down."""
+    file = daemon.work / f"{name}.child"
+    return int(until(lambda: file.exists() and file.read_text().strip()))
+
+
+def leaves(name, then):
+    """Return a command that leaves a process which made a session of its own."""
+    return ("sh", "-c", f"setsid sleep 600 & echo $! > {name}.child; {then}", "sh")
+
+
+def test_what_a_finished_job_left_is_named_and_killed(daemon):
+    """
+    It is no stranger's: `status` names it with the job, which `kill` reaches although it is over. Once.
+    """
+    daemon.command("over", *leaves("over", "exit 0"))
+    child = child_of(daemon, "over")
+    row = daemon.until("over", lambda row: row.left and row.state == "completed")
+    shown = daemon.ctl("status", "over").out
+    (answer,) = daemon.ask(wire.KillRequest, "over")
+    until(lambda: not is_running(child))
+    with pytest.raises(Denied):
+        daemon.ask(wire.KillRequest, "over")
+
+    assert [(child, "sleep")] == [(one.pid, one.program) for one in row.left]
+    assert f"left running: sleep {child}" in shown
+    assert f"what it left is ended: {child}" == answer.detail
+    assert "completed" == daemon.row("over").state
+
+
+def test_a_stop_ends_the_whole_group(daemon):
+    """
+    Also what a polite end of the command leaves behind.
+    """
+    daemon.command("stopped", *leaves("stopped", "exec sleep 600"))
+    child = child_of(daemon, "stopped")
+    daemon.ask(wire.StopRequest, "stopped")
+    daemon.until("stopped", "stopped")
+
+    until(lambda: not is_running(child))
+
+
+def test_a_pause_to_exit_ends_the_whole_group_after_its_checkpoint(daemon):
+    """
+    Nothing of it holds memory when it is to have given back everything; it goes on exactly.
+    """
+    run = daemon.train("exits", argv=(*leaves("exits", 'exec "$@"'), *CHAIN))
+    child = child_of(daemon, "exits")
+    daemon.pause("exits", depth="exit")
+    row = daemon.until("exits", "paused")
+    until(lambda: not is_running(child))
+    daemon.ask(wire.KillRequest, "exits")
+
+    assert row.checkpoint_step is not None
+    assert 1 == len(run.starts)
+
+
+def test_children_are_kept_where_that_was_asked_for(daemon):
+    """
+    `--keep-children`: the command ends alone; `kill` of the job that is over is meant for the rest.
+    """
+    daemon.command("keeps", *leaves("keeps", "exec sleep 600"), keep_children=True)
+    child = child_of(daemon, "keeps")
+    daemon.ask(wire.StopRequest, "keeps")
+    daemon.until("keeps", lambda row: row.state == "stopped" and row.left)
+    was_kept = is_running(child)
+    daemon.ask(wire.KillRequest, "keeps")
+
+    assert was_kept
+    until(lambda: not is_running(child))
+
+
+def test_a_run_is_as_its_shell_was_with_what_was_asked_for_besides(daemon):
+    """
+    `--nice` and `--env` change what they name, umask and the rest are those of the shell.
+    """
+    script = 'nice; echo "$ODD"; umask; ulimit -c'
+    asked = ("run", "--name", "like", "--nice", "3", "--env", "ODD=a b=c", "--", "sh", "-c", script)
+    said = daemon.ctl(*asked)
+    daemon.until("like", "completed")
+    umask = os.umask(0)
+    os.umask(umask)
+    core = resource.getrlimit(resource.RLIMIT_CORE)[0]
+    expected = ["3", "a b=c", f"{umask:04o}", "unlimited" if core < 0 else str(core // 512)]
+
+    assert 0 == said.code, said
+    assert expected == daemon.job_log("like").splitlines()
+
+
+def test_a_restart_takes_a_new_environment_where_that_is_asked_for(daemon):
+    """
+    Else it keeps the one that it was started with.
+    """
+    daemon.command("again", "sh", "-c", "echo $ODD", env=daemon.job_env(ODD="first"))
+    daemon.until("again", "completed")
+    daemon.ctl("restart", "again", "--wait", ODD="second")
+    said = daemon.ctl("restart", "again", "--env-from-here", "--wait", ODD="third")
+
+    assert 0 == said.code, said
+    assert ["first", "first", "third"] == daemon.job_log("again").splitlines()
