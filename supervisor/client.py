@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import zmq
 
-from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
+from supervisor.errors import NoDaemon, NotStored, Refused, SupervisorError, Unanswered, UsageError
 from supervisor.frames import decode, encode, next_event, not_an_answer
 from supervisor.paths import Paths
 from trainer_shim import protocol
@@ -66,6 +66,11 @@ class Policy(NamedTuple):
     settings: str
 
 
+_LOOK_LATER = "`supervisorctl status` shows what it took, when it is back"
+_CHANGING = (protocol.JobsRequest, protocol.RunRequest, protocol.ReloadRequest)
+_LOOKING = (protocol.StatusRequest, protocol.WatchRequest)
+
+
 def new_id() -> str:
     """Return an id that no other request has."""
     return os.urandom(8).hex()
@@ -73,7 +78,7 @@ def new_id() -> str:
 
 def refusal(refused: protocol.Refused) -> SupervisorError:
     """Return what the daemon refused as an error of this side, with the same exit code."""
-    kinds = {2: UsageError, 3: Refused}
+    kinds = {2: UsageError, 3: Refused, 5: NotStored}
     return kinds.get(refused.exit_code, SupervisorError)(refused.error, hint=refused.hint)
 
 
@@ -92,6 +97,8 @@ class Client:
         self._events_endpoint = paths.events_endpoint
         self._connect_s = connect_s
         self._answer_s = answer_s
+        #: Whether the last request is one that changes something.
+        self._may_change = False
         self._look()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
@@ -302,8 +309,11 @@ class Client:
 
     def _send(self, request: protocol.Request) -> None:
         frame = encode(request)
+        self._may_change = isinstance(request, _CHANGING) and not isinstance(request, _LOOKING)
         if not self._socket.poll(int(self._answer_s * 1000), zmq.POLLOUT):
-            raise self._no_answer("does not take the connection")
+            raise NoDaemon(
+                f"cannot reach the daemon: {self._silence('does not take the connection')}", hint=_BUSY
+            )
         self._socket.send(frame)
 
     def _receive(self, request: str) -> Any:
@@ -317,23 +327,23 @@ class Client:
             # A refusal without an id: the daemon could not even read the request.
             if reply.id == request or (isinstance(reply, protocol.Refused) and not reply.id):
                 return reply
-        raise self._no_answer("did not answer")
+        if self._may_change:
+            raise Unanswered(
+                f"cannot tell what became of the request: {self._silence('did not answer')}", hint=_LOOK_LATER
+            )
+        raise NoDaemon(f"cannot reach the daemon: {self._silence('did not answer')}", hint=_BUSY)
 
     def _still_there(self) -> None:
         try:
             self._look(is_busy=True)
         except NoDaemon as error:
-            raise NoDaemon(
+            raise (Unanswered if self._may_change else NoDaemon)(
                 "cannot tell what became of the request: the daemon went away before it answered",
-                hint="`supervisorctl status` shows what it took, when it is back. " + error.hint,
+                hint=f"{_LOOK_LATER}. {error.hint}",
             ) from None
 
-    def _no_answer(self, what: str) -> NoDaemon:
-        where = f"it listens on `{self.socket_path}` but {what}"
-        return NoDaemon(
-            f"cannot reach the daemon: {where} within {self._answer_s:g} s",
-            hint=_BUSY,
-        )
+    def _silence(self, what: str) -> str:
+        return f"it listens on `{self.socket_path}` but {what} within {self._answer_s:g} s"
 
 
 class Watch:

@@ -192,6 +192,7 @@ class Daemon:
             # Settle before stage: what an effect brings to light goes into this turn's batch.
             self._engine.settle()
             self._engine.stage()
+            self._desk.tell_unstored()
             self._desk.tell_watchers()
 
     def _look_at_folders(self, now: float) -> None:

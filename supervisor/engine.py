@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +57,6 @@ from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.launching import launch_spec
 from supervisor.paths import Paths
 from supervisor.ports import (
-    Batch,
     Clock,
     Ended,
     Journal,
@@ -70,6 +68,7 @@ from supervisor.ports import (
 )
 from supervisor.roster import Roster
 from supervisor.set_aside import SetAside
+from supervisor.staging import Staging
 from supervisor.taken import Taken
 
 __all__ = ["Engine", "World"]
@@ -111,24 +110,17 @@ class Engine:
         self._freezer = world.freezer
         self._receipt = world.receipt
         self._paths = paths
-        self._on_stored = on_stored
         #: Finds GPUs for a job that starts again without a verdict; the policy knows which are free.
         self.gpus_for: Callable[[Job], tuple[str, ...]] = lambda job: job.gpus
         self._log = structlog.get_logger("engine")
         self._roster = Roster()
-        self._rows: list[JournalRow] = []
-        self._after: list[Callable[[], None]] = []
-        self._facts: dict[str, str] = {}
-        self._waiting: deque[tuple[Batch, list[Callable[[], None]]]] = deque()
-        #: What waited for batches that are stored by now.
-        self._due: deque[Callable[[], None]] = deque()
-        self._num_batches = 0
+        self._staging = Staging(world.journal, on_stored)
         self._next_seq = world.journal.last_seq() + 1
         facts = world.journal.facts()
         #: Run folders are bound to the journal that knows of them.
         self._journal_id = facts.get(_JOURNAL_ID) or uuid.uuid4().hex
         if _JOURNAL_ID not in facts:
-            self._facts[_JOURNAL_ID] = self._journal_id
+            self._staging.remember({_JOURNAL_ID: self._journal_id})
         self._taken = Taken({}, (), "")
         self._next_number = int(facts.get("next_job_number", "1"))
         #: Launches of removed jobs, by name: a run folder is never used a second time.
@@ -193,12 +185,12 @@ class Engine:
             )
         now, wall = self._clock.now(), self._clock.wall()
         row = JournalRow(seq=self._take_seq(), job=name, at=now, wall=wall, event=Removed(by=by), after=None)
-        self._rows.append(row)
+        self._staging.add(row)
         if job is None:
             self._taken.free(name)
             return
         self._past_starts[name] = job.incarnation
-        self._facts[_STARTS + name] = str(job.incarnation)
+        self._staging.remember({_STARTS + name: str(job.incarnation)})
         self._roster.drop(name)
 
     def job(self, name: str) -> Job:
@@ -215,10 +207,7 @@ class Engine:
 
     def then(self, call: Callable[[], None]) -> None:
         """Call it once everything that happened so far is stored."""
-        if self._rows or self._waiting:
-            self._after.append(call)
-        else:
-            call()
+        self._staging.then(call)
 
     def take_launcher_news(self) -> None:
         """Apply what the launcher noticed."""
@@ -240,33 +229,20 @@ class Engine:
 
     def next_due(self) -> float | None:
         """Return when there is something to do without news: a timer, or what an error left undone."""
-        return self._clock.now() if self._due else self._roster.next_due()
+        return self._clock.now() if self._staging.has_due else self._roster.next_due()
 
     def stage(self) -> None:
         """Fire due timers, and hand all changes to the journal as one batch."""
         self._fire_timers()
-        if not (self._rows or self._after or self._facts):
-            return
-        self._num_batches += 1
-        batch = Batch(self._num_batches, tuple(self._rows), self._facts)
-        self._waiting.append((batch, self._after))
-        self._rows, self._after, self._facts = [], [], {}
-        self._journal.append(batch)
+        self._staging.stage()
 
     def settle(self) -> None:
         """Carry out what waited for batches that are stored by now."""
-        committed = self._journal.committed()
-        while self._waiting and self._waiting[0][0].number <= committed:
-            batch, calls = self._waiting.popleft()
-            self._due.extend(partial(self._on_stored, row) for row in batch.rows)
-            self._due.extend(calls)
-        # One that raises ends this round and is lost; the launches behind it must not be lost with it.
-        while self._due:
-            self._due.popleft()()
+        self._staging.settle()
 
     def remember(self, facts: Mapping[str, str]) -> None:
         """Store small things with the next batch."""
-        self._facts |= facts
+        self._staging.remember(facts)
 
     # --- after a restart ----------------------------------------------------------------------
 
@@ -315,7 +291,7 @@ class Engine:
         if after != job:
             self._record(after, event, now)
         for effect in effects:
-            self._after.append(lambda effect=effect: self._carry_out(effect))  # type: ignore[misc]
+            self._staging.after(partial(self._carry_out, effect), is_urgent=_is_kill(effect))
         return after
 
     def _record(self, job: Job, event: JobEvent, now: float) -> None:
@@ -323,7 +299,7 @@ class Engine:
         row = JournalRow(
             seq=self._take_seq(), job=job.name, at=now, wall=self._clock.wall(), event=event, after=job
         )
-        self._rows.append(row)
+        self._staging.add(row)
         self._log.info(
             type(event).__name__,
             job=job.name,
@@ -343,7 +319,7 @@ class Engine:
             self._next_number += 1
             name = f"job-{self._next_number}"
         self._next_number += 1
-        self._facts["next_job_number"] = str(self._next_number)
+        self._staging.remember({"next_job_number": str(self._next_number)})
         return name
 
     def _fire_timers(self) -> None:
@@ -403,3 +379,8 @@ class Engine:
         except (OSError, SupervisorError) as error:
             why = Exit(error=str(error) if isinstance(error, SupervisorError) else f"cannot start: {error}")
             self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=why))
+
+
+def _is_kill(effect: Effect) -> bool:
+    """Whether a person or a deadline wants a process gone at once, and nothing of it is needed any more."""
+    return isinstance(effect, Signal) and effect.signal == "KILL"

@@ -7,7 +7,9 @@
     |-- Refused                   exit code 3: right request, wrong moment or person
     |   |-- InvalidTransition     the job's state does not allow it
     |   `-- NameTaken             a job of that name is already there
-    `-- NoDaemon                  exit code 4: nobody answers
+    |-- NoDaemon                  exit code 4: nobody answers
+    |   `-- Unanswered            exit code 5: nobody answered what may have been taken
+    `-- NotStored                 exit code 5: taken, and not certain to be carried out
 
 A new class stands here only where a caller acts differently because of it.
 """
@@ -19,8 +21,10 @@ __all__ = [
     "InvalidTransition",
     "NameTaken",
     "NoDaemon",
+    "NotStored",
     "Refused",
     "SupervisorError",
+    "Unanswered",
     "UnknownJob",
     "UsageError",
 ]
@@ -85,3 +89,15 @@ class NoDaemon(SupervisorError):
     """Nobody listens on the control socket, or it does not answer in time."""
 
     exit_code = 4
+
+
+class Unanswered(NoDaemon):
+    """A request that changes something was sent, and whether it was taken is not known."""
+
+    exit_code = 5
+
+
+class NotStored(SupervisorError):
+    """A request was taken that the journal cannot store at present."""
+
+    exit_code = 5

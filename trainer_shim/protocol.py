@@ -508,6 +508,9 @@ class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):
     job: str
     state: str
     detail: str = ""
+    #: False: it is taken and cannot be stored at present, `detail` says why; it is carried out as soon as it
+    #: can be, and lost if the daemon ends before that.
+    stored: bool = True
     #: False: answers about other jobs of the same request follow.
     last: bool = True
 

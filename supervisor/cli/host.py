@@ -10,7 +10,7 @@ import supervisor
 from supervisor.cli.options import connect, json_option, paths
 from supervisor.cli.output import data, print_json, tell
 from supervisor.cli.text import clean
-from supervisor.errors import SupervisorError
+from supervisor.errors import NotStored, SupervisorError
 
 __all__ = ["completion", "doctor", "reload", "version"]
 
@@ -22,6 +22,11 @@ def reload(ctx: click.Context, *, as_json: bool) -> None:
     """Make the daemon read its configuration and drop-in job files now."""
     with connect(ctx) as client:
         answer = client.reload()
+    if not answer.stored:
+        raise NotStored(
+            f"cannot say yet what becomes of jobs that the files start: the daemon {clean(answer.detail)}",
+            hint="the files are read; the rest follows as soon as that is mended",
+        )
     detail = clean(answer.detail) or "configuration reloaded"
     if as_json:
         print_json([{"state": answer.state, "detail": detail}])

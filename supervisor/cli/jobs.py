@@ -26,7 +26,7 @@ from supervisor.cli.text import clean
 from supervisor.cli.waiting import Interrupted, Wait, Waited, wait_for
 from supervisor.client import Answers, Client, new_id, refusal
 from supervisor.core.states import State
-from supervisor.errors import SupervisorError
+from supervisor.errors import NotStored, SupervisorError
 from trainer_shim import protocol
 
 __all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "set_job", "stop", "wait"]
@@ -85,7 +85,10 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
     earlier = earlier_checkpoints(request)
     with connect(ctx) as client:
         accepted = client.run(request)
-    _print([Result(job=accepted.job, state=accepted.state, detail=accepted.detail)], as_json=as_json)
+    result = _answered(accepted)
+    _print([result], as_json=as_json)
+    if result.error:
+        raise result.problem()
     if accepted.detail:
         hint(f"it starts by itself when that is over; `supervisorctl why {accepted.job}` tells more")
     else:
@@ -285,8 +288,9 @@ def _change(
 
 
 def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result], list[SupervisorError]]:
-    refused = [_answered(answer) for answer in answers if isinstance(answer, protocol.Refused)]
-    asked = [answer.job for answer in answers if isinstance(answer, protocol.Accepted) and answer.job]
+    under_way = [answer for answer in answers if isinstance(answer, protocol.Accepted) and answer.stored]
+    refused = [_answered(answer) for answer in answers if answer not in under_way]
+    asked = [answer.job for answer in under_way if answer.job]
     waited = wait_for(client, asked, plan)
     reached = [_reached(plan.goal, job, verdict, waited) for job, verdict in waited.verdicts.items()]
     if not waited.pending:
@@ -316,6 +320,16 @@ def _timed_out(waited: Waited, timeout_s: float | None, stands: str) -> Supervis
 def _answered(answer: protocol.Accepted | protocol.Refused) -> Result:
     if isinstance(answer, protocol.Refused):
         return Result(job=answer.job, error=answer.error, hint=answer.hint, exit_code=answer.exit_code or 1)
+    if not answer.stored:
+        return Result(
+            job=answer.job,
+            state=answer.state,
+            error=f"cannot say yet what becomes of job `{answer.job}`: the request is taken, but the daemon "
+            f"{answer.detail}",
+            hint="it is carried out as soon as that is mended (`kill` at once), and lost if the daemon ends "
+            "before; `supervisorctl status` shows both",
+            exit_code=NotStored.exit_code,
+        )
     return Result(job=answer.job, state=answer.state, detail=answer.detail)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from supervisor.core.job import Exit, Pid
 from supervisor.launcher import group, leftovers, linux, records, stop
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
+from supervisor.launcher.order import start_keeper
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 from supervisor.procfs import boot_id
@@ -31,7 +32,6 @@ from supervisor.set_aside import SetAside
 
 __all__ = ["KeeperLauncher"]
 
-_KEEPER = Path(__file__).with_name("keeper.py")
 #: A keeper that is killed before it could start the command is replaced this often.
 _MAX_KEEPERS = 3
 #: Somebody else's keeper has no pipe to us: until its command is on record we look this often.
@@ -326,7 +326,7 @@ class KeeperLauncher:
         run.is_unsettled = False
         try:
             records.write_owner(spec.run_dir, spec.journal)
-            pid, run.notice_fd = _spawn_keeper(self._python, spec, self._max_files)
+            pid, run.notice_fd = start_keeper(self._python, spec, self._max_files)
             self._watch(run.notice_fd, run)
             # A child of ours: it keeps its number until we reap it.
             run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
@@ -384,46 +384,3 @@ def _unknown(process: Pid | None) -> Exit:
     if process is not None and process.boot_id != boot_id():
         return Exit(error="exit status unknown: the machine was restarted")
     return Exit(error="exit status unknown: the keeper of the command was killed")
-
-
-def _spawn_keeper(python: str, spec: LaunchSpec, max_files: int) -> tuple[int, int]:
-    """Start a keeper; returns its pid and the end of its pipe."""
-    label = f"{spec.job}.{spec.incarnation}"
-    order = os.memfd_create("order", os.MFD_CLOEXEC)
-    try:
-        _write_order(order, spec)
-        notice, keepers_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            pid = os.posix_spawn(
-                python,
-                [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell],
-                {},
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, order, 0),
-                    (os.POSIX_SPAWN_DUP2, keepers_end, 1),
-                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0),
-                ],
-                setsid=True,
-                # Blocked from the first instruction on; the command gets them back.
-                setsigmask=signal.valid_signals(),
-            )
-        except OSError:
-            os.close(notice)
-            raise
-        finally:
-            os.close(keepers_end)
-    finally:
-        os.close(order)
-    return pid, notice
-
-
-def _write_order(fd: int, spec: LaunchSpec) -> None:
-    """Hand over what to run in a file without a name, which no other user can open."""
-    words = [str(spec.run_dir), str(spec.log), spec.cwd, str(len(spec.argv)), *spec.argv]
-    words += [f"{name}={value}" for name, value in spec.env.items()]
-    if any("\0" in word for word in words):
-        raise ValueError("a word of the command or its environment holds a zero byte")
-    text = b"".join(os.fsencode(word) + b"\0" for word in words)
-    while text:
-        text = text[os.write(fd, text) :]
-    os.lseek(fd, 0, os.SEEK_SET)

@@ -43,6 +43,7 @@ _MAX_ASIDE = 1000
 
 
 T = TypeVar("T")
+_Answer = protocol.Accepted | protocol.Refused
 
 
 class _Engine(Protocol):
@@ -81,6 +82,16 @@ class _Watch:
     until: float
 
 
+@dataclass(eq=False)
+class _Waiting:
+    """An answer that goes out when the journal has what it is about."""
+
+    identity: bytes
+    make: Callable[[], _Answer]
+    #: Its peer was told that nothing can be stored.
+    is_told: bool = False
+
+
 @dataclass
 class Desk:
     """Lives in the loop's thread."""
@@ -108,6 +119,7 @@ class Desk:
     left: Mapping[str, tuple[Left, ...]] = field(default_factory=dict)
     _watches: dict[bytes, _Watch] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
+    _waiting: list[_Waiting] = field(default_factory=list)
 
     def watch(self, identity: bytes, request: str, names: frozenset[str]) -> None:
         """Tell this peer of changes of these jobs, or of all; for a while."""
@@ -130,13 +142,29 @@ class Desk:
             if jobs and not self.send_rows(identity, watch.request, jobs):
                 del self._watches[identity]
 
-    def answer(self, delivery: Delivery, message: protocol.Message) -> None:
-        """Answer once everything so far is stored."""
+    def answer(self, delivery: Delivery, message: _Answer | Callable[[], _Answer]) -> None:
+        """Answer once everything so far is stored; with what is called then, where it depends on that."""
+        waiting = _Waiting(delivery.identity, message if callable(message) else lambda: message)
+        self._waiting.append(waiting)
 
         def send() -> None:
-            self.send(delivery.identity, message)
+            self._waiting.remove(waiting)
+            if not waiting.is_told:
+                self.send(waiting.identity, waiting.make())
 
         self.engine.then(send)
+
+    def tell_unstored(self) -> None:
+        """Tell whoever waits for an answer that it may be long in coming, while nothing can be stored."""
+        if not self._waiting or not (problem := self.journal.problem()):
+            return
+        for waiting in self._waiting:
+            if not waiting.is_told:
+                waiting.is_told = True
+                answer = waiting.make()
+                if isinstance(answer, protocol.Accepted):
+                    answer = msgspec.structs.replace(answer, stored=False, detail=problem[:_ALERT_CHARS])
+                self.send(waiting.identity, answer)
 
     def rows(self, jobs: Iterable[Job]) -> Iterator[protocol.JobRow]:
         """Return the lines of some jobs."""

@@ -167,14 +167,12 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
     job = desk.engine.submit(request.name, spec)
 
-    def answer() -> None:
+    def accepted() -> protocol.Accepted:
+        # By then the policy has been asked about it.
         detail = _why_queued(desk, job.name)
-        desk.send(
-            delivery.identity, protocol.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
-        )
+        return protocol.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
 
-    # By then the policy has been asked about it.
-    desk.engine.then(answer)
+    desk.answer(delivery, accepted)
 
 
 def _why_queued(desk: Desk, name: str) -> str:

@@ -278,7 +278,7 @@ class SupervisedMachine:
         jobs = self.engine.jobs.values()
         assert {job.name: job for job in jobs if not job.is_over} == self.engine.present
         timers = [at for job in jobs if (at := core.next_due(job)) is not None]
-        if not self.engine._due and self.engine.next_due() != self.engine._roster._quiet_until:
+        if not self.engine._staging.has_due and self.engine.next_due() != self.engine._roster._quiet_until:
             assert min(timers, default=None) == self.engine.next_due()
 
     def _check_batch(self, batch: Batch) -> None:

@@ -71,6 +71,8 @@ def desk(house, tmp_path):
         clock=clock,
         paths=Paths.find(str(tmp_path)),
         readings={},
+        gone=frozenset(),
+        aside=lambda: (),
         alerts=lambda: tuple(f"file {number} is bad" for number in range(30)),
         reload=lambda: (),
         started_wall=time.time(),

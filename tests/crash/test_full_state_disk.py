@@ -1,0 +1,122 @@
+"""A full disk under the journal: three answers, and a kill that needs no disk.
+
+Covers: what is taken and cannot be stored, over the real socket and the real command line.
+Does not cover: the journal itself on such a disk (contract/test_journal.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+
+import pytest
+from harness import RunningDaemon, until
+
+from supervisor.procfs import read_stat
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    """
+    One whose state lies on a small disk of its own.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    daemon = RunningDaemon()
+    state = daemon.paths.state_dir
+    state.mkdir(mode=0o700)
+    options = ["-t", "tmpfs", "-o", "size=16m,mode=0700", "none"]
+    if subprocess.run(["mount", *options, state], capture_output=True, check=False).returncode:
+        daemon.close()
+        pytest.skip("cannot mount a file system here")
+    try:
+        with daemon:
+            yield daemon
+            # What is left there ends first.
+            daemon._kill_jobs()
+            subprocess.run(["umount", "--lazy", state], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", state], check=False, capture_output=True)
+
+
+@pytest.fixture
+def disk(daemon):
+    """
+    Fills the disk to the last block, and frees it.
+    """
+    disk = Disk(daemon.paths.state_dir / "ballast")
+    yield disk
+    disk.free()
+    until(lambda: "cannot write" not in daemon.ctl("status").err)
+
+
+class Disk:
+    def __init__(self, ballast):
+        self.ballast = ballast
+
+    def fill(self):
+        with self.ballast.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(b"x" * size)
+
+    def free(self):
+        self.ballast.unlink(missing_ok=True)
+
+
+def start(daemon, name):
+    if name not in daemon.names():
+        daemon.command(name, "sleep", "1000")
+    return daemon.until(name, lambda row: row.pid is not None).pid
+
+
+def test_a_request_that_cannot_be_stored_is_neither_accepted_nor_refused(daemon, disk):
+    """
+    Exit code 5 and what to do, within a moment; it is carried out when there is room again.
+    """
+    start(daemon, "held")
+    disk.fill()
+
+    said = daemon.ctl("stop", "held")
+
+    assert said.code == 5, said
+    assert "cannot say yet what becomes of job `held`" in said.err
+    assert "full" in said.err
+    assert "hint: it is carried out as soon as that is mended" in said.err
+    refused = daemon.ctl("resume", "held")
+    assert refused.code == 3, refused
+    disk.free()
+    daemon.until("held", "stopped")
+
+
+def test_a_kill_needs_no_disk(daemon, disk):
+    """
+    The process is gone while nothing can be stored, and the job says how it ended afterwards.
+    """
+    pid = start(daemon, "doomed")
+    disk.fill()
+
+    said = daemon.ctl("kill", "doomed")
+
+    assert said.code == 5, said
+    # Its keeper has no room for a word on its end, and keeps it as a zombie until there is some.
+    until(lambda: (there := read_stat(pid)) is None or there.state == "Z")
+    disk.free()
+    daemon.until("doomed", "stopped")
+
+
+def test_a_new_job_that_cannot_be_stored_does_not_run_before_it_is(daemon, disk):
+    """
+    Its name is told, so that it can be looked for.
+    """
+    disk.fill()
+
+    said = daemon.ctl("run", "--name", "late", "--", "sleep", "1000")
+
+    assert said.code == 5, said
+    assert "`late`" in said.err
+    assert daemon.row("late").pid is None
+    disk.free()
+    daemon.until("late", lambda row: row.pid is not None)
