@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import itertools
 import os
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 import structlog
 import zmq
@@ -42,8 +41,10 @@ from supervisor.server.history import event_message, stored
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
+from supervisor.service import ServiceManager
 from supervisor.set_aside import SetAside
 from supervisor.settings import Settings
+from supervisor.signals import Signals, survive_a_closed_terminal
 from supervisor.steward import Steward
 from supervisor.store.journal import SqliteJournal
 from supervisor.watch import LOOK_S, FolderWatch
@@ -66,15 +67,16 @@ _LONGEST_POLL_S = 30.0
 
 
 class Daemon:
-    """Everything that runs, for one set of folders. `run()` returns after a signal given to `stop_on()`."""
+    """Everything that runs, for one set of folders. `run()` returns after a signal that asks to."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
+        # First: job files take our environment as a base.
+        self._manager = ServiceManager(os.environ)
         self._log = structlog.get_logger("daemon")
         self._lock = _take_lock(paths)
         self._folders = _configuration(paths)
-        self._signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._stopping = False
+        self.signals = Signals()
         self._num_errors = 0
         self._journal = SqliteJournal(paths.journal)
         newest = self._journal.history(after_seq=-1, job=None, limit=1)
@@ -117,7 +119,7 @@ class Daemon:
         self._poller.register(self._router.socket, zmq.POLLIN)
         for source in (self._journal, self._launcher, self._freezer, self._watch, self._steward):
             self._poller.register(source.fileno(), zmq.POLLIN)
-        self._poller.register(self._signals[0], zmq.POLLIN)
+        self._poller.register(self.signals.fileno(), zmq.POLLIN)
 
     def run(self) -> None:
         """Serve until asked to stop; jobs go on without us."""
@@ -128,7 +130,8 @@ class Daemon:
             "ready", version=__version__, home=str(self._paths.state_dir), jobs=len(self._engine.jobs)
         )
         self._engine.stage()
-        while not self._stopping:
+        self._manager.ready()
+        while not self.signals.is_end_asked:
             ready = dict(self._poller.poll(self._timeout_ms()))
             try:
                 self._turn(ready)
@@ -137,35 +140,27 @@ class Daemon:
                 self._log.exception("turn-failed", total=self._num_errors)
                 # The same input would be ready again at once: do not spin on it.
                 time.sleep(0.05)
+            # Also after a round that failed: that is told, and being killed for it would mend nothing.
+            self._manager.feed()
+        self._manager.stopping()
         self._log.info("stopped", jobs_left_running=sum(job.alive for job in self._engine.jobs.values()))
-
-    def stop_on(self, *numbers: int) -> None:
-        """Let these signals end the loop; call it from the main thread."""
-        # Python runs handlers between two bytecodes only: a signal that arrives just before the poll would
-        # wait for its end. The descriptor is written at once, so it wakes the poll.
-        signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
-        for number in numbers:
-            signal.signal(number, self._stop)
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
 
     def close(self) -> None:
         """Store what is not stored yet and let go of everything, also where one thing cannot be let go of."""
         with contextlib.ExitStack() as last:
             # Called from the last one to the first.
-            for fd in (*self._signals, self._lock):
-                last.callback(os.close, fd)
-            last.callback(signal.set_wakeup_fd, -1)
-            for part in (self._freezer, self._launcher, self._router, self._journal):
+            last.callback(os.close, self._lock)
+            for part in (self.signals, self._freezer, self._launcher, self._router, self._journal):
                 last.callback(part.close)
             last.callback(self._engine.stage)
             for source in (self._checkpoints, self._steward, self._watch):
                 last.callback(source.close)
 
     def _turn(self, ready: dict[object, int]) -> None:
-        if self._signals[0] in ready:
-            os.read(self._signals[0], 4096)
+        if self.signals.fileno() in ready:
+            self.signals.drain()
+        if self.signals.is_reload_asked:
+            self._reload()
         if self._watch.fileno() in ready:
             self._watch.drain()
             self._read_files_at = self._clock.now() + _QUIET_S
@@ -210,6 +205,15 @@ class Daemon:
                 # A job of that name may be started now.
                 self._read_files_at = now
             self._tell_alerts(now)
+
+    def _reload(self) -> None:
+        """Read all files again, as SIGHUP asks."""
+        self.signals.is_reload_asked = False
+        self._manager.reloading()
+        try:
+            self._log.info("reloaded", problems=len(self._settings.read()))
+        finally:
+            self._manager.ready()
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""
@@ -260,9 +264,11 @@ class Daemon:
             self._look_at,
             self._steward.next_at(),
         ]
-        wait_s = min((at - now for at in moments if at is not None), default=_LONGEST_POLL_S)
+        wait_s = min(
+            *(at - now for at in moments if at is not None), self._manager.feed_in_s(), _LONGEST_POLL_S
+        )
         # Rounded up: a poll that wakes just before the moment would spin.
-        return int(max(0.0, min(wait_s, _LONGEST_POLL_S)) * 1000) + 1
+        return int(max(0.0, wait_s) * 1000) + 1
 
     def _on_stored(self, row: JournalRow) -> None:
         self._router.publish(event_message(stored(row)))
@@ -352,12 +358,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the daemon in the foreground until SIGTERM or Ctrl-C."""
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C; a terminal that is closed does not end it."""
+    survive_a_closed_terminal()
     streams.fill_in()
     arguments = _arguments(argv)
     if arguments.print_config:
         sys.stdout.write(annotated_toml())
         return 0
+    # A watchdog's SIGABRT tells where it hung.
+    faulthandler.enable()
     writer = log.set_up()
     try:
         daemon = Daemon(Paths.find(arguments.home))
@@ -366,7 +375,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
 
     try:
-        daemon.stop_on(signal.SIGTERM, signal.SIGINT)
+        daemon.signals.heed()
         daemon.run()
     finally:
         daemon.close()
