@@ -2,7 +2,18 @@
 
 PYTHON ?= $(shell if python3.11 -c '' 2>/dev/null; then echo python3.11; else echo python3; fi)
 
-BIN := .venv/bin
+# Another Python that is asked for gets an environment of its own beside `.venv`, which stays as it is.
+VERSION_OF = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV := .venv
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+ifneq ($(call VERSION_OF,.venv/bin/python),)
+ifneq ($(call VERSION_OF,.venv/bin/python),$(call VERSION_OF,$(PYTHON)))
+VENV := .venv-$(call VERSION_OF,$(PYTHON))
+endif
+endif
+endif
+
+BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INPUTS := pyproject.toml constraints.txt
@@ -16,21 +27,21 @@ TEST_WORKERS ?= 2
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-setup: .venv/.dev  ## make .venv with everything for development
+setup: $(VENV)/.dev  ## make .venv with everything for development
 
-demo: .venv/.demo  ## train under the supervisor, pause, resume, compare every bit
+demo: $(VENV)/.demo  ## train under the supervisor, pause, resume, compare every bit
 	@$(BIN)/python examples/demo.py
 
-test: .venv/.dev  ## run the tests, all but the soak and GPU ones
+test: $(VENV)/.dev  ## run the tests, all but the soak and GPU ones
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-check: .venv/.dev  ## run format, lint, types and floors
+check: $(VENV)/.dev  ## run format, lint, types and floors
 	@.ci/check
 
-soak: .venv/.dev  ## run the long fault-injection tests
+soak: $(VENV)/.dev  ## run the long fault-injection tests
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
-bench: .venv/.dev  ## run the benchmarks, or those in BENCHMARKS=...
+bench: $(VENV)/.dev  ## run the benchmarks, or those in BENCHMARKS=...
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
 
 # Their Python may be another than ours, so nothing here needs .venv; GPU_PYTHON is whoever starts.
@@ -38,7 +49,7 @@ GPU_PYTHON = $(shell for p in $(PYTHON) python3 python3.13 python3.12; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 GPU_DEVICE ?= cuda
 
-gpu-wheels: .venv/.torch  ## gather what a bare GPU server lacks, in gpu-wheels/
+gpu-wheels: $(VENV)/.torch  ## gather what a bare GPU server lacks, in gpu-wheels/
 	@$(BIN)/python -m benchmarks.gpu.wheels
 
 gpu:  ## measure and test on a real GPU; needs no network and no .venv
@@ -48,28 +59,28 @@ gpu:  ## measure and test on a real GPU; needs no network and no .venv
 	$(if $(filter command environment,$(firstword $(origin PYTHON))),--python $(PYTHON)) $(ROWS)
 
 clean:  ## remove .venv and all that was made here
-	@rm -rf .venv .bench gpu-wheels .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist
+	@rm -rf .venv .venv-* .bench gpu-wheels .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo-out dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Torch comes first and by itself, with no other option: so pip takes the build that this machine's
 # registry prefers. Asked for beside others it may draw gigabytes of CUDA packages.
-.venv/.torch: $(INPUTS)
+$(VENV)/.torch: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	{ echo 'error: `$(PYTHON)` is not Python 3.11 or newer' >&2; echo >&2; \
 	echo 'hint: name one that is: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
-	@echo "setup: .venv with $$($(PYTHON) --version)"
-	@$(PYTHON) -m venv .venv
+	@echo "setup: $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --upgrade pip
 	@echo "setup: torch $(TORCH)"
 	@$(PIP) install torch==$(TORCH)
 	@touch $@
 
-.venv/.demo: .venv/.torch
+$(VENV)/.demo: $(VENV)/.torch
 	@echo "setup: this package and what the demo needs"
 	@$(PIP) install -c constraints.txt -e . --group demo
 	@touch $@
 
-.venv/.dev: .venv/.torch
+$(VENV)/.dev: $(VENV)/.torch
 	@echo "setup: this package and what development needs"
 	@$(PIP) install -c constraints.txt -e . --group dev
-	@touch .venv/.demo $@
+	@touch $(VENV)/.demo $@

@@ -15,6 +15,8 @@ import pytest
 
 from supervisor.core.job import Pid
 from supervisor.core.sample import Missing, Sample
+from supervisor.launcher.identity import identify
+from supervisor.monitors.processes import Processes
 from supervisor.monitors.snapshot import Sampler
 from supervisor.ports import WatchedJob
 from supervisor.procfs import boot_id, read_stat
@@ -207,3 +209,28 @@ def test_the_fake_wakes_as_the_kernel_does():
     assert (True, False) == (before, is_readable(fake))
     assert fake.sample([], at=1.0, wall=WALL).is_urgent
     fake.close()
+
+
+_MAPS = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    read = sum(mapped[::4096])
+print("mapped", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_mapped_file_is_not_what_a_job_holds(tmp_path):
+    """
+    2026-11-28: a job was not let back into the memory that it had left, because CUDA's libraries counted.
+    """
+    file = tmp_path / "data"
+    file.write_bytes(b"x" * (64 << 20))
+    command = [sys.executable, "-c", _MAPS, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        held = Processes().read({"a": identify(process.pid)}, at=0.0)["a"].rss_bytes
+        process.stdin.close()
+
+    assert 0 < held < 40 << 20

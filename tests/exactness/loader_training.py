@@ -36,7 +36,12 @@ from trainer_shim.loader import Pass, open_pass
 
 #: Warnings of the libraries that say nothing about the shim: forking with threads, a small machine, and
 #: torchdata calling a function that torch has since retired.
-HARMLESS = [".*fork", "This DataLoader will create", "'set_vital' is deprecated"]
+HARMLESS = [
+    ".*fork",
+    "This DataLoader will create",
+    "'set_vital' is deprecated",
+    "Guards may run slower on Python 3.13.0",
+]
 NUM_ITEMS = 22
 BATCH = 4
 NUM_EPOCHS = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,7 +58,17 @@ class FakeMachine:
         )
 
     def put(
-        self, pid, parent=1, *, cpu=(0, 0, 0, 0), pages=0, start=500, state="S", session=1, name="python"
+        self,
+        pid,
+        parent=1,
+        *,
+        cpu=(0, 0, 0, 0),
+        pages=0,
+        file_pages=0,
+        start=500,
+        state="S",
+        session=1,
+        name="python",
     ) -> None:
         """Let a process be, or change it; `cpu` is user and kernel time, and that of children waited for."""
         used = " ".join(map(str, cpu))
@@ -66,6 +77,8 @@ class FakeMachine:
         )
         self.write(f"proc/{pid}/stat", text)
         self.write(f"proc/{pid}/comm", f"{name}\n")
+        file_kib = file_pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        self.write(f"proc/{pid}/status", f"Name:\t{name}\nRssAnon:\t  8 kB\nRssFile:\t  {file_kib} kB\n")
 
     def remove(self, pid) -> None:
         shutil.rmtree(self.proc / str(pid))

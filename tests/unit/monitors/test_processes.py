@@ -52,6 +52,19 @@ def test_a_tree_is_summed(world):
     assert ["a", "a", "a", "a", ""] == [world.processes.owner(pid) for pid in (10, 11, 12, 13, 99)]
 
 
+def test_pages_of_files_are_not_what_a_job_holds(world):
+    """
+    2026-11-28: a job with the libraries of CUDA mapped was not let back into the memory that it had left.
+    Where the kernel does not tell them apart, all counts.
+    """
+    world.put(10, pages=1000, file_pages=900)
+    world.put(11, 10, pages=50, file_pages=60)
+    world.put(12, 10, pages=7)
+    world.write("proc/12/status", "Name:\tpython\nVmRSS:\t 28 kB\n")
+
+    assert 107 * PAGE == world.read()["a"].rss_bytes
+
+
 def test_what_starts_later_belongs_to_its_parents_job(world):
     """
     Also when parent and child were both made since the reading before.
