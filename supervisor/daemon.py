@@ -26,14 +26,15 @@ from supervisor.clock import SteadyClock
 from supervisor.config import Config
 from supervisor.config_text import annotated_toml
 from supervisor.core.events import Yielded
-from supervisor.engine import Engine, World
+from supervisor.engine import Engine
 from supervisor.errors import SupervisorError
 from supervisor.freezer import CudaFreezer
-from supervisor.launcher import KeeperLauncher
+from supervisor.launcher import HANDOVER_S, KeeperLauncher
+from supervisor.marks import Marks
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
-from supervisor.ports import JournalRow
+from supervisor.ports import JournalRow, World
 from supervisor.procfs import boot_id
 from supervisor.server import requests
 from supervisor.server.desk import Desk
@@ -83,8 +84,8 @@ class Daemon:
         last_at = newest[0].at if newest else 0.0
         self._clock = SteadyClock(self._journal.facts(), boot_id=boot_id(), not_before=last_at)
         self._router = Router(paths.control_endpoint, paths.events_endpoint)
-        self._shims = ShimTable(self._router.send, self._clock)
-        self._launcher = KeeperLauncher()
+        self._shims = ShimTable(self._router.send, self._clock, Marks(paths.jobs_state_dir))
+        self._launcher = KeeperLauncher(handover_s=HANDOVER_S)
         self._freezer = CudaFreezer()
         world = World(self._clock, self._journal, self._launcher, self._shims, self._freezer, self._receipt)
         self._engine = Engine(world, paths, on_stored=self._on_stored)
@@ -284,6 +285,7 @@ class Daemon:
     def _set_config(self, config: Config) -> None:
         self._engine.config = config
         self._shims.config = config.shim
+        self._launcher.handover_s = min(HANDOVER_S, config.jobs.start_grace_s)
         self._steward.configure(config)
         log.set_level(config.daemon.log_level)
 

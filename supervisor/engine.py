@@ -16,7 +16,6 @@ import os
 import signal
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Literal
@@ -40,6 +39,7 @@ from supervisor.core.effects import (
     Unsuspend,
 )
 from supervisor.core.events import (
+    Attached,
     ContextMoved,
     ContextUnknown,
     JobEvent,
@@ -50,28 +50,23 @@ from supervisor.core.events import (
     Submitted,
     SuspendAsked,
     TimerFired,
-    Yielded,
 )
 from supervisor.core.job import Asker, Exit, Job, JobSpec
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.launching import launch_spec
 from supervisor.paths import Paths
 from supervisor.ports import (
-    Clock,
     Ended,
-    Journal,
     JournalRow,
-    Launcher,
-    ProcessFreezer,
-    Shims,
     Started,
+    World,
 )
 from supervisor.roster import Roster
 from supervisor.set_aside import SetAside
 from supervisor.staging import Staging
 from supervisor.taken import Taken
 
-__all__ = ["Engine", "World"]
+__all__ = ["Engine"]
 
 _STARTS = "starts."
 _JOURNAL_ID = "journal.id"
@@ -79,19 +74,6 @@ _JOURNAL_ID = "journal.id"
 _SIGNALS = MappingProxyType(
     {name: int(signal.Signals[f"SIG{name}"]) for name in ("TERM", "KILL", "STOP", "CONT")}
 )
-
-
-@dataclass(frozen=True)
-class World:
-    """The adapters that the engine works with."""
-
-    clock: Clock
-    journal: Journal
-    launcher: Launcher
-    shims: Shims
-    freezer: ProcessFreezer
-    #: What the shim of an incarnation left in writing before its process ended, if anything.
-    receipt: Callable[[str, int], Yielded | None]
 
 
 class Engine:
@@ -172,6 +154,8 @@ class Engine:
         if (job := self.find(name)) is None:
             return
         job = self._apply(job, event)
+        if isinstance(event, Attached) and event.incarnation == job.incarnation:
+            self._follow_shim(job)
         if self.config.jobs.free_cuda_context and suspension.may_begin(job, event):
             self._suspend(job)
 
@@ -340,6 +324,11 @@ class Engine:
         if isinstance(event, TimerFired) and event.timer == "wake":
             return replace(event, gpus=self.gpus_for(job))
         return event
+
+    def _follow_shim(self, job: Job) -> None:
+        process = self._shims.process(job.name)
+        if process is not None:
+            self._launcher.follow(job.name, job.incarnation, process)
 
     def _suspend(self, job: Job) -> None:
         process, limit_s = self._shims.process(job.name), self.config.jobs.cuda_restore_limit_s

@@ -7,14 +7,15 @@ through `fileno()` and a drain call.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import JobEvent
+from supervisor.core.events import JobEvent, Yielded
 from supervisor.core.job import Exit, Job, Pid
 from supervisor.core.sample import Sample
 
@@ -36,6 +37,7 @@ __all__ = [
     "StoredEvent",
     "Unreadable",
     "WatchedJob",
+    "World",
 ]
 
 
@@ -72,7 +74,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The command runs as this process."""
+    """The command runs as this process, or this one goes on in its place."""
 
     job: str
     incarnation: int
@@ -135,6 +137,13 @@ class Launcher(Protocol):
 
     def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
         """Signal the command, or all processes it started; no error when it is gone."""
+        ...
+
+    def follow(self, job: str, incarnation: int, process: Pid) -> None:
+        """Note who a training shim is in: where the command ends well before it, that one is the job's.
+
+        `Started` tells then who goes on, and `Ended` how that one ended.
+        """
         ...
 
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
@@ -341,3 +350,16 @@ class Sampler(Protocol):
     def close(self) -> None:
         """Let go; never waits for a call that hangs."""
         ...
+
+
+@dataclass(frozen=True)
+class World:
+    """The adapters that the engine works with."""
+
+    clock: Clock
+    journal: Journal
+    launcher: Launcher
+    shims: Shims
+    freezer: ProcessFreezer
+    #: What the shim of an incarnation left in writing before its process ended, if anything.
+    receipt: Callable[[str, int], Yielded | None]

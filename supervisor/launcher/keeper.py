@@ -18,7 +18,8 @@ How the promises are kept:
 - No status is lost. The command stays a zombie until its status is on disk. If
   the keeper is killed before that, a foster parent can still read it.
 - What detached itself stays findable. Such processes become children of the
-  keeper, which therefore stays until the last of them has ended.
+  keeper, which therefore stays until the last of them has ended. How that one
+  ended that `heir.json` names is written down, as the command's end is.
 """
 
 # pathlib would be the largest part of this process.
@@ -149,13 +150,13 @@ def _become_as_the_shell(words: list[str]) -> None:
             os.write(2, f"training-supervisor: cannot set {word} as in the shell: {error}\n".encode())
 
 
-def _identity() -> bytes:
-    with open("/proc/self/stat", "rb") as file:
+def _identity(pid: int) -> bytes:
+    with open(f"/proc/{pid}/stat", "rb") as file:
         text = file.read()
     start_ticks = int(text[text.rindex(b")") + 1 :].split()[19])
     with open("/proc/sys/kernel/random/boot_id", "rb") as file:
         boot_id = file.read().strip()
-    return b'{"pid":%d,"start_ticks":%d,"boot_id":"%s"}' % (os.getpid(), start_ticks, boot_id)
+    return b'{"pid":%d,"start_ticks":%d,"boot_id":"%s"}' % (pid, start_ticks, boot_id)
 
 
 def _open_file(path: bytes, flags: int) -> int:
@@ -184,7 +185,7 @@ def _claim(spec: _Spec) -> bool:
     if os.fstat(fd).st_nlink > 1:
         raise _CannotStartError(f"`{_shown(path)}` has a second name, whose contents would be lost")
     os.ftruncate(fd, 0)
-    os.pwrite(fd, _identity(), 0)
+    os.pwrite(fd, _identity(os.getpid()), 0)
     return True
 
 
@@ -211,12 +212,12 @@ def _store(run_dir: bytes, name: bytes, text: bytes) -> None:
         os.close(folder)
 
 
-def _store_exit(run_dir: bytes, text: bytes) -> bool:
+def _store_exit(run_dir: bytes, text: bytes, name: bytes = b"exit.json") -> bool:
     """Write down how it ended, however long the disk refuses; False when the folder was removed."""
     wait_s = _FIRST_WAIT_S
     while True:
         try:
-            _store(run_dir, b"exit.json", text)
+            _store(run_dir, name, text)
         except FileNotFoundError:
             return False
         except OSError:
@@ -268,7 +269,7 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
     """Put this child on record, then turn it into the command; returns only when that failed."""
     try:
         os.setsid()
-        _store(spec.run_dir, b"process.json", _identity())
+        _store(spec.run_dir, b"process.json", _identity(os.getpid()))
         _notify()
         os.chdir(spec.cwd)
         os.dup2(log, 1)
@@ -318,17 +319,40 @@ def _wait(command: int) -> bytes:
         if info.si_pid != command:
             os.waitpid(info.si_pid, 0)
             continue
-        kind = b"code" if info.si_code == os.CLD_EXITED else b"signal"
-        return b'{"%s":%d}' % (kind, info.si_status)
+        return _status(info)
 
 
-def _outlast_orphans() -> None:
-    """Stay for what the command left behind: it is found below this process, and goes without a trace."""
+def _status(info: os.waitid_result) -> bytes:
+    kind = b"code" if info.si_code == os.CLD_EXITED else b"signal"
+    return b'{"%s":%d}' % (kind, info.si_status)
+
+
+def _outlast_orphans(run_dir: bytes) -> None:
+    """Stay for what the command left, which is found below this process; only an heir leaves a trace."""
     while True:
         try:
-            os.waitpid(-1, 0)
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         except ChildProcessError:
             return
+        if info is None:
+            continue
+        if _is_heir(run_dir, info.si_pid):
+            _store_exit(run_dir, _status(info), b"heir-exit.json")
+        os.waitpid(info.si_pid, 0)
+
+
+def _is_heir(run_dir: bytes, pid: int) -> bool:
+    """Say whether the daemon has named this process as the one that goes on in the place of the command."""
+    try:
+        fd = os.open(run_dir + b"/heir.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 1024) == _identity(pid)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def main() -> None:
@@ -350,7 +374,7 @@ def main() -> None:
     # A child that failed to become the command has already said so.
     if os.path.lexists(spec.run_dir + b"/exit.json") or _store_exit(spec.run_dir, text):
         os.waitpid(command, 0)
-        _outlast_orphans()
+        _outlast_orphans(spec.run_dir)
 
 
 if __name__ == "__main__":

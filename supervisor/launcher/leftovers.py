@@ -73,4 +73,5 @@ def _running(run_dir: Path) -> Pid | None:
         process = None
     if process is None and records.is_claimed(run_dir):
         process = records.read_keeper(run_dir)
-    return process if process is not None and is_alive(process) else None
+    candidates = (process, records.read_heir(run_dir))
+    return next((one for one in candidates if one is not None and is_alive(one)), None)

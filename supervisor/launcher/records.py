@@ -29,10 +29,13 @@ __all__ = [
     "has_record",
     "is_claimed",
     "read_exit",
+    "read_heir",
+    "read_heir_exit",
     "read_keeper",
     "read_owner",
     "read_process",
     "run_folders",
+    "write_heir",
     "write_owner",
 ]
 
@@ -87,6 +90,36 @@ def read_exit(run_dir: Path) -> Exit | None:
 def read_process(run_dir: Path) -> Pid | None:
     """Return which process became the command; None when none is known; raises Damaged."""
     return _record(run_dir, "process.json", Pid)
+
+
+def read_heir(run_dir: Path) -> Pid | None:
+    """Return who goes on, or would, when the command has ended well; None when none is known."""
+    try:
+        return _record(run_dir, "heir.json", Pid)
+    except Damaged:
+        return None
+
+
+def read_heir_exit(run_dir: Path) -> Exit | None:
+    """Return how that one ended; None when the keeper did not see it."""
+    try:
+        return _record(run_dir, "heir-exit.json", Exit)
+    except Damaged:
+        return None
+
+
+def write_heir(run_dir: Path, heir: Pid) -> None:
+    """Name the process whose end the keeper is to write down as well, in the place of the last one."""
+    (run_dir / "heir-exit.json").unlink(missing_ok=True)
+    staging = run_dir / ".heir.json"
+    staging.unlink(missing_ok=True)
+    fd = open_checked(staging, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    try:
+        # In the keeper's own words, which it compares.
+        os.write(fd, msgspec.json.encode(heir))
+    finally:
+        os.close(fd)
+    staging.rename(run_dir / "heir.json")
 
 
 def read_keeper(run_dir: Path) -> Pid | None:

@@ -18,14 +18,14 @@ import sys
 import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from supervisor.core.job import Exit, Pid
-from supervisor.launcher import group, leftovers, linux, records, stop
+from supervisor.launcher import group, heirs, leftovers, linux, records, stop
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
 from supervisor.launcher.order import start_keeper
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
+from supervisor.launcher.runs import Run
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 from supervisor.procfs import boot_id
 from supervisor.set_aside import SetAside
@@ -40,30 +40,6 @@ _LOOK_EVERY_MS = 20
 _PUSH_EVERY_MS = 200
 
 
-@dataclass(eq=False)
-class _Run:
-    """One incarnation that is not known to have ended."""
-
-    job: str
-    incarnation: int
-    run_dir: Path
-    #: Kept while the command may have to be started again; holds the environment.
-    spec: LaunchSpec | None = None
-    num_keepers: int = 0
-    keeper: Pid | None = None
-    process: Pid | None = None
-    #: Who it is by the journal, should the folder not say it.
-    known: Pid | None = None
-    #: Readable when the keeper has written the record of the process, or is gone.
-    notice_fd: int | None = None
-    keeper_fd: int | None = None
-    process_fd: int | None = None
-    #: Nothing will wake us: look again after a while.
-    is_unsettled: bool = False
-    #: Signals that came before the process was known.
-    early_signals: list[tuple[int, bool]] = field(default_factory=list)
-
-
 class KeeperLauncher:
     """Starts each command below a keeper, which outlives the daemon.
 
@@ -72,18 +48,20 @@ class KeeperLauncher:
     allows it more open files than commands get.
     """
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, python: str = sys.executable, *, handover_s: float = 0.0) -> None:
+        """Hold back the end of a command that ended well but left processes: a shim in them may yet speak."""
         linux.adopt_orphans()
         self._max_files = linux.allow_many_files()
         self._python = python
-        self._runs: dict[tuple[str, int], _Run] = {}
+        self.handover_s = handover_s
+        self._runs: dict[tuple[str, int], Run] = {}
         self._news: list[Started | Ended] = []
         #: Who was left of an ended command, as far as we saw it end.
         self._leftovers: dict[tuple[str, int], set[Pid]] = {}
         self._aside: dict[Path, SetAside] = {}
         self._endings: list[group.Ending] = []
         self._epoll = select.epoll()
-        self._watched: dict[int, _Run | None] = {}
+        self._watched: dict[int, Run | None] = {}
         #: Keepers whose word is read already and who have a moment to live.
         self._leaving: set[int] = set()
         self._timer = linux.open_timer()
@@ -99,7 +77,7 @@ class KeeperLauncher:
             self._news.append(Ended(*key, Exit(error=f"cannot start: {problem}")))
             self._settle()
             return
-        run = self._runs.setdefault(key, _Run(*key, spec.run_dir))
+        run = self._runs.setdefault(key, Run(*key, spec.run_dir))
         if run.process is None:
             run.spec = spec
         self._look(run)
@@ -126,7 +104,7 @@ class KeeperLauncher:
                 # Removed under it, perhaps: its keeper is to write there how it ends.
                 with suppress(OSError):
                     records.write_owner(run_dir, journal)
-            self._runs[key] = _Run(job, incarnation, run_dir, known=process if lives else None)
+            self._runs[key] = Run(job, incarnation, run_dir, known=process if lives else None)
             self._look(self._runs[key])
             self._settle()
         return True
@@ -150,7 +128,8 @@ class KeeperLauncher:
             now = time.monotonic()
             self._endings = [ending for ending in self._endings if ending.push(now)]
         if None in awake:
-            awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled)
+            unsettled = (run for run in self._runs.values() if run.is_unsettled or run.hold_until is not None)
+            awake |= dict.fromkeys(unsettled)
         for run in awake:
             if run is not None:
                 self._look(run)
@@ -198,6 +177,20 @@ class KeeperLauncher:
         else:
             stop.send(run.process, number)
 
+    def follow(self, job: str, incarnation: int, process: Pid) -> None:
+        """Note who a training shim is in: where the command ends well before it, that one is the job's.
+
+        `Started` tells then who goes on, and `Ended` how that one ended.
+        """
+        run = self._runs.get((job, incarnation))
+        if run is None:
+            return
+        run.shim = process
+        if not run.is_handed_over:
+            heirs.name(run.run_dir, process)
+        self._look(run)
+        self._settle()
+
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
         """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
         known = [left for (name, _), left in self._leftovers.items() if name == job]
@@ -218,7 +211,7 @@ class KeeperLauncher:
         self._runs.clear()
         self._epoll.close()
 
-    def _look(self, run: _Run) -> None:
+    def _look(self, run: Run) -> None:
         """Find out where an incarnation stands, and do what follows."""
         self._check_keeper(run)
         # Asked before the files are read: what they say after the claim is free is final.
@@ -233,7 +226,11 @@ class KeeperLauncher:
             run.is_unsettled = False
             self._watch(run.process_fd, run)
         elif end is not None:
-            self._end(run, end)
+            last = heirs.after(run, end, self.handover_s)
+            if isinstance(last, Pid):
+                self._hand_over(run, last)
+            elif last is not None:
+                self._end(run, last)
         elif is_kept:
             if run.keeper_fd is None:
                 self._find_keeper(run)
@@ -247,7 +244,19 @@ class KeeperLauncher:
             reason = "its keeper ended before it could start the command"
             self._end(run, Exit(error=f"cannot start: {reason}; see `{run.run_dir}`"))
 
-    def _is_ending(self, run: _Run) -> bool:
+    def _hand_over(self, run: Run, heir: Pid) -> None:
+        run.process, run.is_handed_over = heir, True
+        heirs.name(run.run_dir, heir)
+        if run.process_fd is not None:
+            self._drop(run.process_fd)
+        run.process_fd = open_process(run.process)
+        # It may have ended this moment.
+        run.is_unsettled = run.process_fd is None
+        if run.process_fd is not None:
+            self._watch(run.process_fd, run)
+        self._news.append(Started(run.job, run.incarnation, run.process))
+
+    def _is_ending(self, run: Run) -> bool:
         """Say whether the command has ended; its keeper writes that down, and may stay for orphans."""
         if run.process_fd is None:
             return run.process is not None
@@ -257,7 +266,7 @@ class KeeperLauncher:
         self._unwatch(run.process_fd)
         return True
 
-    def _check_keeper(self, run: _Run) -> None:
+    def _check_keeper(self, run: Run) -> None:
         if run.notice_fd is not None:
             with suppress(BlockingIOError):
                 os.read(run.notice_fd, 1)
@@ -268,10 +277,13 @@ class KeeperLauncher:
             self._drop(run.keeper_fd)
             run.keeper_fd = run.keeper = None
 
-    def _learn_process(self, run: _Run) -> None:
+    def _learn_process(self, run: Run) -> None:
         if run.process is not None:
             return
-        run.process = self._read_process(run) or run.known
+        command = self._read_process(run)
+        # The journal knows who goes on in its place.
+        run.is_handed_over = run.known not in (None, command) and run.known == records.read_heir(run.run_dir)
+        run.process = run.known if run.is_handed_over else command or run.known
         if run.process is None:
             return
         run.spec = None
@@ -280,7 +292,7 @@ class KeeperLauncher:
         for number, whole_tree in run.early_signals:
             self.signal(run.job, run.incarnation, number, whole_tree=whole_tree)
 
-    def _find_keeper(self, run: _Run) -> None:
+    def _find_keeper(self, run: Run) -> None:
         keeper = records.read_keeper(run.run_dir)
         if keeper is None and run.known is not None:
             keeper = leftovers.keeper_above(run.known, f"{run.job}.{run.incarnation}")
@@ -289,7 +301,7 @@ class KeeperLauncher:
             run.keeper, run.keeper_fd = keeper, fd
             self._watch(fd, run)
 
-    def _follow_orphan(self, run: _Run) -> None:
+    def _follow_orphan(self, run: Run) -> None:
         """Stand in for a keeper that was killed: wait for the command, and reap it if it came to us."""
         run.is_unsettled = False
         if run.process_fd is None:
@@ -303,14 +315,14 @@ class KeeperLauncher:
             if end is not None:
                 self._end(run, _unknown(run.process) if end is NOT_OURS else end)
 
-    def _read_exit(self, run: _Run) -> Exit | None:
+    def _read_exit(self, run: Run) -> Exit | None:
         try:
             return records.read_exit(run.run_dir)
         except records.Damaged as error:
             self._put_aside(error)
             return Exit(error=f"exit status unknown: {error}")
 
-    def _read_process(self, run: _Run) -> Pid | None:
+    def _read_process(self, run: Run) -> Pid | None:
         try:
             return records.read_process(run.run_dir)
         except records.Damaged as error:
@@ -321,7 +333,7 @@ class KeeperLauncher:
         path, hint = damage.path, "nothing has to be done; the folder goes with the job's others"
         self._aside[path] = SetAside(kind="file", name=path.name, where=str(path), why=str(damage), hint=hint)
 
-    def _spawn(self, run: _Run, spec: LaunchSpec) -> None:
+    def _spawn(self, run: Run, spec: LaunchSpec) -> None:
         run.num_keepers += 1
         run.is_unsettled = False
         try:
@@ -335,7 +347,7 @@ class KeeperLauncher:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._end(run, Exit(error=f"cannot start: no keeper for `{spec.run_dir}`: {reason}"))
 
-    def _end(self, run: _Run, end: Exit) -> None:
+    def _end(self, run: Run, end: Exit) -> None:
         key = run.job, run.incarnation
         del self._runs[key]
         self._news.append(Ended(run.job, run.incarnation, end))
@@ -358,7 +370,8 @@ class KeeperLauncher:
         """Make `fileno()` readable when there are news, now or after the next look around."""
         if self._news:
             os.eventfd_write(self._has_news, 1)
-        every_ms = _PUSH_EVERY_MS if self._endings else 0
+        is_holding = any(run.hold_until is not None for run in self._runs.values())
+        every_ms = _PUSH_EVERY_MS if self._endings or is_holding else 0
         if any(run.is_unsettled for run in self._runs.values()):
             every_ms = _LOOK_EVERY_MS
         # Not set anew each time: frequent calls would put the moment off for ever.
@@ -366,7 +379,7 @@ class KeeperLauncher:
             self._timer_ms = every_ms
             linux.set_timer(self._timer, every_ms)
 
-    def _watch(self, fd: int, run: _Run | None) -> None:
+    def _watch(self, fd: int, run: Run | None) -> None:
         if fd not in self._watched:
             self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = run

@@ -22,6 +22,7 @@ from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Job, Pid
 from supervisor.core.states import Depth
+from supervisor.marks import Marks, Start
 from supervisor.ports import Clock
 from supervisor.procfs import boot_id, read_stat
 from supervisor.server.access import is_within
@@ -63,12 +64,13 @@ class ShimPeer:
 class ShimTable:
     """See ports.Shims. `take` gets every message that a shim can send."""
 
-    def __init__(self, send: Callable[[bytes, protocol.Message], bool], clock: Clock) -> None:
+    def __init__(self, send: Callable[[bytes, protocol.Message], bool], clock: Clock, marks: Marks) -> None:
         self.config = ShimConfig()
         #: Called with a job's name when something to look at changed.
         self.on_change: Callable[[str], None] = lambda _job: None
         self._send = send
         self._clock = clock
+        self._marks = marks
         self._log = structlog.get_logger("shims")
         self._by_identity: dict[bytes, ShimPeer] = {}
         self._by_job: dict[str, ShimPeer] = {}
@@ -216,15 +218,21 @@ class ShimTable:
     def _why_not(self, delivery: Delivery, hello: protocol.Hello, job: Job | None) -> str:
         if job is None or not job.alive or job.incarnation != hello.incarnation:
             return f"cannot supervise `{hello.job}`: start {hello.incarnation} of it is not running here"
-        if job.process is None or not is_within(delivery.peer.pid, job.process):
+        if not self._is_of(delivery.peer.pid, job):
             return f"cannot supervise process {delivery.peer.pid}: it does not belong to job `{hello.job}`"
         if hello.world_size != 1:
             return f"cannot supervise {hello.world_size} ranks: this version supervises one training process"
         other = self.peer(job)
-        if other is not None and other.pid != delivery.peer.pid and is_within(other.pid, job.process):
+        if other is not None and other.pid != delivery.peer.pid and self._is_of(other.pid, job):
             taken = f"rank {hello.rank} is process {other.pid} already"
             return f"cannot supervise process {delivery.peer.pid}: {taken}"
         return ""
+
+    def _is_of(self, pid: int, job: Job) -> bool:
+        """Say whether a process is of the job's present start; who detached himself is so by his mark."""
+        if job.process is not None and is_within(pid, job.process):
+            return True
+        return self._marks.of(pid) == Start(job.name, job.incarnation)
 
 
 def read_receipt(run_dir: Path) -> events.Yielded | None:

@@ -197,6 +197,9 @@ class FakeLauncher:
         if number not in _HARMLESS and not is_ignored:
             self.machine._end(key, Exit(signal=number))
 
+    def follow(self, job: str, incarnation: int, process: Pid) -> None:
+        """Here no command ends before its shim's process."""
+
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
         self.machine.ended_groups.append((job, len(run_dirs), grace_s))
 

@@ -27,9 +27,9 @@ from supervisor.core.events import (
 )
 from supervisor.core.job import Job, JobSpec, Pid
 from supervisor.core.states import FINAL, Depth, State
-from supervisor.engine import Engine, World
+from supervisor.engine import Engine
 from supervisor.paths import Paths
-from supervisor.ports import Batch, Journal, LaunchSpec
+from supervisor.ports import Batch, Journal, LaunchSpec, World
 from tests.fakes.clock import FakeClock
 from tests.fakes.freezer import FakeFreezer
 from tests.fakes.journal import BrakedJournal
@@ -318,7 +318,7 @@ class _Launcher:
         self._world, self._inner = world, world.launcher
         self.adopt, self.drain = self._inner.adopt, self._inner.drain
         self.orphans, self.last_incarnation = self._inner.orphans, self._inner.last_incarnation
-        self.end_group = self._inner.end_group
+        self.end_group, self.follow = self._inner.end_group, self._inner.follow
         self.fileno, self.close, self.is_alive = self._inner.fileno, self._inner.close, self._inner.is_alive
 
     def launch(self, spec: LaunchSpec) -> None:

@@ -16,7 +16,7 @@ import subprocess
 
 import pytest
 
-from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon, until
+from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon
 from trainer_shim import protocol as wire
 
 QUICK = CONFIG + "[jobs]\nstart_grace_s = 1.5\npause_deadline_s = 0.4\nkill_grace_s = 1\n"
@@ -307,16 +307,3 @@ def test_a_stopped_process_is_shown_as_late_and_pauses_when_it_goes_on(daemon):
     assert "pausing" == row.state
     assert "no batch boundary for" in shown
     assert not after.late
-
-
-def test_a_process_that_left_its_job_behind_is_not_waited_for(daemon):
-    """
-    A command that ends while a child of it runs on has ended; `kill` reaches the child.
-    """
-    script = "sleep 600 & echo $! > child; exit 0"
-    daemon.command("parent", "sh", "-c", script)
-    daemon.until("parent", "completed")
-    child = int(until((daemon.work / "child").read_text))
-    os.kill(child, signal.SIGKILL)
-
-    assert 0 == daemon.row("parent").exit_code

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import CHAIN, Denied, RunningDaemon, is_running, until
+from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_whatever_detached_itself_is_ended_by_an_unprivileged_user(open_folder, 
 
 @pytest.fixture(scope="module")
 def daemon():
-    with RunningDaemon() as running:
+    with RunningDaemon(CONFIG + "[jobs]\nstart_grace_s = 1\n") as running:
         yield running
 
 

@@ -16,6 +16,7 @@ from supervisor.core.events import PauseAsked
 from supervisor.core.job import Asker, Pid
 from supervisor.core.sample import Gpu
 from supervisor.core.states import Depth
+from supervisor.marks import Marks
 from supervisor.paths import Paths
 from supervisor.server import requests
 from supervisor.server.desk import Desk
@@ -65,7 +66,7 @@ def desk(house, tmp_path):
     return Desk(
         engine=house.world.engine,
         router=post,
-        shims=ShimTable(post.send, clock),
+        shims=ShimTable(post.send, clock, Marks(tmp_path)),
         journal=house.world.journal,
         steward=house.steward,
         clock=clock,

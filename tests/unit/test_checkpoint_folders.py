@@ -4,8 +4,9 @@ from pathlib import Path
 
 from supervisor.cli.command import earlier_checkpoints
 from supervisor.core.job import JobSpec
-from supervisor.engine import Engine, World
+from supervisor.engine import Engine
 from supervisor.paths import Paths
+from supervisor.ports import World
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
 from tests.fakes.launcher import FakeLauncher, FakeMachine

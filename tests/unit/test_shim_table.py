@@ -5,12 +5,14 @@ Does not cover: who may speak (tests/integration/test_shims_and_daemon.py).
 """
 
 import os
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from supervisor.core.job import Job, JobSpec, Pid
 from supervisor.core.states import State
+from supervisor.marks import Marks
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
 from tests.fakes.clock import FakeClock
@@ -36,7 +38,7 @@ class Jobs:
 
 
 def is_saving_after(*words):
-    table = ShimTable(lambda identity, message: True, FakeClock())
+    table = ShimTable(lambda identity, message: True, FakeClock(), Marks(Path("/none")))
     peer = Peer(os.geteuid(), os.getpid())
     for message in (wire.Hello(job="j", incarnation=1), *words):
         table.take(Delivery(b"x", peer, message), Jobs())

@@ -1,0 +1,45 @@
+"""What the launcher knows of one start of a command.
+
+Does not cover: finding it out (spawn.py, heirs.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from supervisor.core.job import Pid
+from supervisor.ports import LaunchSpec
+
+__all__ = ["Run"]
+
+
+@dataclass(eq=False)
+class Run:
+    """One incarnation that is not known to have ended."""
+
+    job: str
+    incarnation: int
+    run_dir: Path
+    #: Kept while the command may have to be started again; holds the environment.
+    spec: LaunchSpec | None = None
+    num_keepers: int = 0
+    keeper: Pid | None = None
+    process: Pid | None = None
+    #: Who it is by the journal, should the folder not say it.
+    known: Pid | None = None
+    #: Readable when the keeper has written the record of the process, or is gone.
+    notice_fd: int | None = None
+    keeper_fd: int | None = None
+    process_fd: int | None = None
+    #: Who a training shim was in when it last said hello.
+    shim: Pid | None = None
+    #: `process` is not the command, but who goes on in its place.
+    is_handed_over: bool = False
+    #: What the command left, until when a shim in it may speak. Steady clock.
+    left: set[Pid] = field(default_factory=set)
+    hold_until: float | None = None
+    #: Nothing will wake us: look again after a while.
+    is_unsettled: bool = False
+    #: Signals that came before the process was known.
+    early_signals: list[tuple[int, bool]] = field(default_factory=list)
