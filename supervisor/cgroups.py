@@ -1,8 +1,8 @@
 """The limits of the control group that this process lives in, and where its files are. Versions 1 and 2.
 
 Covers: finding the groups of a controller from our own up to the highest that
-we see, and the limits on memory and CPU that hold there.
-Does not cover: what is used (monitors/), groups that we make.
+we see, and the limits on memory and CPU that hold there; where groups could be made.
+Does not cover: what is used (monitors/), groups that we make (launcher/).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["CpuGroup", "MemoryGroup", "cpu_groups", "memory_folder", "memory_groups"]
+__all__ = ["CpuGroup", "MemoryGroup", "cpu_groups", "memory_folder", "memory_groups", "own_groups"]
 
 #: Version 1 says "no limit" with the greatest number of pages there is.
 _NO_LIMIT_BYTES: Final = 1 << 60
@@ -54,6 +54,12 @@ class _Place(msgspec.Struct, frozen=True):
                 yield folder
                 if folder == self.mount:
                     return
+
+
+def own_groups(*, proc: Path = Path("/proc")) -> list[Path]:
+    """Return our own group in version 2, and in a hierarchy of version 1 where a group limits nothing."""
+    places = (_place(proc, ""), _place(proc, "freezer"))
+    return list(dict.fromkeys(place.folder for place in places if place is not None))
 
 
 def memory_folder(*, proc: Path = Path("/proc")) -> Path | None:

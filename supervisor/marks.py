@@ -1,21 +1,29 @@
-"""Which job a process belongs to by what it was started with: its environment names the folder of its start.
+"""Which job a process belongs to by what it was started with: the folder of its start, or its control group.
 
-Covers: reading that mark of any process of our user, also long after the job's command ended.
-Does not cover: parents and sessions (launcher/, monitors/), which find who cleared his environment.
+Covers: reading both of any process, also long after the job's command ended; how groups are named.
+Does not cover: parents and sessions, which find who has neither (launcher/, monitors/); making groups.
 
-A mark is believed only of processes of our own user: another's program could
-name any folder, and would be ended for it, or not be counted as foreign.
+What an environment says is believed only of processes of our own user: another's
+program could name any folder, and would be ended for it, or not be counted as
+foreign. Into a group nobody comes without our user's leave.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["Marks", "Start"]
+__all__ = ["GROUP", "Marks", "Start", "group_prefix", "start_of"]
+
+#: What the name of each group of ours begins with, whichever daemon made it.
+GROUP: Final = re.compile(r"training-supervisor-[0-9a-f]{12}-")
 
 _NAME: Final = b"\0TRAINING_SUPERVISOR_RUN_DIR="
+#: Some twenty hierarchies, a path each.
+_MOST_GROUP_BYTES: Final = 1 << 16
 #: An environment is at most that large: the kernel takes no more with one `exec`.
 _MOST_BYTES: Final = 8 << 20
 
@@ -27,15 +35,49 @@ class Start(NamedTuple):
     incarnation: int
 
 
+def start_of(run_dir: Path) -> Start | None:
+    """Return the start that a run folder is of."""
+    number = run_dir.name.removeprefix("run-")
+    return Start(run_dir.parent.name, int(number)) if number.isdecimal() else None
+
+
+def group_prefix(folder: Path) -> str:
+    """Return what the names of the groups of one daemon's jobs begin with; JOB.INCARNATION follows."""
+    return f"training-supervisor-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}-"
+
+
 class Marks:
     """Marks of the jobs whose files lie below one folder, those of one daemon."""
 
     def __init__(self, folder: Path, *, proc: Path = Path("/proc")) -> None:
         self._folder = os.fsencode(folder) + b"/"
         self._proc = str(proc)
+        self._group = f"/{group_prefix(folder)}".encode()
+        #: A daemon that was started within a job: that group holds keepers of others as well.
+        self._around: Start | None = None
+        self._around = self._in_group("self")
 
     def of(self, pid: int) -> Start | None:
         """Return the start that a process comes from; None where it has no mark of ours, or is gone."""
+        return self._named(pid) or self._in_group(str(pid))
+
+    def _in_group(self, pid: str) -> Start | None:
+        try:
+            fd = os.open(f"{self._proc}/{pid}/cgroup", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            text = os.read(fd, _MOST_GROUP_BYTES)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        name = os.fsdecode(re.split(rb"[/\n]", text.partition(self._group)[2], maxsplit=1)[0])
+        job, _, number = name.rpartition(".")
+        start = Start(job, int(number)) if job and number.isdecimal() else None
+        return None if start == self._around else start
+
+    def _named(self, pid: int) -> Start | None:
         _, is_there, rest = (b"\0" + self._environment(pid)).partition(_NAME)
         value = rest.partition(b"\0")[0]
         if not is_there or not value.startswith(self._folder):

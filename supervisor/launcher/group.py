@@ -1,11 +1,12 @@
 """All processes of a job: found anew in /proc each time, and signalled until nobody new appears.
 
-Covers: who belongs to starts of a job, by session, parents and mark; ending what they left.
+Covers: who belongs to starts of a job, by session, parents and marks; ending what they left.
 Does not cover: one process (stop.py), when a group is ended (core/).
 
 Three ways, because a program may leave each of them. `setsid` leaves the
 session, a second `fork` the parents, an empty environment the mark. Who lost
-his parent is a child of the keeper, which stays as long as there is one.
+his parent is a child of the keeper, which stays as long as there is one. Where
+the system allows a control group for each start, that is a mark, too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 from supervisor.core.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
-from supervisor.marks import Marks, Start
+from supervisor.marks import Marks, Start, start_of
 from supervisor.procfs import Stat, boot_id
 
 __all__ = ["Ending", "members", "send"]
@@ -82,13 +83,11 @@ def _keeper(run_dir: Path) -> Pid | None:
 
 
 def _marked(run_dirs: Iterable[Path], table: Mapping[int, Stat], boot: str) -> list[Pid]:
-    """Return who names one of these folders in his environment."""
+    """Return who names one of these folders in his environment, or is in the control group of one."""
     wanted: dict[Path, set[Start]] = {}
     for run_dir in run_dirs:
-        number = run_dir.name.removeprefix("run-")
-        if number.isdecimal():
-            starts = wanted.setdefault(run_dir.parent.parent, set())
-            starts.add(Start(run_dir.parent.name, int(number)))
+        if (start := start_of(run_dir)) is not None:
+            wanted.setdefault(run_dir.parent.parent, set()).add(start)
     found = []
     for folder, starts in wanted.items():
         marks = Marks(folder)

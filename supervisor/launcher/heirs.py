@@ -90,7 +90,7 @@ def _head(run_dir: Path, shim: Pid, table: Mapping[int, Stat]) -> Pid:
 
 
 def _end_of(run_dir: Path, heir: Pid, keeper: Pid | None) -> Exit | None:
-    """Return how an heir ended that is no child of ours, or _UNSEEN; None while the keeper writes that down."""
+    """Return how an heir ended that is no child of ours, or _UNSEEN; None: the keeper is writing it down."""
     # Before the file is read: the keeper lets a process go only when it has written.
     stat = read_stat(heir.pid)
     is_there = stat is not None and stat.start_ticks == heir.start_ticks

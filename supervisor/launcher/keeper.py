@@ -127,6 +127,20 @@ def _restore_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), hard))
 
 
+def _enter_group(folder: str) -> None:
+    """Enter the control group of this start; where we may not, its processes are found in other ways."""
+    try:
+        fd = os.open(folder + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(fd, b"0")
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
 def _become_as_the_shell(words: list[str]) -> None:
     """Take over umask, niceness, CPUs and limits of the shell that asked, as far as the system lets us.
 
@@ -269,6 +283,8 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
     """Put this child on record, then turn it into the command; returns only when that failed."""
     try:
         os.setsid()
+        if len(sys.argv) > 4:
+            _enter_group(sys.argv[4])
         _store(spec.run_dir, b"process.json", _identity(os.getpid()))
         _notify()
         os.chdir(spec.cwd)

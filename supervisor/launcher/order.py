@@ -17,7 +17,7 @@ __all__ = ["start_keeper"]
 _KEEPER = Path(__file__).with_name("keeper.py")
 
 
-def start_keeper(python: str, spec: LaunchSpec, max_files: int) -> tuple[int, int]:
+def start_keeper(python: str, spec: LaunchSpec, max_files: int, control_group: str) -> tuple[int, int]:
     """Start a keeper; returns its pid and the end of its pipe."""
     label = f"{spec.job}.{spec.incarnation}"
     order = os.memfd_create("order", os.MFD_CLOEXEC)
@@ -27,7 +27,7 @@ def start_keeper(python: str, spec: LaunchSpec, max_files: int) -> tuple[int, in
         try:
             pid = os.posix_spawn(
                 python,
-                [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell],
+                [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell, control_group],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, order, 0),

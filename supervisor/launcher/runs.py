@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor.core.job import Pid
+from supervisor.core.job import Exit, Pid
 from supervisor.ports import LaunchSpec
+from supervisor.procfs import boot_id
 
 __all__ = ["Run"]
 
@@ -43,3 +44,9 @@ class Run:
     is_unsettled: bool = False
     #: Signals that came before the process was known.
     early_signals: list[tuple[int, bool]] = field(default_factory=list)
+
+    def unseen_end(self) -> Exit:
+        """Return the end of a command where nobody was left to see how it ended."""
+        if self.process is not None and self.process.boot_id != boot_id():
+            return Exit(error="exit status unknown: the machine was restarted")
+        return Exit(error="exit status unknown: the keeper of the command was killed")

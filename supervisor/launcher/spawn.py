@@ -24,6 +24,7 @@ from supervisor.core.job import Exit, Pid
 from supervisor.launcher import group, heirs, leftovers, linux, records, stop
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
 from supervisor.launcher.order import start_keeper
+from supervisor.launcher.own_groups import OwnGroups
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.launcher.runs import Run
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
@@ -52,6 +53,7 @@ class KeeperLauncher:
         """Hold back the end of a command that ended well but left processes: a shim in them may yet speak."""
         linux.adopt_orphans()
         self._max_files = linux.allow_many_files()
+        self._groups = OwnGroups()
         self._python = python
         self.handover_s = handover_s
         self._runs: dict[tuple[str, int], Run] = {}
@@ -62,8 +64,8 @@ class KeeperLauncher:
         self._endings: list[group.Ending] = []
         self._epoll = select.epoll()
         self._watched: dict[int, Run | None] = {}
-        #: Keepers whose word is read already and who have a moment to live.
-        self._leaving: set[int] = set()
+        #: Keepers whose word is read already and who stay for what their command left; with their folders.
+        self._leaving: dict[int, Path] = {}
         self._timer = linux.open_timer()
         self._timer_ms = 0
         self._has_news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -117,9 +119,9 @@ class KeeperLauncher:
         """Return what happened since the last call; never blocks."""
         ready = [fd for fd, _ in self._epoll.poll(0)]
         awake = dict.fromkeys(self._watched[fd] for fd in ready)
-        for fd in self._leaving.intersection(ready):
+        for fd in self._leaving.keys() & ready:
             reap(fd)
-            self._leaving.remove(fd)
+            self._sweep(self._leaving.pop(fd).parent.parent)
             self._drop(fd)
         for fd in (self._timer, self._has_news):
             with suppress(BlockingIOError):
@@ -148,6 +150,7 @@ class KeeperLauncher:
 
     def orphans(self, jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
         """Return what still runs there although nobody knows of it."""
+        self._sweep(jobs_dir)
         return leftovers.orphans(jobs_dir, known)
 
     def aside(self) -> tuple[SetAside, ...]:
@@ -305,7 +308,7 @@ class KeeperLauncher:
         """Stand in for a keeper that was killed: wait for the command, and reap it if it came to us."""
         run.is_unsettled = False
         if run.process_fd is None:
-            self._end(run, _unknown(run.process))
+            self._end(run, run.unseen_end())
         elif not has_ended(run.process_fd):
             self._watch(run.process_fd, run)
         else:
@@ -313,7 +316,7 @@ class KeeperLauncher:
             # A process that is traced shows its end to the tracer first.
             run.is_unsettled = end is None
             if end is not None:
-                self._end(run, _unknown(run.process) if end is NOT_OURS else end)
+                self._end(run, run.unseen_end() if end is NOT_OURS else end)
 
     def _read_exit(self, run: Run) -> Exit | None:
         try:
@@ -338,7 +341,8 @@ class KeeperLauncher:
         run.is_unsettled = False
         try:
             records.write_owner(spec.run_dir, spec.journal)
-            pid, run.notice_fd = start_keeper(self._python, spec, self._max_files)
+            control_group = self._groups.make(spec.run_dir)
+            pid, run.notice_fd = start_keeper(self._python, spec, self._max_files, control_group)
             self._watch(run.notice_fd, run)
             # A child of ours: it keeps its number until we reap it.
             run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
@@ -362,9 +366,13 @@ class KeeperLauncher:
         for fd in (run.notice_fd, run.process_fd):
             if fd is not None:
                 self._drop(fd)
+        self._sweep(run.run_dir.parent.parent)
         if run.keeper_fd is not None:
             self._watched[run.keeper_fd] = None
-            self._leaving.add(run.keeper_fd)
+            self._leaving[run.keeper_fd] = run.run_dir
+
+    def _sweep(self, jobs_dir: Path) -> None:
+        self._groups.sweep(jobs_dir, (run.run_dir for run in self._runs.values()))
 
     def _settle(self) -> None:
         """Make `fileno()` readable when there are news, now or after the next look around."""
@@ -391,9 +399,3 @@ class KeeperLauncher:
     def _drop(self, fd: int) -> None:
         self._unwatch(fd)
         os.close(fd)
-
-
-def _unknown(process: Pid | None) -> Exit:
-    if process is not None and process.boot_id != boot_id():
-        return Exit(error="exit status unknown: the machine was restarted")
-    return Exit(error="exit status unknown: the keeper of the command was killed")

@@ -1,6 +1,6 @@
 """A job is all its processes: what its command left is found, named and ended, however it detached itself.
 
-Covers: session, parents and mark, each alone, as an unprivileged user; stop, exit, kill; what is kept.
+Covers: session, parents, mark and control group, each alone, unprivileged; stop, exit, kill; what is kept.
 Does not cover: what counts as whose use (tests/unit/monitors/test_processes.py).
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cgroups import own_groups
 from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 
@@ -100,6 +101,79 @@ def test_whatever_detached_itself_is_ended_by_an_unprivileged_user(open_folder, 
     )
 
     assert f"{NOBODY if AS_NOBODY else os.getuid()} 0\n" == done.stdout, done.stderr
+
+
+#: Starts a command that leaves a process which nothing but its control group ties to it. A launcher that
+#: comes after the keeper was killed ends it, and removes the group.
+GROUPED = """
+import msgspec, os, select, sys, time
+from pathlib import Path
+from supervisor.launcher import KeeperLauncher
+from supervisor.marks import Marks, Start
+from supervisor.ports import Ended, LaunchSpec
+
+folder = Path(sys.argv[1])
+run_dir = folder / "jobs/a/run-1"
+env = {"PATH": os.environ["PATH"], "TRAINING_SUPERVISOR_RUN_DIR": str(run_dir)}
+spec = LaunchSpec(job="a", incarnation=1, argv=("sh", "-c", "env -i setsid sleep 603 & echo $! > pid"),
+                  cwd=str(folder), env=env, run_dir=run_dir, log=folder / "log")
+if os.fork() == 0:
+    first = KeeperLauncher()
+    first.launch(spec)
+    while not any(isinstance(news, Ended) for news in first.drain()):
+        select.select([first], [], [], 10)
+    os.kill(msgspec.json.decode((run_dir / "claim").read_bytes())["pid"], 9)
+    os._exit(0)
+os.wait()
+pid = int((folder / "pid").read_text())
+fd = os.pidfd_open(pid)
+found = Marks(folder / "jobs").of(pid)
+group = [line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if "a.1" in line]
+second = KeeperLauncher()
+second.end_group("a", [run_dir], grace_s=0.0)
+ended = select.select([fd], [], [], 10)[0]
+second.orphans(folder / "jobs", ())
+left = [path for root, names, _ in os.walk("/sys/fs/cgroup") for path in names
+        if path == group[0].rpartition("/")[2]]
+print(os.getuid(), len(group), found == Start("a", 1), bool(ended), left)
+"""
+#: Runs a command in a group below ours that belongs to the user whom it then becomes.
+DELEGATED = 'echo 0 > "$0/cgroup.procs" && exec "$@"'
+
+
+@pytest.fixture
+def own_group():
+    """A control group of version 2 that belongs to nobody, who may make more below it."""
+    found = [folder for folder in own_groups() if (folder / "cgroup.procs").exists()]
+    folder = next(iter(found), Path("/none")) / f"ts-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error.strerror}")
+    if AS_NOBODY:
+        for path in (folder, folder / "cgroup.procs"):
+            os.chown(path, NOBODY, NOBODY)
+    yield folder
+    until(lambda: not (folder / "cgroup.procs").read_text())
+    folder.rmdir()
+
+
+def test_who_has_neither_session_nor_parents_nor_mark_is_found_by_the_control_group(open_folder, own_group):
+    """
+    Also by an unprivileged user, to whom a group was given; it is removed when it is empty.
+    """
+    command = [*AS_NOBODY, sys.executable, "-c", GROUPED, str(open_folder)]
+    done = subprocess.run(
+        ["sh", "-c", DELEGATED, str(own_group), *command],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert f"{NOBODY if AS_NOBODY else os.getuid()} 1 True True []\n" == done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
