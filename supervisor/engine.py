@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from supervisor.config import Config
 from supervisor.core import apply as core
-from supervisor.core import suspension
+from supervisor.core import leftovers, suspension
 from supervisor.core.effects import (
     AskCheckpoint,
     AskPause,
@@ -239,6 +239,9 @@ class Engine:
         known = {(job.name, job.incarnation) for job in self._roster.present.values() if job.alive}
         orphans = self._launcher.orphans(self._paths.jobs_state_dir, known)
         self._taken = Taken(self._journal.unreadable(), orphans, str(self._paths.journal))
+        left = self._launcher.left(self._paths.jobs_state_dir)
+        for effect in leftovers.to_end(self._roster.all.values(), left):
+            self._carry_out(effect)
 
     def look_for_orphans(self) -> bool:
         """Let go of commands that lived unknown and have ended; say whether there were any."""

@@ -7,7 +7,7 @@ through `fileno()` and a drain call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -129,6 +129,10 @@ class Launcher(Protocol):
 
     def drain(self) -> list[Started | Ended]:
         """Return what happened since the last call; never blocks."""
+        ...
+
+    def left(self, jobs_dir: Path) -> Mapping[str, Collection[int]]:
+        """Return the starts of which processes live, or whose keeper does, by job."""
         ...
 
     def is_alive(self, process: Pid) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from supervisor.core import suspension
+from supervisor.core import detaching, suspension
 from supervisor.core.asking import ask_pause
 from supervisor.core.effects import AskCheckpoint, AskResume, AskStop, Effect, EndGroup, Launch, Signal
 from supervisor.core.events import (
@@ -188,6 +188,8 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     if not job.alive or event.incarnation != job.incarnation:
         return job, ()
     after, effects = _after_its_end(job, event, now)
+    if after.state is State.COMPLETED:
+        after = replace(after, problem=detaching.problem(job, now))
     is_natural = after.state in (State.COMPLETED, State.FAILED) and after.restart_at is None
     return after, (effects if is_natural else (*_end_group(job), *effects))
 

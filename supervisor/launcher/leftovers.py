@@ -8,16 +8,19 @@ Does not cover: taking them up (spawn.py).
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from supervisor.core.job import Pid
 from supervisor.launcher import records
 from supervisor.launcher.identity import identify, is_alive
+from supervisor.launcher.stop import read_table
+from supervisor.marks import Marks
 from supervisor.ports import LaunchSpec, Orphan
 from supervisor.procfs import read_stat
 
-__all__ = ["foreign", "keeper_above", "last_incarnation", "orphans"]
+__all__ = ["foreign", "keeper_above", "last_incarnation", "left", "orphans"]
 
 _KEEPER = b"keeper.py"
 
@@ -29,16 +32,33 @@ def last_incarnation(job_dir: Path) -> int:
 
 def orphans(jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
     """Return the commands that still run although nobody knows of them."""
-    try:
-        job_dirs = sorted(jobs_dir.iterdir())
-    except OSError:
-        return []
     found = []
-    for folder in (folder for job_dir in job_dirs for folder in records.run_folders(job_dir)):
+    for folder in _folders(jobs_dir):
         process = None if (folder.job, folder.incarnation) in known else _running(folder.path)
         if process is not None:
             found.append(Orphan(folder.job, folder.incarnation, process, folder.path))
     return found
+
+
+def left(jobs_dir: Path) -> dict[str, set[int]]:
+    """Return the starts of which processes live, or whose keeper does, by job."""
+    marks, found = Marks(jobs_dir), defaultdict[str, set[int]](set)
+    for start in filter(None, map(marks.of, read_table())):
+        found[start.job].add(start.incarnation)
+    for folder in _folders(jobs_dir):
+        keeper = records.read_keeper(folder.path)
+        if keeper is not None and is_alive(keeper):
+            found[folder.job].add(folder.incarnation)
+    return found
+
+
+def _folders(jobs_dir: Path) -> Iterator[records.RunFolder]:
+    try:
+        job_dirs = sorted(jobs_dir.iterdir())
+    except OSError:
+        return
+    for job_dir in job_dirs:
+        yield from records.run_folders(job_dir)
 
 
 def foreign(spec: LaunchSpec) -> str:

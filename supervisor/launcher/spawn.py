@@ -130,8 +130,7 @@ class KeeperLauncher:
             now = time.monotonic()
             self._endings = [ending for ending in self._endings if ending.push(now)]
         if None in awake:
-            unsettled = (run for run in self._runs.values() if run.is_unsettled or run.hold_until is not None)
-            awake |= dict.fromkeys(unsettled)
+            awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled or run.hold_until)
         for run in awake:
             if run is not None:
                 self._look(run)
@@ -158,6 +157,10 @@ class KeeperLauncher:
         self._aside = {path: one for path, one in self._aside.items() if os.path.lexists(path)}
         return tuple(self._aside.values())
 
+    def left(self, jobs_dir: Path) -> dict[str, set[int]]:
+        """Return the starts of which processes live, or whose keeper does, by job."""
+        return leftovers.left(jobs_dir)
+
     def is_alive(self, process: Pid) -> bool:
         """Say whether this very process still runs."""
         return is_alive(process)
@@ -181,10 +184,7 @@ class KeeperLauncher:
             stop.send(run.process, number)
 
     def follow(self, job: str, incarnation: int, process: Pid) -> None:
-        """Note who a training shim is in: where the command ends well before it, that one is the job's.
-
-        `Started` tells then who goes on, and `Ended` how that one ended.
-        """
+        """Note who a training shim is in: if the command ends well before it, the start goes on with it."""
         run = self._runs.get((job, incarnation))
         if run is None:
             return
@@ -378,8 +378,8 @@ class KeeperLauncher:
         """Make `fileno()` readable when there are news, now or after the next look around."""
         if self._news:
             os.eventfd_write(self._has_news, 1)
-        is_holding = any(run.hold_until is not None for run in self._runs.values())
-        every_ms = _PUSH_EVERY_MS if self._endings or is_holding else 0
+        is_slow = self._endings or any(run.hold_until is not None for run in self._runs.values())
+        every_ms = _PUSH_EVERY_MS if is_slow else 0
         if any(run.is_unsettled for run in self._runs.values()):
             every_ms = _LOOK_EVERY_MS
         # Not set anew each time: frequent calls would put the moment off for ever.

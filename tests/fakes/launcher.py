@@ -197,6 +197,9 @@ class FakeLauncher:
         if number not in _HARMLESS and not is_ignored:
             self.machine._end(key, Exit(signal=number))
 
+    def left(self, jobs_dir: Path) -> dict[str, set[int]]:
+        return {}
+
     def follow(self, job: str, incarnation: int, process: Pid) -> None:
         """Here no command ends before its shim's process."""
 

@@ -178,7 +178,7 @@ def test_who_has_neither_session_nor_parents_nor_mark_is_found_by_the_control_gr
 
 @pytest.fixture(scope="module")
 def daemon():
-    with RunningDaemon(CONFIG + "[jobs]\nstart_grace_s = 1\n") as running:
+    with RunningDaemon(CONFIG + "[jobs]\nstart_grace_s = 1\nkill_grace_s = 4\n") as running:
         yield running
 
 
@@ -237,6 +237,27 @@ def test_a_pause_to_exit_ends_the_whole_group_after_its_checkpoint(daemon):
 
     assert row.checkpoint_step is not None
     assert 1 == len(run.starts)
+
+
+def test_what_was_asked_to_go_when_the_daemon_died_is_ended_by_the_next_one(daemon):
+    """
+    It had its polite signal, which it does not hear; what a finished job left is not touched.
+    """
+    daemon.command("left", *leaves("left", "exit 0"))
+    kept = child_of(daemon, "left")
+    deaf = "setsid sh -c 'trap \"\" TERM; echo $$ > deaf.child; while :; do sleep 0.05; done' & "
+    daemon.command("deaf", "sh", "-c", deaf + "exec sleep 600")
+    child = child_of(daemon, "deaf")
+    daemon.until("left", "completed")
+    daemon.ask(wire.StopRequest, "deaf")
+    daemon.until("deaf", "stopped")
+    daemon.kill()
+    was_left = is_running(child)
+    daemon.start()
+
+    until(lambda: not is_running(child))
+    assert was_left
+    assert is_running(kept)
 
 
 def test_children_are_kept_where_that_was_asked_for(daemon):
