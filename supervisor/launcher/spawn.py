@@ -284,7 +284,6 @@ class KeeperLauncher:
         if run.process is not None:
             return
         command = self._read_process(run)
-        # The journal knows who goes on in its place.
         run.is_handed_over = run.known not in (None, command) and run.known == records.read_heir(run.run_dir)
         run.process = run.known if run.is_handed_over else command or run.known
         if run.process is None:
@@ -341,8 +340,8 @@ class KeeperLauncher:
         run.is_unsettled = False
         try:
             records.write_owner(spec.run_dir, spec.journal)
-            control_group = self._groups.make(spec.run_dir)
-            pid, run.notice_fd = start_keeper(self._python, spec, self._max_files, control_group)
+            its_group = self._groups.make(spec.run_dir)
+            pid, run.notice_fd = start_keeper(self._python, spec, self._max_files, its_group)
             self._watch(run.notice_fd, run)
             # A child of ours: it keeps its number until we reap it.
             run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
@@ -378,7 +377,7 @@ class KeeperLauncher:
         """Make `fileno()` readable when there are news, now or after the next look around."""
         if self._news:
             os.eventfd_write(self._has_news, 1)
-        is_slow = self._endings or any(run.hold_until is not None for run in self._runs.values())
+        is_slow = self._endings or any(run.hold_until for run in self._runs.values())
         every_ms = _PUSH_EVERY_MS if is_slow else 0
         if any(run.is_unsettled for run in self._runs.values()):
             every_ms = _LOOK_EVERY_MS
