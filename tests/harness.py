@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 from supervisor.client import Client, new_id
 from supervisor.errors import NoDaemon, SupervisorError
+from supervisor.launcher.own_groups import OwnGroups
 from supervisor.paths import Paths
 from supervisor.procfs import read_stat
 from tests.trainers import chain
@@ -189,6 +190,8 @@ class RunningDaemon:
         """End everything that was ever started here."""
         self._end(signal.SIGKILL)
         until(lambda: not self._kill_jobs())
+        # A daemon that was killed leaves those to the next one, which never comes.
+        OwnGroups().sweep(self.paths.jobs_state_dir, ())
         shutil.rmtree(self.home)
 
     def _end(self, number: int) -> int:
