@@ -99,8 +99,8 @@ def walk(roots: Mapping[str, Any], is_other: Callable[[Any], bool] = lambda _: F
     """Visit all that `roots` reach, breadth first, each object once."""
     found = Found({}, {}, [], {})
     seen: dict[int, Any] = {}
-    # Whether a thing is the loader's own: what global names lead to may be anybody's; and whether it lies
-    # in an iterator.
+    # Whether a thing is the loader's own: what global names lead to may be the training's (_is_helper);
+    # and whether it lies in an iterator.
     waiting = deque((path, thing, True, False) for path, thing in roots.items())
     until = time.monotonic() + _MAX_S
     while waiting:
@@ -115,7 +115,7 @@ def walk(roots: Mapping[str, Any], is_other: Callable[[Any], bool] = lambda _: F
             # Without the number, which is another each time.
             found.unseen.append(path.partition("[")[0])
             break
-        if is_own and _keeps_values(thing):
+        if _keeps_values(thing) if is_own else _is_helper(thing):
             found.owners[path] = thing
             for kind in type(thing).__mro__:
                 if is_script_class(kind):
@@ -205,6 +205,22 @@ def _keeps_values(thing: Any) -> bool:
         return True
     others = (torch.optim.Optimizer, torch.utils.data.DataLoader)
     return not isinstance(thing, others) and not any(isinstance(one, others) for _, one in attributes(thing))
+
+
+def _is_helper(thing: Any) -> bool:
+    """Whether an object that the data's code reaches by global names does its part in the data.
+
+    One of the script's own classes, as an augmentation that counts: unless it is or holds a module, which
+    is the training's business.
+    """
+    is_scripts = isinstance(thing, FunctionType) or _is_namespace(thing) or is_script_class(type(thing))
+    torch = sys.modules.get("torch")
+    if not is_scripts or not _keeps_values(thing):
+        return False
+    modules = () if torch is None else torch.nn.Module
+    return not isinstance(thing, modules) and not any(
+        isinstance(one, modules) for _, one in attributes(thing)
+    )
 
 
 def _is_namespace(thing: Any) -> bool:

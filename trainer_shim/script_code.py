@@ -23,24 +23,43 @@ _LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
 
 
 class Globals:
-    """The global variables that the code of one function names."""
+    """The global variables of one module that the code of one function names."""
 
-    def __init__(self, code: CodeType, space: dict[str, Any]) -> None:
-        self.space, self._names = space, _names_globally(code)
+    def __init__(self, names: list[str], space: dict[str, Any]) -> None:
+        self.space, self._names = space, names
 
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield those that are there now."""
         yield from ((name, self.space[name]) for name in self._names if name in self.space)
 
 
-def _globals_of(function: FunctionType) -> Globals:
-    """The one object for this, so that its state has one place."""
+def _globals_of(function: FunctionType) -> dict[str, Globals]:
+    """By where they are: of its own module, and of the script's others (`counts.total += 1`).
+
+    The same objects each time, so that the state of each has one place.
+    """
     if function not in _known:
-        _known[function] = Globals(function.__code__, function.__globals__)
+        code, space = function.__code__, function.__globals__
+        where = f"{function.__module__}:{function.__qualname__}"
+        found = {where: Globals(_names_globally(code), space)}
+        attributes = sorted(_attribute_names(code))
+        for name, module in found[where].items():
+            if _is_script_module(module):
+                found[f"{where}:{name}"] = Globals(attributes, vars(module))
+        _known[function] = found
     return _known[function]
 
 
-_known: weakref.WeakKeyDictionary[FunctionType, Globals] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[FunctionType, dict[str, Globals]] = weakref.WeakKeyDictionary()
+
+
+def _is_script_module(thing: Any) -> bool:
+    return isinstance(thing, ModuleType) and is_script(getattr(thing, "__file__", None) or "-packages")
+
+
+def _attribute_names(code: CodeType) -> set[str]:
+    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    return set(code.co_names).union(*map(_attribute_names, inner))
 
 
 def _names_globally(code: CodeType) -> list[str]:
@@ -77,8 +96,7 @@ def by_name(thing: Any) -> list[tuple[str, Any]]:
     if isinstance(thing, FunctionType):
         if not is_script(thing.__code__.co_filename):
             return []
-        where = f"{thing.__module__}:{thing.__qualname__}"
-        return [*_named(thing.__code__, thing.__globals__), (where, _globals_of(thing))]
+        return [*_named(thing.__code__, thing.__globals__), *_globals_of(thing).items()]
     kinds = [kind for kind in type(thing).__mro__ if is_script_class(kind)]
     return [one for kind in kinds for one in _of_class(kind)]
 
@@ -110,7 +128,7 @@ def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for name in code.co_names:
         value = names.get(name)
         found.append((f"{where}.{name}", value))
-        if isinstance(value, ModuleType) and is_script(getattr(value, "__file__", None) or "-packages"):
+        if _is_script_module(value):
             # What is called by it: `augment.jitter(x)`.
             inside = vars(value)
             found += [(f"{value.__name__}.{one}", inside[one]) for one in code.co_names if one in inside]
