@@ -88,6 +88,18 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "started again from its checkpoint. Seconds.",
         ),
     ] = 300.0
+    log_max_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**62,
+            description="A log of a job that is longer is copied to log.1 and cut; 0: none is. Bytes.",
+        ),
+    ] = 64 << 20
+    log_files: Annotated[
+        int,
+        Meta(ge=0, le=1000, description="So many older files of each log are kept: log.1, log.2, ..."),
+    ] = 2
 
 
 class ShimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

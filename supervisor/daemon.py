@@ -36,6 +36,7 @@ from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
 from supervisor.ports import JournalRow, World
 from supervisor.procfs import boot_id
+from supervisor.rotation import Logs, kept_logs
 from supervisor.server import requests
 from supervisor.server.desk import Desk
 from supervisor.server.history import event_message, stored
@@ -93,6 +94,7 @@ class Daemon:
         self._engine.gpus_for = self._steward.gpus_for
         self._settings = Settings(paths, self._engine, self._set_config)
         self._checkpoints = Disks()
+        self._logs = Logs()
         self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
         self._desk = Desk(
             engine=self._engine,
@@ -106,7 +108,7 @@ class Daemon:
             gone=frozenset(),
             alerts=self._alerts,
             aside=self._aside,
-            reload=self._settings.read,
+            reload=self._read_again,
             started_wall=time.time(),
             pid=os.getpid(),
         )
@@ -154,7 +156,7 @@ class Daemon:
             for part in (self.signals, self._freezer, self._launcher, self._router, self._journal):
                 last.callback(part.close)
             last.callback(self._engine.stage)
-            for source in (self._checkpoints, self._steward, self._watch):
+            for source in (self._logs, self._checkpoints, self._steward, self._watch):
                 last.callback(source.close)
 
     def _turn(self, ready: dict[object, int]) -> None:
@@ -196,6 +198,7 @@ class Daemon:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._watch.look()
+            self._logs.keep(kept_logs(self._engine.jobs.values(), self._engine.config.jobs, self._paths))
         if now >= self._listen_at:
             self._listen_at = now + _LISTEN_S
             self._keep_listening()
@@ -208,13 +211,18 @@ class Daemon:
             self._tell_alerts(now)
 
     def _reload(self) -> None:
-        """Read all files again, as SIGHUP asks."""
+        """Do as SIGHUP asks."""
         self.signals.is_reload_asked = False
         self._manager.reloading()
         try:
-            self._log.info("reloaded", problems=len(self._settings.read()))
+            self._log.info("reloaded", problems=len(self._read_again()))
         finally:
             self._manager.ready()
+
+    def _read_again(self) -> tuple[SetAside, ...]:
+        """Read all files again, and make logs anew that lost their name; returns what is wrong."""
+        self._logs.reopen()
+        return self._settings.read()
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""
@@ -295,7 +303,7 @@ class Daemon:
 
     def _alerts(self) -> tuple[str, ...]:
         alerts = [*map(str, self._aside()), self._journal.problem(), self._journal.record_problem()]
-        alerts += self._steward.alerts()
+        alerts += [*self._steward.alerts(), *self._logs.problems()]
         if self._num_errors:
             alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
         return tuple(alert for alert in alerts if alert)

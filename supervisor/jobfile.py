@@ -56,6 +56,9 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     #: What it started besides outlives a pause, a stop and a kill of it.
     keep_children: bool = False
+    #: Its log is cut when it is longer (0: never), and that many older files are kept; default: the settings.
+    log_max_bytes: Annotated[int, Meta(ge=0, le=2**62)] | None = None
+    log_files: Annotated[int, Meta(ge=0, le=1000)] | None = None
 
 
 def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") -> JobSpec:
@@ -102,4 +105,6 @@ def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") ->
         memory_bytes=round(file.memory_gib * _GIB),
         num_cpus=file.cpus,
         keep_children=file.keep_children,
+        log_max_bytes=file.log_max_bytes,
+        log_files=file.log_files,
     )

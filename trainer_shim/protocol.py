@@ -292,6 +292,9 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     shell: Annotated[str, Meta(pattern=r"^[a-z0-9.=:, -]*\Z", max_length=8192)] = ""
     #: What it started besides outlives a pause, a stop and a kill of it.
     keep_children: bool = False
+    #: Its log is cut when longer (0: never), and so many older files are kept. None: as the settings say.
+    log_max_bytes: Count | None = None
+    log_files: Annotated[int, Meta(ge=0, le=1000)] | None = None
 
 
 class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):

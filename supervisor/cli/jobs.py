@@ -13,6 +13,7 @@ import msgspec
 from supervisor.cli.goals import Verdict
 from supervisor.cli.options import (
     DURATION,
+    SIZE,
     connect,
     jobs_argument,
     json_option,
@@ -69,6 +70,16 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     help="Set a variable for it, besides those of this shell.",
 )
 @click.option("--nice", type=click.IntRange(-20, 19), help="Its niceness; that of this shell.")
+@click.option(
+    "--log-max",
+    "log_max_bytes",
+    type=SIZE,
+    metavar="SIZE",
+    help="Cut its log when it is longer; 0: never. As the settings say, 64M.",
+)
+@click.option(
+    "--log-files", type=click.IntRange(0, 1000), metavar="N", help="Older files of its log that are kept; 2."
+)
 @click.option(
     "--keep-children",
     is_flag=True,

@@ -26,8 +26,9 @@ __all__ = ["events", "logs", "show", "status"]
 
 #: How often a growing log is looked at; a person takes that for at once.
 _POLL_S = 0.2
-#: The tail that `show` gives of a failed job: as long as a usual traceback.
+#: The tail that `show` gives of a failed job: as long as a usual traceback, and at most some screens.
 _SHOW_LINES = 20
+_SHOW_BYTES = 8 * 1024
 
 
 @click.command()
@@ -73,15 +74,14 @@ def show(ctx: click.Context, *, job: str, as_json: bool) -> None:
 
 
 def _end_of_log(row: JobRow) -> list[str]:
-    from supervisor.cli.tail import Tail
+    from supervisor.cli.tail import Tail, last_states
     from supervisor.errors import Refused
 
     if not row.log:
         return []
     try:
         with Tail(Path(row.log)) as log:
-            log.skip_to_last(_SHOW_LINES)
-            return b"".join(iter(log.more, b"")).decode(errors="replace").splitlines()
+            return last_states(log.last_bytes(), num_lines=_SHOW_LINES, max_bytes=_SHOW_BYTES)
     except Refused as error:
         return [str(error)]
 
@@ -115,9 +115,8 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
         if not path.is_file():
             raise
         tell("the daemon is not there; this is what is left on disk")
-        with Tail(path) as log:
-            log.skip_to_last(lines)
-            _drain(log)
+        with Tail(path, say=tell) as log:
+            _begin(log, lines)
             while forever:
                 time.sleep(_POLL_S)
                 _drain(log)
@@ -125,13 +124,20 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
     with client:
         row = _one(client.status((job,)).rows, job)
         path = Path(row.log) if row.log else paths(ctx).log(row.name)
-        with Tail(path) as log:
-            log.skip_to_last(lines)
-            _drain(log)
+        with Tail(path, pid=row.pid, say=tell) as log:
+            _begin(log, lines)
             if follow or forever:
                 _follow(client, row, log, forever=forever)
-            elif not path.is_file():
+            elif row.pid is None and not path.is_file():
                 tell(f"{job} has not printed anything yet, it is {state_of(row)}")
+
+
+def _begin(log: Tail, lines: int | None) -> None:
+    from supervisor.cli.tail import MAX_TAIL_BYTES
+
+    if log.skip_to_last(lines):
+        tell(f"only the last {MAX_TAIL_BYTES >> 20} MiB of it; `-n all` shows everything")
+    _drain(log)
 
 
 def _one(rows: list[JobRow], job: str) -> JobRow:

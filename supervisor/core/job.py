@@ -105,6 +105,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     shell: str = ""
     #: What it started besides outlives a pause, a stop and a kill of it.
     keep_children: bool = False
+    #: Its log is cut when longer (0: never), and so many older files are kept. None: as the settings say.
+    log_max_bytes: int | None = None
+    log_files: int | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

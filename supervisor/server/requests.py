@@ -161,6 +161,8 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         memory_bytes=request.memory_bytes,
         num_cpus=request.num_cpus,
         keep_children=request.keep_children,
+        log_max_bytes=request.log_max_bytes,
+        log_files=request.log_files,
         shell=request.shell,
     )
     if why_not := desk.steward.never_fits(spec):

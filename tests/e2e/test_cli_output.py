@@ -256,7 +256,8 @@ def test_run_sends_how_the_job_is_to_be_treated(daemon, home):
     """
     done = ctl(
         home, "run", "--priority", "-5", "--protect", "--label", "team=vision", "--label", "why=a=b",
-        "--gpus", "2", "--gpu-memory", "20G", "--memory", "512M", "--cpus", "1.5", "--", "sh", "-c", "true",
+        "--gpus", "2", "--gpu-memory", "20G", "--memory", "512M", "--cpus", "1.5",
+        "--log-max", "1M", "--log-files", "0", "--", "sh", "-c", "true",
     )  # fmt: skip
     request = daemon.received(wire.RunRequest)
 
@@ -272,6 +273,7 @@ def test_run_sends_how_the_job_is_to_be_treated(daemon, home):
         request.memory_bytes,
         request.num_cpus,
     )
+    assert (1 << 20, 0) == (request.log_max_bytes, request.log_files)
 
 
 def test_set_sends_only_what_is_to_change(daemon, home):

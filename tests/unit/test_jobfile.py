@@ -52,7 +52,8 @@ def test_everything_that_can_be_said(file):
     file.write_text(
         'command = ["python", "train.py"]\ncwd = "/work"\ncheckpoints = "/ckpt"\nrestart = "on-failure"\n'
         "max_restarts = 5\nrestart_delay_s = 2\npriority = -3\nprotected = true\ngpus = 2\n"
-        'gpu_memory_gib = 20\nmemory_gib = 0.5\ncpus = 4\n[env]\nLANG = "de"\nX = ""\n'
+        "gpu_memory_gib = 20\nmemory_gib = 0.5\ncpus = 4\nlog_max_bytes = 0\nlog_files = 5\n"
+        '[env]\nLANG = "de"\nX = ""\n'
         '[labels]\nteam = "vision"\n'
     )
 
@@ -73,6 +74,8 @@ def test_everything_that_can_be_said(file):
         gpu_memory_bytes=20 << 30,
         memory_bytes=1 << 29,
         num_cpus=4.0,
+        log_max_bytes=0,
+        log_files=5,
     ) == replace(read_job_file(file, BASE, user="ada"), source_digest="")
 
 

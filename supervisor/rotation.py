@@ -1,0 +1,323 @@
+"""Logs of jobs are kept short: what is longer than its limit is copied to `log.1` and cut.
+
+Covers: when a log is copied and cut, full disks, copies that a crash cut short, logs that lost their name.
+Does not cover: reading them (cli/tail.py), the daemon's own log (log.py).
+
+The job writes to its file itself, always at the end of it (O_APPEND): it never waits for us and needs
+nobody (docs/decisions/0010). So a log cannot be closed, only cut, and what is written between our last
+look at it and the cut is lost. All of it happens in a thread of its own, which alone may wait for a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from supervisor.config import JobsConfig
+from supervisor.core.job import Job
+from supervisor.core.units import format_bytes
+from supervisor.logfiles import STAGED, Away, FileId, numbered, older_numbers, open_away
+from supervisor.monitors.aside import Aside
+from supervisor.paths import Paths
+from trainer_shim.safe_files import Unsafe, open_checked
+
+__all__ = ["Kept", "Logs", "kept_logs"]
+
+_BLOCK_BYTES: Final = 1 << 20
+#: Kept of a log that there is no room to copy.
+_LAST_BYTES: Final = 1 << 20
+#: Checkpoints need the disk more than old output does.
+_RESERVE_BYTES: Final = 64 << 20
+#: Who writes faster than it can be copied is cut when that much more has come than there was.
+_MOST_NEW_BYTES: Final = 256 << 20
+_CLOSE_S: Final = 2.0
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+
+# With the interpreter's lock held, unlike os.lseek(): to wait for it between the look at the end of the log
+# and the cut would be time in which output is lost.
+_LSEEK: Final = ctypes.PyDLL(None).lseek
+_LSEEK.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_int)
+_LSEEK.restype = ctypes.c_long
+
+
+class Kept(NamedTuple):
+    """The log of one job, and how much of it is kept."""
+
+    job: str
+    log: Path
+    #: A longer one is cut; 0: none is.
+    max_bytes: int
+    #: How many older files stay beside it.
+    num_older: int
+    #: The process of the job's command, if it lives.
+    pid: int | None = None
+
+
+def kept_logs(jobs: Iterable[Job], usual: JobsConfig, paths: Paths) -> tuple[Kept, ...]:
+    """Return the logs of these jobs; also of those that are over: what one left may go on writing."""
+    return tuple(
+        Kept(
+            job=job.name,
+            log=paths.log(job.name),
+            max_bytes=usual.log_max_bytes if job.spec.log_max_bytes is None else job.spec.log_max_bytes,
+            num_older=usual.log_files if job.spec.log_files is None else job.spec.log_files,
+            pid=job.process.pid if job.alive and job.process is not None else None,
+        )
+        for job in jobs
+    )
+
+
+class Logs:
+    """All logs. `keep()`, `reopen()` and `problems()` return at once."""
+
+    def __init__(self, *, free_bytes: Callable[[int], int] | None = None) -> None:
+        self._free_bytes = free_bytes or _free_bytes
+        self._log = structlog.get_logger("logs")
+        self._kept: Sequence[Kept] = ()
+        self._problems: dict[str, str] = {}
+        self._is_reopen_asked = False
+        #: Logs without a name: which file, and where in it the part begins that is ours.
+        self._away: dict[str, tuple[FileId, int]] = {}
+        #: Those of them whose output is brought back under the name.
+        self._reopened: set[str] = set()
+        self._aside = Aside("the file system of the logs", self.look)
+
+    def keep(self, kept: Sequence[Kept]) -> None:
+        """Look at these logs soon; the look before may still be under way."""
+        self._kept = kept
+        if not self._aside.busy_s():
+            self._aside.ask()
+
+    def reopen(self) -> None:
+        """From the next look on, bring back what goes into files that lost their name."""
+        self._is_reopen_asked = True
+
+    def problems(self) -> tuple[str, ...]:
+        """Return what could not be done at the last look, as sentences."""
+        return tuple(self._problems.copy().values())
+
+    def close(self) -> None:
+        """Look no more; a copy that is under way gets a moment, and is put right by the next daemon."""
+        self._aside.close()
+        self._aside.join(_CLOSE_S)
+
+    def look(self) -> None:
+        """Look at all logs once, and do what is to be done; may wait for the disk."""
+        kept = self._kept
+        is_reopen_asked, self._is_reopen_asked = self._is_reopen_asked, False
+        names = {one.job for one in kept}
+        for job in [job for job in (*self._problems, *self._away) if job not in names]:
+            self._problems.pop(job, None)
+            self._away.pop(job, None)
+        for one in kept:
+            try:
+                with _folder(one.log.parent) as folder:
+                    _finish(one, folder)
+                    self._shorten(one, folder)
+                    self._look_for_away(one, folder, reopen=is_reopen_asked)
+            except FileNotFoundError:
+                # It has not been started yet, or somebody cleans up.
+                self._problems.pop(one.job, None)
+            except OSError as error:
+                hint = f" ({error.hint})" if isinstance(error, Unsafe) else ""
+                self._problems[one.job] = (
+                    f"cannot keep the log of job `{one.job}` short: {error.strerror}{hint}"
+                )
+            else:
+                self._problems.pop(one.job, None)
+
+    def _shorten(self, one: Kept, folder: int) -> None:
+        """Rotate the file under the log's name where it is too long."""
+        try:
+            info = os.stat(one.log.name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if not one.max_bytes or info.st_size <= one.max_bytes or not stat.S_ISREG(info.st_mode):
+            return
+        fd = open_checked(one.log.name, os.O_RDWR, dir_fd=folder)
+        try:
+            if os.fstat(fd).st_nlink > 1:
+                raise Unsafe(f"`{one.log}` has a second name, whose contents would be lost", hint="remove it")
+            self._rotate(one, folder, fd, begin=0)
+        finally:
+            os.close(fd)
+
+    def _look_for_away(self, one: Kept, folder: int, *, reopen: bool) -> None:
+        """Hold the limit also where somebody took the log's name away, and bring it back when asked to."""
+        away = None if one.pid is None else open_away(one.log, one.pid, os.O_RDWR)
+        if away is None:
+            self._away.pop(one.job, None)
+            self._reopened.discard(one.job)
+            return
+        try:
+            begin = self._begin_of(one.job, away)
+            if reopen:
+                self._reopened.add(one.job)
+                self._log.info("log-reopened", job=one.job)
+            size = os.fstat(away.fd).st_size - begin
+            if one.max_bytes and size > one.max_bytes:
+                self._rotate(one, folder, away.fd, begin=begin)
+            elif one.job in self._reopened and (size > 0 or reopen):
+                self._bring_back(one, folder, away.fd, begin)
+        finally:
+            os.close(away.fd)
+
+    def _begin_of(self, job: str, away: Away) -> int:
+        """Return where our part begins: what somebody moved away to keep it stays as it was."""
+        info = os.fstat(away.fd)
+        known, begin = self._away.get(job, (None, 0))
+        if known != FileId.of(info):
+            self._reopened.discard(job)
+            begin = info.st_size if away.name else 0
+            self._away[job] = FileId.of(info), begin
+            where = f"moved to {away.name}" if away.name else "deleted"
+            self._log.warning("log-away", job=job, was=where, hint="`supervisorctl reload` makes a new one")
+        return begin
+
+    def _bring_back(self, one: Kept, folder: int, fd: int, begin: int) -> None:
+        """Move what was written since to the log's name: a file without a name cannot get one again."""
+        to = open_checked(one.log.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=folder)
+        try:
+            if self._free_bytes(to) < os.fstat(fd).st_size - begin + _RESERVE_BYTES:
+                raise OSError(errno.ENOSPC, f"no room to bring back `{one.log}`")
+            size = os.fstat(to).st_size
+            try:
+                self._tell_lost(one, _move(fd, to, begin))
+            except OSError:
+                os.ftruncate(to, size)  # It is still where it was.
+                raise
+        finally:
+            os.close(to)
+
+    def _rotate(self, one: Kept, folder: int, fd: int, *, begin: int) -> None:
+        """Make `log.1` of what is in a log from there on."""
+        for number in older_numbers(one.log):
+            if number >= max(one.num_older, 1):
+                # It would go at the end of this; now it makes room.
+                os.unlink(numbered(one.log.name, number), dir_fd=folder)
+        if not one.num_older:
+            os.ftruncate(fd, begin)
+            return
+        name = numbered(one.log.name, STAGED)
+        to = open_checked(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=folder)
+        try:
+            has_room = self._free_bytes(to) >= os.fstat(fd).st_size - begin + _RESERVE_BYTES
+            if not (has_room and self._moved(one, fd, to, begin)):
+                num_dropped = _keep_last(fd, to, begin)
+                self._log.warning(
+                    "log-cut", job=one.job, dropped_bytes=num_dropped, reason="no room to copy it"
+                )
+        finally:
+            os.close(to)
+        _shift(one, folder)
+
+    def _moved(self, one: Kept, fd: int, to: int, begin: int) -> bool:
+        """Move it; False when there is no room for it after all, and then it is as it was."""
+        try:
+            self._tell_lost(one, _move(fd, to, begin))
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            os.ftruncate(to, 0)
+            os.lseek(to, 0, os.SEEK_SET)
+            return False
+        return True
+
+    def _tell_lost(self, one: Kept, num_bytes: int) -> None:
+        if num_bytes:
+            why = "it is written faster than it can be copied"
+            self._log.warning("log-lost", job=one.job, lost_bytes=num_bytes, reason=why)
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _free_bytes(fd: int) -> int:
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize
+
+
+def _write_all(fd: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(fd, text) :]
+
+
+def _move(fd: int, to: int, begin: int) -> int:
+    """Copy until nothing new comes, then cut at once; returns how many bytes are known to be lost."""
+    at, last = begin, os.fstat(fd).st_size + _MOST_NEW_BYTES
+    is_safe = False
+    while True:
+        while at < last and (block := os.pread(fd, _BLOCK_BYTES, at)):
+            _write_all(to, block)
+            at += len(block)
+        if not is_safe:
+            # Before the cut: a power cut must not take both. It takes long, so what came meanwhile follows.
+            os.fdatasync(to)
+            is_safe = True
+            continue
+        end: int = _LSEEK(fd, 0, os.SEEK_END)
+        if end <= at or at >= last:
+            os.ftruncate(fd, begin)
+            return max(0, end - at)
+
+
+def _keep_last(fd: int, to: int, begin: int) -> int:
+    """Cut a log that there is no room to copy; its last part goes through memory. Returns what it lost."""
+    at = max(begin, os.fstat(fd).st_size - _LAST_BYTES)
+    text = b""
+    while len(text) < 2 * _LAST_BYTES and (block := os.pread(fd, _BLOCK_BYTES, at + len(text))):
+        text += block
+    os.ftruncate(fd, begin)
+    num_dropped = at - begin
+    line = f"training-supervisor: {format_bytes(num_dropped)} of output were dropped here: the disk is full\n"
+    _write_all(to, line.encode() + text)
+    return num_dropped
+
+
+def _shift(one: Kept, folder: int) -> None:
+    """Make each file one older, also where there are gaps."""
+    for number in older_numbers(one.log):
+        if number < one.num_older:
+            old, new = numbered(one.log.name, number), numbered(one.log.name, number + 1)
+            os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _finish(one: Kept, folder: int) -> None:
+    """Put right what a crash left: a copy is whole if its log was cut, else the log still has it all."""
+    name = numbered(one.log.name, STAGED)
+    try:
+        copy = open_checked(name, os.O_RDONLY, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    try:
+        log = open_checked(one.log.name, os.O_RDONLY, dir_fd=folder)
+    except FileNotFoundError:
+        os.close(copy)
+    else:
+        with os.fdopen(copy, "rb") as begin, os.fdopen(log, "rb") as whole:
+            if _begins_with(whole.read, begin.read):
+                os.unlink(name, dir_fd=folder)
+                return
+    _shift(one._replace(num_older=max(one.num_older, 1)), folder)
+
+
+def _begins_with(whole: Callable[[int], bytes], begin: Callable[[int], bytes]) -> bool:
+    while block := begin(_BLOCK_BYTES):
+        if whole(len(block)) != block:
+            return False
+    return True
