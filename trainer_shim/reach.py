@@ -213,7 +213,8 @@ def _is_helper(thing: Any) -> bool:
     One of the script's own classes, as an augmentation that counts: unless it is or holds a module, which
     is the training's business.
     """
-    is_scripts = isinstance(thing, FunctionType) or _is_namespace(thing) or is_script_class(type(thing))
+    kind: Any = type(thing)
+    is_scripts = isinstance(thing, FunctionType) or _is_namespace(thing) or is_script_class(kind)
     torch = sys.modules.get("torch")
     if not is_scripts or not _keeps_values(thing):
         return False

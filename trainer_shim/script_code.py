@@ -128,7 +128,7 @@ def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for name in code.co_names:
         value = names.get(name)
         found.append((f"{where}.{name}", value))
-        if _is_script_module(value):
+        if isinstance(value, ModuleType) and _is_script_module(value):
             # What is called by it: `augment.jitter(x)`.
             inside = vars(value)
             found += [(f"{value.__name__}.{one}", inside[one]) for one in code.co_names if one in inside]
