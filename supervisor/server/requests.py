@@ -169,8 +169,7 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
     job = desk.engine.submit(request.name, spec)
 
-    def accepted() -> protocol.Accepted:
-        # By then the policy has been asked about it.
+    def accepted() -> protocol.Accepted:  # By then the policy has been asked about it.
         detail = _why_queued(desk, job.name)
         return protocol.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
 
