@@ -77,6 +77,14 @@ class CannotRestore(ShimError):
 class Damaged(CannotRestore):
     """A checkpoint's files differ from its manifest."""
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "use an older one; `supervisorctl checkpoints verify` tells which are good",
+    ) -> None:
+        super().__init__(message, hint=hint)
+
 
 class FolderInUse(ShimError):
     """Another living process writes checkpoints to the same folder."""

@@ -110,7 +110,7 @@ class Offloader:
         if not away.pieces:
             self._away = None
             away.unpin()
-            raise CannotOffload(f"cannot give back GPU memory: {refused}")
+            raise CannotOffload(f"cannot give back GPU memory: {refused}", hint="pause with `--depth exit`")
         moved_bytes = sum(piece.size_bytes for piece, _ in away.pieces)
         # What found them would keep cycles alive that the collector is to find.
         stay = Counter(found.stay)

@@ -173,5 +173,7 @@ def _tried(task: Callable[[], Ended | None]) -> Ended | None:
     except ShimError as error:
         return Ended(0, error=error)
     except Exception as error:  # noqa: BLE001  # a loop that waits for this thread must not wait for ever
-        reason = CannotSave(f"cannot save in the background: {error or 'out of memory'}")
-        return Ended(0, error=reason)
+        hint = "the older checkpoints are untouched; the next save tries again"
+        return Ended(
+            0, error=CannotSave(f"cannot save in the background: {error or 'out of memory'}", hint=hint)
+        )

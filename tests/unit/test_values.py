@@ -137,6 +137,18 @@ def test_what_is_very_large_is_not_kept():
     assert values.packed(np.zeros(70 << 20, "u1")) is None
 
 
+def test_whatever_is_kept_is_known_by_each_of_its_bytes():
+    """
+    Of larger arrays only places are looked at, and those are not kept.
+    """
+    largest = np.zeros(64 << 20, "u1")
+    before = values.printed(largest)
+    largest[1] = 1
+
+    assert values.packed(largest) is not None
+    assert before != values.printed(largest)
+
+
 class Thing:
     pass
 

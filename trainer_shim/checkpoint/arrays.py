@@ -257,7 +257,10 @@ def _told_of(tensor: Any) -> Iterator[None]:
         yield
     except RuntimeError as error:
         shape, device = list(tensor.shape), tensor.device
-        raise CannotSave(f"cannot read a tensor of shape {shape} from {device}: {error}") from error
+        raise CannotSave(
+            f"cannot read a tensor of shape {shape} from {device}: {error}",
+            hint="free memory of the device, or look at it with `nvidia-smi`; the older checkpoints are untouched",
+        ) from error
 
 
 def _refuse_array(numpy: ModuleType, array: Any, path: str) -> None:

@@ -58,7 +58,10 @@ class LiveName:
 
     def __call__(self, *_: object) -> Any:
         """Raise: a map with defaults wants something that can be called."""
-        raise CannotRestore(f"cannot call `{self.name}`: it only stands for what a live object has")
+        raise CannotRestore(
+            f"cannot call `{self.name}`: it only stands for what a live object has",
+            hint="let attach() restore the state, with a part that holds the object",
+        )
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def load(folder: Path) -> Loaded:
             hint="free some memory, look at `ulimit -v`, or restore on a larger machine",
         ) from error
     except Damaged as error:
-        raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}", hint=error.hint) from error
+        raise Damaged(f"cannot use the checkpoint `{folder}`: {_reason(error)}") from error
     except CannotRestore as error:
         text = str(error).removeprefix("cannot restore ")
         raise CannotRestore(f"cannot restore the checkpoint `{folder}`: {text}", hint=error.hint) from error

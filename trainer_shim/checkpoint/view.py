@@ -82,10 +82,7 @@ def viewed(
         stack.enter_context(reading.reading(folder))
         bad = verify(folder, name, on_bytes=on_bytes).problems
         if bad:
-            raise Damaged(
-                f"cannot use the checkpoint `{folder}`: `{bad[0].file}`: {bad[0].why}",
-                hint="use an older one; `supervisorctl checkpoints verify` tells which are good",
-            )
+            raise Damaged(f"cannot use the checkpoint `{folder}`: `{bad[0].file}`: {bad[0].why}")
         at = stack.enter_context(reader.opened_folder(folder))
         manifest, own = reader.read_manifest(at, str(name))
         view = View(folder, manifest, own)

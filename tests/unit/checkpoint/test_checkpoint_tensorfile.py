@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 
+import numpy as np
 import pytest
 
-from trainer_shim.checkpoint.chunks import Chunk
+from trainer_shim.checkpoint.chunks import Chunk, chunks_of
+from trainer_shim.checkpoint.digest import CHUNK_BYTES
 from trainer_shim.checkpoint.tensorfile import ITEM_BYTES, Block, Image, make_plan, read_header
 from trainer_shim.errors import Damaged
 
@@ -47,6 +50,29 @@ def test_the_data_starts_at_a_multiple_of_eight_whatever_the_names(name):
     plan = make_plan([Block(name, "U8", (1,), lambda begin, end: memoryview(b"x"))])
 
     assert 0 == len(plan.header) % 8
+
+
+@pytest.mark.parametrize("size_bytes", [100, 3 * CHUNK_BYTES])
+def test_a_block_that_is_costly_to_fetch_is_fetched_once_and_kept_until_its_last_chunk(size_bytes):
+    """
+    A large transposed tensor is rearranged once in a save, and the memory for that given back.
+    """
+    kept = []
+
+    def fetch(begin, end):
+        memory = np.full(size_bytes, 7, "u1")
+        kept.append(weakref.ref(memory))
+        return memoryview(memory)[begin:end]
+
+    image = Image(make_plan([Block("a", "U8", (size_bytes,), fetch, is_costly=True)]))
+    *chunks, last = chunks_of(image.size_bytes)
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    for chunk in chunks:
+        image.chunk(chunk, buffer)
+
+    assert all(one() is not None for one in kept)
+    assert b"\7" == bytes(image.chunk(last, buffer)[last.end - last.begin - 1 : last.end - last.begin])
+    assert [None] == [one() for one in kept]
 
 
 @pytest.mark.parametrize(
