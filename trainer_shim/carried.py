@@ -157,6 +157,8 @@ class Carried:
         said = []
         for path, state in states.items():
             held = self.held.get(path)
+            if held is None and isinstance(state, Mapping) and state.get("is_file"):
+                continue  # It is opened when it is first needed, by those who go to each item's place.
             if held is None or not held.fits(state):
                 said.append(f"the data does not carry `{path}` any more, or something else there")
                 continue

@@ -90,7 +90,7 @@ class HeldPlace(Held):
 
     def fits(self, state: Any) -> bool:
         """Whether it is such a state."""
-        return isinstance(state, Mapping) and state.keys() == {"at"}
+        return isinstance(state, Mapping) and "at" in state
 
     def went_on(self, *, is_seen: bool) -> bool:
         """Whether the run moved what does not tell where it stands; not `is_seen`: if it did, elsewhere."""
@@ -102,7 +102,7 @@ class HeldPlace(Held):
 
     def _taken(self, thing: Any) -> Any:
         where = standing.place(thing)
-        return None if where is None else {"at": where}
+        return None if where is None else {"at": where, "is_file": standing.is_file(thing)}
 
     def _put(self, thing: Any, state: Any) -> list[str]:
         return [] if standing.go(thing, state["at"]) else [ITSELF]
@@ -231,7 +231,7 @@ class HeldValues(Held):
             if may_put and packed is not None:
                 self._first.setdefault(name, values.copied(present.get(name)))
                 values.assign(thing, name, present.get(name), values.unpacked(packed))
-            else:
+            elif not isinstance(thing, Globals):  # There it may be a time of day, or what a start chooses.
                 odd.append(name)
         return odd
 

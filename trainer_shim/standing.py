@@ -23,7 +23,7 @@ from typing import Any
 
 from trainer_shim.reach import ATOMS, frame_variables, is_of_loaders, is_open
 
-__all__ = ["go", "is_shared", "place", "stands", "trace"]
+__all__ = ["go", "is_file", "is_shared", "place", "stands", "trace"]
 
 #: Iterators over what does not change, which tell how much is left of it.
 _TELLING = frozenset(
@@ -50,6 +50,11 @@ def stands(thing: Any) -> bool:
 def is_shared(thing: Any) -> bool:
     """Whether processes that were forked from this one move it too."""
     return type(thing) in _FILES or not hasattr(type(thing), "__next__")
+
+
+def is_file(thing: Any) -> bool:
+    """Whether this is an open file."""
+    return type(thing) in _FILES
 
 
 def place(thing: Any) -> Any:

@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import random
 import threading
+import time
 
 import pytest
 import torch
@@ -141,6 +142,53 @@ def test_a_file_is_read_on(tmp_path, mode):
 
         assert whole == cut
         assert numbers.stat().st_size == written.tell()
+
+
+class OpenedLate(Numbers):
+    """Opens its file for the first item, and goes to the place of each."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path, self.file = path, None
+
+    def __getitem__(self, index):
+        global last_read  # noqa: PLW0603  # As scripts do.
+        last_read = time.time()
+        if self.file is None:
+            self.file = self.path.open("rb")
+        self.file.seek(3 * index)
+        return super().__getitem__(index) * float(self.file.read(2))
+
+    def __del__(self):
+        if self.file is not None:
+            self.file.close()
+
+
+last_read = 0.0
+
+
+def test_a_file_that_is_opened_late_and_a_time_of_day_are_not_mentioned(tmp_path, capsys):
+    """
+    They differ from start to start, and nothing depends on that.
+    """
+    numbers = tmp_path / "numbers.txt"
+    numbers.write_text("\n".join(str(number) for number in range(10, 99)))
+
+    def make(_run):
+        global last_read  # noqa: PLW0603  # As scripts do.
+        last_read = time.time()
+        data = DataLoader(OpenedLate(numbers), 4, shuffle=True)
+        return lambda: data
+
+    whole, cut = whole_and_cut(tmp_path, epochs_over(make), (3, 8))
+
+    assert whole == cut
+    said = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if "going on" not in line and "durable" not in line
+    ]
+    assert said == []
 
 
 def squares():
