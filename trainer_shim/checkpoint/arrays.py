@@ -259,8 +259,7 @@ def _told_of(tensor: Any) -> Iterator[None]:
         shape, device = list(tensor.shape), tensor.device
         raise CannotSave(
             f"cannot read a tensor of shape {shape} from {device}: {error}",
-            hint="free memory of the device, or look at it with `nvidia-smi`; the older checkpoints are "
-            "untouched",
+            hint="look at the device with `nvidia-smi`; the older checkpoints are untouched",
         ) from error
 
 
