@@ -231,7 +231,7 @@ class TestTheFile:
         A hole of a terabyte takes no room on the disk, but all of the memory.
         """
         os.truncate(place / "file", 1 << 40)
-        with pytest.raises(Unsafe, match="longer than 16 MiB"):
+        with pytest.raises(Unsafe, match="longer than 256 KiB"):
             read_in(place, "file")
 
     def test_a_user_that_a_namespace_hides_trusts_nobody(self, place):

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -160,13 +161,29 @@ def give_up(folder: Path, disk: Disk) -> Path:
     return doomed
 
 
-def set_aside(folder: Path, disk: Disk) -> Path:
-    """Take a damaged checkpoint out of the readers' sight and keep it; return where it is now."""
-    taken = {path.name for path in folder.parent.iterdir()}
-    aside = folder.with_name(aside_name(folder.name, taken))
-    disk.rename(folder, aside)
-    disk.sync(folder.parent)
-    return aside
+def set_aside(folders: Sequence[Path], disk: Disk) -> list[Path | OSError]:
+    """Take damaged checkpoints out of the readers' sight and keep them; where each is now, or why it is not.
+
+    With one flush and without a list of what is there: a crash can leave thousands.
+    """
+    found: list[Path | OSError] = []
+    for folder in folders:
+        root = folder.parent
+        # A link that leads nowhere has a name as well.
+        aside = root / aside_name(folder.name, partial(_is_name, root))
+        try:
+            disk.rename(folder, aside)
+        except OSError as error:
+            found.append(error)
+        else:
+            found.append(aside)
+    for root in {folder.parent for folder in folders}:
+        disk.sync(root)
+    return found
+
+
+def _is_name(root: Path, name: str) -> bool:
+    return os.path.lexists(root / name)
 
 
 def sweep(root: Path, spare: Path | None = None) -> list[tuple[Path, OSError]]:

@@ -10,7 +10,7 @@ Pure: no name is looked up on a disk here. Nobody else spells these names.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import NamedTuple
 
@@ -85,10 +85,10 @@ def free_name(step: int, taken: Collection[str]) -> Name:
     return Name(step, max(agains, default=-1) + 1)
 
 
-def aside_name(name: str, taken: Collection[str]) -> str:
+def aside_name(name: str, is_taken: Callable[[str], bool]) -> str:
     """Where a damaged checkpoint is kept for a person to look at."""
     first = f"{name}.damaged"
-    return next(aside for n in count(1) if (aside := first if n == 1 else f"{first}.{n}") not in taken)
+    return next(aside for n in count(1) if not is_taken(aside := first if n == 1 else f"{first}.{n}"))
 
 
 def parse_aside(text: str) -> Name | None:

@@ -7,7 +7,7 @@ Does not cover: how each is done; every step is one call into this package.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +34,9 @@ from trainer_shim.checkpoint.writer import Saved
 from trainer_shim.errors import CannotRestore, CannotSave, Damaged
 
 __all__ = ["Store"]
+
+#: Of damaged checkpoints; the rest is counted.
+_MAX_TOLD = 5
 
 
 def _ignore(stage: str) -> None:
@@ -185,17 +188,21 @@ class Store:
                 f"cannot read the checkpoint folder `{self._root}`: {error.strerror}",
                 hint="look at owner and mode of the folder with `ls -ld`, and at the disk",
             ) from error
-        for name in names:
-            folder = self._root / str(name)
-            try:
-                loaded = reader.load(folder)
-            except Damaged as error:
-                self._put_aside(folder, error)
-            else:
-                self._guesses.learn(_still_file(loaded))
-                if loaded.manifest.job != self._job:
-                    self._tell_other_job(loaded)
-                return loaded
+        damaged: list[tuple[Path, Damaged]] = []
+        try:
+            for name in names:
+                folder = self._root / str(name)
+                try:
+                    loaded = reader.load(folder)
+                except Damaged as error:
+                    damaged.append((folder, error))
+                else:
+                    self._guesses.learn(_still_file(loaded))
+                    if loaded.manifest.job != self._job:
+                        self._tell_other_job(loaded)
+                    return loaded
+        finally:
+            self._put_aside(damaged)
         return None
 
     def _check_open(self) -> None:
@@ -251,17 +258,25 @@ class Store:
             except OSError as error:
                 self._tell(f"cannot remove `{spare}`: {error.strerror}", "look at the disk", spare)
 
-    def _put_aside(self, folder: Path, damage: Damaged) -> None:
-        """Keep a damaged checkpoint where no reader takes it for one; a failed renaming stops nothing."""
+    def _put_aside(self, damaged: Sequence[tuple[Path, Damaged]]) -> None:
+        """Keep damaged checkpoints where no reader takes them for one; a failed renaming stops nothing."""
         hint = (
             "an older checkpoint is used; look at the disk, and remove the damaged one when it is of no use"
         )
         try:
-            aside = set_aside(folder, self._disk)
+            places = set_aside([folder for folder, _ in damaged], self._disk)
         except OSError as error:
-            self._tell(f"{damage}; it could not be renamed: {error.strerror}", hint, folder)
-        else:
-            self._tell(f"{damage}; it is kept as `{aside.name}`", hint, aside)
+            places = [error] * len(damaged)
+        for (folder, damage), place in list(zip(damaged, places, strict=True))[:_MAX_TOLD]:
+            if isinstance(place, OSError):
+                self._tell(f"{damage}; it could not be renamed: {place.strerror}", hint, folder)
+            else:
+                self._tell(f"{damage}; it is kept as `{place.name}`", hint, place)
+        if (more := len(damaged) - _MAX_TOLD) > 0:
+            text = (
+                f"cannot use {more} older checkpoints in `{self._root}` either; they are kept as `*.damaged`"
+            )
+            self._tell(text, "look at the disk, and remove them when they are of no use", self._root)
 
     def _tell_other_job(self, loaded: Loaded) -> None:
         """A run under a new name goes on from its old checkpoints; somebody else's are said aloud."""

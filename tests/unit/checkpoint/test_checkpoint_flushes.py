@@ -150,7 +150,7 @@ def test_one_that_is_set_aside_stays_aside(tmp_path, disk):
     After a power cut nobody reads the damaged one again.
     """
     (tmp_path / "step-000000001").mkdir()
-    aside = set_aside(tmp_path / "step-000000001", disk)
+    (aside,) = set_aside([tmp_path / "step-000000001"], disk)
 
     assert "step-000000001.damaged" == aside.name
     assert ["rename step-000000001 step-000000001.damaged", "sync ."] == disk.done

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from importlib import metadata
 
 import pytest
@@ -48,6 +49,26 @@ def test_a_new_folder_has_nothing_to_restore(store):
     """
     assert store.newest() is None
     assert [] == store.notices
+
+
+def test_thousands_of_empty_folders_cost_a_start_no_time(root):
+    """
+    Each was listed anew for each, flushed and told of: 2,000 took 10 s and as many lines.
+    """
+    with Store(root, job="job-3") as store:
+        save(store, 1)
+        for step in range(2, 2002):
+            (root / f"step-{step:09d}").mkdir()
+        begin_s = time.process_time()
+        loaded = store.newest()
+        took_s = time.process_time() - begin_s
+        told = [notice.text for notice in store.notices]
+
+    assert 1 == loaded.step
+    assert ["step-000000001"] == [name for name in names(root) if not name.endswith(".damaged")]
+    assert 6 == len(told)
+    assert "cannot use 1995 older checkpoints" in told[-1]
+    assert took_s < 3
 
 
 def test_what_was_saved_last_is_restored(store, root):
