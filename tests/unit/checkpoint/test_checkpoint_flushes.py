@@ -268,10 +268,13 @@ def test_what_cannot_be_swept_is_told_and_kept_from_nobody(tmp_path):
     (tmp_path / "step-000000001.partial").mkdir()
     (tmp_path / "step-000000002.partial").mkdir()
     (tmp_path / "step-000000003.removed.partial").mkdir()
+    (tmp_path / "step-000000004.partial").write_text("a file")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "step-000000005.partial").symlink_to(tmp_path / "notes")
     spare = tmp_path / "step-000000003.removed.partial"
 
     assert [] == sweep(tmp_path, spare)
-    assert [spare.name] == [path.name for path in tmp_path.iterdir()]
+    assert {spare.name, "notes"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_store_that_cannot_begin_gives_its_lock_back(tmp_path):

@@ -331,6 +331,24 @@ def test_a_state_that_does_not_fit_into_memory_is_no_damage():
         make_place({"$": "tensor", "dtype": "float32", "shape": [num]}, "F32", (num,))
 
 
+def test_a_shape_that_no_tensor_has_is_nonsense_and_no_lack_of_memory():
+    """
+    It takes no bytes in the file, so nothing else finds it out.
+    """
+    shape = (0, 1 << 48, 1 << 48)
+    with pytest.raises(RuntimeError, match="overflow"):
+        make_place({"$": "tensor", "dtype": "float32", "shape": list(shape)}, "F32", shape)
+
+
+@pytest.mark.parametrize("name", ["|O8", "O", "object", "f4,f4", "datetime64[s]"])
+def test_bytes_of_a_file_become_no_objects_and_no_records(name):
+    """
+    The bytes of an array of objects are addresses: forged ones would end the process, or worse.
+    """
+    with pytest.raises(ValueError, match="is no numpy type"):
+        make_place({"$": "numpy.ndarray", "dtype": name, "shape": [1]}, "U8", (1, 8))
+
+
 @pytest.mark.soak
 def test_a_state_too_long_to_be_read_is_not_written(tmp_path):
     """
