@@ -263,6 +263,7 @@ class TestDropInFiles:
         daemon.client.reload()
         until_job(daemon, "gone")
         row = daemon.until("gone", "failed")
+        until_job(daemon, "long")
         daemon.until("long", "failed")
         shown = daemon.client.show("long")
         names = {answer.job for answer in daemon.client.why()}
