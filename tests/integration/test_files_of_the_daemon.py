@@ -267,7 +267,10 @@ class TestDropInFiles:
         daemon.until("long", "failed")
         shown = daemon.client.show("long")
         names = {answer.job for answer in daemon.client.why()}
-        told = [event.detail for event in daemon.events("gone") if event.kind == "process-ended"]
+        # Rows run ahead of the journal, events are what it has.
+        told = until(
+            lambda: [event.detail for event in daemon.events("gone") if event.kind == "process-ended"]
+        )
         for one in (file, gone):
             one.unlink()
 
