@@ -132,7 +132,18 @@ def tests_of(path: Path) -> list[str]:
 
 
 def passes(tests: list[str], folder: Path, limit_s: float, *more: str) -> bool:
-    """Whether these tests come to their end in a copy of the tree, and none fails."""
+    """Whether these tests come to their end in a copy of the tree, and none fails.
+
+    What somebody else killed says nothing, so it is run again, once: a mutant may be what takes all memory.
+    """
+    code = _exit_code(tests, folder, limit_s, *more)
+    if code == -signal.SIGKILL:
+        code = _exit_code(tests, folder, limit_s, *more)
+    return code == 0
+
+
+def _exit_code(tests: list[str], folder: Path, limit_s: float, *more: str) -> int | None:
+    """How these tests ended; None where they did not come to their end."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     command += ["-o", f"timeout={TEST_LIMIT_S}", f"--basetemp={folder}.tmp", *more, *tests]
     # In a group of its own, so that what a test has started ends with it; that, too, imports the copy.
@@ -145,9 +156,9 @@ def passes(tests: list[str], folder: Path, limit_s: float, *more: str) -> bool:
         start_new_session=True,
     ) as running:
         try:
-            return running.wait(limit_s) == 0
+            return running.wait(limit_s)
         except subprocess.TimeoutExpired:
-            return False
+            return None
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
