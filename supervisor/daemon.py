@@ -31,7 +31,7 @@ from supervisor.errors import SupervisorError
 from supervisor.freezer import CudaFreezer
 from supervisor.launcher import HANDOVER_S, KeeperLauncher
 from supervisor.marks import Marks
-from supervisor.monitors.disks import Disks
+from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
 from supervisor.ports import JournalRow, World
@@ -93,8 +93,9 @@ class Daemon:
         self._steward = Steward(self._engine, Sampler(jobs=paths.jobs_state_dir), self._clock, self._journal)
         self._engine.gpus_for = self._steward.gpus_for
         self._settings = Settings(paths, self._engine, self._set_config)
-        self._checkpoints = Disks()
+        self._checkpoints = Checkpoints()
         self._logs = Logs()
+        self._are_all_logs_due = True
         self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
         self._desk = Desk(
             engine=self._engine,
@@ -198,17 +199,26 @@ class Daemon:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._watch.look()
-            self._logs.keep(kept_logs(self._engine.jobs.values(), self._engine.config.jobs, self._paths))
+            self._look_at_logs()
         if now >= self._listen_at:
             self._listen_at = now + _LISTEN_S
             self._keep_listening()
             self._journal.look()
+            self._desk.gone = self._checkpoints.gone(self._engine.jobs.values(), at=now)
             if self._watch.refresh():
                 self._read_files_at = now
             if self._engine.look_for_orphans():
                 # A job of that name may be started now.
                 self._read_files_at = now
             self._tell_alerts(now)
+
+    def _look_at_logs(self) -> None:
+        """Have the logs kept short that may have grown; all of them where limits may be others now."""
+        jobs = self._engine.jobs
+        growing = {*self._engine.present, *self._desk.left, *self._logs.troubled()}
+        chosen = [jobs[name] for name in (jobs if self._are_all_logs_due else growing) if name in jobs]
+        if self._logs.keep(kept_logs(chosen, self._engine.config.jobs, self._paths)):
+            self._are_all_logs_due = False
 
     def _reload(self) -> None:
         """Do as SIGHUP asks."""
@@ -256,14 +266,7 @@ class Daemon:
             self._steward.wake()
         if self._steward.turn():
             self._desk.readings = readings(self._steward.sample)
-            self._desk.gone = self._find_gone()
             self._desk.left = self._steward.sample.left if self._steward.sample is not None else {}
-
-    def _find_gone(self) -> frozenset[str]:
-        """Return the folders of newest checkpoints that are not there any more, as last seen."""
-        newest = [job.checkpoint.path for job in self._engine.jobs.values() if job.checkpoint is not None]
-        seen = self._checkpoints.read({Path(path) for path in newest}, at=self._clock.now())
-        return frozenset(path for path in newest if not seen[Path(path)].is_there)
 
     def _timeout_ms(self) -> int:
         now = self._clock.now()
@@ -292,6 +295,7 @@ class Daemon:
 
     def _set_config(self, config: Config) -> None:
         self._engine.config = config
+        self._are_all_logs_due = True
         self._shims.config = config.shim
         self._launcher.handover_s = min(HANDOVER_S, config.jobs.start_grace_s)
         self._steward.configure(config)

@@ -83,6 +83,8 @@ class Logs:
         self._free_bytes = free_bytes or _free_bytes
         self._log = structlog.get_logger("logs")
         self._kept: Sequence[Kept] = ()
+        #: Those of the last look, by job: who is not asked for any more may have written since.
+        self._last: dict[str, Kept] = {}
         self._problems: dict[str, str] = {}
         self._is_reopen_asked = False
         #: Logs without a name: which file, and where in it the part begins that is ours.
@@ -91,11 +93,17 @@ class Logs:
         self._reopened: set[str] = set()
         self._aside = Aside("the file system of the logs", self.look)
 
-    def keep(self, kept: Sequence[Kept]) -> None:
-        """Look at these logs soon; the look before may still be under way."""
+    def keep(self, kept: Sequence[Kept]) -> bool:
+        """Look at these logs soon, and at those of the last time; False: that one is still under way."""
+        if self._aside.busy_s():
+            return False
         self._kept = kept
-        if not self._aside.busy_s():
-            self._aside.ask()
+        self._aside.ask()
+        return True
+
+    def troubled(self) -> tuple[str, ...]:
+        """Return the jobs with whose logs something could not be done."""
+        return tuple(self._problems.copy())
 
     def reopen(self) -> None:
         """From the next look on, bring back what goes into files that lost their name."""
@@ -112,7 +120,10 @@ class Logs:
 
     def look(self) -> None:
         """Look at all logs once, and do what is to be done; may wait for the disk."""
-        kept = self._kept
+        now = {one.job: one for one in self._kept}
+        # What a job wrote at its very end.
+        kept = [*now.values(), *(one._replace(pid=None) for job, one in self._last.items() if job not in now)]
+        self._last = now
         is_reopen_asked, self._is_reopen_asked = self._is_reopen_asked, False
         names = {one.job for one in kept}
         for job in [job for job in (*self._problems, *self._away) if job not in names]:
@@ -184,19 +195,34 @@ class Logs:
         return begin
 
     def _bring_back(self, one: Kept, folder: int, fd: int, begin: int) -> None:
-        """Move what was written since to the log's name: a file without a name cannot get one again."""
-        to = open_checked(one.log.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=folder)
+        """Move what was written since to the log's name: a file without a name cannot get one again.
+
+        A new one gets its name when it is whole, so that no reader meets the same text in both.
+        """
+        is_new = not os.path.lexists(one.log)
+        name = numbered(one.log.name, STAGED) if is_new else one.log.name
+        to = open_checked(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=folder)
         try:
-            if self._free_bytes(to) < os.fstat(fd).st_size - begin + _RESERVE_BYTES:
-                raise OSError(errno.ENOSPC, f"no room to bring back `{one.log}`")
-            size = os.fstat(to).st_size
-            try:
-                self._tell_lost(one, _move(fd, to, begin))
-            except OSError:
-                os.ftruncate(to, size)  # It is still where it was.
-                raise
+            self._append(one, fd, to, begin)
+        except OSError:
+            if is_new:
+                os.unlink(name, dir_fd=folder)
+            raise
         finally:
             os.close(to)
+        if is_new:
+            os.rename(name, one.log.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def _append(self, one: Kept, fd: int, to: int, begin: int) -> None:
+        """Move it to the end of another file, which is as before where that cannot be done."""
+        if self._free_bytes(to) < os.fstat(fd).st_size - begin + _RESERVE_BYTES:
+            raise OSError(errno.ENOSPC, f"no room to bring back `{one.log}`")
+        size = os.fstat(to).st_size
+        try:
+            self._tell_lost(one, _move(fd, to, begin))
+        except OSError:
+            os.ftruncate(to, size)  # It is still where it was.
+            raise
 
     def _rotate(self, one: Kept, folder: int, fd: int, *, begin: int) -> None:
         """Make `log.1` of what is in a log from there on."""

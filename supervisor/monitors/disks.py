@@ -10,6 +10,7 @@ there are never more threads than folders that hang, and one.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Collection
@@ -59,7 +60,8 @@ class Disks:
         if wanted and is_due and not self._round.aside.busy_s():
             self._asked_at, self._asked = at, wanted
             hanging = {one.current for one in self._hanging}
-            self._round.folders = sorted(wanted - hanging)
+            # To compare paths themselves would take most of the time.
+            self._round.folders = sorted(wanted - hanging, key=str)
             self._round.aside.ask()
         for folder in self._answers.keys() - wanted:
             del self._answers[folder]
@@ -101,7 +103,8 @@ class _Round:
 
 def look(folder: Path) -> Disk:
     """Return the space under a folder, or under the nearest one above it that is there; may hang."""
-    for place in (folder, *folder.parents):
+    # Mostly the folder is there, and nobody asks for the others.
+    for place in itertools.chain((folder,), folder.parents):
         try:
             found = os.statvfs(place)
         except (FileNotFoundError, NotADirectoryError):

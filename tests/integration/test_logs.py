@@ -83,6 +83,20 @@ class TestRotation:
         assert [2, 1] == older_numbers(log)
         assert 0o600 == log.with_name("log.1").stat().st_mode & 0o777
 
+    def test_a_log_that_nobody_asks_about_any_more_is_looked_at_once_more(self, logs, log):
+        """
+        A job writes its last lines after the last look that it was running at; later ones cost nothing.
+        """
+        look(logs, kept(log))
+        logs._kept = []
+        append(log, b"a" * 101)
+        logs.look()
+        append(log, b"b" * 101)
+        logs.look()
+
+        assert [1] == older_numbers(log)
+        assert b"b" * 101 == log.read_bytes()
+
     def test_without_older_files_a_log_is_cut(self, logs, log):
         """
         Fewer files than before: those beyond go.
@@ -204,6 +218,32 @@ class TestFollowing:
         assert sorted(set(seen)) == seen
         assert set(there) <= set(seen)
         assert len(shown) > 20 * 20_000
+
+    def test_a_deleted_log_that_is_brought_back_is_not_shown_twice(self, log):
+        """
+        Nobody sees it under its name before all of it is there, and nothing of it elsewhere any more.
+        """
+        shown = []
+        logs = Logs(free_bytes=lambda _: shown.append(tail.more()) or 1 << 40)
+        with (
+            log.open("ab") as out,
+            subprocess.Popen(["sleep", "600"], stdout=out) as writer,
+            Tail(log) as tail,
+        ):
+            append(log, b"first\n")
+            shown.append(rest(tail))
+            log.unlink()
+            logs.reopen()
+            look(logs, kept(log, max_bytes=1000, pid=writer.pid))
+            shown.append(rest(tail))
+            out.write(b"second\n")
+            out.flush()
+            look(logs, kept(log, max_bytes=1000, pid=writer.pid))
+            shown.append(rest(tail))
+            writer.kill()
+
+        assert b"first\nsecond\n" == b"".join(shown)
+        assert b"first\nsecond\n" == log.read_bytes()
 
     def test_what_was_rotated_away_unseen_is_told(self, logs, log):
         """
