@@ -37,8 +37,12 @@ class Start(NamedTuple):
 
 def start_of(run_dir: Path) -> Start | None:
     """Return the start that a run folder is of."""
-    number = run_dir.name.removeprefix("run-")
-    return Start(run_dir.parent.name, int(number)) if number.isdecimal() else None
+    return _start(run_dir.parent.name, run_dir.name)
+
+
+def _start(job: str, folder: str) -> Start | None:
+    number = folder.removeprefix("run-")
+    return Start(job, int(number)) if number != folder and number.isdecimal() else None
 
 
 def group_prefix(folder: Path) -> str:
@@ -83,8 +87,7 @@ class Marks:
         if not is_there or not value.startswith(self._folder):
             return None
         job, _, run = os.fsdecode(value[len(self._folder) :]).partition("/")
-        number = run.removeprefix("run-")
-        return Start(job, int(number)) if job and run != number and number.isdecimal() else None
+        return _start(job, run) if job else None
 
     def left_of(self, job: str) -> list[int]:
         """Return the numbers of all processes that come from any start of a job; reads all of /proc."""

@@ -204,7 +204,11 @@ def _keeps_values(thing: Any) -> bool:
     if torch is None:
         return True
     others = (torch.optim.Optimizer, torch.utils.data.DataLoader)
-    return not isinstance(thing, others) and not any(isinstance(one, others) for _, one in attributes(thing))
+    return not _is_or_holds(thing, others)
+
+
+def _is_or_holds(thing: Any, kinds: Any) -> bool:
+    return isinstance(thing, kinds) or any(isinstance(one, kinds) for _, one in attributes(thing))
 
 
 def _is_helper(thing: Any) -> bool:
@@ -218,10 +222,7 @@ def _is_helper(thing: Any) -> bool:
     torch = sys.modules.get("torch")
     if not is_scripts or not _keeps_values(thing):
         return False
-    modules = () if torch is None else torch.nn.Module
-    return not isinstance(thing, modules) and not any(
-        isinstance(one, modules) for _, one in attributes(thing)
-    )
+    return torch is None or not _is_or_holds(thing, torch.nn.Module)
 
 
 def _is_namespace(thing: Any) -> bool:

@@ -93,12 +93,8 @@ def go(thing: Any, where: Any) -> bool:
     return bool(where == place(thing))
 
 
-def trace(thing: Any) -> Any:
+def trace(thing: Any, depth: int = 0) -> Any:
     """What is another as soon as an iterator went on, as far as it shows; None where nothing does."""
-    return _trace(thing, 0)
-
-
-def _trace(thing: Any, depth: int) -> Any:
     if isinstance(thing, GeneratorType):
         frame = thing.gi_frame
         if frame is None:
@@ -109,7 +105,7 @@ def _trace(thing: Any, depth: int) -> Any:
         return len(thing)
     if (told := place(thing)) is not None or depth > 3 or not hasattr(type(thing), "__next__"):
         return told
-    inside = [_trace(one, depth + 1) for one in gc.get_referents(thing)]
+    inside = [trace(one, depth + 1) for one in gc.get_referents(thing)]
     return None if all(one is None for one in inside) else inside
 
 

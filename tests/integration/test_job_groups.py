@@ -81,6 +81,14 @@ def open_folder():
     shutil.rmtree(folder)
 
 
+def run_alone(*command):
+    """
+    Runs a program of this file with nothing of our environment.
+    """
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.parametrize(
     ("grace_s", "loses_keeper"),
     [(0.0, False), (0.3, False), (0.3, True)],
@@ -90,14 +98,8 @@ def test_whatever_detached_itself_is_ended_by_an_unprivileged_user(open_folder, 
     """
     By its mark, by its session, by its parents, and by force where it does not hear.
     """
-    done = subprocess.run(
-        [*AS_NOBODY, sys.executable, "-c", UNPRIVILEGED, str(open_folder), str(grace_s), str(loses_keeper)],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = run_alone(
+        *AS_NOBODY, sys.executable, "-c", UNPRIVILEGED, str(open_folder), str(grace_s), str(loses_keeper)
     )
 
     assert f"{NOBODY if AS_NOBODY else os.getuid()} 0\n" == done.stdout, done.stderr
@@ -163,15 +165,7 @@ def test_who_has_neither_session_nor_parents_nor_mark_is_found_by_the_control_gr
     Also by an unprivileged user, to whom a group was given; it is removed when it is empty.
     """
     command = [*AS_NOBODY, sys.executable, "-c", GROUPED, str(open_folder)]
-    done = subprocess.run(
-        ["sh", "-c", DELEGATED, str(own_group), *command],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_alone("sh", "-c", DELEGATED, str(own_group), *command)
 
     assert f"{NOBODY if AS_NOBODY else os.getuid()} 1 True True []\n" == done.stdout, done.stderr
 
