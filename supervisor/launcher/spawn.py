@@ -298,7 +298,8 @@ class KeeperLauncher:
         keeper = records.read_keeper(run.run_dir)
         if keeper is None and run.known is not None:
             keeper = leftovers.keeper_above(run.known, f"{run.job}.{run.incarnation}")
-        fd = None if keeper is None else open_process(keeper)
+        # One that has ended keeps its number for as long as whoever inherited it does not reap it.
+        fd = open_process(keeper) if keeper is not None and is_alive(keeper) else None
         if fd is not None:
             run.keeper, run.keeper_fd = keeper, fd
             self._watch(fd, run)

@@ -8,17 +8,22 @@ commit (test_checkpoint_crash.py).
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import msgspec
 import pytest
 
+from supervisor.launcher.linux import adopt_orphans
+from supervisor.procfs import read_stat
 from tests.harness import CHAIN, PYTHON, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 
 NUM_STEPS = 60
+PR_SET_CHILD_SUBREAPER = 36
 #: The exit code of a pipe is that of its last command.
 HIDING = ("sh", "-c", f"{PYTHON} {CHAIN[1]} | cat")
 
@@ -180,6 +185,36 @@ def test_keeper_and_daemon_killed_together_are_no_loss_of_work(own_daemon):
     assert "exit status unknown" in row.problem
     assert 1 == len(run.starts)
     assert run.is_exact()
+
+
+@pytest.fixture
+def orphans_stay():
+    """Whoever loses its parent comes to us, and nobody reaps it before the test is over."""
+    adopt_orphans()
+    yield
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+def test_a_dead_keeper_that_nobody_reaps_is_dead(orphans_stay, own_daemon):
+    """
+    In a container PID 1 may be a program that never waits for orphans.
+    """
+    daemon = own_daemon
+    run = daemon.train("job", steps=NUM_STEPS, hold=("step-20",))
+    run.until_at("step-20")
+    keeper = keeper_of(daemon, "job")
+    daemon.kill()
+    kill(keeper)
+    daemon.start()
+    daemon.until("job", lambda row: row.pausable)
+    run.let_go("step-20")
+    row = daemon.until("job", "failed")
+
+    assert "Z" == read_stat(keeper).state
+    assert "exit status unknown" in row.problem
 
 
 def test_a_wrapper_that_hides_the_exit_code_does_not_hide_the_pause(daemon, job):
