@@ -18,8 +18,8 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 INPUTS := pyproject.toml constraints.txt
 
-# Many tests wait for processes more than they compute, so two at once take half the time even on one core.
-TEST_WORKERS ?= 2
+# Many tests wait for processes more than they compute, so three at once keep two cores busy.
+TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check soak bench gpu-wheels gpu clean

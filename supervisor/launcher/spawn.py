@@ -299,8 +299,7 @@ class KeeperLauncher:
         if keeper is None and run.known is not None:
             keeper = leftovers.keeper_above(run.known, f"{run.job}.{run.incarnation}")
         # One that has ended keeps its number for as long as whoever inherited it does not reap it.
-        fd = open_process(keeper) if keeper is not None and is_alive(keeper) else None
-        if fd is not None:
+        if keeper is not None and is_alive(keeper) and (fd := open_process(keeper)) is not None:
             run.keeper, run.keeper_fd = keeper, fd
             self._watch(fd, run)
 

@@ -23,7 +23,7 @@ EXAMPLES = ROOT / "examples"
 #: Importing torch alone takes seconds on a busy machine.
 GUARD_S = 90.0
 
-SHORT = {"digits": ["--epochs", "2"], "text": ["--epochs", "1"]}
+SHORT = {"digits": ["--epochs", "1"], "text": ["--epochs", "1"]}
 
 
 def until(what, condition):
@@ -78,7 +78,7 @@ def outcome(process):
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("script", list(SHORT))
+@pytest.mark.parametrize("script", ["digits", pytest.param("text", marks=pytest.mark.soak)])
 def test_an_example_that_is_interrupted_and_run_again_ends_with_the_same_bits(script, train, tmp_path):
     """
     SIGTERM in the middle, the same command again: weights, optimizer and result are those of a run in one go.
@@ -160,10 +160,9 @@ def processes_naming(folder):
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    "moment", [pytest.param("supervisorctl pause digits", marks=pytest.mark.soak), "kill -9"]
-)
+@pytest.mark.parametrize("moment", ["supervisorctl pause digits", "kill -9"])
 def test_ctrl_c_in_the_middle_of_the_demo_leaves_nothing_behind(moment):
     """
     Also while the daemon was just killed: no training, no daemon, no folder stays.

@@ -34,8 +34,9 @@ GROUPS = {
     "every pause": ("pause: ",),
     "capture": ("heartbeats",),
 }
-#: They take the way of another group, with other kernels or to a depth on the way to a deeper one.
-LONGER = ("exact, by kernels", "exact, compiled", "every pause")
+#: They take the way of another group, with other kernels or to a depth on the way to a deeper one, or start
+#: torch many times.
+LONGER = ("exact, by kernels", "exact, compiled", "every pause", "memory", "capture")
 FIGURES = {
     "exactness": {"two runs without a pause", "hold", "offload", "exit"},
     "moving": {

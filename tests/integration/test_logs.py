@@ -22,12 +22,13 @@ from tests.harness import RunningDaemon, until
 
 #: Prints numbered lines as fast as it can until it is told to end, as a job does: at the end of the file.
 WRITER = """
-import os, sys
+import os, sys, time
 number = 0
 while not os.path.exists(sys.argv[1]):
     for _ in range(50):
         os.write(1, b"line %d\\n" % number)
         number += 1
+    time.sleep(0.001)
 """
 
 
@@ -288,7 +289,9 @@ class TestFollowing:
 
 @pytest.fixture(scope="module")
 def daemon():
-    config = "[policy]\ndefault_rules = false\n[jobs]\nlog_max_bytes = 50000\nlog_files = 1\n"
+    config = (
+        "[policy]\ndefault_rules = false\n[jobs]\nlog_max_bytes = 50000\nlog_files = 1\nstart_grace_s = 1.0\n"
+    )
     with RunningDaemon(config) as running:
         yield running
 

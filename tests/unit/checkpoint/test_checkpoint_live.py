@@ -106,7 +106,9 @@ def test_named_tuples_and_enums_come_back_by_the_class_of_the_live_state(value):
     back = there_and_back({"a": value, **fresh}, fresh)["a"]
 
     assert type(value) is type(back)
-    assert repr(value) == repr(back)
+    # By what is printed, which tells a member from its value; equal sets may print theirs in another order.
+    assert value == back
+    assert sorted(repr(value)) == sorted(repr(back))
 
 
 @pytest.mark.parametrize(
