@@ -24,7 +24,7 @@ hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=400, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# Several tests run at once: threads that wait actively for a core take it from the others. Before torch is imported.
+# Several tests run at once: threads that wait actively for a core take it from the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Whoever starts the tests in the background of a shell starts them without Ctrl-C, and all that they start.
