@@ -25,7 +25,7 @@ from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rule_check import RuleError, check_rules
 from supervisor.core.rules import PolicyConfig, QueueConfig, Rule, Settings
 from supervisor.errors import ConfigError
-from trainer_shim.safe_files import Unsafe
+from trainer_shim.safe_files import Unsafe, read_short
 
 __all__ = ["Config", "DaemonConfig", "JobsConfig", "ShimConfig", "load", "read_toml"]
 
@@ -139,7 +139,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Settings(policy=self.policy, queue=self.queue, rules=self.rules)
 
 
-def load(path: Path, *, read: Callable[[Path], bytes] = Path.read_bytes) -> Config:
+def load(path: Path, *, read: Callable[[Path], bytes] = read_short) -> Config:
     """Return the settings of a file, or the defaults when there is none; raises ConfigError."""
     if not _is_there(path):
         return Config()
@@ -181,7 +181,7 @@ def read_toml(
     *,
     hint: str = _HINT,
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: data,
-    read: Callable[[Path], bytes] = Path.read_bytes,
+    read: Callable[[Path], bytes] = read_short,
 ) -> tuple[T, str]:
     """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
     if _is_there(path) and not (path.is_file() or path.is_dir()):

@@ -14,12 +14,12 @@ import contextlib
 import faulthandler
 import itertools
 import os
+import select
 import sys
 import time
 from pathlib import Path
 
 import structlog
-import zmq
 
 from supervisor import __version__, log, streams
 from supervisor.clock import SteadyClock
@@ -119,11 +119,10 @@ class Daemon:
         #: When each alert was logged last.
         self._told: dict[str, float] = {}
         self._is_cut_off = False
-        self._poller = zmq.Poller()
-        self._poller.register(self._router.socket, zmq.POLLIN)
-        for source in (self._journal, self._launcher, self._freezer, self._watch, self._steward):
-            self._poller.register(source.fileno(), zmq.POLLIN)
-        self._poller.register(self.signals.fileno(), zmq.POLLIN)
+        self._poller = select.poll()
+        sources = (self._router, self._journal, self._launcher, self._freezer, self._watch, self._steward)
+        for fd in (self.signals.fileno(), *(source.fileno() for source in sources)):
+            self._poller.register(fd, select.POLLIN)
 
     def run(self) -> None:
         """Serve until asked to stop; jobs go on without us."""
@@ -160,7 +159,7 @@ class Daemon:
             for source in (self._logs, self._checkpoints, self._steward, self._watch):
                 last.callback(source.close)
 
-    def _turn(self, ready: dict[object, int]) -> None:
+    def _turn(self, ready: dict[int, int]) -> None:
         if self.signals.fileno() in ready:
             self.signals.drain()
         if self.signals.is_reload_asked:
@@ -173,7 +172,7 @@ class Daemon:
             self._engine.take_launcher_news()
         if self._freezer.fileno() in ready:
             self._engine.take_freezer_news()
-        if self._router.socket in ready:
+        if self._router.fileno() in ready or self._router.has_more():
             for delivery in self._router.receive():
                 requests.take(self._desk, delivery)
         now = self._clock.now()
@@ -202,6 +201,7 @@ class Daemon:
             self._look_at_logs()
         if now >= self._listen_at:
             self._listen_at = now + _LISTEN_S
+            self._router.look_after()
             self._keep_listening()
             self._journal.look()
             self._desk.gone = self._checkpoints.gone(self._engine.jobs.values(), at=now)
@@ -261,7 +261,7 @@ class Daemon:
                 self._told[alert] = now
                 self._log.warning("alert", problem=alert)
 
-    def _look_after(self, ready: dict[object, int]) -> None:
+    def _look_after(self, ready: dict[int, int]) -> None:
         if self._steward.fileno() in ready:
             self._steward.wake()
         if self._steward.turn():
@@ -269,6 +269,8 @@ class Daemon:
             self._desk.left = self._steward.sample.left if self._steward.sample is not None else {}
 
     def _timeout_ms(self) -> int:
+        if self._router.has_more():
+            return 0
         now = self._clock.now()
         moments = [
             self._engine.next_due(),
@@ -307,7 +309,7 @@ class Daemon:
 
     def _alerts(self) -> tuple[str, ...]:
         alerts = [*map(str, self._aside()), self._journal.problem(), self._journal.record_problem()]
-        alerts += [*self._steward.alerts(), *self._logs.problems()]
+        alerts += [*self._router.alerts(), *self._steward.alerts(), *self._logs.problems()]
         if self._num_errors:
             alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
         return tuple(alert for alert in alerts if alert)

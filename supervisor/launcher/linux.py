@@ -47,7 +47,7 @@ def allow_many_files() -> int:
     """Allow this process all the descriptors it may have; returns the limit until now, for its children.
 
     The usual limit of 1024 is there for programs that use `select`. It is reached with some 300 jobs, and
-    libzmq ends the process when it can accept no connection.
+    then nothing can be started and nobody new be answered.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_FILES)

@@ -14,12 +14,13 @@ from supervisor.core.blocks import pack
 from supervisor.core.explain import Explanation, RuleState
 from supervisor.core.job import Job
 from supervisor.core.states import State
+from supervisor.errors import Refused
 from supervisor.server.desk import Desk, parted
 from supervisor.server.router import Delivery
 from supervisor.server.rows import SAVING, stage
 from trainer_shim import protocol
 
-__all__ = ["policy", "samples", "why"]
+__all__ = ["policy", "samples", "why", "why_queued"]
 
 #: As many as somebody reads; thousands would not fit into a message.
 _MAX_CANDIDATES = 40
@@ -43,6 +44,18 @@ def why(desk: Desk, delivery: Delivery, request: protocol.WhyRequest) -> None:
         short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1])
         desk.send(delivery.identity, replace(short, more=True))
     desk.send(delivery.identity, protocol.WhyReply(id=request.id))
+
+
+def why_queued(desk: Desk, name: str) -> str:
+    """Return what a new job waits for, where it has not been started at once."""
+    job = desk.engine.find(name)
+    if job is None or job.state is not State.QUEUED:
+        return ""
+    try:
+        return "; ".join(desk.steward.explain(name).waits_for[:1])
+    except Refused:
+        # Nothing has been measured yet.
+        return ""
 
 
 def policy(desk: Desk, delivery: Delivery, request: protocol.PolicyRequest) -> None:

@@ -19,7 +19,7 @@ from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.sample import Left, Sample
 from supervisor.core.scene import is_rules
 from supervisor.core.states import State
-from supervisor.errors import SupervisorError
+from supervisor.errors import Refused, SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
 from supervisor.server.router import Delivery, Router
@@ -41,6 +41,20 @@ _MAX_ALERTS = 20
 _ALERT_CHARS = 1000
 _MAX_ASIDE = 1000
 
+#: Answers that wait for a journal that cannot be written, each with what changed.
+_MAX_WAITING = 1000
+
+#: A kill is always taken: it ends what may have filled the disk.
+_REFUSED_WHEN_FULL = (
+    protocol.RunRequest,
+    protocol.PauseRequest,
+    protocol.ResumeRequest,
+    protocol.StopRequest,
+    protocol.RestartRequest,
+    protocol.CheckpointRequest,
+    protocol.RemoveRequest,
+    protocol.SetRequest,
+)
 
 T = TypeVar("T")
 _Answer = protocol.Accepted | protocol.Refused
@@ -144,6 +158,9 @@ class Desk:
 
     def answer(self, delivery: Delivery, message: _Answer | Callable[[], _Answer]) -> None:
         """Answer once everything so far is stored; with what is called then, where it depends on that."""
+        if isinstance(message, protocol.Refused) and self._is_full():
+            self.send(delivery.identity, message)
+            return
         waiting = _Waiting(delivery.identity, message if callable(message) else lambda: message)
         self._waiting.append(waiting)
 
@@ -153,6 +170,17 @@ class Desk:
                 self.send(waiting.identity, waiting.make())
 
         self.engine.then(send)
+
+    def check_room(self, message: object) -> None:
+        """Raise Refused for what would be held in memory beside all that cannot be stored already."""
+        if self._is_full() and isinstance(message, _REFUSED_WHEN_FULL):
+            raise Refused(
+                "cannot take more requests: too many wait for the journal, which cannot be written",
+                hint="`supervisorctl status` tells why; `supervisorctl kill` needs no journal",
+            )
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= _MAX_WAITING and bool(self.journal.problem())
 
     def tell_unstored(self) -> None:
         """Tell whoever waits for an answer that it may be long in coming, while nothing can be stored."""

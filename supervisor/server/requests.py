@@ -25,7 +25,7 @@ from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.marks import Marks
 from supervisor.server.access import check_may_act
-from supervisor.server.answers import policy, samples, why
+from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.desk import Desk, parted, refusal
 from supervisor.server.history import event_message
 from supervisor.server.router import Delivery
@@ -49,6 +49,7 @@ def take(desk: Desk, delivery: Delivery) -> None:
     try:
         if handler is not None:
             check_may_act(delivery.peer)
+            desk.check_room(message)
             handler(desk, delivery, message)
         elif isinstance(message, protocol.FromShim):
             desk.shims.take(delivery, desk.engine)
@@ -170,22 +171,10 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
     job = desk.engine.submit(request.name, spec)
 
     def accepted() -> protocol.Accepted:  # By then the policy has been asked about it.
-        detail = _why_queued(desk, job.name)
+        detail = why_queued(desk, job.name)
         return protocol.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
 
     desk.answer(delivery, accepted)
-
-
-def _why_queued(desk: Desk, name: str) -> str:
-    """Return what a new job waits for, where it has not been started at once."""
-    job = desk.engine.find(name)
-    if job is None or job.state is not State.QUEUED:
-        return ""
-    try:
-        return "; ".join(desk.steward.explain(name).waits_for[:1])
-    except Refused:
-        # Nothing has been measured yet.
-        return ""
 
 
 def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:

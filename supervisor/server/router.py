@@ -1,38 +1,39 @@
 """The sockets: frames in, messages out, and who sent them.
 
-Covers: binding, decoding, counting and dropping what means nothing, answering
-what is merely unknown, the kernel's word on who is at the other end.
-Does not cover: what a message does (requests.py, shims.py).
+Covers: decoding, counting and dropping what means nothing, answering what is merely
+unknown, whose turn it is, who hears of events.
+Does not cover: connections and their bounds (connections.py), what a message does (requests.py, shims.py).
 
-Nothing that a peer sends can stop the loop: every frame is either a message,
-an answerable mistake, or counted and dropped. libzmq itself closes the
-connection of a peer whose frame is over the limit.
+Nothing that a peer sends can stop the loop: everything is either a message,
+an answerable mistake, or counted and dropped.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any, Final, NamedTuple
 
 import structlog
-import zmq
 
-from supervisor.core.job import Asker
-from supervisor.errors import SupervisorError
+from supervisor.server.connections import Connection, Connections, Peer
 from supervisor.server.fitting import fitted
-from supervisor.users import user_name
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
 
 __all__ = ["Delivery", "Peer", "Router"]
 
-#: Answers that may wait for one peer: one a job to `why` and `remove --all`. libzmq's own limit is 1000.
-_MAX_QUEUED = 10_000
+#: So that busy peers cannot keep the loop from its timers.
+_TURN_S: Final = 0.05
 
-#: So that one busy peer cannot keep the loop from its timers.
-_MAX_BATCH = 500
+#: Time that a process took counts half as much after so long, and nothing below that.
+_HALF_LIFE_S: Final = 1.0
+_NOTHING_S: Final = 1e-4
+
+#: Events that wait for a subscriber that is slow.
+_MAX_EVENT_BYTES: Final = 1 << 20
+_MAX_TOPICS: Final = 16
 
 _HINTS = {
     "version": "upgrade the older of the two; `supervisorctl version` shows both",
@@ -40,17 +41,6 @@ _HINTS = {
     "malformed": "",
     "oversized": "",
 }
-
-
-class Peer(NamedTuple):
-    """Who sent a message, as the kernel says (SO_PEERCRED, handed over by libzmq as Peer-Address)."""
-
-    uid: int
-    pid: int
-
-    def asker(self) -> Asker:
-        """Return the person, by user name."""
-        return Asker("person", user_name(self.uid))
 
 
 class Delivery(NamedTuple):
@@ -62,76 +52,110 @@ class Delivery(NamedTuple):
 
 
 class Router:
-    """ROUTER for requests and shims, PUB for events. Used from the loop's thread only."""
+    """Requests and shims at one socket, events at the other. Used from the loop's thread only."""
 
     def __init__(self, control_endpoint: str, events_endpoint: str) -> None:
         self.num_dropped = 0
         self._log = structlog.get_logger("router")
-        self._context = zmq.Context()
-        self.socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
-        # A peer that is gone must be an error here, not a message into nowhere.
-        self.socket.router_mandatory = True
-        self.socket.maxmsgsize = protocol.MAX_FRAME_BYTES
-        self.socket.sndhwm = _MAX_QUEUED
-        self.socket.linger = 200
-        self._events: zmq.Socket[bytes] = self._context.socket(zmq.PUB)
-        self._events.linger = 200
-        self._endpoints = ((self.socket, control_endpoint), (self._events, events_endpoint))
-        self.listen()
+        control, self._events = (one.removeprefix("ipc://") for one in (control_endpoint, events_endpoint))
+        self._paths = (Path(control), Path(self._events))
+        self._connections = Connections({control: b"ROUTER", self._events: b"PUB"}, self._hung_up)
+        #: Seconds that the messages of a process took, the older ones for less.
+        self._used_s: dict[Peer, float] = {}
+        self._halved_at = monotonic()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when something arrived, or can be sent on."""
+        return self._connections.fileno()
+
+    def has_more(self) -> bool:
+        """Say whether something that has arrived waits for the next `receive()`."""
+        return any(True for _ in self._connections.waiting())
 
     def is_cut_off(self) -> bool:
         """Say whether a socket's file is gone: connections live on, but nobody can make a new one."""
-        return not all(_path(endpoint).exists() for _, endpoint in self._endpoints)
+        return not all(path.exists() for path in self._paths)
 
     def listen(self) -> None:
         """Make the sockets' files, anew where they were."""
-        for socket, endpoint in self._endpoints:
-            # What listened before is not unbound: libzmq would do that later, and remove the new file.
-            _bind(socket, endpoint)
+        self._connections.listen()
+
+    def look_after(self) -> None:
+        """Let go of peers that connected and said nothing; call it every few seconds."""
+        self._connections.look_after()
+
+    def alerts(self) -> list[str]:
+        """Return what is near its bound."""
+        return self._connections.alerts()
 
     def receive(self) -> Iterator[Delivery]:
-        """Return what has arrived, without waiting; understands or drops every frame."""
-        for _ in range(_MAX_BATCH):
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            delivery = self._understand(frames)
-            if delivery is not None:
-                yield delivery
+        """Return what has arrived, without waiting; understands or drops every frame.
+
+        A message of each in turn, and first those of processes that took the least time lately: whoever asks
+        for much waits longer, and others wait for one of his questions at most.
+        """
+        self._connections.poll()
+        self._forget_use()
+        until = monotonic() + _TURN_S
+        while waiting := sorted(self._connections.waiting(), key=self._turn):
+            for connection in waiting:
+                begin = monotonic()
+                if begin >= until:
+                    return
+                delivery = self._understand(connection)
+                if delivery is not None:
+                    yield delivery
+                connection.served_at = monotonic()
+                used_s = connection.served_at - begin
+                self._used_s[connection.peer] = self._used_s.get(connection.peer, 0.0) + used_s
 
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send without waiting; False when the peer is gone or takes nothing."""
-        try:
-            self.socket.send_multipart([identity, fitted(message)], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            self._log.debug("not-sent", error=str(error), message=type(message).__name__)
+        connection = self._connections.all.get(int.from_bytes(identity, "big"))
+        if connection is None:
+            self._log.debug("not-sent", error="it is gone", message=type(message).__name__)
             return False
+        try:
+            return self._connections.send_message(connection, fitted(message))
         except ProtocolError as error:
             # A mistake of ours; whoever waits for this answer must not take the others' with it.
             self._log.error("not-sent", error=str(error), message=type(message).__name__)
             return False
-        return True
 
     def publish(self, event: protocol.Event) -> None:
         """Tell every subscriber; one that is slow misses some and asks the journal for them."""
-        self._events.send(fitted(event), zmq.NOBLOCK)
+        frame = fitted(event)
+        for connection in list(self._connections.all.values()):
+            if len(connection.unsent) < _MAX_EVENT_BYTES and any(map(frame.startswith, connection.topics)):
+                self._connections.send_message(connection, frame)
 
     def close(self) -> None:
         """Send what is queued, for a moment, then close."""
-        self.socket.close()
-        self._events.close()
-        self._context.term()
+        self._connections.close()
 
-    def _understand(self, frames: list[zmq.Frame]) -> Delivery | None:
-        peer = _peer(frames[-1])
-        # identity and one payload; anything else was not sent by our code.
-        if len(frames) != 2 or peer is None:
-            self._drop("malformed", f"{len(frames)} frames", peer)
+    def _turn(self, connection: Connection) -> tuple[float, float]:
+        return self._used_s.get(connection.peer, 0.0), connection.served_at
+
+    def _forget_use(self) -> None:
+        now = monotonic()
+        if now - self._halved_at >= _HALF_LIFE_S:
+            self._halved_at = now
+            self._used_s = {one: used / 2 for one, used in self._used_s.items() if used > _NOTHING_S}
+
+    def _understand(self, connection: Connection) -> Delivery | None:
+        parts = self._connections.step(connection)
+        if not parts:
             return None
-        identity = frames[0].bytes
+        peer, identity = connection.peer, connection.number.to_bytes(8, "big")
+        if connection.endpoint == self._events:
+            self._subscribe(connection, parts[0])
+            return None
+        if len(parts) != 1:
+            # Our code sends one; anything else was sent by another.
+            self._drop("malformed", f"{len(parts)} frames", peer)
+            return None
         try:
-            return Delivery(identity, peer, protocol.decode(frames[1].bytes))
+            return Delivery(identity, peer, protocol.decode(parts[0]))
         except ProtocolError as error:
             self._drop(error.kind, str(error), peer)
             if error.kind in ("version", "unknown"):
@@ -141,40 +165,18 @@ class Router:
                 self.send(identity, answer)
             return None
 
-    def _drop(self, kind: str, reason: str, peer: Peer | None) -> None:
+    def _subscribe(self, connection: Connection, said: bytes) -> None:
+        """Take a wish of a SUB socket: one byte for whether, and what events are to begin with."""
+        if said[:1] == b"\x01" and len(connection.topics) < _MAX_TOPICS:
+            connection.topics.add(said[1:])
+        elif said[:1] == b"\0":
+            connection.topics.discard(said[1:])
+
+    def _hung_up(self, connection: Connection, why: str) -> None:
+        self._drop("hung-up", why, connection.peer)
+
+    def _drop(self, kind: str, reason: str, peer: Peer) -> None:
         self.num_dropped += 1
         # The first ones and then every thousandth: garbage must not fill the log.
         if self.num_dropped <= 10 or self.num_dropped % 1000 == 0:
-            pid = peer.pid if peer else None
-            self._log.warning("frame-dropped", kind=kind, reason=reason, pid=pid, total=self.num_dropped)
-
-
-def _peer(frame: zmq.Frame) -> Peer | None:
-    try:
-        address = frame.get("Peer-Address")
-    except zmq.ZMQError:
-        return None
-    # "localhost:UID:GID:PID" for ipc://
-    parts = str(address).rsplit(":", 3)
-    try:
-        return Peer(uid=int(parts[-3]), pid=int(parts[-1]))
-    except (ValueError, IndexError):
-        return None
-
-
-def _path(endpoint: str) -> Path:
-    return Path(endpoint.removeprefix("ipc://"))
-
-
-def _bind(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    path = _path(endpoint)
-    try:
-        # The daemon's lock is held, so a socket that lies here belongs to nobody.
-        path.unlink(missing_ok=True)
-        socket.bind(endpoint)
-        os.chmod(path, 0o600)  # noqa: PTH101
-    except (OSError, zmq.ZMQError) as error:
-        raise SupervisorError(
-            f"cannot listen on `{path}`: {error}",
-            hint="check the folder's permissions, or choose another --home",
-        ) from error
+            self._log.warning("frame-dropped", kind=kind, reason=reason, pid=peer.pid, total=self.num_dropped)

@@ -7,13 +7,17 @@ Does not cover: the journal itself on such a disk (contract/test_journal.py).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 
 import pytest
 from harness import RunningDaemon, until
 
+from supervisor.client import new_id
+from supervisor.errors import UsageError
 from supervisor.procfs import read_stat
+from trainer_shim import protocol as wire
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +124,30 @@ def test_a_new_job_that_cannot_be_stored_does_not_run_before_it_is(daemon, disk)
     assert daemon.row("late").pid is None
     disk.free()
     daemon.until("late", lambda row: row.pid is not None)
+
+
+def test_what_waits_for_the_disk_is_bounded(daemon, disk):
+    """
+    Each request that is taken is held in memory until it is stored. A kill is taken all the same.
+    """
+    start(daemon, "changed")
+    disk.fill()
+    daemon.ctl("set", "changed", "--priority", "-1")
+
+    def asked(kind, **fields):
+        (answer,) = daemon.client.ask_jobs(kind(id=new_id(), jobs=("changed",), **fields))
+        return answer
+
+    answers = (asked(wire.SetRequest, priority=number) for number in range(5000))
+    taken = list(itertools.takewhile(lambda answer: isinstance(answer, wire.Accepted), answers))
+    refused = asked(wire.StopRequest)
+    with pytest.raises(UsageError):
+        daemon.row("no-such-job")
+    killed = asked(wire.KillRequest)
+    disk.free()
+    row = daemon.until("changed", "stopped")
+
+    assert 0 < len(taken) < 1100
+    assert (3, True) == (refused.exit_code, "cannot take more requests" in refused.error)
+    assert not killed.stored
+    assert row.priority == len(taken) - 1

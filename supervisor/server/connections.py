@@ -1,0 +1,363 @@
+"""The daemon's sockets: who is connected, and the bounds of what all of them may take.
+
+Covers: listening, accepting, reading and writing without waiting, the kernel's word on who is at the
+other end, hanging up on who takes too much. Does not cover: frames (zmtp.py), messages (router.py).
+
+Bounds, for one connection: a message, and answers that wait to be taken; for all of them: their number,
+and bytes. At a bound it is not the newcomer who goes: a program that takes all connections
+must not keep a person from asking what it does. Used from the loop's thread only.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import socket
+import struct
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Final, NamedTuple
+
+from supervisor.core.job import Asker
+from supervisor.errors import SupervisorError
+from supervisor.server.zmtp import Violation, Wire, framed
+from supervisor.users import user_name
+
+__all__ = ["Connection", "Connections", "Peer", "max_connections"]
+
+#: More would be a mistake, or an attack; fewer where the process may have fewer descriptors.
+_MAX_CONNECTIONS: Final = 4096
+#: Journal, launcher, folders that are watched, SQLite's temporary files.
+_RESERVED_FILES: Final = 64
+
+#: At once from or to one peer, so that nobody keeps the others waiting.
+_PIECE_BYTES: Final = 64 * 1024
+#: Whoever has so many answers waiting is not listened to until it took them.
+_ENOUGH_BYTES: Final = 1 << 20
+#: One answer may be longer than that: `why` has a message for each job.
+_MAX_UNSENT_BYTES: Final = 16 << 20
+#: What all connections may make the daemon hold, both ways.
+_MAX_HELD_BYTES: Final = 32 << 20
+#: Between connecting and the end of the handshake.
+_HANDSHAKE_S: Final = 10.0
+_MAX_ACCEPTS: Final = 64
+_BACKLOG: Final = 512
+#: From then on it is told.
+_ALARM_SHARE: Final = 0.8
+_MANY_FILES: Final = (
+    "almost all of the {} files that the daemon may have open are; each job takes up to three: raise the "
+    "hard limit (`ulimit -Hn`) and start the daemon again, or have fewer jobs at a time"
+)
+#: To count them costs a millisecond where there are thousands.
+_LOOK_AGAIN_S: Final = 1.0
+#: What is queued at the end of the daemon may take that long.
+_LINGER_S: Final = 0.2
+
+
+class Peer(NamedTuple):
+    """Who connected, as the kernel says (SO_PEERCRED)."""
+
+    uid: int
+    pid: int
+
+    def asker(self) -> Asker:
+        """Return the person, by user name."""
+        return Asker("person", user_name(self.uid))
+
+
+@dataclass(eq=False)
+class Connection:
+    """One peer."""
+
+    socket: socket.socket
+    number: int
+    endpoint: str
+    peer: Peer
+    wire: Wire
+    #: Steady clock.
+    heard_at: float
+    served_at: float = 0.0
+    has_ended: bool = False
+    topics: set[bytes] = field(default_factory=set)
+    unsent: bytearray = field(default_factory=bytearray)
+    #: What it makes the daemon hold, as counted in the sum over all.
+    held_bytes: int = 0
+    mask: int = select.EPOLLIN
+
+
+def max_connections() -> int:
+    """Return how many there may be: half of the descriptors, because jobs need them as well."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(16, min(_MAX_CONNECTIONS, (soft - _RESERVED_FILES) // 2))
+
+
+class Connections:
+    """All peers of some listening sockets. `fileno()` is readable when `poll()` has something to do."""
+
+    def __init__(self, endpoints: dict[str, bytes], on_hang_up: Callable[[Connection, str], None]) -> None:
+        """Take the ZMTP socket type of each path, and whom to tell of peers that were hung up on, and why."""
+        #: By number.
+        self.all: dict[int, Connection] = {}
+        self._on_hang_up = on_hang_up
+        self._types = endpoints
+        self._epoll = select.epoll()
+        self._listeners: dict[int, tuple[socket.socket, str]] = {}
+        self._by_fd: dict[int, Connection] = {}
+        self._next_number = 0
+        self._held_bytes = 0
+        #: Those that may have a whole message that nobody took yet.
+        self._waiting: set[Connection] = set()
+        #: Why nobody can connect, or "".
+        self._problem = ""
+        self._files_alert = ""
+        self._files_at = -_LOOK_AGAIN_S
+        self.listen()
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._epoll.fileno()
+
+    def listen(self) -> None:
+        """Make the sockets' files, anew where they were; raises SupervisorError."""
+        made = [(_bind(path), path) for path in self._types]
+        self._stop_listening()
+        for listener, path in made:
+            self._listeners[listener.fileno()] = (listener, path)
+            self._epoll.register(listener.fileno(), select.EPOLLIN)
+
+    def poll(self) -> None:
+        """Accept, read and write what can be, without waiting."""
+        for fd, events in self._epoll.poll(0):
+            if fd in self._listeners:
+                self._accept(*self._listeners[fd])
+            elif (connection := self._by_fd.get(fd)) is not None:
+                self._serve(connection, events)
+
+    def waiting(self) -> Iterator[Connection]:
+        """Yield those that may have a message to take, and can take an answer."""
+        return (one for one in self._waiting if len(one.unsent) < _ENOUGH_BYTES)
+
+    def step(self, connection: Connection) -> list[bytes]:
+        """Return the parts of a message that has arrived whole, or [] when there is none just now."""
+        try:
+            parts = connection.wire.step()
+        except Violation as violation:
+            self.hang_up(connection, str(violation))
+            return []
+        self._count(connection)
+        if connection.wire.reply:
+            self.send(connection, connection.wire.reply)
+        if parts is None:
+            self._waiting.discard(connection)
+            if connection.has_ended:
+                self._drop(connection)
+        return parts or []
+
+    def send_message(self, connection: Connection, body: bytes) -> bool:
+        """Send one part without waiting; False when the peer is gone or takes nothing."""
+        return self.send(connection, framed(body))
+
+    def send(self, connection: Connection, data: bytes) -> bool:
+        """Send bytes without waiting; False when the peer is gone or takes nothing."""
+        if connection.number not in self.all:
+            return False
+        if len(connection.unsent) + len(data) > _MAX_UNSENT_BYTES:
+            self.hang_up(connection, f"more than {_MAX_UNSENT_BYTES} bytes of answers that it does not take")
+            return False
+        connection.unsent += data
+        return self._flush(connection) and self._count(connection)
+
+    def hang_up(self, connection: Connection, why: str) -> None:
+        """Close it, and say so."""
+        self._on_hang_up(connection, why)
+        self._drop(connection)
+
+    def look_after(self) -> None:
+        """Let go of who never ended its handshake, and listen again; call it every few seconds."""
+        now = monotonic()
+        for connection in list(self.all.values()):
+            if not connection.wire.is_ready and now - connection.heard_at > _HANDSHAKE_S:
+                self._drop(connection)
+        self._listen_again()
+
+    def alerts(self) -> list[str]:
+        """Return what is near its bound, and who takes most of it."""
+        alerts = [text for text in (self._problem, self._alert_of_files()) if text]
+        most = max_connections()
+        if len(self.all) >= _ALARM_SHARE * most:
+            # Without numbers that change: it is logged when it is new.
+            (pid, _), *_ = Counter(one.peer.pid for one in self.all.values()).most_common(1)
+            alerts.append(
+                f"almost all of the {most} connections that may be open are, most of them by process {pid}; "
+                "at the limit those of it that are silent are closed for newcomers"
+            )
+        return alerts
+
+    def _alert_of_files(self) -> str:
+        now = monotonic()
+        if now - self._files_at >= _LOOK_AGAIN_S:
+            self._files_at = now
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            is_near = soft != resource.RLIM_INFINITY and _num_files() >= _ALARM_SHARE * soft
+            self._files_alert = _MANY_FILES.format(soft) if is_near else ""
+        return self._files_alert
+
+    def close(self) -> None:
+        """Send what is queued, for a moment, then close."""
+        self._stop_listening()
+        until = monotonic() + _LINGER_S
+        while any(one.unsent for one in self.all.values()) and (left_s := until - monotonic()) > 0:
+            for fd, _ in self._epoll.poll(left_s):
+                if (connection := self._by_fd.get(fd)) is not None:
+                    self._flush(connection, reads=False)
+        for connection in list(self.all.values()):
+            self._drop(connection)
+        self._epoll.close()
+
+    def _accept(self, listener: socket.socket, path: str) -> None:
+        for _ in range(_MAX_ACCEPTS):
+            try:
+                accepted, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue
+            except OSError as error:
+                # No descriptors, or no memory.
+                self._problem = f"cannot take connections: {error.strerror}"
+                self._epoll.modify(listener.fileno(), 0)
+                if self.all:
+                    self._evict()
+                return
+            self._add(accepted, path)
+
+    def _add(self, accepted: socket.socket, path: str) -> None:
+        pid, uid, _ = struct.unpack(
+            "3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        )
+        if len(self.all) >= max_connections():
+            self._evict()
+        accepted.setblocking(False)
+        self._next_number += 1
+        connection = Connection(
+            accepted, self._next_number, path, Peer(uid, pid), Wire(self._types[path]), monotonic()
+        )
+        self.all[connection.number] = self._by_fd[accepted.fileno()] = connection
+        self._epoll.register(accepted.fileno(), connection.mask)
+        self.send(connection, connection.wire.opening)
+
+    def _evict(self) -> None:
+        """Close a connection of the user and process that have most, one that has been silent for longest."""
+        of_user = Counter(one.peer.uid for one in self.all.values())
+        most = max(of_user.values())
+        found = [one for one in self.all.values() if of_user[one.peer.uid] == most]
+        of_process = Counter(one.peer.pid for one in found)
+        most = max(of_process.values())
+        found = [one for one in found if of_process[one.peer.pid] == most]
+        self._drop(min(found, key=lambda one: (one.wire.is_ready, one.heard_at)))
+
+    def _count(self, connection: Connection) -> bool:
+        """Keep the sum of what is held, and that within bounds; False when this connection had to go."""
+        held_bytes = connection.wire.held_bytes + len(connection.unsent)
+        self._held_bytes += held_bytes - connection.held_bytes
+        connection.held_bytes = held_bytes
+        while self._held_bytes > _MAX_HELD_BYTES:
+            fattest = max(self.all.values(), key=lambda one: one.held_bytes)
+            self.hang_up(fattest, f"all peers hold more than {_MAX_HELD_BYTES} bytes, and it most of them")
+        return connection.number in self.all
+
+    def _serve(self, connection: Connection, events: int) -> None:
+        if events & select.EPOLLOUT and not (self._flush(connection) and self._count(connection)):
+            return
+        # What has arrived is taken first; until then more of it waits in the kernel, and then with the peer.
+        if connection.mask & select.EPOLLIN and connection not in self._waiting:
+            self._read(connection)
+        elif events & (select.EPOLLHUP | select.EPOLLERR) and connection not in self._waiting:
+            self._drop(connection)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.socket.recv(_PIECE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            connection.has_ended = True
+        connection.heard_at = monotonic()
+        connection.wire.feed(data)
+        # Also at its end: what it said before counts.
+        self._waiting.add(connection)
+        self._count(connection)
+
+    def _flush(self, connection: Connection, *, reads: bool = True) -> bool:
+        while connection.unsent:
+            try:
+                sent = connection.socket.send(connection.unsent[:_PIECE_BYTES])
+            except BlockingIOError:
+                break
+            except OSError:
+                self._drop(connection)
+                return False
+            del connection.unsent[:sent]
+        may_read = reads and len(connection.unsent) < _ENOUGH_BYTES
+        mask = (select.EPOLLIN if may_read else 0) | (select.EPOLLOUT if connection.unsent else 0)
+        if mask != connection.mask:
+            connection.mask = mask
+            self._epoll.modify(connection.socket.fileno(), mask)
+        return True
+
+    def _drop(self, connection: Connection) -> None:
+        if self.all.pop(connection.number, None) is None:
+            return
+        self._held_bytes -= connection.held_bytes
+        self._waiting.discard(connection)
+        del self._by_fd[connection.socket.fileno()]
+        self._epoll.unregister(connection.socket.fileno())
+        connection.socket.close()
+        self._listen_again()
+
+    def _listen_again(self) -> None:
+        if self._problem:
+            self._problem = ""
+            for fd in self._listeners:
+                self._epoll.modify(fd, select.EPOLLIN)
+
+    def _stop_listening(self) -> None:
+        for fd, (listener, _) in self._listeners.items():
+            with suppress(OSError):
+                self._epoll.unregister(fd)
+            listener.close()
+        self._listeners.clear()
+
+
+def _num_files() -> int:
+    try:
+        return sum(1 for _ in os.scandir("/proc/self/fd"))
+    except OSError:  # Not even one is left to count them with.
+        return sys.maxsize
+
+
+def _bind(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # The daemon's lock is held, so a socket that lies here belongs to nobody.
+        Path(path).unlink(missing_ok=True)
+        listener.bind(path)
+        os.chmod(path, 0o600)  # noqa: PTH101
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SupervisorError(
+            f"cannot listen on `{path}`: {error}",
+            hint="check the folder's permissions, or choose another --home",
+        ) from error
+    return listener

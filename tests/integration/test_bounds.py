@@ -1,0 +1,236 @@
+"""What one peer can make the daemon hold is bounded, and others are answered meanwhile.
+
+Covers: endless messages, half ones, answers that nobody takes, connections without end where few descriptors
+are to be had, floods of expensive questions, files without end.
+Does not cover: what such peers say (test_hostile_peers.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import zmq
+
+from supervisor.client import new_id
+from supervisor.server.router import Router
+from supervisor.server.zmtp import MAX_PARTS, Wire, framed
+from tests.harness import RunningDaemon, until
+from trainer_shim import protocol as wire
+
+MIB = 1 << 20
+#: Connections that half of 1024 descriptors allow.
+MOST = 480
+NUM_JOBS = 100
+
+
+@pytest.fixture(scope="module")
+def daemon():
+    """One with few descriptors, for all attacks, with jobs that wait for GPUs that are not there."""
+    few = ("sh", "-c", 'ulimit -n 1024 && exec "$@"', "sh")
+    with RunningDaemon(inside=few) as running:
+        for number in range(NUM_JOBS):
+            running.command(f"waits-{number}", "true", num_gpus=1)
+        until(lambda: len(running.client.why()) == NUM_JOBS)
+        yield running
+
+
+def rss_bytes(daemon):
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) << 10
+
+
+def num_files(daemon):
+    return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
+
+
+def connected(daemon, *, greets=True):
+    """A peer that speaks for itself."""
+    path = str(daemon.paths.run_dir / "control.sock")
+    peer = socket.socket(socket.AF_UNIX)
+    # A full backlog is waited for without a timeout only.
+    peer.connect(path)
+    peer.settimeout(30)
+    if greets:
+        peer.sendall(Wire(b"DEALER").opening)
+    return peer
+
+
+@contextmanager
+def modest(daemon, *, more_bytes):
+    """Meanwhile the daemon takes no more memory than that, and afterwards it is the same one."""
+    before, pid = rss_bytes(daemon), daemon.client.version().pid
+    highest = [before]
+    over = threading.Event()
+
+    def watch():
+        while not over.wait(0.02):
+            highest.append(rss_bytes(daemon))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    grown = max(highest) - before
+    assert grown < more_bytes, f"grown by {grown / MIB:.0f} MiB"
+    assert pid == daemon.client.version().pid
+
+
+def pushed(peer, data, *, limit_bytes):
+    """How many bytes of the same again and again were taken before it hung up."""
+    sent = 0
+    try:
+        while sent < limit_bytes:
+            sent += peer.send(data)
+    except (BrokenPipeError, ConnectionResetError):
+        return sent
+    return sent
+
+
+@pytest.mark.parametrize("part", [b"", bytes(50_000)], ids=["empty", "large"])
+def test_a_message_of_endless_parts_is_not_kept(daemon, part):
+    """
+    libzmq would keep every part until the last one comes; one connection took 735 MB that way.
+    """
+    with modest(daemon, more_bytes=8 * MIB), connected(daemon) as endless:
+        sent = pushed(endless, framed(part, 1) * MAX_PARTS, limit_bytes=64 * MIB)
+        assert daemon.row("waits-0").state == "queued"
+
+    assert sent < 2 * MIB
+
+
+@pytest.mark.parametrize(
+    "question",
+    [framed(wire.encode(wire.StatusRequest(id="x", all=True))), framed(b"\x04PING\0\x0a" + bytes(16), 4)],
+    ids=["requests", "heartbeats"],
+)
+def test_who_asks_and_takes_no_answer_is_not_listened_to(tmp_path, question):
+    """
+    It is not hung up on either: its questions wait with itself.
+    """
+    router = Router(f"ipc://{tmp_path}/control", f"ipc://{tmp_path}/events")
+    answer = wire.Accepted(id="x", job="a", state="running", detail="d" * 10_000)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(f"{tmp_path}/control")
+        deaf.setblocking(False)
+        rest, taken_bytes, num_stuck = Wire(b"DEALER").opening, 0, 0
+        while num_stuck < 20 and taken_bytes < 64 * MIB:
+            try:
+                sent = deaf.send(rest)
+            except BlockingIOError:
+                num_stuck += 1
+            else:
+                rest = rest[sent:] or question * 1000
+                taken_bytes, num_stuck = taken_bytes + sent, 0
+            for delivery in router.receive():
+                router.send(delivery.identity, answer)
+        router.close()
+
+    assert num_stuck == 20
+    assert taken_bytes < 4 * MIB
+
+
+def test_half_messages_of_many_do_not_add_up(daemon):
+    """
+    All peers together have a bound as well, which 400 with 110 KB each are beyond; whoever holds most goes.
+    """
+    part = framed(bytes(60_000), 1)
+    with modest(daemon, more_bytes=40 * MIB), ExitStack() as stack:
+        peers = [stack.enter_context(connected(daemon)) for _ in range(400)]
+        until(lambda: num_files(daemon) > 400)
+        for peer in peers:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                peer.sendall(part + part[:50_000])
+        assert daemon.row("waits-0").state == "queued"
+        until(lambda: num_files(daemon) < 400)
+
+
+def test_connections_without_end_shut_nobody_out(daemon):
+    """
+    1,200 of one process where 1024 descriptors are allowed: libzmq would have ended the daemon. A person
+    who comes after them is answered, and told who it is.
+    """
+    with modest(daemon, more_bytes=32 * MIB), ExitStack() as stack:
+        for _ in range(1200):
+            stack.enter_context(connected(daemon, greets=False))
+        said = daemon.ctl("status", "waits-0")
+        files = num_files(daemon)
+        answers = daemon.row("waits-0").state
+
+    assert 0 == said.code, said
+    assert f"almost all of the {MOST} connections that may be open are" in said.err
+    assert f"by process {os.getpid()}" in said.err
+    assert "queued" == answers
+    assert MOST < files < MOST + 64
+    until(lambda: num_files(daemon) < 64, lambda: num_files(daemon))
+
+
+def test_where_no_descriptor_is_left_a_newcomer_takes_the_place_of_another():
+    """
+    libzmq ends the process that cannot accept a connection.
+    """
+    with (
+        RunningDaemon(inside=("sh", "-c", 'ulimit -n 44 && exec "$@"', "sh")) as running,
+        ExitStack() as stack,
+    ):
+        pid = running.pid
+        for _ in range(60):
+            stack.enter_context(connected(running, greets=False))
+        said = until(lambda: "almost all of the 44 files" in (last := running.ctl("status")).err and last)
+        answers = running.client.version().pid
+
+    assert 0 == said.code
+    assert pid == answers
+
+
+def test_a_flood_of_expensive_questions_keeps_others_waiting_for_one_of_them(daemon):
+    """
+    `why` about all jobs is the most expensive one. Whoever asks hundreds of times waits for himself, with as
+    many connections as he likes; a person who comes then is answered long before the last of them.
+    """
+    with zmq.Context() as context, ExitStack() as stack:
+        floods = [stack.enter_context(context.socket(zmq.DEALER)) for _ in range(40)]
+        for flood in floods:
+            flood.linger = flood.sndhwm = flood.rcvhwm = 0
+            flood.connect(daemon.paths.control_endpoint)
+            for _ in range(10):
+                flood.send(wire.encode(wire.WhyRequest(id=new_id())))
+        until(lambda: all(flood.poll(0) for flood in floods))
+        said = daemon.ctl("status", "waits-0")
+        answered = 0
+        for flood in floods:
+            while flood.poll(0):
+                answered += not wire.decode(flood.recv()).more
+
+    assert 0 == said.code, said
+    assert answered < 400 // 2
+
+
+def test_a_job_file_without_end_holds_nobody_up(daemon):
+    """
+    A hole of 600 MB was read whole, and took 5 s. It is told by name, like one that is only too long.
+    """
+    with modest(daemon, more_bytes=8 * MIB):
+        for name, size in (("hole", 600_000_000), ("long", 300_000)):
+            file = daemon.paths.jobs_dir / f"{name}.toml"
+            file.touch()
+            os.truncate(file, size)
+        slowest_s = 0.0
+
+        def told():
+            nonlocal slowest_s
+            begin = time.monotonic()
+            alerts = daemon.client.status(("waits-0",)).alerts
+            slowest_s = max(slowest_s, time.monotonic() - begin)
+            return sum("longer than 256 KiB" in alert for alert in alerts) == 2
+
+        until(told)
+    assert slowest_s < 2
