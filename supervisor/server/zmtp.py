@@ -5,7 +5,7 @@ bounds of what one peer may make us hold. Does not cover: sockets (connections.p
 in a message (router.py).
 
 libzmq holds the parts of a message until its last one has come, however many there are, and no
-option of it bounds that; docs/decisions/0010-the-daemon-speaks-zmtp-itself.md tells the rest.
+option of it bounds that; docs/decisions/0011-the-daemon-speaks-zmtp-itself.md tells the rest.
 Peers are libzmq 4 or newer: shims and clients of any version of ours. See https://rfc.zeromq.org/spec/23/.
 """
 
