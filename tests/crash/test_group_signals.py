@@ -27,7 +27,9 @@ for epoch in shim.epochs(10):
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak), (signal.SIGINT, 130)]
+)
 def test_a_signal_to_the_whole_group_still_ends_with_a_checkpoint(tmp_path, number, code):
     """
     Data-loader workers outlive the signal until the run has its checkpoint, and none is left behind.

@@ -25,7 +25,8 @@ from tests.trainers import gpu_rows
 
 #: Rows that one process runs, so that Python and torch start once; figures that each row must have.
 GROUPS = {
-    "exact, by parts": ("exact: AdamW", "exact: GradScaler", "exact: CUDA graph"),
+    "exact, captured": ("exact: CUDA graph",),
+    "exact, by parts": ("exact: AdamW", "exact: GradScaler"),
     "exact, by kernels": ("exact: fused", "exact: channels_last", "exact: deterministic"),
     "exact, compiled": ("exact: torch.compile",),
     "memory": ("NVML", "offload ", "CUDA context", "checkpoint beside"),
@@ -36,7 +37,7 @@ GROUPS = {
 }
 #: They take the way of another group, with other kernels or to a depth on the way to a deeper one, or start
 #: torch many times.
-LONGER = ("exact, by kernels", "exact, compiled", "every pause", "memory", "capture")
+LONGER = ("exact, by parts", "exact, by kernels", "exact, compiled", "every pause", "memory", "capture")
 FIGURES = {
     "exactness": {"two runs without a pause", "hold", "offload", "exit"},
     "moving": {

@@ -320,7 +320,7 @@ class TestOnSqlite(MachineOnSqlite.TestCase):
 
 
 _NUM = hypothesis.settings().max_examples
-TestOnFakeDisk.settings = hypothesis.settings(stateful_step_count=60, max_examples=5 * _NUM)
+TestOnFakeDisk.settings = hypothesis.settings(stateful_step_count=60, max_examples=3 * _NUM)
 TestOnSqlite.settings = hypothesis.settings(stateful_step_count=40, max_examples=_NUM // 4)
 
 
