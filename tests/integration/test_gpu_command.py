@@ -35,9 +35,8 @@ GROUPS = {
     "every pause": ("pause: ",),
     "capture": ("heartbeats",),
 }
-#: They take the way of another group, with other kernels or to a depth on the way to a deeper one, or start
-#: torch many times.
-LONGER = ("exact, by parts", "exact, by kernels", "exact, compiled", "every pause", "memory", "capture")
+#: They take the way of another group, with other parts or kernels or to a depth on the way to a deeper one.
+LONGER = ("exact, by parts", "exact, by kernels", "exact, compiled", "every pause")
 FIGURES = {
     "exactness": {"two runs without a pause", "hold", "offload", "exit"},
     "moving": {
