@@ -139,6 +139,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Settings(policy=self.policy, queue=self.queue, rules=self.rules)
 
 
+#: Python's reader of TOML takes time and memory by the square of the parts of one key: `a.a.a = 1`.
+_MAX_PARTS = 64
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_TOO_DEEP = re.compile(rf"(?<![\w-])(?:{_PART}[ \t]*+\.[ \t]*+){{{_MAX_PARTS}}}")
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Return what a text says; raises ValueError."""
+    if _TOO_DEEP.search(text):
+        raise ValueError(f"a key of more than {_MAX_PARTS} parts")
+    return tomllib.loads(text)
+
+
 def load(path: Path, *, read: Callable[[Path], bytes] = read_short) -> Config:
     """Return the settings of a file, or the defaults when there is none; raises ConfigError."""
     if not _is_there(path):
@@ -189,7 +202,7 @@ def read_toml(
         raise ConfigError(f"cannot read `{path}`: it is not a file", hint="move it away")
     try:
         raw = read(path)
-        data = tomllib.loads(raw.decode("utf-8"))
+        data = _parsed(raw.decode("utf-8"))
     except Unsafe as error:
         raise ConfigError(f"cannot trust `{path}`: {error.strerror}", hint=error.hint) from error
     except OSError as error:

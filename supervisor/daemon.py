@@ -14,6 +14,7 @@ import contextlib
 import faulthandler
 import itertools
 import os
+import resource
 import select
 import sys
 import time
@@ -55,8 +56,12 @@ from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
 __all__ = ["Daemon", "main"]
 
+#: Sockets, journal, sensors and what a turn opens for a moment.
+_MIN_FILES = 64
+
 #: Editors write a file in several steps; read it after that much quiet.
 _QUIET_S = 0.2
+_LONGEST_QUIET_S = 2.0
 
 #: It is looked that often whether sockets and watched folders are still where they were.
 _LISTEN_S = 5.0
@@ -115,6 +120,7 @@ class Daemon:
         )
         self._shims.on_change = self._desk.mark_changed
         self._read_files_at: float | None = None
+        self._read_files_by = 0.0
         self._listen_at = self._look_at = 0.0
         #: When each alert was logged last.
         self._told: dict[str, float] = {}
@@ -165,8 +171,7 @@ class Daemon:
         if self.signals.is_reload_asked:
             self._reload()
         if self._watch.fileno() in ready:
-            self._watch.drain()
-            self._read_files_at = self._clock.now() + _QUIET_S
+            self._take_change(self._clock.now())
         # First who has ended, then what people and shims say, so that nobody speaks for a dead process.
         if self._launcher.fileno() in ready:
             self._engine.take_launcher_news()
@@ -192,6 +197,13 @@ class Daemon:
             self._engine.stage()
             self._desk.tell_unstored()
             self._desk.tell_watchers()
+
+    def _take_change(self, now: float) -> None:
+        """Have the files read after a moment of quiet; whoever goes on writing delays that little."""
+        self._watch.drain()
+        if self._read_files_at is None:
+            self._read_files_by = now + _LONGEST_QUIET_S
+        self._read_files_at = min(now + _QUIET_S, self._read_files_by)
 
     def _look_at_folders(self, now: float) -> None:
         """See what nobody tells: files that were taken away or changed, commands that are over."""
@@ -345,6 +357,16 @@ def _take_lock(paths: Paths) -> int:
         ) from error
 
 
+def _check_room() -> None:
+    """Raise SupervisorError where the daemon may not even open what it needs for itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < _MIN_FILES:
+        raise SupervisorError(
+            f"cannot start: at most {most} files may be open, {_MIN_FILES} are needed without a single job",
+            hint="raise the hard limit (`ulimit -Hn`); each job takes up to three",
+        )
+
+
 def _make_folder(folder: Path, *, for_sockets: bool) -> None:
     """Make it; refuse that of another user, and for sockets one where others could listen in our place."""
     try:
@@ -385,6 +407,7 @@ def main(argv: list[str] | None = None) -> int:
     faulthandler.enable()
     writer = log.set_up()
     try:
+        _check_room()
         daemon = Daemon(Paths.find(arguments.home))
     except SupervisorError as error:
         sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,9 @@ from trainer_shim.safe_files import Unsafe, check_folder, read_checked
 
 __all__ = ["Settings"]
 
+
+#: File systems tell times to two seconds at worst.
+_TICK_S = 2.5
 
 _JOB_FILE = re.compile(r"[^.].*\.toml", re.DOTALL)
 
@@ -55,6 +60,8 @@ class Settings:
         #: Jobs from files belong to the daemon's own user.
         self._user = user_name(os.geteuid())
         self._log = structlog.get_logger("settings")
+        #: What was read of each job file, by what told it from another one.
+        self._read_specs: dict[Path, tuple[object, JobSpec]] = {}
         #: Each file and folder that could not be used.
         self.problems: tuple[SetAside, ...] = ()
 
@@ -101,7 +108,7 @@ class Settings:
         return [SetAside(kind="file", name=file.name, where=str(file), why=why, hint=hint)]
 
     def _take(self, file: Path) -> None:
-        spec = read_job_file(file, _own_environment(), user=self._user)
+        spec = self._spec(file)
         job = self._engine.find(file.stem)
         if job is None:
             self._engine.submit(file.stem, spec)
@@ -115,6 +122,29 @@ class Settings:
             # Where it did not say where checkpoints go, they stay where they are.
             kept = replace(spec, checkpoints=spec.checkpoints or job.spec.checkpoints)
             self._engine.observe(job.name, SpecChanged(spec=kept))
+
+    def _spec(self, file: Path) -> JobSpec:
+        """Return what a job file says; one that is as it was is not read again: that may take a second."""
+        known_as, spec = self._read_specs.pop(file, (None, None))
+        state = _state_of(file)
+        if spec is None or state is None or state != known_as:
+            spec = read_job_file(file, _own_environment(), user=self._user)
+        if state is not None:
+            self._read_specs[file] = (state, spec)
+        return spec
+
+
+def _state_of(file: Path) -> object:
+    """Return what changes with a file; None for one that could change and keep it."""
+    try:
+        there = file.lstat()
+    except OSError:
+        return None
+    # A link's target and those who own the way to it are looked at anew each time; two changes within one
+    # tick of the file system's clock have the same time.
+    if not stat.S_ISREG(there.st_mode) or time.time() - there.st_ctime < _TICK_S:
+        return None
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
 
 
 def _doubts(folder: Path, so: str) -> list[SetAside]:

@@ -35,10 +35,8 @@ __all__ = ["KeeperLauncher"]
 
 #: A keeper that is killed before it could start the command is replaced this often.
 _MAX_KEEPERS = 3
-#: Somebody else's keeper has no pipe to us: until its command is on record we look this often.
-_LOOK_EVERY_MS = 20
-#: So often it is looked whether what a job left has ended.
-_PUSH_EVERY_MS = 200
+#: How often it is looked for a command that is not on record or not written down yet, and for what jobs left.
+_LOOK_EVERY_MS, _PUSH_EVERY_MS = 20, 200
 
 
 class KeeperLauncher:
@@ -270,6 +268,8 @@ class KeeperLauncher:
         return True
 
     def _check_keeper(self, run: Run) -> None:
+        if run.is_unsettled and run.keeper is not None:
+            stop.wake(run.keeper)
         if run.notice_fd is not None:
             with suppress(BlockingIOError):
                 os.read(run.notice_fd, 1)

@@ -21,7 +21,7 @@ from supervisor.core.job import Pid
 from supervisor.launcher.identity import open_process
 from supervisor.procfs import Stat, read_stat
 
-__all__ = ["leftovers", "living", "read_table", "send", "tree"]
+__all__ = ["leftovers", "living", "read_table", "send", "tree", "wake"]
 
 
 def read_table() -> dict[int, Stat]:
@@ -74,6 +74,13 @@ def _with_descendants(found: set[int], table: Mapping[int, Stat], boot: str) -> 
                 found.add(pid)
                 todo.append(pid)
     return {Pid(pid, table[pid].start_ticks, boot) for pid in found if table[pid].state != "Z"}
+
+
+def wake(process: Pid) -> None:
+    """Let a process go on that somebody has stopped; nothing happens where nobody did."""
+    stat = read_stat(process.pid)
+    if stat is not None and stat.state == "T":
+        send(process, signal.SIGCONT)
 
 
 def send(process: Pid, number: int) -> None:

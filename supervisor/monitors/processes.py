@@ -110,7 +110,11 @@ class Processes:
         if at - self._read_at > _FORGET_S:
             self._known = {pid: process for pid, process in self._known.items() if process.owner}
         self._read_at = at
-        pids = {int(name) for name in os.listdir(self._proc) if name.isdecimal()}  # noqa: PTH208  # A Path each costs more.
+        try:
+            names = os.listdir(self._proc)  # noqa: PTH208  # A Path each costs more.
+        except OSError:  # No descriptor is left, which the sockets tell: nothing is known this time.
+            return {}
+        pids = {int(name) for name in names if name.isdecimal()}
         for pid in self._known.keys() - pids:
             self._lose(pid)
         new = [pid for pid in pids - self._known.keys() if self._meet(pid)]

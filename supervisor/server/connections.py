@@ -59,6 +59,9 @@ _LOOK_AGAIN_S: Final = 1.0
 #: What is queued at the end of the daemon may take that long.
 _LINGER_S: Final = 0.2
 
+#: Whoever has just connected is spared where there is another: it may be the person who looks what is wrong.
+_FRESH_S: Final = 1.0
+
 
 class Peer(NamedTuple):
     """Who connected, as the kernel says (SO_PEERCRED)."""
@@ -82,6 +85,7 @@ class Connection:
     wire: Wire
     #: Steady clock.
     heard_at: float
+    begun_at: float = field(default_factory=monotonic)
     served_at: float = 0.0
     has_ended: bool = False
     topics: set[bytes] = field(default_factory=set)
@@ -194,10 +198,11 @@ class Connections:
         most = max_connections()
         if len(self.all) >= _ALARM_SHARE * most:
             # Without numbers that change: it is logged when it is new.
-            (pid, _), *_ = Counter(one.peer.pid for one in self.all.values()).most_common(1)
+            (pid, num), *_ = Counter(one.peer.pid for one in self.all.values()).most_common(1)
+            whose = f"most of them by process {pid}" if 2 * num > len(self.all) else "by many processes"
             alerts.append(
-                f"almost all of the {most} connections that may be open are, most of them by process {pid}; "
-                "at the limit those of it that are silent are closed for newcomers"
+                f"almost all of the {most} connections that may be open are, {whose}; "
+                "at the limit silent ones of whoever has most are closed for newcomers"
             )
         return alerts
 
@@ -262,7 +267,8 @@ class Connections:
         of_process = Counter(one.peer.pid for one in found)
         most = max(of_process.values())
         found = [one for one in found if of_process[one.peer.pid] == most]
-        self._drop(min(found, key=lambda one: (one.wire.is_ready, one.heard_at)))
+        fresh_at = monotonic() - _FRESH_S
+        self._drop(min(found, key=lambda one: (one.begun_at > fresh_at, one.wire.is_ready, one.heard_at)))
 
     def _count(self, connection: Connection) -> bool:
         """Keep the sum of what is held, and that within bounds; False when this connection had to go."""

@@ -137,6 +137,7 @@ class Desk:
 
     def watch(self, identity: bytes, request: str, names: frozenset[str]) -> None:
         """Tell this peer of changes of these jobs, or of all; for a while."""
+        self._watches = {peer: watch for peer, watch in self._watches.items() if self.router.is_there(peer)}
         self._watches[identity] = _Watch(request, names, self.clock.now() + _WATCH_S)
 
     def mark_changed(self, job: str) -> None:

@@ -34,6 +34,7 @@ _NOTHING_S: Final = 1e-4
 #: Events that wait for a subscriber that is slow.
 _MAX_EVENT_BYTES: Final = 1 << 20
 _MAX_TOPICS: Final = 16
+_MAX_TOPIC_BYTES: Final = 256
 
 _HINTS = {
     "version": "upgrade the older of the two; `supervisorctl version` shows both",
@@ -109,6 +110,10 @@ class Router:
                 used_s = connection.served_at - begin
                 self._used_s[connection.peer] = self._used_s.get(connection.peer, 0.0) + used_s
 
+    def is_there(self, identity: bytes) -> bool:
+        """Say whether a peer is still connected."""
+        return int.from_bytes(identity, "big") in self._connections.all
+
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send without waiting; False when the peer is gone or takes nothing."""
         connection = self._connections.all.get(int.from_bytes(identity, "big"))
@@ -167,8 +172,11 @@ class Router:
 
     def _subscribe(self, connection: Connection, said: bytes) -> None:
         """Take a wish of a SUB socket: one byte for whether, and what events are to begin with."""
-        if said[:1] == b"\x01" and len(connection.topics) < _MAX_TOPICS:
-            connection.topics.add(said[1:])
+        if said[:1] == b"\x01":
+            if len(connection.topics) >= _MAX_TOPICS or len(said) > 1 + _MAX_TOPIC_BYTES:
+                self._connections.hang_up(connection, "more subscriptions, or longer ones, than are kept")
+            else:
+                connection.topics.add(said[1:])
         elif said[:1] == b"\0":
             connection.topics.discard(said[1:])
 

@@ -264,3 +264,16 @@ def test_a_program_that_says_75_without_a_shim_has_failed(daemon, job):
     row = daemon.until(job, lambda row: row.state in ("failed", "completed", "paused"))
 
     assert ("failed", 75) == (row.state, row.exit_code)
+
+
+def test_a_keeper_that_somebody_stopped_is_woken_for_the_end_of_its_command(daemon, job):
+    """
+    The exit status is known, and `kill` reaches the job.
+    """
+    run = daemon.train(job, steps=NUM_STEPS, hold=("step-20",), CHAIN_EXIT=5)
+    run.until_at("step-20")
+    os.kill(keeper_of(daemon, job), signal.SIGSTOP)
+    run.let_go("step-20")
+    row = daemon.until(job, "failed")
+
+    assert 5 == row.exit_code

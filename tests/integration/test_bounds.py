@@ -234,3 +234,24 @@ def test_a_job_file_without_end_holds_nobody_up(daemon):
 
         until(told)
     assert slowest_s < 2
+
+
+def test_subscriptions_are_not_kept_without_bound(daemon):
+    """
+    Long ones and many are an end of the connection; the one that commands use is neither.
+    """
+    path = str(daemon.paths.run_dir / "events.sock")
+    with modest(daemon, more_bytes=8 * MIB):
+        for _ in range(100):
+            peer = socket.socket(socket.AF_UNIX)
+            peer.connect(path)
+            peer.settimeout(30)
+            peer.sendall(Wire(b"SUB").opening)
+            with suppress(OSError):
+                for number in range(MAX_PARTS):
+                    peer.sendall(framed(b"\x01" + b"%02d" % number + bytes(60_000)))
+            # It says its greeting first, then nothing more.
+            with suppress(OSError):
+                while peer.recv(1 << 16):
+                    pass
+            peer.close()

@@ -11,12 +11,13 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.harness import CONFIG, GUARD_S, PYTHON, Denied, RunningDaemon, until
+from tests.harness import CONFIG, GUARD_S, PYTHON, ROOT, Denied, RunningDaemon, until
 from trainer_shim import protocol as wire
 
 
@@ -407,3 +408,41 @@ class TestOneDaemon:
             assert [os.devnull] * 3 == targets
             assert "out\nerr\n" == other.job_log("one")
             assert [0, 2] == codes
+
+
+def test_changes_without_a_pause_keep_no_file_from_being_read(home):
+    """
+    An editor's swap file that is written ten times a second, say.
+    """
+    with RunningDaemon() as daemon:
+        over = threading.Event()
+
+        def write():
+            while not over.wait(0.05):
+                (daemon.paths.jobs_dir / ".swap").touch()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            (daemon.paths.jobs_dir / "late.toml").write_text('command = "true"\ncwd = "/tmp"\n')
+            until(lambda: "late" in daemon.names(), daemon.log)
+        finally:
+            over.set()
+            writer.join()
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"), [(8, "at most 8 files"), (63, "at most 63 files"), (64, '"ready"')]
+)
+def test_a_daemon_without_room_for_its_files_says_so(home, limit, says):
+    """
+    Before anything is made; with just enough it starts and ends without an error.
+    """
+    command = f'ulimit -n {limit} && exec "$@"'
+    argv = ["timeout", "--preserve-status", "3", PYTHON, "-m", "supervisor", "--home", str(home)]
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -61,6 +61,14 @@ def test_what_a_file_says_counts_and_the_rest_is_default(file):
         ('[daemon]\nlog_level = "loud"', "daemon.log_level: Invalid enum value 'loud'", "--print-config"),
         ("[jobs\n", "not valid TOML", "read again when it changes"),
         ("[jobs]\n[jobs]\n", "not valid TOML", "read again when it changes"),
+        # Python's reader would need gigabytes for the first: time and memory go by the square of the parts.
+        (".".join("a" * 60_000) + " = 1", "a key of more than 64 parts", "read again when it changes"),
+        (
+            "[" + " . ".join(["'b c'"] * 2000) + "]",
+            "a key of more than 64 parts",
+            "read again when it changes",
+        ),
+        ("x = {" + ".".join(['"b"'] * 2000) + " = 1}", "a key of more than 64 parts", "read again when"),
         ("x = " + "[" * 5000, "not valid TOML", "read again when it changes"),
     ],
 )
