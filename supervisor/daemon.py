@@ -14,11 +14,9 @@ import contextlib
 import faulthandler
 import itertools
 import os
-import resource
 import select
 import sys
 import time
-from pathlib import Path
 
 import structlog
 
@@ -35,6 +33,7 @@ from supervisor.marks import Marks
 from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
+from supervisor.places import check_room, make_configuration, make_own, take_places
 from supervisor.ports import JournalRow, World
 from supervisor.procfs import boot_id
 from supervisor.rotation import Logs, kept_logs
@@ -51,13 +50,8 @@ from supervisor.signals import Signals, survive_a_closed_terminal
 from supervisor.steward import Steward
 from supervisor.store.journal import SqliteJournal
 from supervisor.watch import LOOK_S, FolderWatch
-from trainer_shim.lock_file import Held, take_lock
-from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
 __all__ = ["Daemon", "main"]
-
-#: Sockets, journal, sensors and what a turn opens for a moment.
-_MIN_FILES = 64
 
 #: Editors write a file in several steps; read it after that much quiet.
 _QUIET_S = 0.2
@@ -81,8 +75,8 @@ class Daemon:
         # First: job files take our environment as a base.
         self._manager = ServiceManager(os.environ)
         self._log = structlog.get_logger("daemon")
-        self._lock = _take_lock(paths)
-        self._folders = _configuration(paths)
+        self._lock = take_places(paths)
+        self._folders = make_configuration(paths)
         self.signals = Signals()
         self._num_errors = 0
         self._journal = SqliteJournal(paths.journal)
@@ -251,9 +245,9 @@ class Daemon:
         if not self._router.is_cut_off():
             return
         try:
-            _make_folder(self._paths.run_dir, for_sockets=True)
+            make_own(self._paths.run_dir, for_sockets=True)
             if os.fstat(self._lock).st_nlink == 0:  # It holds a file that nobody finds any more.
-                before, self._lock = self._lock, _take_lock(self._paths)
+                before, self._lock = self._lock, take_places(self._paths)
                 os.close(before)
             self._router.listen()
         except SupervisorError as error:
@@ -327,62 +321,6 @@ class Daemon:
         return tuple(alert for alert in alerts if alert)
 
 
-def _configuration(paths: Paths) -> tuple[SetAside, ...]:
-    """Make the folders that people write to; without them the daemon has its defaults, and goes on."""
-    try:
-        for folder in (paths.config_dir, paths.jobs_dir):
-            make_folder(folder)
-    except OSError as error:
-        why = f"cannot use the folder `{folder}`: {error.strerror}"
-        hint = "put it right and restart the daemon; what can be read of it is in force"
-        return (SetAside(kind="folder", name=folder.name, where=str(folder), why=why, hint=hint),)
-    return ()
-
-
-def _take_lock(paths: Paths) -> int:
-    """Make the folders and take the lock; only one daemon serves them."""
-    _make_folder(paths.state_dir, for_sockets=False)
-    _make_folder(paths.run_dir, for_sockets=True)
-    try:
-        return take_lock(paths.lock, f"{os.getpid()}\n")
-    except Held as held:
-        holder = held.holder or "unknown"
-        raise SupervisorError(
-            f"cannot start: another daemon (process {holder}) serves `{paths.state_dir}`",
-            hint=f"use it (`supervisorctl status`), end it (`kill {holder}`), or choose another --home",
-        ) from None
-    except OSError as error:
-        raise SupervisorError(
-            f"cannot use `{paths.lock}`: {error.strerror}", hint="check the disk, or choose another --home"
-        ) from error
-
-
-def _check_room() -> None:
-    """Raise SupervisorError where the daemon may not even open what it needs for itself."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most != resource.RLIM_INFINITY and most < _MIN_FILES:
-        raise SupervisorError(
-            f"cannot start: at most {most} files may be open, {_MIN_FILES} are needed without a single job",
-            hint="raise the hard limit (`ulimit -Hn`); each job takes up to three",
-        )
-
-
-def _make_folder(folder: Path, *, for_sockets: bool) -> None:
-    """Make it; refuse that of another user, and for sockets one where others could listen in our place."""
-    try:
-        make_folder(folder)
-        if for_sockets:
-            check_folder(folder)
-        elif (owner := folder.stat().st_uid) != os.geteuid():
-            raise Unsafe(f"it belongs to user id {owner}", hint="correct its owner")
-    except OSError as error:
-        first = f"{error.hint}, or " if isinstance(error, Unsafe) else ""
-        raise SupervisorError(
-            f"cannot use the folder `{folder}`: {error.strerror}",
-            hint=f"{first}choose another place with --home",
-        ) from error
-
-
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="training-supervisord", description="Makes PyTorch training runs yield, and go on bit for bit."
@@ -407,7 +345,7 @@ def main(argv: list[str] | None = None) -> int:
     faulthandler.enable()
     writer = log.set_up()
     try:
-        _check_room()
+        check_room()
         daemon = Daemon(Paths.find(arguments.home))
     except SupervisorError as error:
         sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
