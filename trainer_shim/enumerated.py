@@ -13,10 +13,10 @@ import functools
 import linecache
 import sys
 
-__all__ = ["number_of_caller"]
+__all__ = ["SHOWING", "called", "number_of_caller"]
 
 #: Calls that show something and change nothing, by the last part of their name.
-_SHOWING = frozenset(
+SHOWING = frozenset(
     {
         "print", "debug", "info", "warning", "log", "write", "report", "update",
         "set_postfix", "set_description", "add_scalar", "add_scalars",
@@ -48,14 +48,16 @@ def _numbered_loops(file: str) -> list[tuple[ast.For, str]]:
 
 def _number(loop: ast.For) -> str:
     """The name of the number of a loop over `enumerate(....batches(...))`; empty for any other loop."""
-    counting = [one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and _name(one) == "enumerate"]
+    counting = [
+        one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and called(one) == "enumerate"
+    ]
     if not any(
-        isinstance(one, ast.Call) and _name(one) == "batches" for call in counting for one in ast.walk(call)
+        isinstance(one, ast.Call) and called(one) == "batches" for call in counting for one in ast.walk(call)
     ):
         return ""
     # `batches(enumerate(loader))` goes on counting.
-    outer = next(one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and _name(one) in _BOTH)
-    if _name(outer) == "batches" or not isinstance(loop.target, ast.Tuple):
+    outer = next(one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and called(one) in _BOTH)
+    if called(outer) == "batches" or not isinstance(loop.target, ast.Tuple):
         return ""
     first = loop.target.elts[0]
     return first.id if isinstance(first, ast.Name) else ""
@@ -64,7 +66,8 @@ def _number(loop: ast.For) -> str:
 _BOTH = ("enumerate", "batches")
 
 
-def _name(call: ast.Call) -> str:
+def called(call: ast.Call) -> str:
+    """The last part of the name of what is called."""
     function = call.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
@@ -73,7 +76,7 @@ def _uses(node: ast.AST, name: str, is_accumulating: bool) -> bool:  # noqa: FBT
     """Whether a number decides about anything but what is shown."""
     if isinstance(node, ast.Name):
         return node.id == name and isinstance(node.ctx, ast.Load)
-    if isinstance(node, ast.Call) and _name(node) in _SHOWING:
+    if isinstance(node, ast.Call) and called(node) in SHOWING:
         return False
     if isinstance(node, ast.If) and not node.orelse and all(map(_shows, node.body)):
         return False
@@ -86,5 +89,5 @@ def _shows(statement: ast.stmt) -> bool:
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Call)
-        and _name(statement.value) in _SHOWING
+        and called(statement.value) in SHOWING
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from trainer_shim.reach import attributes, frame_variables
 
-__all__ = ["loaders_of_caller"]
+__all__ = ["loaders_of_caller", "variables_of"]
 
 #: Frames of the script, from its call outwards, that are looked into; and of each so many variables.
 _MAX_FRAMES = 4
@@ -39,11 +39,12 @@ def loaders_of_caller(depth: int) -> dict[str, Any]:
 
 
 def _loaders(frame: FrameType, kind: type) -> Iterator[tuple[str, Any]]:
-    for place, value in _variables(frame):
+    for place, value in variables_of(frame):
         yield from ((where, one) for where, one in _inside(place, value) if isinstance(one, kind))
 
 
-def _variables(frame: FrameType) -> list[tuple[str, Any]]:
+def variables_of(frame: FrameType) -> list[tuple[str, Any]]:
+    """The variables of a function, by the function's name and their own."""
     found = frame_variables(frame)[:_MAX_VALUES]
     return [(f"{frame.f_code.co_name}.{name}", value) for name, value in found]
 

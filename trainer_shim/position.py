@@ -162,6 +162,10 @@ class Cursor:
             # From here on all belongs to the training: also what is drawn before the next batch is asked for.
             rng.restore(random_numbers)
 
+    def holds(self, thing: Any) -> bool:
+        """Whether an object is restored with the data."""
+        return any(one.thing() is thing for one in self._shared.objects.living())
+
     def meet(self, loaders: Mapping[str, Any]) -> None:
         """Get to know loaders before their passes, as the script made them; bring their objects back."""
         self._births.watch()

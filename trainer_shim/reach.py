@@ -358,4 +358,6 @@ def _of_dict(thing: dict[Any, Any], path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_leaf(kind: type) -> bool:
-    return kind.__module__ in _LEAF_MODULES and not hasattr(kind, "manual_seed")
+    # Since Python 3.13 paths are of `pathlib._local`.
+    module = "pathlib" if kind.__module__.startswith("pathlib.") else kind.__module__
+    return module in _LEAF_MODULES and not hasattr(kind, "manual_seed")

@@ -42,6 +42,7 @@ from trainer_shim.process_end import ProcessEnd
 from trainer_shim.receipt import leave_receipt
 from trainer_shim.signals import SignalWatch, end_process
 from trainer_shim.storable import Looks, but_loaders, undisturbed
+from trainer_shim.strays import Strays
 from trainer_shim.surroundings import Surroundings
 from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
@@ -187,7 +188,10 @@ class Shim:
             self._store.close()
             raise
         self._look_at_depths()
-        self._looks = Looks(self.step, self._look_at_what_is_saved, self._say_refused)
+        self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
+        self._strays = Strays(
+            self._parts, lambda: self.extra, self._cursor.holds, self._say, self._report.step
+        )
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
@@ -207,6 +211,9 @@ class Shim:
     @property
     def step(self) -> int:
         """Batch boundaries passed since the beginning of the run, all starts counted."""
+        if not self._strays.is_begun:
+            # Who asks here reckons with it in a loop of his own.
+            self._strays.begin(is_by_hand=True)
         return self._report.step
 
     @property
@@ -218,6 +225,7 @@ class Shim:
         """Yield the epochs that are left of `num_epochs`; the end of each is a boundary."""
         is_first = True
         self._made.lay_out()
+        self._strays.begin(is_by_hand=False)
         self._cursor.meet(loaders_of_caller(1))
         for epoch in self._cursor.epochs(num_epochs):
             # The position is the beginning of this epoch; the one before is over.
@@ -239,6 +247,7 @@ class Shim:
         another pass, as of an evaluation: it belongs to the outer one's step.
         """
         self._made.lay_out()
+        self._strays.begin(is_by_hand=False)
         if number := number_of_caller(1, accumulate=accumulate):
             self._say(_NUMBERED.format(number))
         return Batches(self._cursor, loader, accumulate, self)
@@ -307,7 +316,7 @@ class Shim:
         known = frozenset(self._attached)
         self._attached.update(parts)
         self._store.live.take_in(self._live())
-        self._made.add(parts, known, {"step": self.step, "epoch": self.epoch})
+        self._made.add(parts, known, {"step": self._report.step, "epoch": self.epoch})
         self._refuse_now()
 
     def detach(self) -> None:
@@ -315,7 +324,7 @@ class Shim:
         global _current  # noqa: PLW0603
         self._at_end.cancel()
         self._signals.remove()
-        self._training.end((self.step, self.epoch))
+        self._training.end((self._report.step, self.epoch))
         if self._periodic is not None:
             self._periodic.close()
             self._tell_ended(self._periodic)
@@ -330,7 +339,7 @@ class Shim:
 
     def _make_way(self) -> None:
         """Be followed by another session, without a word of the script that this one is over."""
-        self._training.end((self.step, self.epoch), is_replaced=True)
+        self._training.end((self._report.step, self.epoch), is_replaced=True)
         self.detach()
 
     def pass_is_over(self, num_rest: int) -> None:
@@ -351,7 +360,8 @@ class Shim:
         if self._num_critical:
             return
         self._made.close()
-        self._looks.at(self.step)
+        self._looks.at(self._report.step)
+        self._strays.at(self._report.step, is_by_hand=self._cursor.is_by_hand)
         want = self._gate.take(Want())
         self._look_at_depths()
         if self._is_first:
@@ -360,7 +370,7 @@ class Shim:
             self._say_notes()
         if self._periodic is not None:
             self._tell_ended(self._periodic)
-            if not want and self._periodic.is_due(self.step):
+            if not want and self._periodic.is_due(self._report.step):
                 want = self._begin(self._periodic)
         try:
             while want or self._report.holding is not None:
@@ -402,14 +412,14 @@ class Shim:
             self._gate.asked = True
 
         self._periodic = Periodic(self._store, every_s=every_s, every_steps=every_steps, wake=wake)
-        self._periodic.restart(self.step)
+        self._periodic.restart(self._report.step)
         self._looks.end_after_first()  # From then on each save is one.
         self._set_due()
 
     def _set_due(self) -> None:
         """Reckon at which boundary there is something to do without being asked."""
         periodic = math.inf if self._periodic is None else self._periodic.due_step
-        self._due_step = min(periodic, self._looks.due_step)
+        self._due_step = min(periodic, self._looks.due_step, self._strays.due_step)
 
     def _look_at_depths(self) -> None:
         """Note what can be given back by now; the next heartbeat tells it."""
@@ -420,11 +430,11 @@ class Shim:
         """Copy the state and let it be written while training goes on; what is wanted after that."""
         try:
             draft = self._store.prepare(
-                self._state(), step=self.step, epoch=self.epoch, facts=self._facts_now()
+                self._state(), step=self._report.step, epoch=self.epoch, facts=self._facts_now()
             )
             self._is_begun = periodic.begin(draft)
         except ShimError as error:
-            periodic.restart(self.step)
+            periodic.restart(self._report.step)
             self._failed(error)
         return self._gate.take(Want())
 
@@ -435,7 +445,7 @@ class Shim:
                 self._report.checkpoint = self._checkpointed(ended.saved, "", ended.epoch)
                 self._tell(self._report.checkpoint)
             elif ended.error is not None:
-                periodic.restart(self.step)
+                periodic.restart(self._report.step)
                 self._failed(ended.error)
         self._say_notices()
 
@@ -452,7 +462,7 @@ class Shim:
             except ShimError as error:
                 self._tell(protocol.CannotYield(request=request, why=words(error)))
         if want.resumed:
-            self._tell(protocol.Resumed(request=want.resumed, step=self.step))
+            self._tell(protocol.Resumed(request=want.resumed, step=self._report.step))
         return Want()
 
     def _hold(self, want: Want, pause: protocol.Pause) -> Want:
@@ -546,7 +556,7 @@ class Shim:
         self._report.holding = None
         if self._periodic is not None:
             # The time that it held is none in which anything could be lost.
-            self._periodic.restart(self.step)
+            self._periodic.restart(self._report.step)
         return want
 
     def _leave(self, want: Want) -> Want:
@@ -592,19 +602,19 @@ class Shim:
             return fresh
         if self._offloader.is_away:
             raise CannotSave(
-                f"cannot save step {self.step}: its checkpoint is gone, and its tensors have no memory",
+                f"cannot save step {self._report.step}: its checkpoint is gone, its tensors have no memory",
                 hint="bring the folder back, or resume, which needs no checkpoint",
             )
-        self._tell(protocol.Saving(request=request, step=self.step))
+        self._tell(protocol.Saving(request=request, step=self._report.step))
         if self._periodic is not None and (saved := self._waited(self._periodic)) is not None:
             self._fresh = saved
             return saved
         facts = self._facts_now()
-        self._fresh = self._store.save(self._state(), step=self.step, epoch=self.epoch, facts=facts)
+        self._fresh = self._store.save(self._state(), step=self._report.step, epoch=self.epoch, facts=facts)
         self._report.checkpoint = self._checkpointed(self._fresh, "")
         self._say_notices()
         if self._periodic is not None:
-            self._periodic.restart(self.step)
+            self._periodic.restart(self._report.step)
         return self._fresh
 
     def _still_there(self) -> Saved | None:
@@ -619,7 +629,7 @@ class Shim:
         periodic.wait()
         self._tell_ended(periodic)
         last = periodic.last_saved
-        return last if self._is_begun and last is not None and last.step == self.step else None
+        return last if self._is_begun and last is not None and last.step == self._report.step else None
 
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
@@ -689,7 +699,7 @@ class Shim:
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
         self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})")
-        self._say_all(self._training.begun((self.step, self.epoch), is_new=False))
+        self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
 
     # --- words ----------------------------------------------------------------------------------
 

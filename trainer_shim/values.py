@@ -142,7 +142,7 @@ def _can_be_stored(value: Any) -> bool:
 def _is_small_of_library(value: Any) -> bool:
     """Whether this is a path, a number of NumPy's or the like, whose text tells all."""
     kind = type(value)
-    if kind.__module__ == "pathlib":
+    if kind.__module__.partition(".")[0] == "pathlib":  # `pathlib._local` since Python 3.13.
         return isinstance(value, PurePath)
     if kind.__module__ in ("datetime", "decimal", "fractions", "uuid"):
         return True

@@ -1,0 +1,297 @@
+"""What a script carries by itself is said at the first boundaries, and a loop that is fine is left in peace.
+
+Covers: each kind beside a loop of the same shape that is fine, in real sessions; a look keeps nothing alive.
+Does not cover: variables, as text (tests/unit/test_loop_names.py); data loaders (test_wrapped_loaders.py).
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+import trainer_shim
+
+
+class Noisy(Dataset):
+    """Draws from a generator of its own, which is restored with the data."""
+
+    def __init__(self):
+        self.generator = random.Random(1)
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.full((2,), index + self.generator.random())
+
+
+class Script:
+    """The parts of a small training."""
+
+    def __init__(self, folder):
+        torch.manual_seed(0)
+        self.folder = folder
+        self.model = nn.Linear(2, 1)
+        self.opt = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
+        self.loader = DataLoader(torch.randn(12, 2), 2)
+        self.shim = None
+
+    def attach(self, **more):
+        self.shim = trainer_shim.attach(checkpoints=self.folder, model=self.model, opt=self.opt, **more)
+        return self.shim
+
+    def step(self, batch, scale=1.0):
+        self.opt.zero_grad()
+        loss = self.model(batch).square().mean() * scale
+        loss.backward()
+        self.opt.step()
+        return loss.detach()
+
+    def train(self, each=lambda batch: 1.0, after=lambda: None):
+        for _ in self.shim.epochs(1):
+            for batch in self.shim.batches(self.loader):
+                self.step(batch, each(batch))
+                after()
+
+
+def own_generator(script, make, draw):
+    generator = make()
+    script.attach()
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch + draw(generator))
+
+
+def kept_generator(script, make, draw):
+    script.attach()
+    generator = script.shim.extra.setdefault("generator", make())
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch + draw(generator))
+
+
+def unused_generator(script, make, draw):
+    generator = make()
+    script.attach()
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch)
+    draw(generator)
+
+
+GENERATORS = {
+    "random": (lambda: random.Random(3), lambda one: one.random()),
+    "numpy": (lambda: np.random.default_rng(3), lambda one: float(one.normal())),
+    "old numpy": (lambda: np.random.RandomState(3), lambda one: float(one.normal())),
+    "torch": (lambda: torch.Generator().manual_seed(3), lambda one: torch.rand((), generator=one)),
+}
+
+
+@pytest.fixture
+def script(tmp_path):
+    made = Script(tmp_path / "checkpoints")
+    yield made
+    made.shim.detach()
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+@pytest.mark.parametrize(
+    ("loop", "is_told"), [(own_generator, True), (kept_generator, False), (unused_generator, False)]
+)
+def test_a_generator_of_the_loop_is_told(script, capsys, kind, loop, is_told):
+    """
+    Where it draws between boundaries and nobody keeps it.
+    """
+    loop(script, *GENERATORS[kind])
+
+    assert is_told is ("`generator` draws random numbers and no checkpoint has it" in capsys.readouterr().err)
+
+
+def test_generators_of_the_data_are_restored_and_not_told(script, capsys):
+    """
+    Also where the script holds the data set as well.
+    """
+    dataset = Noisy()
+    script.loader = DataLoader(dataset, 2)
+    script.attach()
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch)
+
+    assert len(dataset) == 12
+    assert "" == capsys.readouterr().err
+
+
+def test_a_counter_is_told_once_with_its_line_and_the_way_out(script, capsys):
+    """
+    Not at each boundary, and not the loss.
+    """
+    script.attach()
+    it = 0
+    for _ in script.shim.epochs(2):
+        for batch in script.shim.batches(script.loader):
+            for group in script.opt.param_groups:
+                group["lr"] = 0.01 / (1 + it)
+            it += 1
+            loss = script.step(batch)
+            script.shim.report(loss=loss)
+    told = capsys.readouterr().err
+
+    assert 1 == told.count("trainer_shim: ")
+    assert "`it` (line " in told
+    assert '`shim.extra["it"]`' in told
+
+
+def test_a_counter_in_extra_is_not_told(script, capsys):
+    """
+    What the hint says to do is the end of it.
+    """
+    script.attach()
+    extra = script.shim.extra
+    extra.setdefault("it", 0)
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.opt.param_groups[0]["lr"] = 0.01 / (1 + extra["it"])
+            extra["it"] += 1
+            script.step(batch)
+
+    assert "" == capsys.readouterr().err
+
+
+def stepped_average(script):
+    average = torch.optim.swa_utils.AveragedModel(script.model)
+    return average, lambda: average.update_parameters(script.model)
+
+
+def plateau(script):
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(script.opt)
+    return scheduler, lambda: scheduler.step(1.0)
+
+
+def second_model(script):
+    other = nn.Linear(2, 1)
+    opt = torch.optim.SGD(other.parameters(), lr=0.1)
+
+    def step():
+        opt.zero_grad()
+        other(torch.ones(2)).sum().backward()
+        opt.step()
+
+    return other, step
+
+
+PARTS = {"an average": stepped_average, "a scheduler": plateau, "a second model": second_model}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+@pytest.mark.parametrize("way", ["left out", "attached", "not used"])
+def test_a_part_that_changes_is_told_unless_it_was_handed_over(script, capsys, kind, way):
+    """
+    A frozen teacher or a scheduler that never steps needs no checkpoint.
+    """
+    part, change = PARTS[kind](script)
+    script.attach(**({"part": part} if way == "attached" else {}))
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch)
+            if way != "not used":
+                change()
+
+    assert (way == "left out") is ("`part` is a " in capsys.readouterr().err)
+
+
+def test_an_optimizer_in_the_place_of_the_attached_one_is_told(script, capsys):
+    """
+    The attached one would be saved for ever, and never step.
+    """
+    script.attach()
+    opt = script.opt = torch.optim.Adam(script.model.parameters())
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch)
+
+    assert opt.state
+    assert "`opt` is an optimizer of the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_weights_that_are_changed_behind_attach_are_told(script, capsys, is_late):
+    """
+    After a restart that would undo the training.
+    """
+    if not is_late:
+        nn.init.ones_(script.model.weight)
+    script.attach()
+    if is_late:
+        nn.init.ones_(script.model.weight)
+    script.train()
+
+    assert is_late is (
+        "the weights of `model` were changed between attach() and the loop" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(("draws", "is_by_hand"), [(True, True), (False, True), (True, False)])
+def test_numbers_that_are_drawn_before_a_loop_by_hand_are_told(script, capsys, draws, is_by_hand):
+    """
+    A loop over `batches()` has its numbers back where it begins.
+    """
+    script.attach()
+    if draws:
+        torch.rand(3)
+    assert 0 == script.shim.step
+    if is_by_hand:
+        while script.shim.step < 3:
+            script.step(torch.rand(2, 2))
+            script.shim.boundary()
+    else:
+        script.train()
+
+    assert (draws and is_by_hand) is ("random numbers were drawn between" in capsys.readouterr().err)
+
+
+def test_epochs_that_are_counted_by_hand_are_told_where_they_do_more(script, capsys):
+    """
+    The rule is applied again for each epoch that is over.
+    """
+    script.attach()
+    for _ in range(2):
+        for batch in script.shim.batches(script.loader):
+            script.step(batch)
+        script.opt.param_groups[0]["lr"] *= 0.5
+
+    assert "is done again for past epochs" in capsys.readouterr().err
+
+
+def test_a_look_keeps_nothing_alive(script):
+    """
+    A frame that is held would pin a batch and its graph for days.
+    """
+
+    class Batch(torch.Tensor):
+        pass
+
+    class Holder:
+        def __init__(self, batch):
+            self.batch, self.again = batch, [batch]
+
+    seen = []
+    script.attach()
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            mine = batch.as_subclass(Batch)
+            holder = Holder(mine)
+            seen.append(weakref.ref(holder))
+            script.step(batch)
+            del mine, holder
+    gc.collect()
+
+    assert len(seen) == 6
+    assert [] == [one for one in seen if one() is not None]
