@@ -22,9 +22,9 @@ from types import FrameType
 from typing import Any
 
 from trainer_shim import rng
-from trainer_shim.doubts import is_scheduler
 from trainer_shim.errors import CannotStore
 from trainer_shim.loop_names import carried_at, repeated_at
+from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.nearby import variables_of
 from trainer_shim.optimizer_state import is_optimizer
@@ -112,19 +112,24 @@ class Strays:
         if self._is_drawn and is_by_hand:
             self._is_drawn = False
             self._say(_DRAWN)
+        is_first = step < self._second
+        if not is_first:
+            self._first = self._second = 0
         frames = list(_frames())
         try:
-            if step < self._second:
-                for text in self._by_source(frames):
-                    self._say(text)
-                self._seen = dict(self._by_value(frames))
-                return
-            for text in self._changed(frames):
-                self._say(text)
-            self._first = self._second = 0
-            self._seen = {}
+            # A script may hold anything: a look that an odd object prevents is none, and costs no training.
+            with suppress(*ODD, OSError):
+                if is_first:
+                    for text in self._by_source(frames):
+                        self._say(text)
+                    self._seen = dict(self._by_value(frames))
+                else:
+                    for text in self._changed(frames):
+                        self._say(text)
         finally:
             frames.clear()
+        if not is_first:
+            self._seen = {}
 
     def _by_source(self, frames: Iterable[FrameType]) -> Iterator[str]:
         for frame in frames:
@@ -147,7 +152,7 @@ class Strays:
         for frame in frames:
             roots = {}
             for place, value in variables_of(frame):
-                if _is_module(value) or is_optimizer(value) or is_scheduler(value):
+                if _is_module(value) or is_optimizer(value) or _is_scheduler(value):
                     yield place, self._part(place, value)
                 elif not _is_loader(value):
                     roots[place] = value
@@ -167,7 +172,7 @@ class Strays:
             if any(id(one) in ours for group in value.param_groups for one in group["params"]):
                 return id(value), _OPTIMIZER.format(_name(place)), _steps(value)
             return None
-        if is_scheduler(value) and not _is_module(value):
+        if _is_scheduler(value) and not _is_module(value):
             is_ours = any(getattr(value, "optimizer", None) is part for part in self._parts.values())
             return (
                 (id(value), _SCHEDULER.format(_name(place)), getattr(value, "last_epoch", 0))
@@ -235,8 +240,14 @@ def _is_module(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.nn.Module)
 
 
+def _is_scheduler(value: Any) -> bool:
+    # By its class: to ask an unknown object for an attribute may do anything.
+    return hasattr(type(value), "get_last_lr")
+
+
 def _is_loader(value: Any) -> bool:
-    return hasattr(type(value), "__iter__") and hasattr(value, "dataset")
+    data = sys.modules.get("torch.utils.data")
+    return data is not None and isinstance(value, data.DataLoader)
 
 
 def _is_numbers(value: Any) -> bool:

@@ -270,6 +270,29 @@ def test_epochs_that_are_counted_by_hand_are_told_where_they_do_more(script, cap
     assert "is done again for past epochs" in capsys.readouterr().err
 
 
+class Odd:
+    """Answers no question."""
+
+    def __getattr__(self, name):
+        raise ConnectionError(name)
+
+
+def test_whatever_a_script_holds_a_look_costs_no_training(script, capsys):
+    """
+    Objects that raise when they are asked, and weights without a count of their changes.
+    """
+    odd = [Odd()]
+    first, *_ = odd
+    with torch.inference_mode():
+        teacher = nn.Linear(2, 1)
+    script.attach()
+    script.train(after=lambda: teacher(torch.ones(2)))
+
+    assert first is odd[0]
+    assert 6 == script.shim.step
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_look_keeps_nothing_alive(script):
     """
     A frame that is held would pin a batch and its graph for days.
