@@ -20,7 +20,7 @@ from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 __all__ = ["check_room", "make_configuration", "make_own", "take_places"]
 
 #: Sockets, journal, sensors and what a turn opens for a moment.
-_MIN_FILES: Final = 64
+_MIN_FILES: Final = 44
 
 
 def make_configuration(paths: Paths) -> tuple[SetAside, ...]:

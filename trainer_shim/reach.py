@@ -95,7 +95,12 @@ class Found(NamedTuple):
     others: dict[str, Any]
 
 
-def walk(roots: Mapping[str, Any], is_other: Callable[[Any], bool] = lambda _: False) -> Found:
+def walk(
+    roots: Mapping[str, Any],
+    is_other: Callable[[Any], bool] = lambda _: False,
+    *,
+    max_visits: int = _MAX_VISITS,
+) -> Found:
     """Visit all that `roots` reach, breadth first, each object once."""
     found = Found({}, {}, [], {})
     seen: dict[int, Any] = {}
@@ -111,7 +116,7 @@ def walk(roots: Mapping[str, Any], is_other: Callable[[Any], bool] = lambda _: F
         if is_generator(thing):
             found.generators[path] = thing
             continue
-        if len(seen) > _MAX_VISITS or (len(seen) % 256 == 0 and time.monotonic() > until):
+        if len(seen) > max_visits or (len(seen) % 256 == 0 and time.monotonic() > until):
             # Without the number, which is another each time.
             found.unseen.append(path.partition("[")[0])
             break

@@ -155,16 +155,14 @@ class Shim:
         self.extra: dict[str, Any] = {}
         self._attached = dict(parts)
         #: Whoever has it sees what add_parts() brings.
-        self._parts = MappingProxyType(self._attached)
-        self._facts = facts
+        self._parts, self._facts = MappingProxyType(self._attached), facts
         self._surroundings, self._training = surroundings, training
         self._report = Report()
         self._gate, self._cursor = Gate(), Cursor(self._report)
         proof = _proof(surroundings, self._report)
         if proof is not None:
             self._gate, self._cursor = proof.gate, proof.cursor
-        self._num_critical = 0
-        self._is_first = True
+        self._num_critical, self._is_first = 0, True
         #: The step that ended a pass with fewer batches than are accumulated.
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.

@@ -37,6 +37,8 @@ __all__ = ["Strays"]
 _HERE = str(Path(__file__).parent)
 #: Functions of the script around a boundary that are looked into.
 _MAX_FRAMES = 3
+#: Objects that are looked through for generators, the nearest first: the loop waits for it.
+_MAX_VISITS = 1000
 #: What a name may stand for that a loop counts or collects with.
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple)
 
@@ -156,7 +158,7 @@ class Strays:
                     yield place, self._part(place, value)
                 elif not _is_loader(value):
                     roots[place] = value
-            generators = reached(roots).generators
+            generators = reached(roots, max_visits=_MAX_VISITS).generators
             known = [one for one in self._extra().values() if is_generator(one)]
             for place, one in generators.items():
                 if not (any(one is other for other in known) or self._is_held(one) or _is_global(one)):

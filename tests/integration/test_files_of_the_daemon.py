@@ -435,7 +435,7 @@ def few_files(limit):
     return "sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"
 
 
-@pytest.mark.parametrize("limit", [8, 63])
+@pytest.mark.parametrize("limit", [8, 43])
 def test_a_daemon_without_room_for_its_files_says_so(home, limit):
     """
     Before anything is made.
@@ -453,7 +453,7 @@ def test_a_daemon_with_just_enough_room_works():
     """
     Nothing fails that it does by itself.
     """
-    with RunningDaemon(inside=few_files(64)) as daemon:
+    with RunningDaemon(inside=few_files(44)) as daemon:
         daemon.command("small", "true")
         daemon.until("small", "completed")
 
