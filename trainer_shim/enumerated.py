@@ -13,7 +13,7 @@ import functools
 import linecache
 import sys
 
-__all__ = ["SHOWING", "called", "number_of_caller"]
+__all__ = ["SHOWING", "called", "number_of_caller", "source_tree"]
 
 #: Calls that show something and change nothing, by the last part of their name.
 SHOWING = frozenset(
@@ -37,10 +37,18 @@ def number_of_caller(depth: int, *, accumulate: int) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def _numbered_loops(file: str) -> list[tuple[ast.For, str]]:
+def source_tree(file: str) -> ast.Module | None:
+    """The source of a file as a tree, None where it cannot be had."""
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):  # What runs came from somewhere else.
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):  # What runs came from somewhere else.
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _numbered_loops(file: str) -> list[tuple[ast.For, str]]:
+    tree = source_tree(file)
+    if tree is None:
         return []
     loops = [one for one in ast.walk(tree) if isinstance(one, ast.For)]
     return [(loop, name) for loop in loops if (name := _number(loop))]

@@ -12,12 +12,10 @@ through the assignments of the loop: what only reaches calls that print, log or 
 from __future__ import annotations
 
 import ast
-import functools
-import linecache
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from trainer_shim.enumerated import SHOWING, called
+from trainer_shim.enumerated import SHOWING, called, source_tree
 
 __all__ = ["Carried", "carried_at", "repeated_at"]
 
@@ -81,17 +79,9 @@ def _is_over(loop: _Loop, *names: str) -> bool:
     return isinstance(loop, ast.For) and any(called(one) in names for one in _calls(loop.iter))
 
 
-@functools.lru_cache(maxsize=8)
-def _tree(file: str) -> ast.Module | None:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError, RecursionError):  # What runs came from somewhere else.
-        return None
-
-
 def _scope(file: str, first_line: int) -> ast.AST | None:
     """The function whose code begins in this line, or the module."""
-    tree = _tree(file)
+    tree = source_tree(file)
     if tree is None:
         return None
     for node in ast.walk(tree):
@@ -119,8 +109,13 @@ def _own(scope: ast.AST) -> Iterator[ast.AST]:
             yield from _own(child)
 
 
+def _own_and(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    yield from _own(node)
+
+
 def _calls(node: ast.AST) -> list[ast.Call]:
-    return [one for one in (node, *_own(node)) if isinstance(one, ast.Call)]
+    return [one for one in _own_and(node) if isinstance(one, ast.Call)]
 
 
 def _place(node: ast.AST) -> str:
@@ -183,11 +178,6 @@ def _one(node: ast.AST) -> tuple[set[str], set[str]]:
 
 
 _LEAVING = (ast.Continue, ast.Break, ast.Return, ast.Raise)
-
-
-def _own_and(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    yield from _own(node)
 
 
 def _is_target(node: ast.AST) -> bool:
@@ -270,7 +260,7 @@ class _Taint:
         self._used: set[str] = set()
         #: What loops go over, items of something.
         self._items = {
-            name for one in (loop, *_own(loop)) if isinstance(one, ast.For) for name in _targets([one.target])
+            name for one in _own_and(loop) if isinstance(one, ast.For) for name in _targets([one.target])
         }
         self._statement(loop)
 

@@ -169,8 +169,8 @@ class Strays:
     def _part(self, place: str, value: Any) -> Any:
         if any(value is part for part in self._parts.values()):
             return None
+        ours = {id(one) for part in self._parts.values() if _is_module(part) for _, one in _parameters(part)}
         if is_optimizer(value):
-            ours = {id(one) for _, one in self._parameters()}
             if any(id(one) in ours for group in value.param_groups for one in group["params"]):
                 return id(value), _OPTIMIZER.format(_name(place)), _steps(value)
             return None
@@ -182,16 +182,10 @@ class Strays:
                 else None
             )
         if _is_module(value):
-            ours = {id(one) for _, one in self._parameters()}
             own = [one for _, one in _parameters(value)]
             if own and not any(id(one) in ours for one in own):
                 return id(value), _MODULE.format(_name(place)), sum(one._version for one in own)  # noqa: SLF001
         return None
-
-    def _parameters(self) -> Iterator[tuple[str, Any]]:
-        for part in self._parts.values():
-            if _is_module(part):
-                yield from _parameters(part)
 
     def _changed(self, frames: Iterable[FrameType]) -> list[str]:
         now = dict(self._by_value(frames))

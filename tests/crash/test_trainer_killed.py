@@ -58,6 +58,17 @@ def kill(pid):
     until(lambda: not is_running(pid), f"end of {pid}")
 
 
+def without_keeper(daemon):
+    """A run at step 20 whose keeper was killed while no daemon ran, and the number that the keeper had."""
+    run = daemon.train("job", steps=NUM_STEPS, hold=("step-20",))
+    run.until_at("step-20")
+    keeper = keeper_of(daemon, "job")
+    daemon.kill()
+    kill(keeper)
+    daemon.start()
+    return run, keeper
+
+
 def test_a_trainer_killed_while_it_trains_is_failed_and_can_be_restarted(daemon, job):
     """
     The signal shows; `restart` goes on from the newest checkpoint.
@@ -171,12 +182,7 @@ def test_keeper_and_daemon_killed_together_are_no_loss_of_work(own_daemon):
     itself went on to its end.
     """
     daemon = own_daemon
-    run = daemon.train("job", steps=NUM_STEPS, hold=("step-20",))
-    run.until_at("step-20")
-    keeper = keeper_of(daemon, "job")
-    daemon.kill()
-    kill(keeper)
-    daemon.start()
+    run, _ = without_keeper(daemon)
     state = daemon.until("job", lambda row: row.pausable).state
     run.let_go("step-20")
     row = daemon.until("job", "failed")
@@ -203,12 +209,7 @@ def test_a_dead_keeper_that_nobody_reaps_is_dead(orphans_stay, own_daemon):
     In a container PID 1 may be a program that never waits for orphans.
     """
     daemon = own_daemon
-    run = daemon.train("job", steps=NUM_STEPS, hold=("step-20",))
-    run.until_at("step-20")
-    keeper = keeper_of(daemon, "job")
-    daemon.kill()
-    kill(keeper)
-    daemon.start()
+    run, keeper = without_keeper(daemon)
     daemon.until("job", lambda row: row.pausable)
     run.let_go("step-20")
     row = daemon.until("job", "failed")
