@@ -22,6 +22,9 @@ class Loop(Protocol):
     def turn(self) -> None:
         """A step is done."""
 
+    def left(self) -> None:
+        """A step is done whose loop was left: no boundary."""
+
     def pass_is_over(self, num_rest: int) -> None:
         """The pass ended, with so many batches behind its last boundary."""
 
@@ -42,8 +45,6 @@ class Batches(Iterator[Any]):
         #: What a pass inside another one gives.
         self._inner: Iterator[Any] = iter(())
         self._is_begun = False
-        #: Whether the loop has a batch whose turn is not over.
-        self._is_out = False
         if not cursor.is_inside():
             self._begin()
 
@@ -61,8 +62,8 @@ class Batches(Iterator[Any]):
         if made is None:
             return next(self._inner)
         try:
-            if self._is_out and made.taken % self._accumulate == 0:
-                self._is_out = False
+            if made.is_out and made.taken % self._accumulate == 0:
+                made.turned()
                 self._loop.turn()
             batch = next(made)
         except StopIteration:
@@ -73,13 +74,17 @@ class Batches(Iterator[Any]):
             self._pass = None
             self._cursor.close()
             raise
-        self._is_out = True
         return batch
 
     def close(self) -> None:
-        """Leave the pass, which is over then."""
+        """Leave the pass, which is over then; the batch that the loop has counts as trained on."""
         self._is_begun, self._inner = True, iter(())
-        self._end(0)
+        num_rest = 0
+        if self._pass is not None and self._pass.is_out:
+            num_rest = self._pass.taken % self._accumulate
+            if num_rest == 0:
+                self._loop.left()
+        self._end(num_rest)
 
     def __del__(self) -> None:
         # An interpreter that ends has taken parts of this away.

@@ -78,6 +78,8 @@ class Pass:
         self._has_ended = resume is not None and bool(resume["ended"])
         #: Batches handed out in this pass, with those before it was taken up.
         self.taken: int = resume["taken"] if resume else 0
+        #: Whether the loop has a batch whose turn is not over.
+        self.is_out = bool(resume and resume.get("out"))
         #: Batches in the pass, None where the loader cannot tell.
         self.length: int | None = way.length
 
@@ -105,7 +107,12 @@ class Pass:
             self._has_ended = True
             raise
         self.taken += 1
+        self.is_out = True
         return batch
+
+    def turned(self) -> None:
+        """The loop is through with the last batch."""
+        self.is_out = False
 
     def state_dict(self) -> dict[str, Any]:
         """The position as plain values and bytes, and the states of the objects that it uses."""
@@ -113,7 +120,8 @@ class Pass:
 
     def place(self) -> dict[str, Any]:
         """The position alone."""
-        return {"kind": self._way.kind, "taken": self.taken, "ended": self._has_ended, **self._way.save()}
+        where = {"taken": self.taken, "out": self.is_out, "ended": self._has_ended}
+        return {"kind": self._way.kind, **where, **self._way.save()}
 
     def let_go(self) -> Callable[[], Mapping[str, Any]]:
         """Let go of the iterator: the pass is over, and its workers end with it.

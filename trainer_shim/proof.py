@@ -135,7 +135,7 @@ class Proof:
 
     def _digests(self) -> dict[str, str]:
         state = self._state()
-        return digests({**state["parts"], "extra": state["extra"]})
+        return digests({**state["parts"], **{name: one for name, one in state.items() if name != "parts"}})
 
     def _where(self) -> tuple[int, int]:
         return self._report.step, self._report.epoch

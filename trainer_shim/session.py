@@ -46,6 +46,7 @@ from trainer_shim.strays import Strays
 from trainer_shim.surroundings import Surroundings
 from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
+from trainer_shim.variables import State, Variables
 from trainer_shim.voice import Voice, words
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ _INSIDE = (
 _NUMBERED = (
     "`{}` of enumerate() around batches() begins at 0 again where a pass is taken up: write "
     "`shim.batches(enumerate(loader))`, which goes on counting"
+)
+
+_UNCLAIMED = (
+    "the checkpoint has {} of shim.state(), which this script did not ask for by its first boundary: the next "
+    "checkpoint is without"
 )
 
 _current: Shim | None = None
@@ -168,8 +174,9 @@ class Shim:
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
         self._say = Voice().say
+        self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
-        self._offloader = Offloader(self._parts, lambda: self.extra, surroundings.offload_devices)
+        self._offloader = Offloader(self._parts, self._kept, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
         self._periodic: Periodic | None = None
@@ -187,9 +194,7 @@ class Shim:
             raise
         self._look_at_depths()
         self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
-        self._strays = Strays(
-            self._parts, lambda: self.extra, self._cursor.holds, self._say, self._report.step
-        )
+        self._strays = Strays(self._parts, self._kept, self._cursor.holds, self._say, self._report.step)
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
@@ -272,6 +277,10 @@ class Shim:
         if self._gate.asked or step >= self._due_step:
             self._yield()
 
+    def left(self) -> None:
+        """The step of a loop over `batches()` that was left by `break`; nothing can be done there."""
+        self._report.step += 1
+
     @contextmanager
     def critical(self) -> Iterator[None]:
         """Make boundaries inside no boundaries: whatever is asked waits until the next one after."""
@@ -280,6 +289,21 @@ class Shim:
             yield
         finally:
             self._num_critical -= 1
+
+    def state(self, **initial: Any) -> State:
+        """Make variables that go on with the run: `state = shim.state(best=1e9, history=[], hidden=None)`.
+
+        Read and set as attributes. Each begins as it is given, or as the checkpoint has it. Numbers, texts,
+        lists, maps, tensors, arrays, random generators and what else docs/API.md lists; a generator or
+        container stays the object that was given.
+
+        Raises:
+            CannotStore: A value is none that a checkpoint can hold; setting one raises this, too.
+            CannotRestore: The checkpoint has something else under that name.
+            ValueError: A variable of that name is there already.
+
+        """
+        return self._variables.make(initial)
 
     def report(self, **metrics: Any) -> None:
         """Show numbers in `status`: plain numbers, or tensors of one element, which are not read now."""
@@ -366,6 +390,8 @@ class Shim:
             # While it can still be mended, not first at a pause.
             self._is_first = False
             self._say_notes()
+            if names := self._variables.unclaimed():
+                self._say(_UNCLAIMED.format(", ".join(f"`{name}`" for name in names)))
         if self._periodic is not None:
             self._tell_ended(self._periodic)
             if not want and self._periodic.is_due(self._report.step):
@@ -659,7 +685,7 @@ class Shim:
         """Raise ShimError where a save would, of all that is there by now."""
         parts = self._parts if is_begun else but_loaders(self._parts)
         with undisturbed():
-            state: dict[str, Any] = {"parts": states(parts), "extra": self.extra}
+            state = self._own_state(parts)
             if is_begun:
                 state["position"] = asked("the place of the data loader", self._cursor.state_dict)
                 state["made"] = asked("what the script made", self._made.state_dict)
@@ -672,9 +698,14 @@ class Shim:
         metrics = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
         return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics}
 
-    def _own_state(self) -> dict[str, Any]:
-        """Return all that is the script's own."""
-        return {"parts": states(self._parts), "extra": self.extra}
+    def _own_state(self, parts: Mapping[str, Stateful] | None = None) -> dict[str, Any]:
+        """Return all that is the script's own, with all parts or with these."""
+        asked_for = states(self._parts if parts is None else parts)
+        return {"parts": asked_for, "extra": self.extra, **self._variables.state_dict()}
+
+    def _kept(self) -> dict[str, Any]:
+        """Return the script's own values by name, wherever it keeps them."""
+        return {"extra": self.extra, **self._variables.values, **self.extra}
 
     # --- restoring ----------------------------------------------------------------------------
 
@@ -692,6 +723,7 @@ class Shim:
             )
         self._made.restore(state["parts"], state.get("made", {}), loaded.path)
         self.extra = resolve(state["extra"], "extra", self._store.live)
+        self._variables.load_state_dict(state)
         self._cursor.load_state_dict(state["position"], state["rng"])
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +45,8 @@ _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tu
 
 _CARRIED = (
     "`{0}` (line {1}) goes on from turn to turn and no checkpoint has it: after a restart it begins anew. "
-    'Use `shim.extra["{2}"]` in its place, which is saved and restored, or reckon it from `shim.step`'
+    "Write `state = shim.state({2}=...)` behind attach() and use `state.{2}` in its place, or reckon it from "
+    "`shim.step`"
 )
 _REPEATED = (
     "line {}, in a loop over epochs that the shim does not know of, is done again for past epochs after a "
@@ -52,7 +54,7 @@ _REPEATED = (
 )
 _GENERATOR = (
     "`{0}` draws random numbers and no checkpoint has it: after a restart it begins anew. Write "
-    '`{0} = shim.extra.setdefault("{1}", ...)` behind attach(), with what makes it'
+    "`shim.state({1}={0})` behind attach()"
 )
 _OPTIMIZER = (
     "`{}` is an optimizer of the run, but attach() got none such: hand it over, or call `shim.add_parts()`"
@@ -216,9 +218,7 @@ def _name(place: str) -> str:
 
 def _is_in(value: Any, extra: Mapping[str, Any]) -> bool:
     """Whether it is `shim.extra` under another name, or an object in it."""
-    return value is extra or (
-        isinstance(value, list | dict | set) and any(value is one for one in extra.values())
-    )
+    return isinstance(value, list | dict | set | deque) and any(value is one for one in extra.values())
 
 
 def _value(values: Mapping[str, Any], place: str) -> Any:

@@ -146,7 +146,7 @@ def test_a_counter_is_told_once_with_its_line_and_the_way_out(script, capsys):
 
     assert 1 == told.count("trainer_shim: ")
     assert "`it` (line " in told
-    assert '`shim.extra["it"]`' in told
+    assert "shim.state(it=...)" in told
 
 
 def test_a_counter_in_extra_is_not_told(script, capsys):
