@@ -108,6 +108,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Its log is cut when longer (0: never), and so many older files are kept. None: as the settings say.
     log_max_bytes: int | None = None
     log_files: int | None = None
+    #: It saves in the background so often, where its script does not say how often. None: it does not.
+    every_s: float | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

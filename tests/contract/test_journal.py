@@ -595,6 +595,8 @@ class TestSqliteJournal:
             jobs["held"].incarnation,
         )
         assert {"next_job_number": "4"} == facts
+        # What came later has its default.
+        assert jobs["held"].spec.every_s is None
 
 
 @pytest.fixture
