@@ -11,6 +11,7 @@ from supervisor.ports import LaunchSpec
 
 __all__ = ["launch_spec"]
 
+_GOES_ON = "TRAINING_SUPERVISOR_GOES_ON"
 _EVERY = "TRAINING_SUPERVISOR_EVERY_S"
 
 
@@ -24,9 +25,10 @@ def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> Laun
         "TRAINING_SUPERVISOR_INCARNATION": str(job.incarnation),
         "TRAINING_SUPERVISOR_CHECKPOINTS": job.spec.checkpoints,
         **({} if job.spec.every_s is None else {_EVERY: str(job.spec.every_s)}),
+        **({_GOES_ON: "1"} if job.goes_on else {}),
     }
-    # A job file may name any variable; this one says something by being there.
-    theirs = {name: value for name, value in job.spec.env.items() if name != _EVERY}
+    # A job file may name any variable; these two say something by being there.
+    theirs = {name: value for name, value in job.spec.env.items() if name not in (_EVERY, _GOES_ON)}
     return LaunchSpec(
         job=job.name,
         incarnation=job.incarnation,

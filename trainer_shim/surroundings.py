@@ -35,6 +35,9 @@ class Surroundings:
     prove_dir: Path | None = None
     #: How often the job is to save in the background, where the script does not say it.
     every_s: float | None = None
+    #: This start takes up what an earlier one of the same job left: after a pause that ended the process,
+    #: or a crash. False for the first one, and for one that a person asked for.
+    goes_on: bool = False
     #: What of the environment cannot be used, for people.
     ignored: tuple[str, ...] = ()
     #: Whose memory is given back; another kind only for tests on machines without a device.
@@ -64,6 +67,7 @@ class Surroundings:
             checkpoints=Path(env.get(_PREFIX + "CHECKPOINTS") or own),
             prove_dir=Path(prove) if prove else None,
             every_s=every_s,
+            goes_on=env.get(_PREFIX + "GOES_ON") == "1",
             ignored=ignored,
             offload_devices=(env.get(_PREFIX + "OFFLOAD") or "cuda",),
         )

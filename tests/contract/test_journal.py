@@ -596,7 +596,7 @@ class TestSqliteJournal:
         )
         assert {"next_job_number": "4"} == facts
         # What came later has its default.
-        assert jobs["held"].spec.every_s is None
+        assert (None, False) == (jobs["held"].spec.every_s, jobs["held"].goes_on)
 
 
 @pytest.fixture

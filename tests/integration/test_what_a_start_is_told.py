@@ -1,19 +1,23 @@
 """What the daemon tells a start of a command in its environment, and what comes of it.
 
-Covers: how often it is to save, from the command line, and `set`.
+Covers: how often it is to save, from the command line, `set` and a job's file; whether it goes on where
+an earlier start was, also through crashes of the daemon.
 Does not cover: saving in the background itself (test_periodic.py).
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.harness import CHAIN, RunningDaemon
 from trainer_shim import protocol as wire
 
-EVERY = "TRAINING_SUPERVISOR_EVERY_S"
+EVERY, GOES_ON = "TRAINING_SUPERVISOR_EVERY_S", "TRAINING_SUPERVISOR_GOES_ON"
 
 
 @pytest.fixture
@@ -60,3 +64,37 @@ def test_a_job_saves_by_itself_as_often_as_the_command_line_says(daemon):
     assert "\n  saves every  1h 30m\n" in later.out
     assert ("5400.0", None) == (second, told(run, EVERY))
     assert "saves every" not in daemon.ctl("show", "job").out
+
+
+def test_a_start_is_told_that_it_goes_on_but_not_where_a_person_wants_it_anew(daemon):
+    """
+    After a crash and after a pause that ended it, whatever became of the daemon in between; not the
+    first time, and not by `restart`. A job's file has no say in it, and says how often to save.
+    """
+    run = daemon.plan("job")
+    lines = {**daemon.chain_env(run), GOES_ON: "1"}
+    env = "\n".join(f'{name} = "{value}"' for name, value in lines.items())
+    command = msgspec.json.encode(CHAIN).decode()
+    policy = 'every = "2h"\nrestart = "on-failure"\nrestart_delay_s = 1.5'
+    file = daemon.paths.jobs_dir / "job.toml"
+    file.write_text(f'command = {command}\ncwd = "{daemon.work}"\n{policy}\n[env]\n{env}\n')
+    daemon.ctl("reload")
+    trains(daemon, run, 1)
+    seen = [told(run, GOES_ON)]
+    os.kill(run.starts[-1], signal.SIGKILL)
+    daemon.until("job", lambda row: row.restart_in_s is not None)
+    daemon.restart()
+    trains(daemon, run, 2)
+    seen.append(told(run, GOES_ON))
+    daemon.pause("job", depth="exit")
+    daemon.until("job", "paused")
+    daemon.restart()
+    daemon.resume("job")
+    trains(daemon, run, 3)
+    seen.append(told(run, GOES_ON))
+    daemon.ask(wire.RestartRequest, "job")
+    trains(daemon, run, 4)
+    seen.append(told(run, GOES_ON))
+
+    assert [None, "1", "1", None] == seen
+    assert "7200.0" == told(run, EVERY)

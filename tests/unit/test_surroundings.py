@@ -11,13 +11,13 @@ def read(**env):
     return Surroundings.read({f"TRAINING_SUPERVISOR_{name}": value for name, value in env.items()})
 
 
-def test_without_a_word_nothing_is_saved_by_itself():
+def test_without_a_word_nothing_is_saved_by_itself_and_nothing_goes_on():
     """
     As for every script that is started by hand.
     """
     here = read()
 
-    assert (None, ()) == (here.every_s, here.ignored)
+    assert (None, False, ()) == (here.every_s, here.goes_on, here.ignored)
     assert (None, ()) == here.period(None, None)
     assert (5.0, ()) == here.period(5.0, None)
 
@@ -47,3 +47,11 @@ def test_what_is_no_time_is_ignored_and_said(text):
     assert every_s is None
     assert said.startswith(f"cannot save every '{text[:40]}' seconds, as {EVERY} says")
     assert (7.0, (said,)) == read(EVERY_S=text).period(7.0, None)
+
+
+@pytest.mark.parametrize(("text", "goes_on"), [("1", True), ("", False), ("0", False), ("yes", False)])
+def test_a_start_goes_on_by_one_word(text, goes_on):
+    """
+    Nothing else means it.
+    """
+    assert goes_on is read(GOES_ON=text).goes_on
