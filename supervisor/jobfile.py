@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from supervisor.config import read_toml
+from supervisor.core.durations import parse_period
 from supervisor.core.job import JobSpec
 from supervisor.errors import ConfigError
 from trainer_shim.safe_files import read_checked
@@ -59,6 +60,8 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     #: Its log is cut when it is longer (0: never), and that many older files are kept; default: the settings.
     log_max_bytes: Annotated[int, Meta(ge=0, le=2**62)] | None = None
     log_files: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    #: It saves in the background so often: "10m", or seconds; default: it does not.
+    every: str | float | None = None
 
 
 def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") -> JobSpec:
@@ -86,6 +89,10 @@ def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") ->
         raise ConfigError(
             f"cannot use `{path}`: cwd: `{file.cwd}` is not absolute", hint="write the whole path"
         )
+    try:
+        every_s = None if file.every is None else parse_period(str(file.every))
+    except ValueError as error:
+        raise ConfigError(f"cannot use `{path}`: every: {error}", hint='every = "10m"') from error
     return JobSpec(
         argv=tuple(argv),
         cwd=file.cwd,
@@ -107,4 +114,5 @@ def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") ->
         keep_children=file.keep_children,
         log_max_bytes=file.log_max_bytes,
         log_files=file.log_files,
+        every_s=every_s,
     )

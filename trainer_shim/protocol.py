@@ -103,6 +103,8 @@ Labels = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
     Meta(max_length=32),
 ]
+#: Between two saves in the background.
+Period = Annotated[float, Meta(ge=1, le=10 * 365 * 86400)]
 #: What a script reports beside its loop, e.g. {"loss": 0.31}.
 Metrics = Annotated[dict[Annotated[str, Meta(max_length=64)], float], Meta(max_length=64)]
 
@@ -295,6 +297,8 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     #: Its log is cut when longer (0: never), and so many older files are kept. None: as the settings say.
     log_max_bytes: Count | None = None
     log_files: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    #: It saves in the background so often, where its script does not say how often. None: it does not.
+    every_s: Period | None = None
 
 
 class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):
@@ -356,6 +360,9 @@ class SetRequest(JobsRequest, tag="set-request", frozen=True, kw_only=True):
     protected: bool | None = None
     #: Added or replaced; an empty value takes the label away.
     labels: Labels = {}
+    #: As in `RunRequest`, from the next start on; `no_every` takes it away.
+    every_s: Period | None = None
+    no_every: bool = False
 
 
 class EventsRequest(Request, tag="events-request", frozen=True, kw_only=True):
@@ -503,6 +510,8 @@ class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
     num_cpus: float = 0.0
     #: GPUs that the present start was given, by UUID.
     gpus: tuple[str, ...] = ()
+    #: As in `RunRequest`.
+    every_s: float | None = None
 
 
 class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):

@@ -105,7 +105,8 @@ def attach(
         labels: Plain values that the manifest keeps, for people.
         preprocessing: Plain values that are stored beside the weights.
         every_s: Save in the background so often; the loop stops only for a
-            copy in memory. Takes memory for one whole state.
+            copy in memory. Takes memory for one whole state. Without it and
+            `every_steps`: what `supervisorctl run --every` said.
         every_steps: The same, counted in steps. With both, whichever is due.
         **parts: Everything that makes the run what it is, under names of your
             choice: model, optimizer, scheduler, scaler, EMA copies, ... Each
@@ -133,8 +134,7 @@ def attach(
     keep = keep if isinstance(keep, Keep) else Keep(last=keep)
     _current = Shim(surroundings, training, parts, facts, keep)
     _current.meet_loaders(loaders_of_caller(1))
-    if every_s is not None or every_steps is not None:
-        _current.save_periodically(every_s, every_steps)
+    _current.save_periodically(every_s, every_steps)
     return _current
 
 
@@ -430,7 +430,11 @@ class Shim:
         self._cursor.meet(loaders)
 
     def save_periodically(self, every_s: float | None, every_steps: int | None) -> None:
-        """Save in the background from now on; see `attach()`."""
+        """Save in the background from now on, where the script or the job says so; see `attach()`."""
+        every_s, told = self._surroundings.period(every_s, every_steps)
+        self._say_all([*told])
+        if every_s is None and every_steps is None:
+            return
 
         def wake() -> None:
             self._gate.asked = True

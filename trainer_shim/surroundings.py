@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,13 @@ class Surroundings:
     checkpoints: Path
     #: Folder of `supervisorctl prove`; None in every other run.
     prove_dir: Path | None = None
+    #: How often the job is to save in the background, where the script does not say it.
+    every_s: float | None = None
+    #: This start takes up what an earlier one of the same job left: after a pause that ended the process,
+    #: or a crash. False for the first one, and for one that a person asked for.
+    goes_on: bool = False
+    #: What of the environment cannot be used, for people.
+    ignored: tuple[str, ...] = ()
     #: Whose memory is given back; another kind only for tests on machines without a device.
     offload_devices: tuple[str, ...] = ("cuda",)
 
@@ -49,6 +57,7 @@ class Surroundings:
         run_dir = env.get(_PREFIX + "RUN_DIR")
         incarnation = env.get(_PREFIX + "INCARNATION", "")
         prove = env.get(_PREFIX + "PROVE")
+        every_s, ignored = _every(env.get(_PREFIX + "EVERY_S", ""))
         own = Path(prove, "checkpoints") if prove else Path("checkpoints", script)
         return cls(
             server=Server(socket, env.get(SOCKET_FOLDER, "")) if socket else None,
@@ -57,6 +66,9 @@ class Surroundings:
             run_dir=Path(run_dir) if run_dir else None,
             checkpoints=Path(env.get(_PREFIX + "CHECKPOINTS") or own),
             prove_dir=Path(prove) if prove else None,
+            every_s=every_s,
+            goes_on=env.get(_PREFIX + "GOES_ON") == "1",
+            ignored=ignored,
             offload_devices=(env.get(_PREFIX + "OFFLOAD") or "cuda",),
         )
 
@@ -66,6 +78,15 @@ class Surroundings:
         if folder is None or self.prove_dir is not None:
             return self
         return replace(self, checkpoints=Path(folder))
+
+    def period(self, every_s: float | None, every_steps: int | None) -> tuple[float | None, tuple[str, ...]]:
+        """Return after how many seconds to save, of what a script says and the job says, and words on it."""
+        if every_s is None and every_steps is None:
+            return self.every_s, self.ignored
+        if self.every_s is None:
+            return every_s, self.ignored
+        own = f"every_s={every_s:g}" if every_s is not None else f"every_steps={every_steps}"
+        return every_s, (f"saves as the script says ({own}), not every {self.every_s:g} s as the job says",)
 
     def facts(self) -> dict[str, Any]:
         """Return what the manifest keeps of the circumstances."""
@@ -77,6 +98,17 @@ class Surroundings:
             "command": [sys.executable, *sys.argv],
             **({"git_commit": commit} if commit else {}),
         }
+
+
+def _every(text: str) -> tuple[float | None, tuple[str, ...]]:
+    """Return the seconds between two saves, or why that makes no sense."""
+    if not text:
+        return None, ()
+    with suppress(ValueError):
+        if 1 <= (seconds := float(text)) < math.inf:
+            return seconds, ()
+    why = f"cannot save every {text[:40]!r} seconds, as TRAINING_SUPERVISOR_EVERY_S says"
+    return None, (f"{why}: a number of 1 or more is meant; it saves when it is asked",)
 
 
 def git_commit(folder: Path) -> str:

@@ -15,6 +15,7 @@ from supervisor.cli.options import (
     DURATION,
     SIZE,
     connect,
+    every_option,
     jobs_argument,
     json_option,
     named_jobs,
@@ -59,6 +60,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("--name", metavar="NAME", help="Name of the job; without it the next free job-N.")
 @click.option("--checkpoints", metavar="DIR", type=click.Path(), help="Where its checkpoints go.")
+@every_option
 @click.option("--restart", type=click.Choice(["never", "on-failure"]), default="never", show_default=True)
 @click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
 @treatment
@@ -195,7 +197,7 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
     return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
 
 
-@click.command("set", short_help="Change priority, protection and labels of jobs.")
+@click.command("set", short_help="Change priority, protection and labels of jobs, and how often they save.")
 @jobs_argument()
 @click.option(
     "--priority", type=click.IntRange(-10000, 10000), help="Higher yields later and returns earlier."
@@ -205,14 +207,19 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
     "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=parse_labels,
     help="Add a label; an empty value takes it away.",
 )  # fmt: skip
+@every_option
+@click.option("--no-every", is_flag=True, help="Save only when that is asked, or the script does.")
 @json_option
 @click.pass_context
 def set_job(
     ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, as_json: bool, **changes: Any
 ) -> int:
-    """Change how jobs are treated by rules and in the queue."""
-    if not changes["labels"] and changes["priority"] is None and changes["protected"] is None:
-        raise click.UsageError("cannot tell what to change: give --priority, --protect or --label")
+    """Change how jobs are treated by rules and in the queue, and how often they save."""
+    if changes["every_s"] is not None and changes["no_every"]:
+        raise click.UsageError("cannot take both --every and --no-every")
+    values = (changes["priority"], changes["protected"], changes["every_s"])
+    if not (changes["labels"] or changes["no_every"]) and values == (None, None, None):
+        raise click.UsageError("cannot tell what to change: give --priority, --protect, --label or --every")
     request = protocol.SetRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **changes)
     return _change(ctx, "set", request, wait=False, timeout=None, as_json=as_json)
 

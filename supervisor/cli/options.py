@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from supervisor.core.durations import parse_duration, parse_period
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 
@@ -18,6 +19,7 @@ __all__ = [
     "DURATION",
     "SIZE",
     "connect",
+    "every_option",
     "job_argument",
     "jobs_argument",
     "json_option",
@@ -30,34 +32,30 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kKMGT]?)(?:iB)?")
-#: The wire takes no longer pause, and nobody waits longer.
-_LONGEST_S: Final = 10 * 365 * 86400.0
-#: Nor a larger amount.
+#: The wire takes no larger amount.
 _LARGEST_BYTES: Final = 2.0**62
 
 
 class _Duration(click.ParamType):  # type: ignore[type-arg]  # Generic in newer versions only.
     name = "duration"
 
+    def __init__(self, parse: Callable[[str], float]) -> None:
+        self._parse = parse
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        parts = _PART.findall(value)
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-        if value.replace(".", "", 1).isdecimal():
-            seconds = float(value)
-        elif "".join(number + unit for number, unit in parts) != value:
-            self.fail(f"`{value}` is not a time such as 90, 30s, 10m, 2h or 1h30m", param, ctx)
-        if not 0 < seconds <= _LONGEST_S:
-            self.fail(f"`{value}` is not between 0 and 10 years", param, ctx)
-        return seconds
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 #: 90, 30s, 10m, 2h, 1d, 1h30m -> seconds.
-DURATION: Final = _Duration()
+DURATION: Final = _Duration(parse_duration)
+
+_PERIOD: Final = _Duration(parse_period)
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg]
@@ -144,6 +142,14 @@ def named_jobs(jobs: tuple[str, ...], everyone: bool) -> tuple[str, ...]:  # noq
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")
+
+every_option = click.option(
+    "--every",
+    "every_s",
+    type=_PERIOD,
+    metavar="TIME",
+    help="Save in the background every 30s, 10m, 2h ... while it trains.",
+)
 
 
 def waitable(command: F) -> F:

@@ -223,6 +223,7 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("command", _command(reply.argv)),
             ("folder", reply.cwd),
             ("restart", reply.restart),
+            ("saves every", duration(reply.every_s)),
             ("user", row.user),
             ("priority", str(row.priority) if row.priority else ""),
             ("protected", "yes: rules leave it alone" if row.protected else ""),

@@ -222,6 +222,7 @@ def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
         frozen_at=None,
         exit=event.exit,
         yielded=yielded,
+        goes_on=job.goes_on or not never_ran,
         **suspension.NOT_SUSPENDED,
     )
     if job.state is State.PAUSED or (job.state is State.PAUSING and (job.held_depth is not None or is_away)):
@@ -251,12 +252,7 @@ def _over(job: Job, exit_: Exit, now: float) -> Outcome:
     over = _move(job, Kind.ENDED_OK if ok else Kind.ENDED_BAD, now, **_NO_PAUSE)
     if was_stopping:
         if job.restart_after_stop:
-            anew: dict[str, Any] = {
-                "num_failures": 0,
-                "problem": "",
-                "went_on": GoAhead(job.asked_by, "restarted it"),
-            }
-            over = _move(over, Kind.RESTART, now, restart_after_stop=False, **anew)
+            over = _move(over, Kind.RESTART, now, restart_after_stop=False, **_anew(job.asked_by))
         return over, ()
     if ok:
         return replace(over, problem="", num_failures=0), ()
@@ -488,8 +484,13 @@ def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
         return replace(stopping, restart_after_stop=True, asked_by=event.by), effects
     if job.state not in FINAL:
         job = _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE)
-    anew: dict[str, Any] = {"num_failures": 0, "problem": "", "went_on": GoAhead(event.by, "restarted it")}
-    return _move(job, Kind.RESTART, now, restart_at=None, exit=None, **anew), _end_group(job)
+    return _move(job, Kind.RESTART, now, restart_at=None, exit=None, **_anew(event.by)), _end_group(job)
+
+
+def _anew(by: Asker | None) -> dict[str, Any]:
+    """Return what a person's restart forgets."""
+    went_on = GoAhead(by, "restarted it")
+    return {"num_failures": 0, "problem": "", "goes_on": False, "went_on": went_on}
 
 
 def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:

@@ -108,6 +108,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Its log is cut when longer (0: never), and so many older files are kept. None: as the settings say.
     log_max_bytes: int | None = None
     log_files: int | None = None
+    #: It saves in the background so often, where its script does not say how often. None: it does not.
+    every_s: float | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -174,6 +176,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_after_stop: bool = False
     restart_at: float | None = None
     num_failures: int = 0
+    #: This start, or the next one of a job without a process, takes up what an earlier one left; False for
+    #: the first one, and for one that a person asked for by `restart`.
+    goes_on: bool = False
 
     #: Where the CUDA context of its paused process is: `kept` could not be freed, `unsure` may be,
     #: `lost` did not come back, so the process is being ended.

@@ -110,6 +110,7 @@ def _show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None
         memory_bytes=spec.memory_bytes,
         num_cpus=spec.num_cpus,
         gpus=job.gpus if job.alive else (),
+        every_s=spec.every_s,
     )
     desk.send(delivery.identity, reply)
 
@@ -164,6 +165,7 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         keep_children=request.keep_children,
         log_max_bytes=request.log_max_bytes,
         log_files=request.log_files,
+        every_s=request.every_s,
         shell=request.shell,
     )
     if why_not := desk.steward.never_fits(spec):
@@ -218,6 +220,7 @@ def _set(desk: Desk, delivery: Delivery, request: protocol.SetRequest) -> None:
             priority=spec.priority if request.priority is None else request.priority,
             protected=spec.protected if request.protected is None else request.protected,
             labels=labels,
+            every_s=None if request.no_every else request.every_s or spec.every_s,
         )
         after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=delivery.peer.asker()))
         return protocol.Accepted(id=request.id, job=job.name, state=after.state)

@@ -595,6 +595,8 @@ class TestSqliteJournal:
             jobs["held"].incarnation,
         )
         assert {"next_job_number": "4"} == facts
+        # What came later has its default.
+        assert (None, False) == (jobs["held"].spec.every_s, jobs["held"].goes_on)
 
 
 @pytest.fixture

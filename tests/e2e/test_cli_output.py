@@ -257,7 +257,7 @@ def test_run_sends_how_the_job_is_to_be_treated(daemon, home):
     done = ctl(
         home, "run", "--priority", "-5", "--protect", "--label", "team=vision", "--label", "why=a=b",
         "--gpus", "2", "--gpu-memory", "20G", "--memory", "512M", "--cpus", "1.5",
-        "--log-max", "1M", "--log-files", "0", "--", "sh", "-c", "true",
+        "--log-max", "1M", "--log-files", "0", "--every", "1h30m", "--", "sh", "-c", "true",
     )  # fmt: skip
     request = daemon.received(wire.RunRequest)
 
@@ -273,7 +273,7 @@ def test_run_sends_how_the_job_is_to_be_treated(daemon, home):
         request.memory_bytes,
         request.num_cpus,
     )
-    assert (1 << 20, 0) == (request.log_max_bytes, request.log_files)
+    assert (1 << 20, 0, 5400.0) == (request.log_max_bytes, request.log_files, request.every_s)
 
 
 def test_set_sends_only_what_is_to_change(daemon, home):
@@ -286,7 +286,28 @@ def test_set_sends_only_what_is_to_change(daemon, home):
 
     assert (0, "night running\n") == (done.returncode, done.stdout)
     assert (None, False, {"team": ""}) == (request.priority, request.protected, request.labels)
+    assert (None, False) == (request.every_s, request.no_every)
     assert 2 == ctl(home, "set", "night").returncode
+
+
+def test_set_changes_how_often_a_job_saves_or_takes_it_away(daemon, home):
+    """
+    One of the two, and a time that makes sense; `run` refuses the same.
+    """
+    daemon.add("night", "running")
+    sent = []
+    for words in (("--every", "2h"), ("--no-every",)):
+        assert 0 == ctl(home, "set", "night", *words).returncode
+        request = daemon.received(wire.SetRequest, count=len(sent) + 1)
+        sent.append((request.every_s, request.no_every))
+    both = ctl(home, "set", "night", "--every", "2h", "--no-every")
+    often = ctl(home, "run", "--every", "0.5s", "--", "sh", "-c", "true")
+
+    assert [(7200.0, False), (None, True)] == sent
+    assert (2, 2) == (both.returncode, often.returncode)
+    assert "error: cannot take both --every and --no-every" in both.stderr
+    assert "invalid value for '--every': `0.5s` is too often: 1s is the least" in often.stderr
+    assert len(sent) == len(daemon.requests)
 
 
 def test_pause_hands_over_what_was_asked(daemon, home):

@@ -225,6 +225,25 @@ def test_they_come_by_the_clock(attach, part, tmp_path):
     check_all(tmp_path)
 
 
+def test_the_job_says_how_often_where_the_script_does_not(attach, part, tmp_path, monkeypatch, capsys):
+    """
+    `run --every` comes with the environment; a script that says it itself wins, and the log tells.
+    """
+    monkeypatch.setenv("TRAINING_SUPERVISOR_EVERY_S", "1.0")
+    shim = attach()
+    until(lambda: (shim.boundary(), visible(tmp_path))[1], "a checkpoint by the clock")
+    quiet = capsys.readouterr().err
+    shim.detach()
+    attach(every_steps=5)
+    own = capsys.readouterr().err
+    monkeypatch.setenv("TRAINING_SUPERVISOR_EVERY_S", "often")
+    attach()
+
+    assert "every" not in quiet
+    assert 1 == own.count("saves as the script says (every_steps=5), not every 1 s as the job says")
+    assert "cannot save every 'often' seconds" in capsys.readouterr().err
+
+
 def test_memory_is_taken_once(attach, part, tmp_path):
     """
     The tenth one costs the loop a copy, not an allocation.

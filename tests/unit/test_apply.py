@@ -619,6 +619,54 @@ class TestResuming:
         assert "it is running" in refusal(life.resume)
 
 
+class TestGoingOn:
+    @pytest.mark.parametrize(
+        "live",
+        [
+            lambda life: life.paused(EXIT).resume(),
+            lambda life: life.paused(EXIT, for_s=60.0).after(60),
+            lambda life: life.paused().ends(killed_by=9).resume(),
+            lambda life: life.running().pause(depth=EXIT).yields(depth=EXIT).resume().ends(75),
+            lambda life: life.running().ends(1).after(10).admitted(),
+            lambda life: life.running().ends(1).after(10).resume(),
+            lambda life: life.running().ends(1).restart().admitted().hello().pause().ends(1).resume(),
+            lambda life: life.running().ends(1).restart().running().ends(1).after(10).admitted(),
+        ],
+    )
+    def test_a_start_after_a_pause_or_a_crash_goes_on(self, live):
+        """
+        Whoever let it go on: it takes up what the start before it left.
+        """
+        life = live(Life(restart="on-failure", restart_delay_s=10.0))
+
+        assert life.job.incarnation > 1
+        assert life.job.goes_on
+
+    @pytest.mark.parametrize(
+        "live",
+        [
+            lambda life: life.admitted(),
+            lambda life: life.resume(),
+            lambda life: life.pause().resume(),
+            lambda life: life(Admitted(start_grace_s=60.0)).ends(error="no such file").after(10).admitted(),
+            lambda life: life.running().ends(0).restart().admitted(),
+            lambda life: life.running().ends(1).restart().admitted(),
+            lambda life: life.running().ends(1).restart().pause().resume(),
+            lambda life: life.paused(EXIT).restart().admitted(),
+            lambda life: life.running().restart().ends(75).admitted(),
+            lambda life: life.paused(EXIT).resume().hello().restart().ends(75).admitted(),
+        ],
+    )
+    def test_the_first_start_and_one_that_a_person_wants_anew_do_not(self, live):
+        """
+        However long they waited for it. A command that could not be started left nothing.
+        """
+        life = live(Life(restart="on-failure", restart_delay_s=10.0))
+
+        assert life.job.alive
+        assert not life.job.goes_on
+
+
 class TestStopping:
     def test_first_asked_then_term_then_kill_until_it_is_gone(self):
         """

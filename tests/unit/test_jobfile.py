@@ -53,7 +53,7 @@ def test_everything_that_can_be_said(file):
         'command = ["python", "train.py"]\ncwd = "/work"\ncheckpoints = "/ckpt"\nrestart = "on-failure"\n'
         "max_restarts = 5\nrestart_delay_s = 2\npriority = -3\nprotected = true\ngpus = 2\n"
         "gpu_memory_gib = 20\nmemory_gib = 0.5\ncpus = 4\nlog_max_bytes = 0\nlog_files = 5\n"
-        '[env]\nLANG = "de"\nX = ""\n'
+        'every = "1h30m"\n[env]\nLANG = "de"\nX = ""\n'
         '[labels]\nteam = "vision"\n'
     )
 
@@ -76,6 +76,7 @@ def test_everything_that_can_be_said(file):
         num_cpus=4.0,
         log_max_bytes=0,
         log_files=5,
+        every_s=5400.0,
     ) == replace(read_job_file(file, BASE, user="ada"), source_digest="")
 
 
@@ -94,6 +95,13 @@ def test_everything_that_can_be_said(file):
         ('command = "x"\ncwd = ""', "cwd: `` is not absolute"),
         ('command = "x"\ncwd = "/"\nrestart = "always"', "restart: Invalid enum value 'always'"),
         ('command = "x"\ncwd = "/"\nmax_restarts = -1', "max_restarts: Expected `int` >= 0"),
+        ('command = "x"\ncwd = "/"\nevery = "0.5s"', "every: `0.5s` is too often: 1s is the least"),
+        ('command = "x"\ncwd = "/"\nevery = 0.2', "every: `0.2` is too often: 1s is the least"),
+        ('command = "x"\ncwd = "/"\nevery = "often"', "every: `often` is not a time such as 90, 30s, 10m"),
+        ('command = "x"\ncwd = "/"\nevery = ""', "every: `` is not a time"),
+        ('command = "x"\ncwd = "/"\nevery = nan', "every: `nan` is not a time"),
+        ('command = "x"\ncwd = "/"\nevery = "11000d"', "every: `11000d` is not between 0 and 10 years"),
+        ('command = "x"\ncwd = "/"\nevery = true', "every: Expected `float | str | null`, got `bool`"),
         ('command = "x"\ncwd = "/"\n[env]\nN = 1', "env"),
         ("command = ", "not valid TOML"),
     ],
@@ -105,6 +113,18 @@ def test_what_is_wrong_is_named(file, text, says):
     file.write_text(text)
 
     assert says in refusal(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "every_s"), [("90", 90.0), ('"90"', 90.0), ("1.5", 1.5), ('"1d"', 86400.0)]
+)
+def test_how_often_it_saves_is_said_as_on_the_command_line(file, words, every_s):
+    """
+    A number is seconds.
+    """
+    file.write_text(f'command = "x"\ncwd = "/"\nevery = {words}\n')
+
+    assert every_s == read_job_file(file, BASE).every_s
 
 
 def test_a_file_that_is_gone_or_no_text_is_refused(file):

@@ -84,6 +84,7 @@ SHOW = ShowReply(
     checkpoint_digest="xxh3:0123",
     created_wall=1_700_000_000.0,
     depths=("hold", "exit"),
+    every_s=600.0,
 )
 EVENTS = [
     Event(seq=1, wall=1_700_000_000.0, job="job-1", kind="submitted", state="queued", detail="anna"),
