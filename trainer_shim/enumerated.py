@@ -60,18 +60,19 @@ def _number(loop: ast.For) -> str:
         one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and called(one) == "enumerate"
     ]
     if not any(
-        isinstance(one, ast.Call) and called(one) == "batches" for call in counting for one in ast.walk(call)
+        isinstance(one, ast.Call) and called(one) in _PASSES for call in counting for one in ast.walk(call)
     ):
         return ""
     # `batches(enumerate(loader))` goes on counting.
     outer = next(one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and called(one) in _BOTH)
-    if called(outer) == "batches" or not isinstance(loop.target, ast.Tuple):
+    if called(outer) in _PASSES or not isinstance(loop.target, ast.Tuple):
         return ""
     first = loop.target.elts[0]
     return first.id if isinstance(first, ast.Name) else ""
 
 
-_BOTH = ("enumerate", "batches")
+_PASSES = ("batches", "steps")
+_BOTH = ("enumerate", *_PASSES)
 
 
 def called(call: ast.Call) -> str:

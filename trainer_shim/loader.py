@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from trainer_shim.births import Births
 from trainer_shim.carried import Carried, Objects
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader_replay import Replayed
-from trainer_shim.loader_ways import Indexed, Stateful, Way, is_torchdata
+from trainer_shim.loader_ways import Indexed, Stateful, is_torchdata
 from trainer_shim.streams import Streams
 
-__all__ = ["Pass", "open_pass"]
+__all__ = ["Pass", "check_kind", "open_pass"]
 
 
 def open_pass(
@@ -43,16 +43,21 @@ def open_pass(
     Raises CannotRestore when the state belongs to another kind of loader.
     """
     kind = _kind(loader)
+    check_kind(kind, resume)
+    carried = carried or Carried.of(loader, Objects())
+    if kind == "replayed":
+        return Pass(Replayed(loader, resume, carried, streams or Streams(Births(Objects()))), resume)
+    return Pass((Indexed if kind == "indexed" else Stateful)(loader, resume, carried), resume)
+
+
+def check_kind(kind: str, resume: Mapping[str, Any] | None) -> None:
+    """Raise CannotRestore where a pass of another kind was left."""
     if resume is not None and resume["kind"] != kind:
         raise CannotRestore(
             f"cannot take up the data loader: the checkpoint was made with a `{resume['kind']}` loader, "
             f"the script brings a `{kind}` one",
             hint="bring the same kind of loader as the run had, or start the run anew",
         )
-    carried = carried or Carried.of(loader, Objects())
-    if kind == "replayed":
-        return Pass(Replayed(loader, resume, carried, streams or Streams(Births(Objects()))), resume)
-    return Pass((Indexed if kind == "indexed" else Stateful)(loader, resume, carried), resume)
 
 
 def _kind(loader: Any) -> str:
@@ -66,6 +71,28 @@ def _kind(loader: Any) -> str:
     return "replayed"
 
 
+class AnyWay(Protocol):
+    """What a pass asks of the way in which its data is left and taken up."""
+
+    kind: str
+    notes: list[str]
+    is_exact: bool
+    length: int | None
+    carried: Carried
+
+    def fetch(self) -> Any:
+        """The next batch."""
+
+    def look(self) -> None:
+        """Note what can be seen by now."""
+
+    def save(self) -> dict[str, Any]:
+        """What a fresh process needs."""
+
+    def let_go(self) -> Callable[[], Mapping[str, Any]]:
+        """The pass is over."""
+
+
 class Pass:
     """The batches of one pass. Used by the thread that trains, and by no other.
 
@@ -73,7 +100,7 @@ class Pass:
     ended, the state may still be asked for, and says so.
     """
 
-    def __init__(self, way: Way, resume: Mapping[str, Any] | None) -> None:
+    def __init__(self, way: AnyWay, resume: Mapping[str, Any] | None) -> None:
         self._way = way
         self._has_ended = resume is not None and bool(resume["ended"])
         #: Batches handed out in this pass, with those before it was taken up.

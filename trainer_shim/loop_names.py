@@ -31,6 +31,8 @@ _CHANGING = frozenset(
 _HARMLESS = frozenset({"train", "eval", "zero_grad", "set_epoch", "time", "perf_counter", "monotonic", "len"})
 #: The names of the shim's own places for what a script keeps.
 _KEEPING = frozenset({"extra"})
+#: What the shim itself iterates.
+_PASSES = ("epochs", "batches", "steps")
 
 
 class Carried(NamedTuple):
@@ -63,10 +65,10 @@ def repeated_at(file: str, first_line: int, line: int) -> int:
     """Return the line of what an outer loop that is not the shim's does again after a restart, or 0."""
     scope = _scope(file, first_line)
     loops = [] if scope is None else _around(scope, line)
-    if not any(_is_over(one, "batches") for one in loops[1:]):
+    if not any(_is_over(one, "batches", "steps") for one in loops[1:]):
         return 0
     for outer in loops[:-1]:
-        if isinstance(outer, ast.For) and not _is_over(outer, "epochs", "batches"):
+        if isinstance(outer, ast.For) and not _is_over(outer, *_PASSES):
             for statement in outer.body:
                 is_inner = statement.lineno <= line <= (statement.end_lineno or line)
                 if not is_inner and not _is_harmless(statement):
@@ -291,7 +293,7 @@ class _Taint:
             self._expression(node.test)
             self._take_all(inner)
         elif isinstance(node, ast.For):
-            if not _is_over(node, "epochs", "batches"):  # The data is the shim's.
+            if not _is_over(node, *_PASSES):  # The data is the shim's.
                 self._flows.append((_reads(node.iter), _targets([node.target])))
                 self._expression(node.iter)
             self._take_all([*node.body, *node.orelse])

@@ -25,6 +25,7 @@ from trainer_shim.held import Held
 from trainer_shim.link import Report
 from trainer_shim.loader import Pass, open_pass
 from trainer_shim.parts import asked
+from trainer_shim.rounds import Rounds, open_rounds
 from trainer_shim.shared import Place, Shared, Table
 from trainer_shim.streams import Streams
 
@@ -203,8 +204,8 @@ class Cursor:
         number = self._num_begun
         self._num_begun += 1
         self._births.watch()
-        carried = self._births.reached(loader)
-        if number < self._num_over:
+        carried = self._reached(loader)
+        if number < self._num_over and not self._goes_beyond(loader, number):
             self._bring_back(loader, carried, number)
             if number == self._num_over - 1 and self._left is None:
                 self._settle()
@@ -213,16 +214,35 @@ class Cursor:
             record, self._left = self._left, None
             self._shared.bind(carried, record.places)
             now = rng.capture()
-            self._open = open_pass(loader, record.to_resume(self._shared, carried), carried, self._streams)
+            self._open = self._opened(loader, record.to_resume(self._shared, carried), carried)
             rng.restore(now)
             self._settle(carried)
         else:
             self._bring_back(loader, carried, number)
             self._shared.settle()
-            self._open = open_pass(loader, None, carried, self._streams)
+            self._open = self._opened(loader, None, carried)
         self._open_loader, self._open_carried = loader, carried
         self._estimate(self._open, accumulate)
         return self._open
+
+    def _reached(self, loader: Any) -> Carried:
+        return loader.reach(self._births) if isinstance(loader, Rounds) else self._births.reached(loader)
+
+    def _opened(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> Pass:
+        if isinstance(loader, Rounds):
+            return open_rounds(loader, resume, carried, self._births, self._streams)
+        return open_pass(loader, resume, carried, self._streams)
+
+    def _goes_beyond(self, loader: Any, number: int) -> bool:
+        """Whether a pass that was over is one to take up, because the script allows more of it now."""
+        record = self._ended.get(number)
+        if not isinstance(loader, Rounds) or record is None or not loader.goes_beyond(record.state):
+            return False
+        self._left = Record({**record.state, "ended": False}, record.places, record.name)
+        self._num_over = number
+        self._from_before.discard(number)
+        self._forget([number])
+        return True
 
     def is_inside(self) -> bool:
         """Whether a pass is being made."""
@@ -287,7 +307,7 @@ class Cursor:
         record = self._ended[number]
         self._shared.bind(carried, record.places)
         now = rng.capture()
-        open_pass(loader, record.to_resume(self._shared, carried), carried, self._streams)
+        self._opened(loader, record.to_resume(self._shared, carried), carried)
         rng.restore(now)
 
     def _settle(self, opened: Carried | None = None) -> None:
@@ -311,7 +331,10 @@ class Cursor:
 
 def _lives_on(ended: Record) -> bool:
     """Whether a pass that is over says anything about later ones of other loaders."""
-    return ended.state["kind"] == "stateful" or any(one.state() is not None for one in ended.places.values())
+    # Rounds that are over go on where the script allows more of them.
+    if ended.state["kind"] in ("stateful", "rounds"):
+        return True
+    return any(one.state() is not None for one in ended.places.values())
 
 
 def _reference(loader: Any) -> Callable[[], Any]:

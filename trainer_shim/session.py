@@ -40,6 +40,7 @@ from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
 from trainer_shim.receipt import leave_receipt
+from trainer_shim.rounds import Rounds
 from trainer_shim.signals import SignalWatch, end_process
 from trainer_shim.storable import Looks, but_loaders, undisturbed
 from trainer_shim.strays import Strays
@@ -76,9 +77,13 @@ _NUMBERED = (
     "`shim.batches(enumerate(loader))`, which goes on counting"
 )
 
+_NUMBERED_STEPS = (
+    "`{}` of enumerate() around steps() begins at 0 again after a restart: use `shim.step`, which goes on"
+)
+
 _UNCLAIMED = (
-    "the checkpoint has {} of shim.state(), which this script did not ask for by its first boundary: the next "
-    "checkpoint is without"
+    "the checkpoint has {} of shim.state(), which this script did not ask for by its first boundary: the "
+    "next checkpoint is without"
 )
 
 _current: Shim | None = None
@@ -254,6 +259,42 @@ class Shim:
         if number := number_of_caller(1, accumulate=accumulate):
             self._say(_NUMBERED.format(number))
         return Batches(self._cursor, loader, accumulate, self)
+
+    def steps(
+        self,
+        *loaders: Any,
+        max_steps: int | None = None,
+        max_epochs: int | None = None,
+        accumulate: int = 1,
+    ) -> Batches:
+        """Return the batches of a whole run: its loader again and again, each turn an epoch.
+
+        Of several loaders each turn of the loop gets a tuple of batches; each begins anew when it is through,
+        and epochs are those of the first. Whoever orders data by `set_epoch` (loader, sampler, data set) is
+        told the turn. Each `accumulate`-th turn of the loop is a boundary, also across the end of an epoch.
+        It ends after `max_steps` boundaries of the whole run, or `max_epochs` epochs, whichever comes first;
+        `len()` is the number of turns in all. With a larger end a run that was complete goes on.
+
+        Raises ValueError for numbers below 1 and for no loader.
+        """
+        ends = [("max_steps", max_steps), ("max_epochs", max_epochs), ("accumulate", accumulate)]
+        for name, number in ends:
+            if number is not None and number < 1:
+                raise ValueError(f"cannot make steps with {name}={number}: it is 1 or more")
+        if not loaders:
+            raise ValueError("cannot make steps without a loader: `shim.steps(loader, max_steps=...)`")
+        self._made.lay_out()
+        self._strays.begin(is_by_hand=False)
+        if counter := number_of_caller(1, accumulate=accumulate):
+            self._say(_NUMBERED_STEPS.format(counter))
+        max_items = None if max_steps is None else max_steps * accumulate
+        rounds = Rounds(loaders, max_items=max_items, max_turns=max_epochs, on_turn=self._on_turn)
+        steps = Batches(self._cursor, rounds, accumulate, self)
+        self._report.num_steps, self._report.num_epochs = max_steps, max_epochs
+        return steps
+
+    def _on_turn(self, turn: int) -> None:
+        self._report.epoch = turn
 
     def boundary(self) -> None:
         """Say that a step is done and nothing is half done; yields here if that is wanted.

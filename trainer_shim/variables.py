@@ -177,8 +177,7 @@ def _fill(now: Any, value: Any) -> None:
 
 def _fill_map(now: dict[Any, Any], value: dict[Any, Any]) -> None:
     now.clear()
-    for key, item in value.items():  # `update` of a Counter adds.
-        now[key] = item
+    dict.update(now, value)  # That of a Counter adds.
 
 
 def _fill_set(now: set[Any], value: set[Any]) -> None:
