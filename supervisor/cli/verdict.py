@@ -48,8 +48,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     said: list[str] = []
     #: Global generators that stood elsewhere at some later step.
     strays: list[str] = []
-    #: Global generators that stood elsewhere at some later step.
-    strays: list[str] = []
 
 
 def show(verdict: Verdict) -> None:
