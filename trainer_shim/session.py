@@ -178,7 +178,7 @@ class Shim:
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
-        self._say = Voice().say
+        self._say = Voice(doubted=None if proof is None else proof.doubted).say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
         self._offloader = Offloader(self._parts, self._kept, surroundings.offload_devices)
@@ -205,7 +205,7 @@ class Shim:
         self._gate.asked = True
         self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
         if warning := self._signals.install():
-            self._say(warning)
+            self._say(warning, is_doubt=False)
         self._at_end = ProcessEnd(self.detach)
         self._link: Link | Proof | None = None
         if proof is not None:
@@ -595,7 +595,7 @@ class Shim:
         given = self._offloader.give_back()
         self._freed_bytes = given.bytes_freed
         for note in (f"gave back {format_bytes(given.bytes_freed)} of GPU memory", *given.notes):
-            self._say(note)
+            self._say(note, is_doubt=False)
         return "offload"
 
     def _go_on(self, want: Want) -> Want:
@@ -643,10 +643,11 @@ class Shim:
         if leave is want.pause and (now := self._gate.take(want)).pause is not want.pause:
             # Called off while the checkpoint was written.
             return now
+        durable = f"checkpoint of step {saved.step} is durable"
         if isinstance(leave, LeaveBySignal):
-            self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
+            self._say(f"{durable}; ending because of signal {leave.number}", is_doubt=False)
             raise self._ended(128 + leave.number)
-        self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        self._say(f"{durable}; ending because the daemon asked", is_doubt=False)
         raise self._farewell(request, saved)
 
     def _farewell(self, request: str, saved: Saved) -> SystemExit:
@@ -773,7 +774,7 @@ class Shim:
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
-        self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})")
+        self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})", is_doubt=False)
         self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
 
     # --- words ----------------------------------------------------------------------------------

@@ -146,6 +146,7 @@ class Strays:
                 for name, line in found:
                     value = _value(values, name)
                     is_kept = name.rpartition(".")[2] in known or self._is_held(value) or _is_in(value, known)
+                    is_kept = is_kept or self._is_of_part(values.get(name.partition(".")[0]))
                     if not is_kept and (isinstance(value, _PLAIN) or _is_numbers(value)):
                         yield _CARRIED.format(name, line, name.rpartition(".")[2])
             if line := repeated_at(*where):
@@ -167,6 +168,10 @@ class Strays:
                     name = _name(place)
                     words = _GENERATOR.format(name, name.rpartition(".")[2].strip("<>"))
                     yield place, (id(one), words, _digest(one))
+
+    def _is_of_part(self, thing: Any) -> bool:
+        """Whether a checkpoint has what its state_dict() gives."""
+        return any(thing is part for part in self._parts.values())
 
     def _part(self, place: str, value: Any) -> Any:
         if any(value is part for part in self._parts.values()):

@@ -165,6 +165,30 @@ def test_a_counter_in_extra_is_not_told(script, capsys):
     assert "" == capsys.readouterr().err
 
 
+def test_a_number_that_an_attached_part_keeps_is_not_told(script, capsys):
+    """
+    Its state_dict() has it.
+    """
+
+    class Average(dict):
+        num = 0
+
+        def state_dict(self):
+            return {"num": self.num}
+
+        def load_state_dict(self, state):
+            self.num = state["num"]
+
+    average = Average()
+    script.attach(average=average)
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            average.num += 1
+            script.step(batch, 1 / average.num)
+
+    assert "" == capsys.readouterr().err
+
+
 def stepped_average(script):
     average = torch.optim.swa_utils.AveragedModel(script.model)
     return average, lambda: average.update_parameters(script.model)
