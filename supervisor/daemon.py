@@ -156,6 +156,7 @@ class Daemon:
             for part in (self.signals, self._freezer, self._launcher, self._router, self._journal):
                 last.callback(part.close)
             last.callback(self._engine.stage)
+            last.callback(self._shims.settle, self._engine)
             for source in (self._logs, self._checkpoints, self._steward, self._watch):
                 last.callback(source.close)
 
@@ -174,6 +175,7 @@ class Daemon:
         if self._router.fileno() in ready or self._router.has_more():
             for delivery in self._router.receive():
                 requests.take(self._desk, delivery)
+        self._shims.turn(self._engine)
         now = self._clock.now()
         if self._read_files_at is not None and now >= self._read_files_at:
             self._read_files_at = None
@@ -280,6 +282,7 @@ class Daemon:
         now = self._clock.now()
         moments = [
             self._engine.next_due(),
+            self._shims.next_due(),
             self._read_files_at,
             self._look_at,
             self._steward.next_at(),
