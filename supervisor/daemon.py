@@ -17,6 +17,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -62,6 +63,9 @@ _LISTEN_S = 5.0
 
 #: Whoever looks into the log late is to see what is still wrong.
 _AGAIN_S = 3600.0
+
+#: Files that are read in that time are known when the daemon says that it is ready.
+_FIRST_READ_S = 1.0
 
 #: The loop looks at its clock at least that often, for clocks that jump under suspend.
 _LONGEST_POLL_S = 30.0
@@ -128,7 +132,10 @@ class Daemon:
         """Serve until asked to stop; jobs go on without us."""
         self._engine.remember(self._clock.facts)
         self._engine.recover()
-        self._settings.read()
+        self._settings.begin()
+        read_by = time.monotonic() + _FIRST_READ_S
+        while self._settings.next_at is not None and time.monotonic() < read_by:
+            self._settings.turn()
         self._log.info(
             "ready", version=__version__, home=str(self._paths.state_dir), jobs=len(self._engine.jobs)
         )
@@ -180,7 +187,8 @@ class Daemon:
         if self._read_files_at is not None and now >= self._read_files_at:
             self._read_files_at = None
             self._watch.refresh()
-            self._settings.read()
+            self._settings.begin()
+        self._settings.turn()
         self._look_at_folders(now)
         try:
             self._look_after(ready)
@@ -232,15 +240,16 @@ class Daemon:
         """Do as SIGHUP asks."""
         self.signals.is_reload_asked = False
         self._manager.reloading()
-        try:
-            self._log.info("reloaded", problems=len(self._read_again()))
-        finally:
-            self._manager.ready()
+        self._read_again(self._reloaded)
 
-    def _read_again(self) -> tuple[SetAside, ...]:
-        """Read all files again, and make logs anew that lost their name; returns what is wrong."""
+    def _reloaded(self, problems: tuple[SetAside, ...]) -> None:
+        self._log.info("reloaded", problems=len(problems))
+        self._manager.ready()
+
+    def _read_again(self, then: Callable[[tuple[SetAside, ...]], None]) -> None:
+        """Read all files again, and make logs anew that lost their name; then calls with what is wrong."""
         self._logs.reopen()
-        return self._settings.read()
+        self._settings.begin(then)
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""
@@ -280,10 +289,12 @@ class Daemon:
         if self._router.has_more():
             return 0
         now = self._clock.now()
+        file_at = self._settings.next_at
         moments = [
             self._engine.next_due(),
             self._shims.next_due(),
             self._read_files_at,
+            None if file_at is None else now + file_at - time.monotonic(),
             self._look_at,
             self._steward.next_at(),
         ]

@@ -125,8 +125,8 @@ class Desk:
     alerts: Callable[[], tuple[str, ...]]
     #: What it could not use and put aside.
     aside: Callable[[], tuple[SetAside, ...]]
-    #: Reads configuration and job files; returns what is wrong with them.
-    reload: Callable[[], tuple[SetAside, ...]]
+    #: Reads configuration and job files; then calls with what is wrong with them.
+    reload: Callable[[Callable[[tuple[SetAside, ...]], None]], None]
     started_wall: float
     pid: int
     #: What their commands left running, by job name; kept up to date by the daemon.

@@ -31,8 +31,13 @@ _MOST_OWED: Final = 1000.0
 class Jobs(Protocol):
     """What is needed of the engine."""
 
-    def find(self, name: str) -> Job | None: ...
-    def observe(self, name: str, event: JobEvent) -> None: ...
+    def find(self, name: str) -> Job | None:
+        """Return one job, or None."""
+        ...
+
+    def observe(self, name: str, event: JobEvent) -> None:
+        """Apply a fact of the world."""
+        ...
 
 
 class Measure:

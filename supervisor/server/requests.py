@@ -29,6 +29,7 @@ from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.desk import Desk, parted, refusal
 from supervisor.server.history import event_message
 from supervisor.server.router import Delivery
+from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 
 __all__ = ["take"]
@@ -38,6 +39,9 @@ _AT_DEADLINE: dict[str, Literal["wait", "freeze", "terminate"]] = {
     "freeze": "freeze",
     "terminate": "terminate",
 }
+
+#: `status` tells of more.
+_MAX_PROBLEMS = 20
 
 _log = structlog.get_logger("requests")
 
@@ -178,14 +182,16 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
 
 
 def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
-    problems = desk.reload()
-    if problems:
-        text = "; ".join(map(str, problems))
-        raise UsageError(
-            text,
-            hint="correct the file, it is read again by itself; what was in force before stays so until then",
-        )
-    desk.answer(delivery, protocol.Accepted(id=request.id, job="", state="", detail="configuration read"))
+    def tell(problems: tuple[SetAside, ...]) -> None:
+        told = [UsageError(one.why, hint=one.hint) for one in problems[:_MAX_PROBLEMS]]
+        for error in told:
+            answer = refusal(request.id, error)
+            desk.answer(delivery, replace(answer, last=error is told[-1]))
+        if not told:
+            accepted = protocol.Accepted(id=request.id, job="", state="", detail="configuration read")
+            desk.answer(delivery, accepted)
+
+    desk.reload(tell)
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:

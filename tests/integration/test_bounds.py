@@ -244,6 +244,35 @@ def test_a_job_file_without_end_holds_nobody_up(daemon):
     assert slowest_s < 2
 
 
+def test_many_long_job_files_hold_nobody_up():
+    """
+    Of 199 KB each, twenty at once took the loop for ten seconds; they are read one after the other, and others are
+    answered in between. All are jobs at the end, and `reload` answers when all are read.
+    """
+    command = "true " + "a" * 199_000
+    with RunningDaemon() as running:
+        slowest_s = 0.0
+        for number in range(8):
+            drop_in = running.paths.jobs_dir / f".long-{number}.toml"
+            drop_in.write_text(f'command = "{command}"\ncwd = "/"\ngpus = 1\n')
+            assert drop_in.stat().st_size > 190_000
+            drop_in.rename(drop_in.with_name(f"long-{number}.toml"))
+
+        def are_there():
+            nonlocal slowest_s
+            begin = time.monotonic()
+            num_jobs = len(running.client.status().rows)
+            slowest_s = max(slowest_s, time.monotonic() - begin)
+            return num_jobs == 8
+
+        until(are_there)
+        (running.paths.jobs_dir / "bad.toml").write_text("command = 1")
+        said = running.ctl("reload")
+
+    assert slowest_s < 2
+    assert (2, 1) == (said.code, said.err.count("bad.toml")), said
+
+
 def test_subscriptions_are_not_kept_without_bound(daemon):
     """
     Long ones and many are an end of the connection; the one that commands use is neither.
