@@ -34,7 +34,7 @@ from supervisor.marks import Marks
 from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
-from supervisor.places import check_room, make_configuration, make_own, take_places
+from supervisor.places import check_room, full_disk, make_configuration, make_own, take_places
 from supervisor.ports import JournalRow, World
 from supervisor.procfs import boot_id
 from supervisor.rotation import Logs, kept_logs
@@ -123,6 +123,7 @@ class Daemon:
         #: When each alert was logged last.
         self._told: dict[str, float] = {}
         self._is_cut_off = False
+        self._full_disk: SetAside | None = None
         self._poller = select.poll()
         sources = (self._router, self._journal, self._launcher, self._freezer, self._watch, self._steward)
         for fd in (self.signals.fileno(), *(source.fileno() for source in sources)):
@@ -220,6 +221,8 @@ class Daemon:
             self._router.look_after()
             self._keep_listening()
             self._journal.look()
+            self._full_disk = full_disk(self._paths.state_dir)
+            self._desk.is_full = self._full_disk is not None
             self._desk.gone = self._checkpoints.gone(self._engine.jobs.values(), at=now)
             if self._watch.refresh():
                 self._read_files_at = now
@@ -324,7 +327,9 @@ class Daemon:
         log.set_level(config.daemon.log_level)
 
     def _aside(self) -> tuple[SetAside, ...]:
-        parts = (self._settings.problems, self._journal.aside(), self._engine.aside())
+        # The journal's own word says as much.
+        full = () if self._full_disk is None or self._journal.problem() else (self._full_disk,)
+        parts = (full, self._settings.problems, self._journal.aside(), self._engine.aside())
         return (*self._folders, *itertools.chain(*parts), *self._launcher.aside(), *self._watch.aside)
 
     def _alerts(self) -> tuple[str, ...]:

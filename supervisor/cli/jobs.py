@@ -299,7 +299,12 @@ def _change(
 
 
 def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result], list[SupervisorError]]:
-    under_way = [answer for answer in answers if isinstance(answer, protocol.Accepted) and answer.stored]
+    # A kill is carried out all the same where it cannot be stored.
+    under_way = [
+        answer
+        for answer in answers
+        if isinstance(answer, protocol.Accepted) and (answer.stored or plan.goal == "kill")
+    ]
     refused = [_answered(answer) for answer in answers if answer not in under_way]
     asked = [answer.job for answer in under_way if answer.job]
     waited = wait_for(client, asked, plan)

@@ -246,8 +246,8 @@ def test_a_job_file_without_end_holds_nobody_up(daemon):
 
 def test_many_long_job_files_hold_nobody_up():
     """
-    Of 199 KB each, twenty at once took the loop for ten seconds; they are read one after the other, and others are
-    answered in between. All are jobs at the end, and `reload` answers when all are read.
+    Of 199 KB each, twenty at once took the loop for ten seconds; they are read one after the other, and
+    others are answered in between. All are jobs at the end, and `reload` answers when all are read.
     """
     command = "true " + "a" * 199_000
     with RunningDaemon() as running:
