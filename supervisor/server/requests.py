@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -309,7 +310,10 @@ def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -
             after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
         return protocol.Accepted(id=request.id, job=job.name, state=after.state)
 
-    _each(desk, delivery, request, lambda _job: True, ask)
+    # When it is stored, the policy has been asked about it.
+    _each(
+        desk, delivery, request, lambda _job: True, ask, lambda a: replace(a, detail=why_queued(desk, a.job))
+    )
 
 
 def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:
@@ -344,8 +348,9 @@ def _each(
     request: protocol.JobsRequest,
     applies: Callable[[Job], bool],
     act: Callable[[str], protocol.Accepted],
+    told: Callable[[protocol.Accepted], protocol.Accepted] = lambda accepted: accepted,
 ) -> None:
-    """Act on every job of the request; one refusal does not keep the others from it."""
+    """Act on every job, whoever is refused; `told` makes the answer of what is stored."""
     if bool(request.jobs) == request.all:
         raise UsageError("cannot tell which jobs are meant", hint="name jobs, or say --all, not both")
     names = list(dict.fromkeys(request.jobs))
@@ -358,10 +363,10 @@ def _each(
         except SupervisorError as error:
             answers.append(refusal(request.id, error, job=name))
     nothing = protocol.Accepted(id=request.id, job="", state="", detail="no job to act on")
-    *first, last = answers or [nothing]
-    for answer in first:
-        desk.answer(delivery, replace(answer, last=False))
-    desk.answer(delivery, last)
+    answers = answers or [nothing]
+    for number, answer in enumerate(answers, 1):
+        whole = replace(answer, last=number == len(answers))
+        desk.answer(delivery, partial(told, whole) if isinstance(whole, protocol.Accepted) else whole)
 
 
 def _tag(message: object) -> str:

@@ -120,6 +120,9 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
 def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
     """Return where the loop is: from its shim, or else from the last checkpoint."""
     at, peer = sight.position, sight.peer
+    if job.state is State.QUEUED:
+        # What its last start came to says nothing of the next one.
+        return {}
     if at is None and job.state in (State.COMPLETED, State.FAILED):
         # It ended somewhere behind its last checkpoint: 10/400 beside `completed` would be a lie.
         return {}
