@@ -13,7 +13,7 @@ from typing import Final
 
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
-from supervisor.set_aside import SetAside
+from supervisor.set_aside import SetAside, make_way
 from trainer_shim.lock_file import Held, take_lock
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
@@ -42,6 +42,7 @@ def take_places(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
     make_own(paths.state_dir, for_sockets=False)
     make_own(paths.run_dir, for_sockets=True)
+    make_way(paths.lock, links=True)
     try:
         return take_lock(paths.lock, f"{os.getpid()}\n")
     except Held as held:
