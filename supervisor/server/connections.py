@@ -167,8 +167,8 @@ class Connections:
         return parts or []
 
     def send_message(self, connection: Connection, body: bytes) -> bool:
-        """Send one part without waiting; False when the peer is gone or takes nothing."""
-        return self.send(connection, framed(body))
+        """Send a message of one part without waiting; False when the peer is gone or takes nothing."""
+        return self.send(connection, (framed(b"", 1) if connection.wire.is_delimited else b"") + framed(body))
 
     def send(self, connection: Connection, data: bytes) -> bool:
         """Send bytes without waiting; False when the peer is gone or takes nothing."""

@@ -90,7 +90,7 @@ def test_what_a_file_says_counts_and_the_rest_is_default(file):
         (
             "[" + " . ".join(["'b c'"] * 2000) + "]",
             "a key of more than 64 parts",
-            "read again when it changes",
+            "correct that place",
         ),
         ("x = {" + ".".join(['"b"'] * 2000) + " = 1}", "a key of more than 64 parts", "correct that place"),
         ("x = " + "[" * 5000, "not valid TOML", "correct that place"),
