@@ -26,6 +26,8 @@ from types import (
     FrameType,
     FunctionType,
     GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
     SimpleNamespace,
@@ -171,8 +173,11 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     try:
         # One for each thread is no ordinary object.
         is_local = is_a(thing, threading.local)
-        own = (threading.local if is_local else object).__getattribute__(thing, "__dict__")
-    except Exception:  # noqa: BLE001  # it has none, or a property of the script's in its place
+        is_plain = type(_found(type(thing), "__dict__")) in _PLAIN_DICT
+        own = (
+            (threading.local if is_local else object).__getattribute__(thing, "__dict__") if is_plain else {}
+        )
+    except AttributeError:
         own = {}
     if is_a(own, dict):
         yield from [(str(name), value) for name, value in own.items()]
@@ -187,6 +192,14 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
                     yield hidden, slot.__get__(thing)  # type: ignore[union-attr]
                 except AttributeError:  # Nothing was put there yet.
                     continue
+
+
+#: Behind which a `__dict__` is one; a class of the script's may have a property in its place.
+_PLAIN_DICT = (GetSetDescriptorType, MemberDescriptorType)
+
+
+def _found(kind: type, name: str) -> Any:
+    return next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
 
 
 def _is_code(name: str, value: Any) -> bool:
