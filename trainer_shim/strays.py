@@ -31,7 +31,7 @@ from trainer_shim.nearby import variables_of
 from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.reach import frame_variables, is_generator
 from trainer_shim.reach import walk as reached
-from trainer_shim.script_code import is_script
+from trainer_shim.script_code import is_a, is_script
 
 __all__ = ["Strays"]
 
@@ -147,7 +147,7 @@ class Strays:
                     value = _value(values, name)
                     is_kept = name.rpartition(".")[2] in known or self._is_held(value) or _is_in(value, known)
                     is_kept = is_kept or self._is_of_part(values.get(name.partition(".")[0]))
-                    if not is_kept and (isinstance(value, _PLAIN) or _is_numbers(value)):
+                    if not is_kept and (is_a(value, _PLAIN) or _is_numbers(value)):
                         yield _CARRIED.format(name, line, name.rpartition(".")[2])
             if line := repeated_at(*where):
                 yield _REPEATED.format(line)
@@ -223,7 +223,7 @@ def _name(place: str) -> str:
 
 def _is_in(value: Any, extra: Mapping[str, Any]) -> bool:
     """Whether it is `shim.extra` under another name, or an object in it."""
-    return isinstance(value, list | dict | set | deque) and any(value is one for one in extra.values())
+    return is_a(value, list | dict | set | deque) and any(value is one for one in extra.values())
 
 
 def _value(values: Mapping[str, Any], place: str) -> Any:
@@ -238,7 +238,7 @@ def _value(values: Mapping[str, Any], place: str) -> Any:
 
 def _is_module(value: Any) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
+    return torch is not None and is_a(value, torch.nn.Module)
 
 
 def _is_scheduler(value: Any) -> bool:
@@ -248,13 +248,13 @@ def _is_scheduler(value: Any) -> bool:
 
 def _is_loader(value: Any) -> bool:
     data = sys.modules.get("torch.utils.data")
-    return data is not None and isinstance(value, data.DataLoader)
+    return data is not None and is_a(value, data.DataLoader)
 
 
 def _is_numbers(value: Any) -> bool:
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    return (torch is not None and isinstance(value, torch.Tensor)) or (
-        numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
+    return (torch is not None and is_a(value, torch.Tensor)) or (
+        numpy is not None and is_a(value, numpy.ndarray | numpy.generic)
     )
 
 

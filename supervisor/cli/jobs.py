@@ -103,7 +103,7 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
     if result.error:
         raise result.problem()
     if accepted.detail:
-        hint(f"it starts by itself when that is over; `supervisorctl why {accepted.job}` tells more")
+        _hint_queued(accepted.job)
     else:
         hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
     if earlier is not None:
@@ -288,6 +288,9 @@ def _change(
         answers = client.ask_jobs(request)
         results = [_answered(answer) for answer in answers]
         late: list[SupervisorError] = []
+        if verb == "restart":
+            for result in results:
+                _tell_queued(result, is_printed=not wait and not as_json)
         if wait:
             plan = Wait(verb, timeout, asked_at, before)
             try:
@@ -305,8 +308,27 @@ def _change(
     return 0
 
 
+def _tell_queued(result: Result, *, is_printed: bool) -> None:
+    """Say what a job waits for that was to start anew."""
+    if result.error or not result.detail:
+        return
+    if not is_printed:
+        tell(clean(f"{result.job} {result.state}; {result.detail}"))
+    _hint_queued(result.job)
+
+
+def _hint_queued(job: str) -> None:
+    now = f"`supervisorctl resume {job}` starts it now"
+    hint(f"it starts by itself when that is over; {now}, `supervisorctl why {job}` tells more")
+
+
 def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result], list[SupervisorError]]:
-    under_way = [answer for answer in answers if isinstance(answer, protocol.Accepted) and answer.stored]
+    # A kill is carried out all the same where it cannot be stored.
+    under_way = [
+        answer
+        for answer in answers
+        if isinstance(answer, protocol.Accepted) and (answer.stored or plan.goal == "kill")
+    ]
     refused = [_answered(answer) for answer in answers if answer not in under_way]
     asked = [answer.job for answer in under_way if answer.job]
     waited = wait_for(client, asked, plan)

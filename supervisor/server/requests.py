@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.desk import Desk, parted, refusal
 from supervisor.server.history import event_message
 from supervisor.server.router import Delivery
+from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 
 __all__ = ["take"]
@@ -38,6 +40,9 @@ _AT_DEADLINE: dict[str, Literal["wait", "freeze", "terminate"]] = {
     "freeze": "freeze",
     "terminate": "terminate",
 }
+
+#: `status` tells of more.
+_MAX_PROBLEMS = 20
 
 _log = structlog.get_logger("requests")
 
@@ -180,14 +185,16 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
 
 
 def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
-    problems = desk.reload()
-    if problems:
-        text = "; ".join(map(str, problems))
-        raise UsageError(
-            text,
-            hint="correct the file, it is read again by itself; what was in force before stays so until then",
-        )
-    desk.answer(delivery, protocol.Accepted(id=request.id, job="", state="", detail="configuration read"))
+    def tell(problems: tuple[SetAside, ...]) -> None:
+        told = [UsageError(one.why, hint=one.hint) for one in problems[:_MAX_PROBLEMS]]
+        for error in told:
+            answer = refusal(request.id, error)
+            desk.answer(delivery, replace(answer, last=error is told[-1]))
+        if not told:
+            accepted = protocol.Accepted(id=request.id, job="", state="", detail="configuration read")
+            desk.answer(delivery, accepted)
+
+    desk.reload(tell)
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
@@ -306,7 +313,10 @@ def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -
             after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
         return protocol.Accepted(id=request.id, job=job.name, state=after.state)
 
-    _each(desk, delivery, request, lambda _job: True, ask)
+    # When it is stored, the policy has been asked about it.
+    _each(
+        desk, delivery, request, lambda _job: True, ask, lambda a: replace(a, detail=why_queued(desk, a.job))
+    )
 
 
 def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:
@@ -341,8 +351,9 @@ def _each(
     request: protocol.JobsRequest,
     applies: Callable[[Job], bool],
     act: Callable[[str], protocol.Accepted],
+    told: Callable[[protocol.Accepted], protocol.Accepted] = lambda accepted: accepted,
 ) -> None:
-    """Act on every job of the request; one refusal does not keep the others from it."""
+    """Act on every job, whoever is refused; `told` makes the answer of what is stored."""
     if bool(request.jobs) == request.all:
         raise UsageError("cannot tell which jobs are meant", hint="name jobs, or say --all, not both")
     names = list(dict.fromkeys(request.jobs))
@@ -355,10 +366,10 @@ def _each(
         except SupervisorError as error:
             answers.append(refusal(request.id, error, job=name))
     nothing = protocol.Accepted(id=request.id, job="", state="", detail="no job to act on")
-    *first, last = answers or [nothing]
-    for answer in first:
-        desk.answer(delivery, replace(answer, last=False))
-    desk.answer(delivery, last)
+    answers = answers or [nothing]
+    for number, answer in enumerate(answers, 1):
+        whole = replace(answer, last=number == len(answers))
+        desk.answer(delivery, partial(told, whole) if isinstance(whole, protocol.Accepted) else whole)
 
 
 def _tag(message: object) -> str:

@@ -342,3 +342,56 @@ def test_a_look_keeps_nothing_alive(script):
 
     assert len(seen) == 6
     assert [] == [one for one in seen if one() is not None]
+
+
+class NoClass:
+    """A lazy proxy whose target is not there: its class cannot be asked for."""
+
+    @property
+    def __class__(self):
+        raise ConnectionError("no class")
+
+
+class NoDict:
+    """Whose attributes cannot be asked for."""
+
+    @property
+    def __dict__(self):
+        raise ConnectionError("no dict")
+
+
+class NoAnswers:
+    """Which raises on whatever an operator or a container asks."""
+
+    def _refuse(self, *_):
+        raise ConnectionError("no answer")
+
+    __eq__ = __hash__ = __len__ = __iter__ = __bool__ = __repr__ = __getattribute__ = _refuse
+
+
+class Heirs(type):
+    """A metaclass that cannot tell who belongs to it."""
+
+    def __instancecheck__(cls, one):
+        raise ConnectionError("no instances")
+
+
+class OddKind(metaclass=Heirs):
+    """One of its classes."""
+
+
+@pytest.mark.parametrize("kind", [NoClass, NoDict, NoAnswers, OddKind, Odd])
+def test_an_odd_object_costs_no_training_wherever_it_lies(script, kind, capsys):
+    """
+    In a variable of the script, a list, an object, the data set, a closure; at attach() and at each boundary.
+    """
+    odd, holder = kind(), Noisy()
+    holder.odd, inside = odd, [odd, {"odd": odd}]
+    script.data = holder
+    script.loader = DataLoader(holder, 2, collate_fn=lambda rows: (torch.stack(rows), odd)[0])
+    script.attach()
+    script.train(after=lambda: inside)
+    script.shim.checkpoint()
+
+    assert 6 == script.shim.step
+    assert "Traceback" not in capsys.readouterr().err

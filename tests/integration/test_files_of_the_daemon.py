@@ -275,12 +275,12 @@ class TestDropInFiles:
         for one in (file, gone):
             one.unlink()
 
-        assert row.problem.startswith("cannot start: working directory `/yyy")
+        assert row.problem.startswith("cannot start: there is no working directory `/yyy")
         assert row.problem.endswith("...")
         assert ("sh", "-c") == shown.argv[:2]
         assert shown.argv[2].endswith("...")
         assert {"long", "gone"} <= names
-        assert told[0].startswith("cannot start: working directory")
+        assert told[0].startswith("cannot start: there is no working directory")
         assert not alerts(daemon)
 
     def test_a_file_named_like_another_job_is_told(self, daemon):
