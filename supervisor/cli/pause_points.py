@@ -111,8 +111,8 @@ class _Boundaries:
         """A boundary about half-way between two that are chosen and have most others between them."""
         edges = sorted([-1, len(self.all), *(self._index[one] for one in chosen)])
         before, after = max(itertools.pairwise(edges), key=lambda gap: gap[1] - gap[0])
-        quarter = (after - before) // 4
-        return self.all[rng.randint(before + max(1, quarter), after - max(1, quarter))]
+        side = max(1, 7 * (after - before) // 16)
+        return self.all[rng.randint(before + side, after - side)]
 
     def _are_odd(self, places: Sequence[_Where]) -> bool:
         """Whether a count of steps that begins anew at each of them is told from one that goes on."""
