@@ -107,7 +107,9 @@ class Variables:
         self.values[name] = value
 
     def state_dict(self) -> dict[str, Any]:
-        """The values; generators as bytes, because those of a device have no other form."""
+        """The values, as far as there are any; generators as bytes, because those of a device have no other form."""
+        if not self.values:
+            return {}
         generators = {name: rng.dump(value) for name, value in self.values.items() if is_generator(value)}
         devices = {name: where for name, value in self.values.items() if (where := _device(value))}
         values = {name: value for name, value in self.values.items() if name not in generators}
