@@ -11,6 +11,8 @@ import resource
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.set_aside import SetAside, make_way
@@ -42,8 +44,9 @@ def take_places(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
     make_own(paths.state_dir, for_sockets=False)
     make_own(paths.run_dir, for_sockets=True)
-    make_way(paths.lock, links=True)
     try:
+        if (odd := make_way(paths.lock, links=True)) is not None:
+            structlog.get_logger("daemon").warning("kept-aside", problem=str(odd))
         return take_lock(paths.lock, f"{os.getpid()}\n")
     except Held as held:
         holder = held.holder or "unknown"

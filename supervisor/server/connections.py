@@ -24,6 +24,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple
 
+import structlog
+
 from supervisor.core.job import Asker
 from supervisor.errors import SupervisorError
 from supervisor.server.zmtp import Violation, Wire, framed
@@ -358,7 +360,8 @@ def _bind(path: str) -> socket.socket:
     try:
         # The daemon's lock is held, so a socket that lies here belongs to nobody.
         if Path(path).is_dir() and not Path(path).is_symlink():
-            keep_aside(Path(path))
+            kept = keep_aside(Path(path))
+            structlog.get_logger("router").warning("kept-aside", was=path, kept=str(kept))
         Path(path).unlink(missing_ok=True)
         listener.bind(path)
         os.chmod(path, 0o600)  # noqa: PTH101

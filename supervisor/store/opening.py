@@ -16,6 +16,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from supervisor.errors import SupervisorError
 from supervisor.set_aside import SetAside, keep_aside, make_way
 from supervisor.store.migrate import migrate, migrations
@@ -45,7 +47,8 @@ _BESIDE: Final = ("-wal", "-shm", "-journal")
 def take_lock(path: Path) -> int:
     """Return a descriptor that holds the lock beside the file; raises SupervisorError when it is taken."""
     lock = Path(f"{path}.lock")
-    make_way(lock, links=True)
+    if (odd := make_way(lock, links=True)) is not None:
+        structlog.get_logger("journal").warning("kept-aside", problem=str(odd))
     try:
         return lock_file.take_lock(lock, str(os.getpid()))
     except lock_file.Held as held:

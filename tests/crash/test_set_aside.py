@@ -291,4 +291,5 @@ def test_a_daemon_starts_whatever_lies_where_its_own_files_belong(kind):
         assert ["there"] == daemon.names()
         assert daemon.ctl("run", "--name", "new", "--", "true").code == 0
         daemon.until("new", "completed")
+        assert "kept-aside" in daemon.log()
         assert kind != "folder" or (journal.with_name(f"{journal.name}.lock.aside-1") / "something").is_dir()
