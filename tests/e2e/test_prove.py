@@ -95,7 +95,7 @@ def test_a_program_gets_a_row_and_the_depth_that_was_asked_for(prove):
         ),
         ("hidden data", "different", ["the data is another already in the first step"]),
         ("forgets", "different", ["`average.num`", "load_state_dict() does not take over"]),
-        ("worst", "different", ["likely cause: the shim said: `worst` (line 6", '`shim.extra["worst"]`']),
+        ("worst", "different", ["likely cause: the shim said: `worst` (line 6", "`state = shim.state(worst=...)`"]),
         (
             "own iterator",
             "different",
@@ -139,7 +139,7 @@ def test_pauses_at_the_last_steps_of_epochs_are_no_difference_by_themselves(prov
     """
     The next boundary is the epoch's end, which has no data, and the head of an epoch reports again.
     """
-    done = prove("--depth=exit", "--json", "none", pauses=4, seed=1)
+    done = prove("--depth=exit", "--json", "none", pauses=4, seed=31)
     (row,) = json.loads(done.stdout)
 
     assert {(6, 0), (12, 2)} <= {(one["step"], one["epoch"]) for one in row["pauses"]}
