@@ -48,7 +48,14 @@ _DEFAULT: Final = (signal.SIG_DFL, signal.default_int_handler)
 class SignalWatch:
     """What signals mean to one session; made, installed and removed in the thread that attaches."""
 
-    def __init__(self, on_leave: Callable[[int], None], on_save: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_leave: Callable[[int], None],
+        on_save: Callable[[], None],
+        leave: frozenset[int] = frozenset(_LEAVE),
+    ) -> None:
+        #: Signals that ask to leave; others stay the script's.
+        self.leave = leave
         self._on_leave = on_leave
         self._on_save = on_save
         self._seen: set[int] = set()
@@ -67,7 +74,11 @@ class SignalWatch:
             _process.take()
         if _process.previous:
             self.share_ending()
-        unheard = [name for number, name in _NAMES.items() if signal.getsignal(number) in _DEFAULT]
+        unheard = [
+            name
+            for number, name in _NAMES.items()
+            if number in self.leave and signal.getsignal(number) in _DEFAULT
+        ]
         if not unheard or _process.has_told:
             return ""
         _process.has_told = True
@@ -97,6 +108,8 @@ class SignalWatch:
         if number == signal.SIGUSR1:
             self._on_save()
             return True
+        if number not in self.leave:
+            return False
         if number in self._seen:
             if self._thread is not threading.main_thread():
                 # An exception in the main thread would not interrupt this one.
@@ -125,7 +138,7 @@ class _Process:
         self.has_told = False
 
     def take(self) -> None:
-        for number in (*_LEAVE, signal.SIGUSR1):
+        for number in (*(_LEAVE if self.watch is None else self.watch.leave), signal.SIGUSR1):
             before = signal.getsignal(number)
             if before in _DEFAULT:
                 self.previous[number] = before

@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -29,9 +29,10 @@ from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.nearby import variables_of
 from trainer_shim.optimizer_state import is_optimizer
-from trainer_shim.reach import frame_variables, is_generator
+from trainer_shim.reach import attributes, frame_variables, is_generator
 from trainer_shim.reach import walk as reached
 from trainer_shim.script_code import is_a, is_script
+from trainer_shim.variables import State
 
 __all__ = ["Strays"]
 
@@ -81,8 +82,11 @@ class Strays:
         is_held: Callable[[Any], bool],
         say: Callable[[str], None],
         step: int,
+        ignore: Collection[str] = (),
     ) -> None:
         self._parts, self._extra, self._is_held, self._say = parts, extra, is_held, say
+        #: Names, whole or their last part, of which nothing is said.
+        self._ignore = ignore
         self._weights = dict(_weights(parts))
         self._drawn: Any = rng.capture_cpu()
         #: Whether the loop has begun, as far as it is known.
@@ -105,6 +109,8 @@ class Strays:
             name for name, version in _weights(self._parts) if self._weights.get(name, version) != version
         ]
         for name in dict.fromkeys(name.partition(".")[0] for name in changed):
+            if self._is_ignored(name):
+                continue
             self._say(_WEIGHTS.format(name))
         self._is_drawn = is_by_hand and rng.capture_cpu() != self._drawn
         self._weights, self._drawn = {}, None
@@ -139,13 +145,14 @@ class Strays:
         for frame in frames:
             code = frame.f_code
             where = (code.co_filename, code.co_firstlineno, frame.f_lineno)
-            found = carried_at(*where)
+            values = dict(frame_variables(frame))
+            found = carried_at(*where, keepers=_holders(values))
             if found:
-                values = dict(frame_variables(frame))
                 known = self._extra()
                 for name, line in found:
                     value = _value(values, name)
-                    is_kept = name.rpartition(".")[2] in known or self._is_held(value) or _is_in(value, known)
+                    is_kept = self._is_ignored(name) or name.rpartition(".")[2] in known["extra"]
+                    is_kept = is_kept or self._is_held(value) or _is_in(value, known)
                     is_kept = is_kept or self._is_of_part(values.get(name.partition(".")[0]))
                     if not is_kept and (is_a(value, _PLAIN) or _is_numbers(value)):
                         yield _CARRIED.format(name, line, name.rpartition(".")[2])
@@ -157,6 +164,8 @@ class Strays:
         for frame in frames:
             roots = {}
             for place, value in variables_of(frame):
+                if self._is_ignored(_name(place)):
+                    continue
                 if _is_module(value) or is_optimizer(value) or _is_scheduler(value):
                     yield place, self._part(place, value)
                 elif not _is_loader(value):
@@ -164,10 +173,18 @@ class Strays:
             generators = reached(roots, max_visits=_MAX_VISITS).generators
             known = [one for one in self._extra().values() if is_generator(one)]
             for place, one in generators.items():
-                if not (any(one is other for other in known) or self._is_held(one) or _is_global(one)):
+                if not (
+                    self._is_ignored(_name(place))
+                    or any(one is other for other in known)
+                    or self._is_held(one)
+                    or _is_global(one)
+                ):
                     name = _name(place)
                     words = _GENERATOR.format(name, name.rpartition(".")[2].strip("<>"))
                     yield place, (id(one), words, _digest(one))
+
+    def _is_ignored(self, name: str) -> bool:
+        return bool(self._ignore) and (name in self._ignore or name.rpartition(".")[2] in self._ignore)
 
     def _is_of_part(self, thing: Any) -> bool:
         """Whether a checkpoint has what its state_dict() gives."""
@@ -219,6 +236,12 @@ def _frames() -> Iterator[FrameType]:
 def _name(place: str) -> str:
     """What the script calls it, without the function that it is in."""
     return place.partition(".")[2]
+
+
+def _holders(values: Mapping[str, Any]) -> frozenset[str]:
+    """What the script calls its `shim.state()`: a statement that names it keeps something."""
+    found = (*values.items(), *attributes(values.get("self")))
+    return frozenset(name for name, value in found if type(value) is State)
 
 
 def _is_in(value: Any, extra: Mapping[str, Any]) -> bool:
