@@ -95,7 +95,11 @@ def test_a_program_gets_a_row_and_the_depth_that_was_asked_for(prove):
         ),
         ("hidden data", "different", ["the data is another already in the first step"]),
         ("forgets", "different", ["`average.num`", "load_state_dict() does not take over"]),
-        ("worst", "different", ["likely cause: the shim said: `worst` (line 6", "`state = shim.state(worst=...)`"]),
+        (
+            "worst",
+            "different",
+            ["likely cause: the shim said: `worst` (line 6", "`state = shim.state(worst=...)`"],
+        ),
         (
             "own iterator",
             "different",
