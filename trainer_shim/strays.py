@@ -299,18 +299,22 @@ def _digest(generator: Any) -> Any:
         return None
 
 
-def _parameters(module: Any) -> Iterator[tuple[str, Any]]:
+def _parameters(module: Any, *, has_buffers: bool = True) -> Iterator[tuple[str, Any]]:
     for path, one in modules_of(module):
-        for name, value in {**one._parameters, **one._buffers}.items():  # noqa: SLF001
+        for name, value in {**one._parameters, **(one._buffers if has_buffers else {})}.items():  # noqa: SLF001
             if value is not None:
                 yield f"{path}.{name}", value
 
 
 def _weights(parts: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The count of changes in place of each parameter; a model that is moved to a device keeps it."""
+    """The count of changes in place of each parameter; a model that is moved to a device keeps it.
+
+    Not of buffers: those change in a forward pass before the first batch is asked for, as of a loop that
+    fetches ahead.
+    """
     for name, part in parts.items():
         if _is_module(part):
-            for path, value in _parameters(part):
+            for path, value in _parameters(part, has_buffers=False):
                 with suppress(RuntimeError):  # One that was made in inference mode has none.
                     yield f"{name}.{path}", value._version  # noqa: SLF001
 

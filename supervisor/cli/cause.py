@@ -29,7 +29,7 @@ _SEEDS = {
 }
 _HANDING_OVER = (
     "hand it over: to attach() where it has state_dict() and load_state_dict(), "
-    "as `shim.extra[...]` where it is a plain value; docs/EXACTNESS.md lists what is saved by itself"
+    "by `shim.state(...)` where it is a variable; docs/EXACTNESS.md lists what is saved by itself"
 )
 _LAYOUT = (
     "kernels that walk raw memory give other results there (fused optimizers, norms): bring the model to its "
@@ -173,7 +173,9 @@ def _lossy_part(paused: Run, clocks: Collection[str]) -> tuple[Where, Cause] | N
     back = {**paused.restored, **paused.returned}
     for where in sorted(back.keys() & paused.looks.keys()):
         found = changed(paused.looks[where].state, back[where])
-        leaves = [leaf for leaf in found if leaf.name not in clocks]
+        # What a script asks for behind attach(), variables and late parts, had not come back yet.
+        there = {_top(name) for name in back[where]}
+        leaves = [leaf for leaf in found if leaf.name not in clocks and _top(leaf.name) in there]
         if not leaves:
             continue
         names = _names([leaf.name for leaf in leaves])
@@ -294,6 +296,11 @@ def _first_batch(one: Run, other: Run) -> Where | None:
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
+
+
+def _top(leaf: str) -> str:
+    """The part that a leaf is of."""
+    return leaf.partition(".")[0]
 
 
 def _names(names: list[str]) -> str:

@@ -262,6 +262,19 @@ def test_weights_that_are_changed_behind_attach_are_told(script, capsys, is_late
     )
 
 
+def test_a_batch_that_goes_through_the_model_before_the_loop_asks_for_one_is_not_told(script, capsys):
+    """
+    A loop that fetches ahead has its batch already: running means change, the weights do not.
+    """
+    script.model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    script.opt = torch.optim.SGD(script.model.parameters(), lr=0.01)
+    script.attach()
+    script.model(torch.ones(2, 2))
+    script.train()
+
+    assert "" == capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("draws", "is_by_hand"), [(True, True), (False, True), (True, False)])
 def test_numbers_that_are_drawn_before_a_loop_by_hand_are_told(script, capsys, draws, is_by_hand):
     """

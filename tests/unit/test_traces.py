@@ -176,6 +176,16 @@ def test_a_part_that_came_back_different_is_named():
     assert "what was saved at step 2 was not what stood there after loading it: `w`" == cause.text
 
 
+def test_what_the_script_asks_for_behind_attach_had_only_not_come_back_yet():
+    """
+    A variable of shim.state(), or a part that comes in mid-run.
+    """
+    looks = {2: {"w": "2", "state.best": "0.5"}}
+    script = Script(losses={3: "x"}, pauses={2: "exit"}, looks=looks, restored={2: {"w": "2"}})
+
+    assert cause_of(script, Script(looks=looks)).text.startswith("all that was handed over is the same")
+
+
 LEAF = "float32[8, 3, 3, 3] 1ce4"
 
 
@@ -249,7 +259,7 @@ def test_state_that_nobody_handed_over_is_what_is_left():
     cause = cause_of(Script(losses={3: "x"}, pauses={2: "exit", 4: "exit"}))
 
     assert "all that was handed over is the same after the pause at step 2 (exit)" in cause.text
-    assert "shim.extra" in cause.hint
+    assert "shim.state(...)" in cause.hint
 
 
 def test_state_that_differs_at_a_later_pause_points_to_the_one_before():
