@@ -31,7 +31,7 @@ from trainer_shim.choices import Choices, Resume
 from trainer_shim.doubts import doubts
 from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
-from trainer_shim.gate import Gate, LeaveBySignal, Want
+from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
 from trainer_shim.handing_over import GeneratorPart, named_parts
 from trainer_shim.link import Link, Report
 from trainer_shim.made import Made
@@ -43,7 +43,7 @@ from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
 from trainer_shim.receipt import leave_receipt
 from trainer_shim.rounds import Rounds
-from trainer_shim.signals import SignalWatch, end_process
+from trainer_shim.signals import SignalWatch, end_process, stop_here
 from trainer_shim.storable import Looks, but_loaders, undisturbed
 from trainer_shim.strays import Strays
 from trainer_shim.surroundings import Surroundings, other_command
@@ -215,7 +215,9 @@ class Shim:
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
-        self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal, choices.signals)
+        self._signals = SignalWatch(
+            self._on_leave_signal, self._on_save_signal, self._on_hold_signal, choices.signals
+        )
         if warning := self._signals.install():
             self._say(warning, is_doubt=False)
         self._at_end = ProcessEnd(self.detach)
@@ -511,6 +513,8 @@ class Shim:
             return self._hold(want, want.pause)
         if self._report.holding is not None:
             return self._go_on(want)
+        if want.is_stopped:
+            return self._stop(want)
         return self._answer(want)
 
     def meet_loaders(self, loaders: Mapping[str, Any]) -> None:
@@ -680,6 +684,20 @@ class Shim:
             # The time that it held is none in which anything could be lost.
             self._periodic.restart(self._report.step)
         return want
+
+    def _stop(self, want: Want) -> Want:
+        """Checkpoint, and give the terminal back until the process is continued; it keeps its memory."""
+        try:
+            saved = self._save("")
+            self._say(f"checkpoint of step {saved.step} is durable; stopped, `fg` goes on", is_doubt=False)
+            stop_here()
+            self._say(f"going on from step {saved.step}", is_doubt=False)
+        except ShimError as error:
+            self._say(f"{words(error)}; training goes on", is_doubt=False)
+        self._signals.held()
+        if self._periodic is not None:
+            self._periodic.restart(self._report.step)
+        return replace(want, is_stopped=False)
 
     def _leave(self, want: Want) -> Want:
         """Checkpoint, say so, and end the process; without a checkpoint training goes on."""
@@ -898,6 +916,9 @@ class Shim:
 
     def _on_leave_signal(self, number: int) -> None:
         self._gate.put(LeaveBySignal(number))
+
+    def _on_hold_signal(self) -> None:
+        self._gate.put(HoldBySignal())
 
     def _on_save_signal(self) -> None:
         self._gate.put(protocol.Checkpoint(request=""))
