@@ -171,12 +171,11 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     if is_a(thing, FunctionType):
         yield from cells(thing)
     try:
-        # One for each thread is no ordinary object.
-        is_local = is_a(thing, threading.local)
-        is_plain = type(_found(type(thing), "__dict__")) in _PLAIN_DICT
-        own = (
-            (threading.local if is_local else object).__getattribute__(thing, "__dict__") if is_plain else {}
-        )
+        if is_a(thing, threading.local):  # One for each thread is no ordinary object.
+            own = threading.local.__getattribute__(thing, "__dict__")
+        else:
+            is_plain = type(_found(type(thing), "__dict__")) in _PLAIN_DICT
+            own = object.__getattribute__(thing, "__dict__") if is_plain else {}
     except AttributeError:
         own = {}
     if is_a(own, dict):
