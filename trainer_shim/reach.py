@@ -170,16 +170,7 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
         return
     if is_a(thing, FunctionType):
         yield from cells(thing)
-    try:
-        if is_a(thing, threading.local):  # One for each thread is no ordinary object.
-            own = threading.local.__getattribute__(thing, "__dict__")
-        else:
-            is_plain = type(_found(type(thing), "__dict__")) in _PLAIN_DICT
-            own = object.__getattribute__(thing, "__dict__") if is_plain else {}
-    except AttributeError:
-        own = {}
-    if is_a(own, dict):
-        yield from [(str(name), value) for name, value in own.items()]
+    yield from [(str(name), value) for name, value in _own(thing).items()]
     for kind in type(thing).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else tuple(slots):
@@ -191,6 +182,18 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
                     yield hidden, slot.__get__(thing)  # type: ignore[union-attr]
                 except AttributeError:  # Nothing was put there yet.
                     continue
+
+
+def _own(thing: Any) -> dict[Any, Any]:
+    """The `__dict__` of an object, where it has a plain one."""
+    is_local = is_a(thing, threading.local)  # One for each thread is no ordinary object.
+    if not is_local and type(_found(type(thing), "__dict__")) not in _PLAIN_DICT:
+        return {}
+    try:
+        own = (threading.local if is_local else object).__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return {}
+    return own if is_a(own, dict) else {}
 
 
 #: Behind which a `__dict__` is one; a class of the script's may have a property in its place.
