@@ -193,7 +193,8 @@ class Shim:
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
-        self._say = Voice(doubted=None if proof is None else proof.doubted).say
+        self._voice = Voice(doubted=None if proof is None else proof.doubted)
+        self._say = self._voice.say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
         self._offloader = Offloader(self._parts, self._kept, surroundings.offload_devices)
@@ -813,7 +814,8 @@ class Shim:
         # What decides about keeping is there, however much else is reported.
         numbers = {**self._report.numbers(), **self._report.number(self._store.keep.metric)}
         metrics = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-        return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics}
+        told = {"warnings": [*self._voice.doubts]} if self._voice.doubts else {}
+        return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics, **told}
 
     def _own_state(self, parts: Mapping[str, Stateful] | None = None) -> dict[str, Any]:
         """Return all that is the script's own, with all parts or with these."""
@@ -851,7 +853,10 @@ class Shim:
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
-        self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})", is_doubt=False)
+        warned = loaded.manifest.facts.get("warnings")
+        more = f"; before it was saved the shim warned of {len(warned)}" if isinstance(warned, list) else ""
+        where = f"step {loaded.step}, epoch {loaded.epoch} ({loaded.path})"
+        self._say(f"going on from {where}{more}", is_doubt=False)
         self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
         if other := other_command(loaded.manifest.command, self._facts["command"]):
             self._say(other, is_doubt=False)

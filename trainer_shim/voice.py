@@ -23,6 +23,8 @@ _AGAIN_S = 3600.0
 
 #: So many things are remembered to have been said: on a disk that stays full, each failure has its own step.
 _MOST = 1000
+#: So many doubts stand in a checkpoint.
+_MOST_KEPT = 20
 
 
 def words(error: ShimError) -> str:
@@ -37,6 +39,8 @@ class Voice:
         self, clock: Callable[[], float] = time.monotonic, doubted: Callable[[str], None] | None = None
     ) -> None:
         self._clock, self._doubted = clock, doubted
+        #: The doubts that were said, the first ones of many: a checkpoint tells them, too.
+        self.doubts: list[str] = []
         #: When each thing was said last.
         self._said: dict[str, float] = {}
 
@@ -53,5 +57,7 @@ class Voice:
             # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
             with suppress(OSError, ValueError):
                 print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            if is_doubt and text not in self.doubts and len(self.doubts) < _MOST_KEPT:
+                self.doubts.append(text)
             if is_doubt and self._doubted is not None:
                 self._doubted(text)

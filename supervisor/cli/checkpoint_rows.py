@@ -203,6 +203,9 @@ def _sections(row: Checkpoint, details: Mapping[str, Any]) -> Iterable[tuple[str
             *((clean(name), _text(value)) for name, value in (details.get("metrics") or {}).items()),
         ],
     )
+    warnings = (details.get("facts") or {}).get("warnings")
+    if isinstance(warnings, list):
+        yield "Warnings of the run", [(str(number), _text(one)) for number, one in enumerate(warnings, 1)]
     yield "Labels", [(clean(name), _text(value)) for name, value in (details.get("labels") or {}).items()]
     yield "Preprocessing", [("said", _text(details.get("preprocessing") or ""))]
     yield (

@@ -7,6 +7,7 @@ Does not cover: variables, as text (tests/unit/test_loop_names.py); data loaders
 from __future__ import annotations
 
 import gc
+import json
 import random
 import weakref
 
@@ -147,6 +148,27 @@ def test_a_counter_is_told_once_with_its_line_and_the_way_out(script, capsys):
     assert 1 == told.count("trainer_shim: ")
     assert "`it` (line " in told
     assert "shim.state(it=...)" in told
+
+
+def test_what_was_said_stands_in_the_checkpoint_and_at_the_restart(script, capsys):
+    """
+    Who reads the log of a restart learns that the run may not be what it would have been.
+    """
+    script.attach()
+    it = 0
+    for batch in script.shim.batches(script.loader):
+        for group in script.opt.param_groups:
+            group["lr"] = 0.01 / (1 + it)
+        script.step(batch)
+        it = script.shim.step - it
+    folder = script.shim.checkpoint()
+    script.shim.detach()
+    capsys.readouterr()
+    script.attach()
+    (warning,) = json.loads((folder / "manifest.json").read_text())["manifest"]["facts"]["warnings"]
+
+    assert warning.startswith("`it` (line ")
+    assert "before it was saved the shim warned of 1" in capsys.readouterr().err
 
 
 def test_a_counter_in_extra_is_not_told(script, capsys):

@@ -144,3 +144,15 @@ def test_a_step_that_was_saved_twice_is_told_apart():
     assert ["2500", "2000", "1500.1", "1500", "1200.damaged", "1000", "500", "250"] == [
         row.id for row in ROWS
     ]
+
+
+def test_what_the_shim_warned_of_is_shown():
+    """
+    With the other details of a checkpoint, each by its number.
+    """
+    lines = show_lines(ROWS[0], {"facts": {"warnings": ["`it` goes on", "`best` goes on"]}})
+    begin = lines.index("Warnings of the run") + 1
+
+    assert ["`it` goes on", "`best` goes on"] == [
+        one.split(maxsplit=1)[1] for one in lines[begin : begin + 2]
+    ]
