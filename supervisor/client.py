@@ -129,8 +129,8 @@ class Client:
         """Start a command as a new job."""
         return self._expect(request, protocol.Accepted)
 
-    def ask_jobs(self, request: protocol.JobsRequest) -> Answers:
-        """Ask something of several jobs; returns one answer for each, refusals included."""
+    def ask_jobs(self, request: protocol.JobsRequest | protocol.ReloadRequest) -> Answers:
+        """Ask something of several jobs, or files; returns one answer for each, refusals included."""
         self._send(request)
         answers: Answers = []
         while True:
@@ -192,7 +192,11 @@ class Client:
 
     def reload(self) -> protocol.Accepted:
         """Make the daemon read its configuration and drop-in files now."""
-        return self._expect(protocol.ReloadRequest(id=new_id()), protocol.Accepted)
+        *first, last = self.ask_jobs(protocol.ReloadRequest(id=new_id()))
+        if isinstance(last, protocol.Accepted):
+            return last
+        errors = [refusal(one) for one in (*first, last) if isinstance(one, protocol.Refused)]
+        raise ExceptionGroup("cannot use all files", errors) if first else errors[0]
 
     def version(self) -> protocol.VersionReply:
         """Return what the daemon is."""

@@ -25,6 +25,7 @@ from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rule_check import RuleError, check_rules
 from supervisor.core.rules import PolicyConfig, QueueConfig, Rule, Settings
 from supervisor.errors import ConfigError
+from supervisor.file_values import Place, described, line_of
 from trainer_shim.safe_files import Unsafe, read_short
 
 __all__ = ["Config", "DaemonConfig", "JobsConfig", "ShimConfig", "load", "read_toml"]
@@ -213,18 +214,20 @@ def read_toml(
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"cannot read `{path}`: not valid TOML: {error}",
-            hint="correct the file; it is read again when it changes",
+            hint="correct that place in the file",
         ) from error
     _refuse_unknown(path, data, kind, "")
-    data = prepare(data)
+    whole = prepare(data)
     try:
-        return msgspec.convert(data, kind, strict=True), hashlib.sha256(raw).hexdigest()
+        return msgspec.convert(whole, kind, strict=True), hashlib.sha256(raw).hexdigest()
     # The others: a number that is larger than any, written in hexadecimal digits.
     except (msgspec.ValidationError, ValueError, OverflowError) as error:
-        reason, _, where = str(error).partition(" - at `$")
-        key = _named(where.rstrip("`").lstrip("."), data)
-        what = f"{key}: {reason}" if key else reason.replace("Object missing required field", "missing key")
-        raise ConfigError(f"cannot use `{path}`: {what}", hint=hint) from error
+        place, what = described(error, kind, whole)
+        line = line_of(raw.decode("utf-8"), place)
+        at = "" if line is None else f" (line {line})"
+        raise ConfigError(
+            f"cannot use `{path}`: {_named(place, whole, data)} {what}{at}", hint=hint
+        ) from error
 
 
 def _is_there(path: Path) -> bool:
@@ -259,11 +262,16 @@ def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
-def _named(where: str, data: dict[str, Any]) -> str:
-    """Name a rule that msgspec only counts: `rules[3].depth` becomes `rules[gpu-hot].depth`."""
-    match = re.match(r"rules\[(\d+)\]", where)
-    if match is None:
-        return where
-    rule = data["rules"][int(match[1])]
-    name = rule.get("name", int(match[1]) + 1) if isinstance(rule, dict) else int(match[1]) + 1
-    return f"rules[{name}]{where[match.end() :]}"
+def _named(place: Place, whole: dict[str, Any], data: dict[str, Any]) -> str:
+    """Name a place as the person who wrote the file would: rules by name, or as counted there."""
+    words = ""
+    for number, step in enumerate(place):
+        if number == 1 and place[0] == "rules" and isinstance(step, int):
+            rule = whole["rules"][step]
+            name = rule.get("name") if isinstance(rule, dict) else None
+            # The default ones stand before those of the file.
+            counted = next((i for i, one in enumerate(data["rules"], 1) if one is rule), step + 1)
+            words += f"[{name if isinstance(name, str) else counted}]"
+        else:
+            words += f"[{step + 1}]" if isinstance(step, int) else f".{step}"
+    return words.removeprefix(".") or "it"

@@ -17,6 +17,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -33,7 +34,7 @@ from supervisor.marks import Marks
 from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
-from supervisor.places import check_room, make_configuration, make_own, take_places
+from supervisor.places import check_room, full_disk, make_configuration, make_own, take_places
 from supervisor.ports import JournalRow, World
 from supervisor.procfs import boot_id
 from supervisor.rotation import Logs, kept_logs
@@ -62,6 +63,9 @@ _LISTEN_S = 5.0
 
 #: Whoever looks into the log late is to see what is still wrong.
 _AGAIN_S = 3600.0
+
+#: Files that are read in that time are known when the daemon says that it is ready.
+_FIRST_READ_S = 1.0
 
 #: The loop looks at its clock at least that often, for clocks that jump under suspend.
 _LONGEST_POLL_S = 30.0
@@ -119,6 +123,7 @@ class Daemon:
         #: When each alert was logged last.
         self._told: dict[str, float] = {}
         self._is_cut_off = False
+        self._full_disk: SetAside | None = None
         self._poller = select.poll()
         sources = (self._router, self._journal, self._launcher, self._freezer, self._watch, self._steward)
         for fd in (self.signals.fileno(), *(source.fileno() for source in sources)):
@@ -128,7 +133,10 @@ class Daemon:
         """Serve until asked to stop; jobs go on without us."""
         self._engine.remember(self._clock.facts)
         self._engine.recover()
-        self._settings.read()
+        self._settings.begin()
+        read_by = time.monotonic() + _FIRST_READ_S
+        while self._settings.next_at is not None and time.monotonic() < read_by:
+            self._settings.turn()
         self._log.info(
             "ready", version=__version__, home=str(self._paths.state_dir), jobs=len(self._engine.jobs)
         )
@@ -156,6 +164,7 @@ class Daemon:
             for part in (self.signals, self._freezer, self._launcher, self._router, self._journal):
                 last.callback(part.close)
             last.callback(self._engine.stage)
+            last.callback(self._shims.settle, self._engine)
             for source in (self._logs, self._checkpoints, self._steward, self._watch):
                 last.callback(source.close)
 
@@ -174,11 +183,13 @@ class Daemon:
         if self._router.fileno() in ready or self._router.has_more():
             for delivery in self._router.receive():
                 requests.take(self._desk, delivery)
+        self._shims.turn(self._engine)
         now = self._clock.now()
         if self._read_files_at is not None and now >= self._read_files_at:
             self._read_files_at = None
             self._watch.refresh()
-            self._settings.read()
+            self._settings.begin()
+        self._settings.turn()
         self._look_at_folders(now)
         try:
             self._look_after(ready)
@@ -210,6 +221,8 @@ class Daemon:
             self._router.look_after()
             self._keep_listening()
             self._journal.look()
+            self._full_disk = full_disk(self._paths.state_dir)
+            self._desk.is_full = self._full_disk is not None
             self._desk.gone = self._checkpoints.gone(self._engine.jobs.values(), at=now)
             if self._watch.refresh():
                 self._read_files_at = now
@@ -230,15 +243,16 @@ class Daemon:
         """Do as SIGHUP asks."""
         self.signals.is_reload_asked = False
         self._manager.reloading()
-        try:
-            self._log.info("reloaded", problems=len(self._read_again()))
-        finally:
-            self._manager.ready()
+        self._read_again(self._reloaded)
 
-    def _read_again(self) -> tuple[SetAside, ...]:
-        """Read all files again, and make logs anew that lost their name; returns what is wrong."""
+    def _reloaded(self, problems: tuple[SetAside, ...]) -> None:
+        self._log.info("reloaded", problems=len(problems))
+        self._manager.ready()
+
+    def _read_again(self, then: Callable[[tuple[SetAside, ...]], None]) -> None:
+        """Read all files again, and make logs anew that lost their name; then calls with what is wrong."""
         self._logs.reopen()
-        return self._settings.read()
+        self._settings.begin(then)
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""
@@ -278,9 +292,12 @@ class Daemon:
         if self._router.has_more():
             return 0
         now = self._clock.now()
+        file_at = self._settings.next_at
         moments = [
             self._engine.next_due(),
+            self._shims.next_due(),
             self._read_files_at,
+            None if file_at is None else now + file_at - time.monotonic(),
             self._look_at,
             self._steward.next_at(),
         ]
@@ -310,7 +327,9 @@ class Daemon:
         log.set_level(config.daemon.log_level)
 
     def _aside(self) -> tuple[SetAside, ...]:
-        parts = (self._settings.problems, self._journal.aside(), self._engine.aside())
+        # The journal's own word says as much.
+        full = () if self._full_disk is None or self._journal.problem() else (self._full_disk,)
+        parts = (full, self._settings.problems, self._journal.aside(), self._engine.aside())
         return (*self._folders, *itertools.chain(*parts), *self._launcher.aside(), *self._watch.aside)
 
     def _alerts(self) -> tuple[str, ...]:

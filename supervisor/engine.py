@@ -122,6 +122,11 @@ class Engine:
         """Those that are not over."""
         return MappingProxyType(self._roster.present)
 
+    @property
+    def held(self) -> frozenset[str]:
+        """Jobs for which nothing is done of what was asked, because it cannot be stored."""
+        return self._staging.held
+
     # --- what the world tells ---------------------------------------------------------------
 
     def submit(self, name: str | None, spec: JobSpec) -> Job:
@@ -278,7 +283,7 @@ class Engine:
         if after != job:
             self._record(after, event, now)
         for effect in effects:
-            self._staging.after(partial(self._carry_out, effect), is_urgent=_is_kill(effect))
+            self._staging.after(partial(self._carry_out, effect), job=job.name, is_urgent=_is_kill(effect))
         return after
 
     def _record(self, job: Job, event: JobEvent, now: float) -> None:

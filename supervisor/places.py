@@ -11,16 +11,21 @@ import resource
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
-from supervisor.set_aside import SetAside
+from supervisor.set_aside import SetAside, make_way
 from trainer_shim.lock_file import Held, take_lock
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
-__all__ = ["check_room", "make_configuration", "make_own", "take_places"]
+__all__ = ["check_room", "full_disk", "make_configuration", "make_own", "take_places"]
 
 #: Sockets, journal, sensors and what a turn opens for a moment.
 _MIN_FILES: Final = 44
+
+#: A journal grows by pages, a log by whatever is printed.
+_MIN_ROOM_BYTES: Final = 256 << 10
 
 
 def make_configuration(paths: Paths) -> tuple[SetAside, ...]:
@@ -40,6 +45,8 @@ def take_places(paths: Paths) -> int:
     make_own(paths.state_dir, for_sockets=False)
     make_own(paths.run_dir, for_sockets=True)
     try:
+        if (odd := make_way(paths.lock, links=True)) is not None:
+            structlog.get_logger("daemon").warning("kept-aside", problem=str(odd))
         return take_lock(paths.lock, f"{os.getpid()}\n")
     except Held as held:
         holder = held.holder or "unknown"
@@ -61,6 +68,28 @@ def check_room() -> None:
             f"cannot start: at most {most} files may be open, {_MIN_FILES} are needed without a single job",
             hint="raise the hard limit (`ulimit -Hn`); each job takes up to three",
         )
+
+
+def full_disk(folder: Path) -> SetAside | None:
+    """Say so where nothing more fits on a folder's disk: what runs there cannot tell how it ended."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        # A folder that is gone is told by whoever needs it.
+        return None
+    num_free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    left = f"{num_free * disk.f_frsize >> 10} KiB"
+    if disk.f_files and not disk.f_ffree:
+        left = "no room for another file"
+    elif num_free * disk.f_frsize >= _MIN_ROOM_BYTES:
+        return None
+    return SetAside(
+        kind="folder",
+        name=folder.name,
+        where=str(folder),
+        why=f"cannot store anything more in `{folder}`: its disk is full, {left} left",
+        hint="make room; until then nothing new is begun there, and jobs that end cannot tell how",
+    )
 
 
 def make_own(folder: Path, *, for_sockets: bool) -> None:

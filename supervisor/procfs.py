@@ -13,7 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Stat", "boot_id", "parse_stat", "read_stat", "sees_host_pids"]
+from supervisor.core.job import Pid
+
+__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids"]
 
 #: The first pid namespace has the same name in every kernel.
 _HOST_PIDS = "pid:[4026531836]"
@@ -47,6 +49,12 @@ def read_stat(pid: int) -> Stat | None:
     # The second one: the process ended between open and read.
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def has_ended(process: Pid) -> bool:
+    """Say whether a process is over, also while its parent has not taken note."""
+    stat = read_stat(process.pid)
+    return stat is None or stat.state == "Z" or stat.start_ticks != process.start_ticks
 
 
 @cache

@@ -27,6 +27,7 @@ from supervisor.core.units import format_bytes
 from supervisor.logfiles import STAGED, Away, FileId, numbered, older_numbers, open_away
 from supervisor.monitors.aside import Aside
 from supervisor.paths import Paths
+from supervisor.set_aside import keep_aside
 from trainer_shim.safe_files import Unsafe, open_checked
 
 __all__ = ["Kept", "Logs", "kept_logs"]
@@ -226,6 +227,7 @@ class Logs:
 
     def _rotate(self, one: Kept, folder: int, fd: int, *, begin: int) -> None:
         """Make `log.1` of what is in a log from there on."""
+        self._make_way(one)
         for number in older_numbers(one.log):
             if number >= max(one.num_older, 1):
                 # It would go at the end of this; now it makes room.
@@ -245,6 +247,13 @@ class Logs:
         finally:
             os.close(to)
         _shift(one, folder)
+
+    def _make_way(self, one: Kept) -> None:
+        """Keep folders aside that have the name of an older file: they cannot be replaced by one."""
+        for number in older_numbers(one.log):
+            odd = one.log.with_name(numbered(one.log.name, number))
+            if number != STAGED and odd.is_dir() and not odd.is_symlink():
+                self._log.warning("folder-aside", job=one.job, was=str(odd), kept=str(keep_aside(odd)))
 
     def _moved(self, one: Kept, fd: int, to: int, begin: int) -> bool:
         """Move it; False when there is no room for it after all, and then it is as it was."""

@@ -1,7 +1,8 @@
 """Configuration and drop-in files into the running daemon: all of a file or nothing of it.
 
 Covers: reading at start, on change and on request; which job files are new,
-changed or gone; what is wrong with them, for `status`.
+changed or gone; what is wrong with them, for `status`. A file at a time: a long one takes half a second,
+and whoever talks to the daemon is not to wait for all of them.
 Does not cover: noticing changes (watch.py), the files' format (config.py, jobfile.py).
 
 A bad configuration leaves the one before in force. A bad job file concerns
@@ -15,7 +16,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,9 @@ __all__ = ["Settings"]
 
 #: File systems tell times to two seconds at worst.
 _TICK_S = 2.5
+
+#: Is told what is set aside.
+_Then = Callable[[tuple[SetAside, ...]], None]
 
 _JOB_FILE = re.compile(r"[^.].*\.toml", re.DOTALL)
 
@@ -64,34 +68,79 @@ class Settings:
         self._read_specs: dict[Path, tuple[object, JobSpec]] = {}
         #: Each file and folder that could not be used.
         self.problems: tuple[SetAside, ...] = ()
+        #: The round that goes on, and what is to be called at its end; then those for the next one.
+        self._round: Iterator[list[SetAside]] | None = None
+        self._found: list[SetAside] = []
+        self._then: list[_Then] = []
+        self._again: list[_Then] | None = None
+        self._next_at = 0.0
 
-    def read(self) -> tuple[SetAside, ...]:
-        """Read everything now; returns what is set aside."""
-        problems = _doubts(self._paths.state_dir, "the journal and the logs are used all the same")
-        unread = _doubts(self._paths.config_dir, "nothing in it is read")
-        problems += unread or [*self._read_config(), *self._read_jobs()]
-        for problem in problems:
+    @property
+    def next_at(self) -> float | None:
+        """Return when there is something to read, by the system's steady clock; None: nothing."""
+        return None if self._round is None else self._next_at
+
+    def begin(self, then: _Then | None = None) -> None:
+        """Read everything from now on, a file in each `turn()`; at its end call with what is set aside.
+
+        What is asked while a round goes on is done after it: files that it has read may have changed.
+        """
+        more = [] if then is None else [then]
+        if self._round is None:
+            self._round, self._found, self._then, self._next_at = self._files(), [], more, 0.0
+        else:
+            self._again = [*(self._again or ()), *more]
+
+    def turn(self) -> None:
+        """Read the next file where one is due; as long as that took, others have their turn."""
+        begin = time.monotonic()
+        if self._round is None or begin < self._next_at:
+            return
+        found = next(self._round, None)
+        if found is not None:
+            self._found += found
+            now = time.monotonic()
+            self._next_at = now + (now - begin)
+            return
+        for problem in self._found:
             if problem not in self.problems:
                 self._log.error("bad-file", problem=str(problem))
-        self.problems = tuple(problems)
-        return self.problems
+        self.problems = tuple(self._found)
+        done, self._round = self._then, None
+        if self._again is not None:
+            again, self._again = self._again, None
+            self.begin()
+            self._then = again
+        for call in done:
+            call(self.problems)
+
+    def _files(self) -> Iterator[list[SetAside]]:
+        """Use one file after the other; yields what is set aside of each."""
+        yield _doubts(self._paths.state_dir, "the journal and the logs are used all the same")
+        unread = _doubts(self._paths.config_dir, "nothing in it is read")
+        yield unread or self._read_config()
+        if not unread:
+            yield from self._read_jobs()
 
     def _read_config(self) -> list[SetAside]:
         file = self._paths.config_file
         return self._tried(file, lambda: self._in_force(load(file, read=read_checked)))
 
-    def _read_jobs(self) -> list[SetAside]:
+    def _read_jobs(self) -> Iterator[list[SetAside]]:
         folder = self._paths.jobs_dir
         if unread := _doubts(folder, "no job in it is read"):
-            return unread
+            yield unread
+            return
         try:
             # Editors keep hidden files beside the one that they edit (`.#train.toml`).
             files = sorted(file for file in folder.iterdir() if _JOB_FILE.fullmatch(file.name))
         except OSError as error:
             why = f"cannot list `{folder}`: {error.strerror}"
             hint = "make it a folder of your own that only you can write"
-            return [SetAside(kind="folder", name=folder.name, where=str(folder), why=why, hint=hint)]
-        return [problem for file in files for problem in self._tried(file, partial(self._take, file))]
+            yield [SetAside(kind="folder", name=folder.name, where=str(folder), why=why, hint=hint)]
+            return
+        for file in files:
+            yield self._tried(file, partial(self._take, file))
 
     def _tried(self, file: Path, use: Callable[[], None]) -> list[SetAside]:
         """Use one file; whatever is wrong with it concerns it alone."""

@@ -14,6 +14,20 @@ from types import FrameType
 __all__ = ["Signals", "survive_a_closed_terminal"]
 
 
+#: Each would end a program that says nothing of it; the others tell of a fault, or do nothing by themselves.
+_MEANINGLESS = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+    signal.SIGPWR,
+    signal.SIGXCPU,
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
+
+
 def survive_a_closed_terminal() -> None:
     """Call it first of all: a program of which a shell says `&` gets SIGHUP when the terminal is closed."""
     # Until there are files to read again it means nothing, and without this it would end us.
@@ -35,9 +49,12 @@ class Signals:
         # Python runs handlers between two bytecodes only: a signal that arrives just before the poll would
         # wait for its end. The descriptor is written at once, so it wakes the poll.
         signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._ask_end)
         signal.signal(signal.SIGHUP, self._ask_reload)
+        for number in _MEANINGLESS:
+            # Not SIG_IGN, which commands would inherit.
+            signal.signal(number, _mean_nothing)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when a signal has come."""
@@ -59,3 +76,7 @@ class Signals:
 
     def _ask_reload(self, _number: int, _frame: FrameType | None) -> None:
         self.is_reload_asked = True
+
+
+def _mean_nothing(_number: int, _frame: FrameType | None) -> None:
+    pass

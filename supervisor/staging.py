@@ -25,12 +25,21 @@ class Staging:
         self._rows: list[JournalRow] = []
         self._after: list[_Call] = []
         self._facts: dict[str, str] = {}
-        self._waiting: deque[tuple[Batch, list[_Call], list[_Call]]] = deque()
+        self._waiting: deque[tuple[Batch, list[_Call], list[_Call], set[str]]] = deque()
         #: What waited for batches that are stored by now.
         self._due: deque[_Call] = deque()
         self._num_batches = 0
         #: What is done all the same where nothing can be stored.
         self._urgent: list[_Call] = []
+        #: Jobs for which something else waits.
+        self._held: set[str] = set()
+
+    @property
+    def held(self) -> frozenset[str]:
+        """The jobs for which nothing is done of what was asked, because it cannot be stored."""
+        if not self._journal.problem():
+            return frozenset()
+        return frozenset(self._held.union(*(held for *_, held in self._waiting)))
 
     @property
     def has_due(self) -> bool:
@@ -52,11 +61,13 @@ class Staging:
         else:
             call()
 
-    def after(self, call: _Call, *, is_urgent: bool) -> None:
+    def after(self, call: _Call, *, job: str, is_urgent: bool) -> None:
         """Call it once the next batch is stored; what is urgent also when that fails, so perhaps twice."""
         self._after.append(call)
         if is_urgent:
             self._urgent.append(call)
+        else:
+            self._held.add(job)
 
     def stage(self) -> None:
         """Hand all changes to the journal as one batch."""
@@ -64,19 +75,19 @@ class Staging:
             return
         self._num_batches += 1
         batch = Batch(self._num_batches, tuple(self._rows), self._facts)
-        self._waiting.append((batch, self._after, self._urgent))
-        self._rows, self._after, self._urgent, self._facts = [], [], [], {}
+        self._waiting.append((batch, self._after, self._urgent, self._held))
+        self._rows, self._after, self._urgent, self._facts, self._held = [], [], [], {}, set()
         self._journal.append(batch)
 
     def settle(self) -> None:
         """Carry out what waited for batches that are stored by now."""
         committed = self._journal.committed()
         while self._waiting and self._waiting[0][0].number <= committed:
-            batch, calls, _ = self._waiting.popleft()
+            batch, calls, *_ = self._waiting.popleft()
             self._due.extend(partial(self._on_stored, row) for row in batch.rows)
             self._due.extend(calls)
         if self._waiting and self._journal.problem():
-            for _, _, urgent in self._waiting:
+            for _, _, urgent, _ in self._waiting:
                 self._due.extend(urgent)
                 urgent.clear()
         # One that raises ends this round and is lost; the launches behind it must not be lost with it.

@@ -19,8 +19,8 @@ from tests.nvml import nvml, nvml_library
 
 __all__ = ["clean_environment", "home", "nvml", "nvml_library"]
 
-# `default` is for every run; `ci` looks longer and prints how to repeat what it found.
-hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
+# `default` is for every run; `ci`, of the soak tests, looks longer and prints how to repeat what it found.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=400, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

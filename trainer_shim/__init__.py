@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         NotSupported,
         ShimError,
     )
+    from trainer_shim.handing_over import Fields
     from trainer_shim.session import Shim, attach
     from trainer_shim.signals import handle_signals
+    from trainer_shim.variables import State
     from trainer_shim.whereabouts import Position, saved_position
 
 __all__ = [
@@ -36,21 +38,25 @@ __all__ = [
     "CannotSave",
     "CannotStore",
     "Damaged",
+    "Fields",
     "FolderInUse",
     "Keep",
     "NotSupported",
     "Position",
     "Shim",
     "ShimError",
+    "State",
     "attach",
     "handle_signals",
     "saved_position",
 ]
 
 _HOMES = {
+    "Fields": "handing_over",
     "Keep": "checkpoint.retention",
     "Position": "whereabouts",
     "Shim": "session",
+    "State": "variables",
     "attach": "session",
     "handle_signals": "signals",
     "saved_position": "whereabouts",

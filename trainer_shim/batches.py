@@ -51,6 +51,11 @@ class Batches(Iterator[Any]):
     def __iter__(self) -> Batches:
         return self
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has nothing to give any more."""
+        return self._is_begun and self._pass is None
+
     def __len__(self) -> int:
         """The batches of a whole pass, also where it was taken up late; 0 once it is over."""
         return len(self._loader)

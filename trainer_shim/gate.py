@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
 
-__all__ = ["Command", "Gate", "LeaveBySignal", "Want", "merge"]
+__all__ = ["Command", "Gate", "HoldBySignal", "LeaveBySignal", "Want", "merge"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,12 @@ class LeaveBySignal:
     number: int
 
 
-Command = Pause | Resume | Stop | Checkpoint | LeaveBySignal
+@dataclass(frozen=True)
+class HoldBySignal:
+    """A terminal asks to be given back: a checkpoint, and the process stops until it is continued."""
+
+
+Command = Pause | Resume | Stop | Checkpoint | LeaveBySignal | HoldBySignal
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,11 @@ class Want:
     saves: tuple[str, ...] = ()
     #: A resume that is to be answered.
     resumed: str = ""
+    #: Whether a terminal asked for a stop.
+    is_stopped: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.pause or self.leave or self.saves or self.resumed)
+        return bool(self.pause or self.leave or self.saves or self.resumed or self.is_stopped)
 
 
 def merge(want: Want, command: Command) -> Want:
@@ -52,6 +59,8 @@ def merge(want: Want, command: Command) -> Want:
             return replace(want, pause=command, resumed="")
         case Resume(request=request):
             return replace(want, pause=None, resumed=request)
+        case HoldBySignal():
+            return replace(want, is_stopped=True)
         case Stop() | LeaveBySignal():
             # A request of the daemon is answered, so it goes before a bare signal.
             keep = isinstance(want.leave, Stop) and isinstance(command, LeaveBySignal)

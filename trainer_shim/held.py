@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from trainer_shim import reach, rng, standing, values
-from trainer_shim.script_code import Globals
+from trainer_shim.script_code import Globals, is_a
 
 __all__ = ["ITSELF", "Held", "HeldGenerator", "HeldOwn", "HeldPlace", "HeldValues"]
 
@@ -187,7 +187,7 @@ class HeldValues(Held):
     def unkept(self) -> list[str]:
         """The attributes that the run changed and that cannot be kept."""
         thing = self.thing()
-        if thing is None or self._is_small or isinstance(thing, type | Globals):
+        if thing is None or self._is_small or is_a(thing, type | Globals):
             return []
         present, prints = dict(reach.attributes(thing)), self._prints(thing)
         changed = []
@@ -196,7 +196,7 @@ class HeldValues(Held):
             before = self._identities.get(name)
             # Made when it was first needed, or filled by key: a handle, or a cache.
             is_lazy = self._made.get(name, "NoneType").startswith("NoneType") and before is None
-            if now is not None and now != before and not is_lazy and not isinstance(value, dict):
+            if now is not None and now != before and not is_lazy and not is_a(value, dict):
                 changed.append(name)
         return changed
 
@@ -231,7 +231,7 @@ class HeldValues(Held):
             if may_put and packed is not None:
                 self._first.setdefault(name, values.copied(present.get(name)))
                 values.assign(thing, name, present.get(name), values.unpacked(packed))
-            elif not isinstance(thing, Globals):  # There it may be a time of day, or what a start chooses.
+            elif not is_a(thing, Globals):  # There it may be a time of day, or what a start chooses.
                 odd.append(name)
         return odd
 

@@ -9,12 +9,13 @@ Does not cover: what the loaders inside do (weaving.py), plain loaders (loader_w
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainer_shim import rng
 from trainer_shim.carried import Carried
-from trainer_shim.loader_ways import READS_AGAIN, Way
+from trainer_shim.loader_ways import Way
 from trainer_shim.streams import Streams
 from trainer_shim.values import printed_batch
 
@@ -106,13 +107,14 @@ class Replayed(Way):
                 "in_pass": saved["taken"],
             }
         places = woven.get("places", [])
+        began = time.monotonic()
         self._iterator = self._weaving.load(
             woven, loader, start=start, num_in_pass=woven["in_pass"], places=places
         )
         streams.know(self._iterator if woven["in_pass"] else loader, self._weaving)
         num_read = self._weaving.num_read
         if num_read:
-            self.notes.append(f"{READS_AGAIN}; {_SPARE}" if self._weaving.strands else READS_AGAIN)
+            self._tell_cost(began, f"; {_SPARE}" if self._weaving.strands else "")
         if num_read and not self._mixed() and self._last != printed_batch(self._weaving.last):
             self._doubt("the data that was read again is not what it was before the pause")
         self._weaving.last = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -26,6 +27,8 @@ from trainer_shim.loader_order import Order, draws_at_once
 __all__ = ["READS_AGAIN", "Indexed", "Stateful", "Way", "is_torchdata"]
 
 READS_AGAIN = "taking up this pass reads the batches before it again"
+#: Reading again is a cost, and no doubt: told where somebody waits for it.
+_LONG_S = 1.0
 
 
 class Way:
@@ -76,6 +79,12 @@ class Way:
             f"{_KEEP}"
             for path in self.carried.went_on(has_workers=self._has_workers)
         )
+
+    def _tell_cost(self, began: float, hint: str = "") -> None:
+        """Note what reading again took since `began`, if that was long."""
+        took_s = time.monotonic() - began
+        if took_s >= _LONG_S:
+            self.notes.append(f"{READS_AGAIN}, which took {took_s:.0f} s{hint}")
 
     def _doubt(self, reason: str) -> None:
         self.notes.append(reason)
@@ -258,9 +267,10 @@ class Stateful(Way):
         self._thaw(self._start)
         if self._is_torchdata and _is_stateless_stream(saved["loader"]):
             # torchdata would read again too, but counts those batches twice in its next state.
-            self.notes.append(READS_AGAIN)
+            began = time.monotonic()
             self._open(None)
             deque(itertools.islice(self._iterator, saved["taken"] + saved["ended"]), maxlen=0)
+            self._tell_cost(began)
             self._put(saved["held"], is_open=not saved["ended"])
             return
         place = dict(saved["loader"])

@@ -42,15 +42,20 @@ class Carried(NamedTuple):
     line: int
 
 
-def carried_at(file: str, first_line: int, line: int) -> list[Carried]:
-    """Return what the loops around a line of a function carry; [] where its source cannot be had."""
+def carried_at(
+    file: str, first_line: int, line: int, *, keepers: frozenset[str] = frozenset()
+) -> list[Carried]:
+    """Return what the loops around a line of a function carry; [] where its source cannot be had.
+
+    `keepers` are names of objects that a checkpoint has: what a statement hands to one is kept.
+    """
     scope = _scope(file, first_line)
     if scope is None:
         return []
     loops = _around(scope, line)
     if not loops:
         return []
-    kept = _kept(loops[0])
+    kept = _kept(loops[0], _KEEPING | keepers)
     tainted = _Taint(loops[0])
     found: dict[str, Carried] = {}
     for loop in loops:
@@ -240,12 +245,12 @@ def _changed(loop: _Loop) -> dict[str, int]:
     return found
 
 
-def _kept(loop: _Loop) -> set[str]:
-    """The names in statements that mention `shim.extra`: the script sees to them."""
+def _kept(loop: _Loop, keepers: frozenset[str]) -> set[str]:
+    """The names in statements that mention `shim.extra` or the like: the script sees to them."""
     found: set[str] = set()
     for one in _own(loop):
         if isinstance(one, ast.Expr | ast.Assign | ast.AugAssign) and any(
-            isinstance(node, ast.Attribute) and node.attr in _KEEPING for node in ast.walk(one)
+            getattr(node, "attr", getattr(node, "id", "")) in keepers for node in ast.walk(one)
         ):
             found |= {_place(node) for node in ast.walk(one)}
     return found - {""}

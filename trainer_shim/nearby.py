@@ -7,11 +7,12 @@ Does not cover: what is done with them (position.py).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import Any
 
 from trainer_shim.reach import attributes, frame_variables
+from trainer_shim.script_code import is_a
 
 __all__ = ["loaders_of_caller", "variables_of"]
 
@@ -40,7 +41,7 @@ def loaders_of_caller(depth: int) -> dict[str, Any]:
 
 def _loaders(frame: FrameType, kind: type) -> Iterator[tuple[str, Any]]:
     for place, value in variables_of(frame):
-        yield from ((where, one) for where, one in _inside(place, value) if isinstance(one, kind))
+        yield from ((where, one) for where, one in _inside(place, value) if is_a(one, kind))
 
 
 def variables_of(frame: FrameType) -> list[tuple[str, Any]]:
@@ -52,9 +53,9 @@ def variables_of(frame: FrameType) -> list[tuple[str, Any]]:
 def _inside(place: str, value: Any) -> Iterator[tuple[str, Any]]:
     """A value, and what it holds if it is a short container or an object of the script's."""
     yield place, value
-    if isinstance(value, Mapping) and type(value) is dict and len(value) <= 64:
-        yield from ((f"{place}[{key!r}]", one) for key, one in value.items() if isinstance(key, str | int))
+    if type(value) is dict and len(value) <= 64:
+        yield from ((f"{place}[{key!r}]", one) for key, one in value.items() if type(key) in (str, int))
     elif type(value) in (list, tuple) and len(value) <= 64:
         yield from ((f"{place}[{index}]", one) for index, one in enumerate(value))
-    elif not isinstance(value, type | ModuleType):
+    elif not is_a(value, type | ModuleType):
         yield from ((f"{place}.{name}", one) for name, one in attributes(value))

@@ -42,12 +42,17 @@ def check_parts(parts: Mapping[str, object]) -> None:
         if not isinstance(part, Stateful):
             kind = type(part).__name__
             error = TypeError(f"cannot attach `{name}`: a {kind} has no state_dict() and load_state_dict()")
-            hint = (
-                f"hint: give the class {kind} a `state_dict()` that returns its values in a dict, and a "
-                "`load_state_dict(state)` that takes them back; plain numbers, texts, lists and tensors go "
-                "into `shim.extra` after attach()"
-            )
-            error.add_note(hint)
+            if type(part).__module__ == "builtins" or kind in ("Tensor", "ndarray"):
+                variable = name.partition(".")[0]
+                hint = (
+                    f"write `state = shim.state({variable}=...)` behind attach(), and use `state.{variable}`"
+                )
+            else:
+                hint = (
+                    f"name the attributes that it keeps, `attach({name}=trainer_shim.Fields({name}, "
+                    f"'storage', ...))`, or give the class {kind} the two methods"
+                )
+            error.add_note(f"hint: {hint}")
             raise error
 
 

@@ -68,6 +68,11 @@ class Periodic:
             self._due_at_s = math.inf if self._every_s is None else time.monotonic() + self._every_s
             self._changed.notify_all()
 
+    def make_due(self) -> None:
+        """Something has come at which to save, as the end of an epoch."""
+        with self._changed:
+            self._is_due = True
+
     def is_due(self, step: int) -> bool:
         """Whether one may begin now; one that is late begins as soon as the one before is written.
 

@@ -1,6 +1,6 @@
 """A training run under `supervisorctl prove`: writes down what it does, and pauses where a schedule says.
 
-Covers: the trace, the pauses, digests of state, batches and generators.
+Covers: the trace, the pauses, digests of state, batches and generators, what the shim doubts.
 Does not cover: comparing two traces (the command does), pausing itself: the
 session does that as ever, here commanded by a schedule instead of a daemon.
 
@@ -22,6 +22,7 @@ from trainer_shim.checkpoint import nodes, tree
 from trainer_shim.errors import CannotStore, NotSupported
 from trainer_shim.gate import Gate, Want, merge
 from trainer_shim.link import Report
+from trainer_shim.loader_ways import READS_AGAIN  # A cost, and no doubt.
 from trainer_shim.position import Cursor
 from trainer_shim.protocol import Message, Pause, Resume
 
@@ -38,9 +39,10 @@ class Proof:
         self.cursor = _Cursor(self, report)
         self._report = report
         self._pid = os.getpid()
-        _check_alone(folder / trace.TRACE)
+        num_over = _num_over(folder / trace.TRACE)
         schedule = folder / trace.SCHEDULE
-        self._points = trace.read_schedule(schedule.read_bytes()) if schedule.exists() else []
+        #: The pauses that are to come.
+        self._points = trace.read_schedule(schedule.read_bytes())[num_over:] if schedule.exists() else []
         # No buffer: data-loader workers are forked at any moment, and would have a copy of it.
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         self._file = os.open(folder / trace.TRACE, flags, 0o600)
@@ -50,7 +52,7 @@ class Proof:
         self._has_batch = False
         #: The depth of the pause that is under way, "" without one.
         self._due = ""
-        self._is_leaving = self._is_away = False
+        self._is_leaving = self._is_away = self._is_closed = False
         self._last: tuple[int, int] | None = None
 
     def begin(self, state: Callable[[], Mapping[str, Any]], notes: Callable[[], list[str]]) -> None:
@@ -63,7 +65,6 @@ class Proof:
         self._report.metrics = _Metrics(self)
         step, epoch = self._where()
         is_new = (step, epoch) == (0, 0)
-        self._points = [point for point in self._points if (point.step, point.epoch) > (step, epoch)]
         self._write(trace.Start(step=step, epoch=epoch, state=None if is_new else self._digests()))
 
     def boundary(self) -> Pause | None:
@@ -76,15 +77,20 @@ class Proof:
         self._batch, self._has_batch = hashlib.blake2b(digest_size=8), False
         numbers = {name: _digest_of(value) for name, value in rng.capture().items()}
         self._write(trace.Step(step=step, epoch=epoch, batch=batch, rng=numbers))
-        self._points = [point for point in self._points if (point.step, point.epoch) >= where]
-        if not self._points or (self._points[0].step, self._points[0].epoch) != where:
+        # Also of a boundary that was none this time, as one inside critical(): the next one has its pause.
+        if not self._points or (self._points[0].step, self._points[0].epoch) > where:
             return None
-        depth = self._points[0].depth
+        depth = self._points.pop(0).depth
         if depth == "look":
             self._look()
             return None
         self._due = depth
         return Pause(request=_REQUEST, depth=depth)
+
+    def doubted(self, text: str) -> None:
+        """Write down what the shim says may not be exact; nothing follows a process that leaves."""
+        if not (self._is_leaving or self._is_closed or text.startswith(READS_AGAIN)):
+            self._write(trace.Said(text=text))
 
     def saw_batch(self, batch: Any) -> None:
         """Remember what the script is about to train on."""
@@ -127,11 +133,13 @@ class Proof:
             step, epoch = self._where()
             depths = self._report.depths
             self._write(trace.End(step=step, epoch=epoch, state=self._digests(), depths=depths))
+        self._is_closed = True
         os.close(self._file)
 
     def _look(self) -> None:
         step, epoch = self._where()
-        self._write(trace.Look(step=step, epoch=epoch, state=self._digests(), notes=self._notes()))
+        notes = [text for text in self._notes() if not text.startswith(READS_AGAIN)]
+        self._write(trace.Look(step=step, epoch=epoch, state=self._digests(), notes=notes))
 
     def _digests(self) -> dict[str, str]:
         state = self._state()
@@ -145,16 +153,17 @@ class Proof:
             os.write(self._file, trace.write(record))
 
 
-def _check_alone(file: Path) -> None:
-    """Raise NotSupported when the trace belongs to another session than the one that left it."""
+def _num_over(file: Path) -> int:
+    """Return how many pauses the processes before had; raises NotSupported where a session has not left."""
     if not file.exists():
-        return
+        return 0
     records = list(trace.read(file.read_bytes().splitlines(keepends=True)))
     if records and not (isinstance(records[-1], trace.Paused) and records[-1].depth == "exit"):
         raise NotSupported(
             "cannot prove a command in which attach() is called more than once",
             hint="prove one training at a time: give the script an option that makes it do only that",
         )
+    return sum(isinstance(one, trace.Paused | trace.NotPaused) for one in records)
 
 
 class _Gate(Gate):

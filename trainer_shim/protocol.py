@@ -465,6 +465,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""
     #: What its command left running when it ended; the largest of it.
     left: tuple[LeftRow, ...] = ()
+    #: Its process is over, and how it ended cannot be stored yet.
+    ended: bool = False
 
 
 class AsideRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -26,6 +26,8 @@ from types import (
     FrameType,
     FunctionType,
     GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
     MethodType,
     ModuleType,
     SimpleNamespace,
@@ -36,6 +38,7 @@ from trainer_shim.script_code import (
     Globals,
     by_name,
     cells,
+    is_a,
     is_script,
     is_script_class,
     is_users,
@@ -110,7 +113,7 @@ def walk(
     until = time.monotonic() + _MAX_S
     while waiting:
         path, thing, is_own, is_inside = waiting.popleft()
-        if type(thing) in ATOMS or id(thing) in seen or isinstance(thing, type | ModuleType | CodeType):
+        if type(thing) in ATOMS or id(thing) in seen or is_a(thing, type | ModuleType | CodeType):
             continue
         seen[id(thing)] = thing
         if is_generator(thing):
@@ -127,31 +130,31 @@ def walk(
                     found.owners.setdefault(kind.__qualname__, kind)
         if not is_inside and is_other(thing):
             found.others[path] = thing
-        is_inside = is_inside or isinstance(thing, GeneratorType) or hands_on(thing)
+        is_inside = is_inside or is_a(thing, GeneratorType) or hands_on(thing)
         waiting.extend((*child, is_own, is_inside) for child in _children(thing, path))
         waiting.extend((*child, False, is_inside) for child in by_name(thing))
         # What the data's code names is of its doing as far as it is a plain value.
-        if isinstance(thing, Globals):
+        if is_a(thing, Globals):
             found.owners[path] = thing
     return found
 
 
 def is_generator(thing: Any) -> bool:
     """Whether this draws random numbers and has a state that can be set."""
-    if isinstance(thing, random.Random):
-        return not isinstance(thing, random.SystemRandom)
+    if is_a(thing, random.Random):
+        return not is_a(thing, random.SystemRandom)
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(thing, torch.Generator):
+    if torch is not None and is_a(thing, torch.Generator):
         return True
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is None:
         return False
-    return isinstance(thing, numpy_random.Generator | numpy_random.RandomState | numpy_random.BitGenerator)
+    return is_a(thing, numpy_random.Generator | numpy_random.RandomState | numpy_random.BitGenerator)
 
 
 def hands_on(thing: Any) -> bool:
     """Whether this is `zip`, `enumerate`, `islice` or the like: an iterator that hands on others' items."""
-    return isinstance(thing, _HANDING_ON)
+    return is_a(thing, _HANDING_ON)
 
 
 def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -159,22 +162,15 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
 
     Of a function also the variables in its closure, of a class what is no part of its code.
     """
-    if isinstance(thing, type):
+    if is_a(thing, type):
         yield from ((name, value) for name, value in vars(thing).items() if not _is_code(name, value))
         return
-    if isinstance(thing, Globals):
+    if is_a(thing, Globals):
         yield from thing.items()
         return
-    if isinstance(thing, FunctionType):
+    if is_a(thing, FunctionType):
         yield from cells(thing)
-    try:
-        # One for each thread is no ordinary object.
-        is_local = isinstance(thing, threading.local)
-        own = (threading.local if is_local else object).__getattribute__(thing, "__dict__")
-    except AttributeError:
-        own = {}
-    if isinstance(own, dict):
-        yield from [(str(name), value) for name, value in own.items()]
+    yield from [(str(name), value) for name, value in _own(thing).items()]
     for kind in type(thing).__mro__:
         slots = vars(kind).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else tuple(slots):
@@ -188,8 +184,28 @@ def attributes(thing: Any) -> Iterator[tuple[str, Any]]:
                     continue
 
 
+def _own(thing: Any) -> dict[Any, Any]:
+    """The `__dict__` of an object, where it has a plain one."""
+    is_local = is_a(thing, threading.local)  # One for each thread is no ordinary object.
+    if not is_local and type(_found(type(thing), "__dict__")) not in _PLAIN_DICT:
+        return {}
+    try:
+        own = (threading.local if is_local else object).__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return {}
+    return own if is_a(own, dict) else {}
+
+
+#: Behind which a `__dict__` is one; a class of the script's may have a property in its place.
+_PLAIN_DICT = (GetSetDescriptorType, MemberDescriptorType)
+
+
+def _found(kind: type, name: str) -> Any:
+    return next((vars(one)[name] for one in kind.__mro__ if name in vars(one)), None)
+
+
 def _is_code(name: str, value: Any) -> bool:
-    return name.startswith("__") or isinstance(value, type) or hasattr(type(value), "__get__")
+    return name.startswith("__") or is_a(value, type) or hasattr(type(value), "__get__")
 
 
 def _is_mangled(name: str) -> bool:
@@ -199,7 +215,7 @@ def _is_mangled(name: str) -> bool:
 def _keeps_values(thing: Any) -> bool:
     """Whether an object's attributes are the data's business: not if it also holds the training itself."""
     kind: Any = type(thing)
-    if isinstance(thing, FunctionType):
+    if is_a(thing, FunctionType):
         return is_script(thing.__code__.co_filename)
     if is_of_loaders(kind) or not (
         is_users(kind) or _is_namespace(thing) or kind.__module__.startswith(_DATA)
@@ -213,7 +229,7 @@ def _keeps_values(thing: Any) -> bool:
 
 
 def _is_or_holds(thing: Any, kinds: Any) -> bool:
-    return isinstance(thing, kinds) or any(isinstance(one, kinds) for _, one in attributes(thing))
+    return is_a(thing, kinds) or any(is_a(one, kinds) for _, one in attributes(thing))
 
 
 def _is_helper(thing: Any) -> bool:
@@ -223,7 +239,7 @@ def _is_helper(thing: Any) -> bool:
     is the training's business.
     """
     kind: Any = type(thing)
-    is_scripts = isinstance(thing, FunctionType) or _is_namespace(thing) or is_script_class(kind)
+    is_scripts = is_a(thing, FunctionType) or _is_namespace(thing) or is_script_class(kind)
     torch = sys.modules.get("torch")
     if not is_scripts or not _keeps_values(thing):
         return False
@@ -233,22 +249,22 @@ def _is_helper(thing: Any) -> bool:
 def _is_namespace(thing: Any) -> bool:
     """Whether this is one of the objects of Python's own that hold what a script puts there."""
     kinds = (SimpleNamespace, UserDict, UserList, ChainMap, threading.local)
-    return isinstance(thing, kinds) or type(thing).__module__ == "argparse"
+    return is_a(thing, kinds) or type(thing).__module__ == "argparse"
 
 
 def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     """What an object holds, with the path of each."""
-    if isinstance(thing, dict):
+    if is_a(thing, dict):
         return _of_items(thing, _of_dict(thing, path))
-    if isinstance(thing, _SEQUENCES):
+    if is_a(thing, _SEQUENCES):
         return _of_items(thing, ((f"{path}[{index}]", item) for index, item in enumerate(list(thing))))
-    if isinstance(thing, FunctionType):
+    if is_a(thing, FunctionType):
         return of_function(thing, path)
-    if isinstance(thing, MethodType):
+    if is_a(thing, MethodType):
         return [(f"{path}.__self__", thing.__self__), (f"{path}.__func__", thing.__func__)]
-    if isinstance(thing, BuiltinMethodType):  # `Random(5).random` is one; for a function it is its module.
+    if is_a(thing, BuiltinMethodType):  # `Random(5).random` is one; for a function it is its module.
         return [(f"{path}.__self__", thing.__self__)]
-    if isinstance(thing, GeneratorType) or hands_on(thing):
+    if is_a(thing, GeneratorType) or hands_on(thing):
         return _of_iterator(thing, path)
     if type(thing).__name__ == "_lru_cache_wrapper":
         return [(f"{path}.__wrapped__", thing.__wrapped__)]
@@ -256,7 +272,7 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
     if is_of_loaders(type(thing)):
         # An iterator of a loader is another at each batch; what it was made of stays.
         found = [(where, value) for where, value in found if where.rpartition(".")[2] not in _LIVING]
-    if isinstance(thing, functools.partial):
+    if is_a(thing, functools.partial):
         found += [
             (f"{path}.func", thing.func),
             (f"{path}.args", thing.args),
@@ -267,8 +283,8 @@ def _children(thing: Any, path: str) -> Iterable[tuple[str, Any]]:
 
 def _of_iterator(thing: Any, path: str) -> list[tuple[str, Any]]:
     inside = gc.get_referents(thing)
-    if not isinstance(thing, GeneratorType):
-        return [(f"{path}<{index}>", one) for index, one in enumerate(inside) if not isinstance(one, dict)]
+    if not is_a(thing, GeneratorType):
+        return [(f"{path}<{index}>", one) for index, one in enumerate(inside) if not is_a(one, dict)]
     # By name, because what else lies there is another at each item; of that only loaders' iterators.
     living = [one for one in inside if is_of_loaders(type(one))]
     named = [] if thing.gi_frame is None else frame_variables(thing.gi_frame)
@@ -300,7 +316,7 @@ def is_open(thing: Any) -> bool:
     """Whether the attributes of an object are looked at: those of Python's own and of tensors are not."""
     kind = type(thing)
     if (
-        isinstance(thing, functools.partial)
+        is_a(thing, functools.partial)
         or _is_namespace(thing)
         or any(is_users(base) for base in kind.__mro__[:-1])
     ):
@@ -324,7 +340,7 @@ def _of_items(items: Any, named: Iterable[tuple[str, Any]]) -> Iterable[tuple[st
 
 def _is_dull(items: Any) -> bool:
     """Whether a long container holds values only, or containers of values, some layers deep."""
-    layer = list(items.values()) if isinstance(items, dict) else items
+    layer = list(items.values()) if is_a(items, dict) else items
     for _ in range(4):
         kinds = set(map(type, layer))
         if all(kind in ATOMS or _is_leaf(kind) for kind in kinds):
@@ -349,10 +365,10 @@ def glimpse(items: Any, num_items: int = 512) -> tuple[Any, ...]:
     """What a long container is by a quick look: about so many of its items, by identity."""
     step = max(1, len(items) // num_items)
     some: Any
-    if isinstance(items, list | tuple):
+    if is_a(items, list | tuple):
         some = items[::step]
     else:
-        some = itertools.islice(items.values() if isinstance(items, dict) else items, 0, None, step)
+        some = itertools.islice(items.values() if is_a(items, dict) else items, 0, None, step)
     return (id(items), len(items), hash(tuple(map(id, some))))
 
 

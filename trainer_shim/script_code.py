@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-__all__ = ["Globals", "by_name", "cells", "is_script", "is_script_class", "is_users", "of_function"]
+__all__ = ["Globals", "by_name", "cells", "is_a", "is_script", "is_script_class", "is_users", "of_function"]
 
 #: Libraries whose objects are looked through, but are nobody's own.
 _LIBRARIES = frozenset({"torch", "torchdata", "numpy", "trainer_shim"})
@@ -31,6 +31,11 @@ class Globals:
     def items(self) -> Iterator[tuple[str, Any]]:
         """Yield those that are there now."""
         yield from ((name, self.space[name]) for name in self._names if name in self.space)
+
+
+def is_a(thing: Any, kinds: Any) -> bool:
+    """Whether it is of a kind by its true type: `isinstance` asks `__class__`, a property that may raise."""
+    return issubclass(type(thing), kinds)
 
 
 def _globals_of(function: FunctionType) -> dict[str, Globals]:
@@ -54,11 +59,11 @@ _known: weakref.WeakKeyDictionary[FunctionType, dict[str, Globals]] = weakref.We
 
 
 def _is_script_module(thing: Any) -> bool:
-    return isinstance(thing, ModuleType) and is_script(getattr(thing, "__file__", None) or "-packages")
+    return is_a(thing, ModuleType) and is_script(getattr(thing, "__file__", None) or "-packages")
 
 
 def _attribute_names(code: CodeType) -> set[str]:
-    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    inner = (one for one in code.co_consts if is_a(one, CodeType))
     return set(code.co_names).union(*map(_attribute_names, inner))
 
 
@@ -93,7 +98,7 @@ def of_function(function: FunctionType, path: str) -> list[tuple[str, Any]]:
 
 def by_name(thing: Any) -> list[tuple[str, Any]]:
     """What the script's own code for this object reaches by global names and as attributes of its class."""
-    if isinstance(thing, FunctionType):
+    if is_a(thing, FunctionType):
         if not is_script(thing.__code__.co_filename):
             return []
         return [*_named(thing.__code__, thing.__globals__), *_globals_of(thing).items()]
@@ -109,8 +114,10 @@ def _of_class(kind: type) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     try:
         for name, value in vars(kind).items():
-            function = getattr(value, "__func__", value)  # A static method, or one of the class.
-            if isinstance(function, FunctionType):
+            function = (
+                value.__func__ if type(value) in (staticmethod, classmethod) else value
+            )  # A static method, or one of the class.
+            if is_a(function, FunctionType):
                 found += [*of_function(function, f"{kind.__qualname__}.{name}"), *by_name(function)]
             elif not name.startswith("__"):
                 found.append((f"{kind.__qualname__}.{name}", value))
@@ -128,11 +135,11 @@ def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
     for name in code.co_names:
         value = names.get(name)
         found.append((f"{where}.{name}", value))
-        if isinstance(value, ModuleType) and _is_script_module(value):
+        if value is not None and is_a(value, ModuleType) and _is_script_module(value):
             # What is called by it: `augment.jitter(x)`.
             inside = vars(value)
             found += [(f"{value.__name__}.{one}", inside[one]) for one in code.co_names if one in inside]
-        elif isinstance(value, type) and is_script_class(value):
+        elif value is not None and is_a(value, type) and is_script_class(value):
             found += _of_class(value)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,25 +26,27 @@ import msgspec
 
 from trainer_shim import protocol
 from trainer_shim.batches import Batches
-from trainer_shim.checkpoint import Keep, Live, Saved, Store, record, resolve
+from trainer_shim.checkpoint import Keep, Live, Saved, Store, keep_aside, record, resolve
+from trainer_shim.choices import Choices, Resume
 from trainer_shim.doubts import doubts
 from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
-from trainer_shim.gate import Gate, LeaveBySignal, Want
+from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
+from trainer_shim.handing_over import GeneratorPart, named_parts
 from trainer_shim.link import Link, Report
 from trainer_shim.made import Made
 from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
-from trainer_shim.parts import Stateful, asked, check_parts, states
+from trainer_shim.parts import Stateful, asked, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
 from trainer_shim.receipt import leave_receipt
 from trainer_shim.rounds import Rounds
-from trainer_shim.signals import SignalWatch, end_process
+from trainer_shim.signals import SignalWatch, end_process, stop_here
 from trainer_shim.storable import Looks, but_loaders, undisturbed
 from trainer_shim.strays import Strays
-from trainer_shim.surroundings import Surroundings
+from trainer_shim.surroundings import Surroundings, other_command
 from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
 from trainer_shim.variables import State, Variables
@@ -81,6 +83,11 @@ _NUMBERED_STEPS = (
     "`{}` of enumerate() around steps() begins at 0 again after a restart: use `shim.step`, which goes on"
 )
 
+_COMPLETE = (
+    "the run was complete at its last start, after {}: nothing is left to train; a larger end goes on with "
+    'it, attach(resume="never") begins anew'
+)
+
 _UNCLAIMED = (
     "the checkpoint has {} of shim.state(), which this script did not ask for by its first boundary: the "
     "next checkpoint is without"
@@ -89,33 +96,42 @@ _UNCLAIMED = (
 _current: Shim | None = None
 
 
-def attach(
-    *,
+def attach(  # noqa: PLR0913  # each is a choice of its own, by name
+    *handed: Any,
     checkpoints: str | os.PathLike[str] | None = None,
     keep: int | Keep = 3,
     labels: Mapping[str, Any] | None = None,
     preprocessing: Any = None,
     every_s: float | None = None,
     every_steps: int | None = None,
-    **parts: Stateful,
+    every_epochs: int | None = None,
+    resume: Resume = "auto",
+    signals: Iterable[str | int] = ("SIGTERM", "SIGINT"),
+    ignore: Collection[str] = (),
+    **parts: Any,
 ) -> Shim:
     """Make this training run pausable, and go on from its newest checkpoint if there is one.
 
     Args:
-        checkpoints: Folder of this run's checkpoints. Default: what the daemon
-            says, or `checkpoints/SCRIPT` in the working directory; a second
-            training of one process has its own, with `+2` behind the name.
-        keep: How many checkpoints stay, or a `Keep`: the best by a reported
-            metric, one every few hours. Others go after a newer one is durable.
+        checkpoints: Folder of this run's checkpoints. Default: what the daemon says, or `checkpoints/SCRIPT`
+            in the working directory; a second training of one process has its own, with `+2` behind the name.
+        keep: How many checkpoints stay, or a `Keep`: the best by a reported metric, one every few hours.
+            Others go after a newer one is durable.
         labels: Plain values that the manifest keeps, for people.
         preprocessing: Plain values that are stored beside the weights.
-        every_s: Save in the background so often; the loop stops only for a
-            copy in memory. Takes memory for one whole state. Without it and
-            `every_steps`: what `supervisorctl run --every` said.
+        every_s: Save in the background so often; the loop stops only for a copy in memory. Takes memory for
+            one whole state. Without any of the three: what `supervisorctl run --every` said.
         every_steps: The same, counted in steps. With both, whichever is due.
-        **parts: Everything that makes the run what it is, under names of your
-            choice: model, optimizer, scheduler, scaler, EMA copies, ... Each
-            has `state_dict()` and `load_state_dict()`.
+        every_epochs: The same at ends of epochs of `epochs()` or `steps()`.
+        resume: "auto" goes on where there is a checkpoint. "never" begins anew, and keeps what was there
+            aside as `NAME.before-1`; a start by which the daemon goes on with the run still does.
+            "must" raises CannotRestore where there is none.
+        signals: Which of SIGTERM and SIGINT (Ctrl-C) checkpoint and end the run; others are the script's.
+        ignore: Names of what the script knows to be lost at a restart: nothing is said about them.
+        *handed: Parts without a name of yours get that of their kind: model, optimizer, scheduler.
+        **parts: Everything that makes the run what it is, under names of your choice: model, optimizer,
+            scheduler, scaler, EMA copies, ... Each has `state_dict()` and `load_state_dict()`, or is a random
+            generator, or a list or map of such.
 
     Raises:
         CannotRestore: A checkpoint is there but does not fit the parts.
@@ -124,22 +140,21 @@ def attach(
         CannotSave: The folder cannot be used.
         FolderInUse: Another process writes checkpoints there.
         NotSupported: The run has several ranks.
+        TypeError: A part has no state; ValueError: an argument is none of those above.
 
     """
     global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
-    check_parts(parts)
+    choices = Choices.checked(keep, resume, signals, ignore)
+    parts = named_parts(handed, parts)
     surroundings = Surroundings.read(os.environ)
     if _current is not None:
         _current._make_way()  # noqa: SLF001  # no script should call it
-    # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
-    told = Path(checkpoints) if checkpoints is not None and surroundings.prove_dir is None else None
-    training = begin(surroundings.checkpoints, told)
+    training = begin(surroundings.checkpoints, surroundings.told(checkpoints))
     surroundings = replace(surroundings, checkpoints=training.folder)
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
-    keep = keep if isinstance(keep, Keep) else Keep(last=keep)
-    _current = Shim(surroundings, training, parts, facts, keep)
+    _current = Shim(surroundings, training, parts, facts, choices)
     _current.meet_loaders(loaders_of_caller(1))
-    _current.save_periodically(every_s, every_steps)
+    _current.save_periodically(every_s, every_steps, every_epochs)
     return _current
 
 
@@ -160,7 +175,7 @@ class Shim:
         training: Training,
         parts: Mapping[str, Stateful],
         facts: Mapping[str, Any],
-        keep: Keep,
+        choices: Choices,
     ) -> None:
         #: Plain values of the script's own that are saved and restored with the rest.
         self.extra: dict[str, Any] = {}
@@ -178,7 +193,7 @@ class Shim:
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
-        self._say = Voice().say
+        self._say = Voice(doubted=None if proof is None else proof.doubted).say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
         self._offloader = Offloader(self._parts, self._kept, surroundings.offload_devices)
@@ -188,24 +203,23 @@ class Shim:
         #: Whether the state of this very boundary is being written in the background.
         self._is_begun = False
         self._due_step: float = math.inf
-        self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=keep)
-        self._store.open()
-        try:
-            self._store.live = self._live()
-            self._restore()
-            self._refuse_now()
-        except BaseException:
-            self._store.close()
-            raise
+        self._every_epochs: int | None = None
+        self._begin_anew_if(choices.resume)
+        self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=choices.keep)
+        self._open(choices.resume)
         self._look_at_depths()
         self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
-        self._strays = Strays(self._parts, self._kept, self._cursor.holds, self._say, self._report.step)
+        self._strays = Strays(
+            self._parts, self._kept, self._cursor.holds, self._say, self._report.step, choices.ignore
+        )
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
-        self._signals = SignalWatch(self._on_leave_signal, self._on_save_signal)
+        self._signals = SignalWatch(
+            self._on_leave_signal, self._on_save_signal, self._on_hold_signal, choices.signals
+        )
         if warning := self._signals.install():
-            self._say(warning)
+            self._say(warning, is_doubt=False)
         self._at_end = ProcessEnd(self.detach)
         self._link: Link | Proof | None = None
         if proof is not None:
@@ -213,6 +227,17 @@ class Shim:
             self._link = proof
         elif surroundings.server:
             self._link = Link(surroundings.server, self._hello, self._report, self._gate, self._say)
+
+    def _open(self, resume: Resume) -> None:
+        """Take the folder and go on from what is there."""
+        self._store.open()
+        try:
+            self._store.live = self._live()
+            self._restore(must=resume == "must")
+            self._refuse_now()
+        except BaseException:
+            self._store.close()
+            raise
 
     # --- what a loop calls --------------------------------------------------------------------
 
@@ -235,12 +260,18 @@ class Shim:
         self._made.lay_out()
         self._strays.begin(is_by_hand=False)
         self._cursor.meet(loaders_of_caller(1))
+        if self._report.epoch >= num_epochs > 0:
+            self._say(_COMPLETE.format(f"{num_epochs} epochs"), is_doubt=False)
         for epoch in self._cursor.epochs(num_epochs):
             # The position is the beginning of this epoch; the one before is over.
-            if not is_first and self._gate.asked:
-                self._yield()
+            if not is_first:
+                self._epoch_is_over(epoch)
+                if self._gate.asked:
+                    self._yield()
             is_first = False
             yield epoch
+        if not is_first:
+            self._epoch_is_over(self._report.epoch)
         self._training.ran_out()
         if self._gate.asked:
             self._yield()
@@ -290,11 +321,29 @@ class Shim:
         max_items = None if max_steps is None else max_steps * accumulate
         rounds = Rounds(loaders, max_items=max_items, max_turns=max_epochs, on_turn=self._on_turn)
         steps = Batches(self._cursor, rounds, accumulate, self)
+        if steps.is_over:
+            self._say(_COMPLETE.format(f"{self._report.step} steps"), is_doubt=False)
         self._report.num_steps, self._report.num_epochs = max_steps, max_epochs
         return steps
 
     def _on_turn(self, turn: int) -> None:
         self._report.epoch = turn
+        if turn:
+            self._epoch_is_over(turn)
+
+    def _epoch_is_over(self, num_done: int) -> None:
+        """Save at the next boundary if that is due."""
+        if self._periodic is not None and self._every_epochs and num_done % self._every_epochs == 0:
+            self._periodic.make_due()
+            self._gate.asked = True
+
+    def _begin_anew_if(self, resume: Resume) -> None:
+        """Keep the checkpoints of an earlier run aside, where this is to be a new one."""
+        here = self._surroundings
+        if resume != "never" or here.goes_on or here.prove_dir is not None:
+            return
+        if (aside := keep_aside(here.checkpoints.absolute())) is not None:
+            self._say(f"begins anew; the checkpoints of the run before are in `{aside}`", is_doubt=False)
 
     def boundary(self) -> None:
         """Say that a step is done and nothing is half done; yields here if that is wanted.
@@ -364,7 +413,7 @@ class Shim:
         self._tell(self._checkpointed(saved, ""))
         return saved.path
 
-    def add_parts(self, **parts: Stateful) -> None:
+    def add_parts(self, **parts: Any) -> None:
         """Take more parts into the checkpoint in mid-run, or another object in the place of an attached one.
 
         A run that goes on from a checkpoint that has the state of such a part gets it here: so call it
@@ -375,7 +424,7 @@ class Shim:
             CannotStore: The state of a part holds what no checkpoint can.
 
         """
-        check_parts(parts)
+        parts = named_parts((), parts)
         known = frozenset(self._attached)
         self._attached.update(parts)
         self._store.live.take_in(self._live())
@@ -464,17 +513,25 @@ class Shim:
             return self._hold(want, want.pause)
         if self._report.holding is not None:
             return self._go_on(want)
+        if want.is_stopped:
+            return self._stop(want)
         return self._answer(want)
 
     def meet_loaders(self, loaders: Mapping[str, Any]) -> None:
         """Get to know the loaders that the script has made by now."""
         self._cursor.meet(loaders)
 
-    def save_periodically(self, every_s: float | None, every_steps: int | None) -> None:
+    def save_periodically(
+        self, every_s: float | None, every_steps: int | None, every_epochs: int | None
+    ) -> None:
         """Save in the background from now on, where the script or the job says so; see `attach()`."""
-        every_s, told = self._surroundings.period(every_s, every_steps)
-        self._say_all([*told])
-        if every_s is None and every_steps is None:
+        if every_epochs is not None and every_epochs < 1:
+            raise ValueError(f"cannot save every {every_epochs} epochs")
+        self._every_epochs = every_epochs
+        if every_epochs is None or every_s is not None or every_steps is not None:
+            every_s, told = self._surroundings.period(every_s, every_steps)
+            self._say_all([*told])
+        if every_s is None and every_steps is None and every_epochs is None:
             return
 
         def wake() -> None:
@@ -595,7 +652,7 @@ class Shim:
         given = self._offloader.give_back()
         self._freed_bytes = given.bytes_freed
         for note in (f"gave back {format_bytes(given.bytes_freed)} of GPU memory", *given.notes):
-            self._say(note)
+            self._say(note, is_doubt=False)
         return "offload"
 
     def _go_on(self, want: Want) -> Want:
@@ -628,6 +685,20 @@ class Shim:
             self._periodic.restart(self._report.step)
         return want
 
+    def _stop(self, want: Want) -> Want:
+        """Checkpoint, and give the terminal back until the process is continued; it keeps its memory."""
+        try:
+            saved = self._save("")
+            self._say(f"checkpoint of step {saved.step} is durable; stopped, `fg` goes on", is_doubt=False)
+            stop_here()
+            self._say(f"going on from step {saved.step}", is_doubt=False)
+        except ShimError as error:
+            self._say(f"{words(error)}; training goes on", is_doubt=False)
+        self._signals.held()
+        if self._periodic is not None:
+            self._periodic.restart(self._report.step)
+        return replace(want, is_stopped=False)
+
     def _leave(self, want: Want) -> Want:
         """Checkpoint, say so, and end the process; without a checkpoint training goes on."""
         leave = want.leave if want.leave is not None else want.pause
@@ -643,10 +714,11 @@ class Shim:
         if leave is want.pause and (now := self._gate.take(want)).pause is not want.pause:
             # Called off while the checkpoint was written.
             return now
+        durable = f"checkpoint of step {saved.step} is durable"
         if isinstance(leave, LeaveBySignal):
-            self._say(f"checkpoint of step {saved.step} is durable; ending because of signal {leave.number}")
+            self._say(f"{durable}; ending because of signal {leave.number}", is_doubt=False)
             raise self._ended(128 + leave.number)
-        self._say(f"checkpoint of step {saved.step} is durable; ending because the daemon asked")
+        self._say(f"{durable}; ending because the daemon asked", is_doubt=False)
         raise self._farewell(request, saved)
 
     def _farewell(self, request: str, saved: Saved) -> SystemExit:
@@ -750,13 +822,19 @@ class Shim:
 
     def _kept(self) -> dict[str, Any]:
         """Return the script's own values by name, wherever it keeps them."""
-        return {"extra": self.extra, **self._variables.values, **self.extra}
+        generators = {n: part.generator for n, part in self._parts.items() if isinstance(part, GeneratorPart)}
+        return {**generators, **self._variables.values, **self.extra, "extra": self.extra}
 
     # --- restoring ----------------------------------------------------------------------------
 
-    def _restore(self) -> None:
+    def _restore(self, *, must: bool) -> None:
         loaded = self._store.newest()
         self._say_notices()
+        if loaded is None and must:
+            raise CannotRestore(
+                f"cannot go on: there is no checkpoint in `{self._surroundings.checkpoints.absolute()}`",
+                hint='attach(resume="auto") begins a new run; or give it another folder, checkpoints="..."',
+            )
         if loaded is None:
             self._say_all(self._training.begun((0, 0), is_new=True))
             return
@@ -773,8 +851,10 @@ class Shim:
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
-        self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})")
+        self._say(f"going on from step {loaded.step}, epoch {loaded.epoch} ({loaded.path})", is_doubt=False)
         self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
+        if other := other_command(loaded.manifest.command, self._facts["command"]):
+            self._say(other, is_doubt=False)
 
     # --- words ----------------------------------------------------------------------------------
 
@@ -836,6 +916,9 @@ class Shim:
 
     def _on_leave_signal(self, number: int) -> None:
         self._gate.put(LeaveBySignal(number))
+
+    def _on_hold_signal(self) -> None:
+        self._gate.put(HoldBySignal())
 
     def _on_save_signal(self) -> None:
         self._gate.put(protocol.Checkpoint(request=""))

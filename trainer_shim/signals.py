@@ -32,13 +32,16 @@ from typing import Any, Final
 
 from trainer_shim.errors import NotSupported
 
-__all__ = ["SignalWatch", "end_process", "handle_signals", "shield_worker"]
+__all__ = ["SignalWatch", "end_process", "handle_signals", "shield_worker", "stop_here"]
 
 #: One byte that forked workers share: 1 once the training process has no more use for them.
 _ending: mmap.mmap | None = None
 
 _FIRST_INTERRUPT = (
     b"\ntrainer_shim: checkpoint at the next batch boundary, then end; Ctrl-C again interrupts at once\n"
+)
+_FIRST_STOP = (
+    b"\ntrainer_shim: checkpoint at the next batch boundary, then stop; Ctrl-Z again stops at once\n"
 )
 _LEAVE: Final = (signal.SIGTERM, signal.SIGINT)
 _NAMES: Final = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
@@ -48,9 +51,19 @@ _DEFAULT: Final = (signal.SIG_DFL, signal.default_int_handler)
 class SignalWatch:
     """What signals mean to one session; made, installed and removed in the thread that attaches."""
 
-    def __init__(self, on_leave: Callable[[int], None], on_save: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_leave: Callable[[int], None],
+        on_save: Callable[[], None],
+        on_hold: Callable[[], None],
+        leave: frozenset[int] = frozenset(_LEAVE),
+    ) -> None:
+        #: Signals that ask to leave; others stay the script's.
+        self.leave = leave
         self._on_leave = on_leave
-        self._on_save = on_save
+        self._on_save, self._on_hold = on_save, on_hold
+        #: Whether Ctrl-Z waits for its boundary.
+        self._is_holding = False
         self._seen: set[int] = set()
         self._pid = os.getpid()
         self._thread = threading.current_thread()
@@ -67,7 +80,11 @@ class SignalWatch:
             _process.take()
         if _process.previous:
             self.share_ending()
-        unheard = [name for number, name in _NAMES.items() if signal.getsignal(number) in _DEFAULT]
+        unheard = [
+            name
+            for number, name in _NAMES.items()
+            if number in self.leave and signal.getsignal(number) in _DEFAULT
+        ]
         if not unheard or _process.has_told:
             return ""
         _process.has_told = True
@@ -97,6 +114,11 @@ class SignalWatch:
         if number == signal.SIGUSR1:
             self._on_save()
             return True
+        if number == signal.SIGTSTP:
+            self._hold()
+            return True
+        if number not in self.leave:
+            return False
         if number in self._seen:
             if self._thread is not threading.main_thread():
                 # An exception in the main thread would not interrupt this one.
@@ -109,6 +131,25 @@ class SignalWatch:
                 os.write(2, _FIRST_INTERRUPT)
         self._on_leave(number)
         return True
+
+    def _hold(self) -> None:
+        """Stop at the next boundary; asked once more, at once."""
+        if self._is_holding:
+            stop_here()
+            return
+        self._is_holding = True
+        with suppress(OSError):
+            os.write(2, _FIRST_STOP)
+        self._on_hold()
+
+    def held(self) -> None:
+        """Go on: the next Ctrl-Z is a first one."""
+        self._is_holding = False
+
+
+def stop_here() -> None:
+    """Stop this process until it is continued (`fg`, SIGCONT)."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class _Process:
@@ -125,7 +166,8 @@ class _Process:
         self.has_told = False
 
     def take(self) -> None:
-        for number in (*_LEAVE, signal.SIGUSR1):
+        leave = _LEAVE if self.watch is None else self.watch.leave
+        for number in (*leave, signal.SIGUSR1, signal.SIGTSTP):
             before = signal.getsignal(number)
             if before in _DEFAULT:
                 self.previous[number] = before
@@ -224,7 +266,7 @@ def _watch_forks() -> None:
 
 def _block() -> None:
     # A child that is ended at once would run our handler, and live on.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*_LEAVE, signal.SIGUSR1))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*_LEAVE, signal.SIGUSR1, signal.SIGTSTP))
     _masks[threading.get_ident()] = {int(number) for number in mask}
 
 
@@ -259,3 +301,5 @@ def shield_worker() -> None:
     # A function, not SIG_IGN: that would be inherited by programs which the worker starts.
     for number in _LEAVE:
         signal.signal(number, outlive)
+    # The batch that the training waits for before it can stop comes from here.
+    signal.signal(signal.SIGTSTP, lambda *_: None)

@@ -22,6 +22,7 @@ from types import GeneratorType
 from typing import Any
 
 from trainer_shim.reach import ATOMS, frame_variables, is_of_loaders, is_open
+from trainer_shim.script_code import is_a
 
 __all__ = ["go", "is_file", "is_shared", "place", "stands", "trace"]
 
@@ -95,7 +96,7 @@ def go(thing: Any, where: Any) -> bool:
 
 def trace(thing: Any, depth: int = 0) -> Any:
     """What is another as soon as an iterator went on, as far as it shows; None where nothing does."""
-    if isinstance(thing, GeneratorType):
+    if is_a(thing, GeneratorType):
         frame = thing.gi_frame
         if frame is None:
             return "over"
@@ -139,7 +140,7 @@ def _shared(thing: Any) -> Any:
         return None
     if type(thing).__module__ == "multiprocessing.sharedctypes":
         thing = getattr(thing, "_obj", None)
-    if isinstance(thing, ctypes._SimpleCData | ctypes.Array) and _is_small(thing):  # noqa: SLF001
+    if is_a(thing, ctypes._SimpleCData | ctypes.Array) and _is_small(thing):  # noqa: SLF001
         return thing
     return None
 

@@ -16,7 +16,7 @@ import math
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -29,9 +29,10 @@ from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.nearby import variables_of
 from trainer_shim.optimizer_state import is_optimizer
-from trainer_shim.reach import frame_variables, is_generator
+from trainer_shim.reach import attributes, frame_variables, is_generator
 from trainer_shim.reach import walk as reached
-from trainer_shim.script_code import is_script
+from trainer_shim.script_code import is_a, is_script
+from trainer_shim.variables import State
 
 __all__ = ["Strays"]
 
@@ -81,8 +82,11 @@ class Strays:
         is_held: Callable[[Any], bool],
         say: Callable[[str], None],
         step: int,
+        ignore: Collection[str] = (),
     ) -> None:
         self._parts, self._extra, self._is_held, self._say = parts, extra, is_held, say
+        #: Names, whole or their last part, of which nothing is said.
+        self._ignore = ignore
         self._weights = dict(_weights(parts))
         self._drawn: Any = rng.capture_cpu()
         #: Whether the loop has begun, as far as it is known.
@@ -105,6 +109,8 @@ class Strays:
             name for name, version in _weights(self._parts) if self._weights.get(name, version) != version
         ]
         for name in dict.fromkeys(name.partition(".")[0] for name in changed):
+            if self._is_ignored(name):
+                continue
             self._say(_WEIGHTS.format(name))
         self._is_drawn = is_by_hand and rng.capture_cpu() != self._drawn
         self._weights, self._drawn = {}, None
@@ -139,14 +145,16 @@ class Strays:
         for frame in frames:
             code = frame.f_code
             where = (code.co_filename, code.co_firstlineno, frame.f_lineno)
-            found = carried_at(*where)
+            values = dict(frame_variables(frame))
+            found = carried_at(*where, keepers=_holders(values))
             if found:
-                values = dict(frame_variables(frame))
                 known = self._extra()
                 for name, line in found:
                     value = _value(values, name)
-                    is_kept = name.rpartition(".")[2] in known or self._is_held(value) or _is_in(value, known)
-                    if not is_kept and (isinstance(value, _PLAIN) or _is_numbers(value)):
+                    is_kept = self._is_ignored(name) or name.rpartition(".")[2] in known["extra"]
+                    is_kept = is_kept or self._is_held(value) or _is_in(value, known)
+                    is_kept = is_kept or self._is_of_part(values.get(name.partition(".")[0]))
+                    if not is_kept and (is_a(value, _PLAIN) or _is_numbers(value)):
                         yield _CARRIED.format(name, line, name.rpartition(".")[2])
             if line := repeated_at(*where):
                 yield _REPEATED.format(line)
@@ -156,6 +164,8 @@ class Strays:
         for frame in frames:
             roots = {}
             for place, value in variables_of(frame):
+                if self._is_ignored(_name(place)):
+                    continue
                 if _is_module(value) or is_optimizer(value) or _is_scheduler(value):
                     yield place, self._part(place, value)
                 elif not _is_loader(value):
@@ -163,10 +173,22 @@ class Strays:
             generators = reached(roots, max_visits=_MAX_VISITS).generators
             known = [one for one in self._extra().values() if is_generator(one)]
             for place, one in generators.items():
-                if not (any(one is other for other in known) or self._is_held(one) or _is_global(one)):
+                if not (
+                    self._is_ignored(_name(place))
+                    or any(one is other for other in known)
+                    or self._is_held(one)
+                    or _is_global(one)
+                ):
                     name = _name(place)
                     words = _GENERATOR.format(name, name.rpartition(".")[2].strip("<>"))
                     yield place, (id(one), words, _digest(one))
+
+    def _is_ignored(self, name: str) -> bool:
+        return bool(self._ignore) and (name in self._ignore or name.rpartition(".")[2] in self._ignore)
+
+    def _is_of_part(self, thing: Any) -> bool:
+        """Whether a checkpoint has what its state_dict() gives."""
+        return any(thing is part for part in self._parts.values())
 
     def _part(self, place: str, value: Any) -> Any:
         if any(value is part for part in self._parts.values()):
@@ -216,9 +238,15 @@ def _name(place: str) -> str:
     return place.partition(".")[2]
 
 
+def _holders(values: Mapping[str, Any]) -> frozenset[str]:
+    """What the script calls its `shim.state()`: a statement that names it keeps something."""
+    found = (*values.items(), *attributes(values.get("self")))
+    return frozenset(name for name, value in found if type(value) is State)
+
+
 def _is_in(value: Any, extra: Mapping[str, Any]) -> bool:
     """Whether it is `shim.extra` under another name, or an object in it."""
-    return isinstance(value, list | dict | set | deque) and any(value is one for one in extra.values())
+    return is_a(value, list | dict | set | deque) and any(value is one for one in extra.values())
 
 
 def _value(values: Mapping[str, Any], place: str) -> Any:
@@ -233,7 +261,7 @@ def _value(values: Mapping[str, Any], place: str) -> Any:
 
 def _is_module(value: Any) -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.nn.Module)
+    return torch is not None and is_a(value, torch.nn.Module)
 
 
 def _is_scheduler(value: Any) -> bool:
@@ -243,13 +271,13 @@ def _is_scheduler(value: Any) -> bool:
 
 def _is_loader(value: Any) -> bool:
     data = sys.modules.get("torch.utils.data")
-    return data is not None and isinstance(value, data.DataLoader)
+    return data is not None and is_a(value, data.DataLoader)
 
 
 def _is_numbers(value: Any) -> bool:
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    return (torch is not None and isinstance(value, torch.Tensor)) or (
-        numpy is not None and isinstance(value, numpy.ndarray | numpy.generic)
+    return (torch is not None and is_a(value, torch.Tensor)) or (
+        numpy is not None and is_a(value, numpy.ndarray | numpy.generic)
     )
 
 
@@ -271,18 +299,22 @@ def _digest(generator: Any) -> Any:
         return None
 
 
-def _parameters(module: Any) -> Iterator[tuple[str, Any]]:
+def _parameters(module: Any, *, has_buffers: bool = True) -> Iterator[tuple[str, Any]]:
     for path, one in modules_of(module):
-        for name, value in {**one._parameters, **one._buffers}.items():  # noqa: SLF001
+        for name, value in {**one._parameters, **(one._buffers if has_buffers else {})}.items():  # noqa: SLF001
             if value is not None:
                 yield f"{path}.{name}", value
 
 
 def _weights(parts: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """The count of changes in place of each parameter; a model that is moved to a device keeps it."""
+    """The count of changes in place of each parameter; a model that is moved to a device keeps it.
+
+    Not of buffers: those change in a forward pass before the first batch is asked for, as of a loop that
+    fetches ahead.
+    """
     for name, part in parts.items():
         if _is_module(part):
-            for path, value in _parameters(part):
+            for path, value in _parameters(part, has_buffers=False):
                 with suppress(RuntimeError):  # One that was made in inference mode has none.
                     yield f"{name}.{path}", value._version  # noqa: SLF001
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any
 from trainer_shim.errors import NotSupported
 from trainer_shim.server_check import SOCKET_FOLDER, Server
 
-__all__ = ["Surroundings", "git_commit"]
+__all__ = ["Surroundings", "git_commit", "other_command"]
 
 _PREFIX = "TRAINING_SUPERVISOR_"
+#: Letters of a command that are shown.
+_MAX_COMMAND = 300
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,13 @@ class Surroundings:
 
     def with_checkpoints(self, folder: str | os.PathLike[str] | None) -> Surroundings:
         """Return the same with the folder that a script names, where it names one that counts."""
+        told = self.told(folder)
+        return self if told is None else replace(self, checkpoints=told)
+
+    def told(self, folder: str | os.PathLike[str] | None) -> Path | None:
+        """Return the folder that a script names, None where it names none that counts."""
         # A run that is proved begins at its beginning and leaves the checkpoints of the real one alone.
-        if folder is None or self.prove_dir is not None:
-            return self
-        return replace(self, checkpoints=Path(folder))
+        return None if folder is None or self.prove_dir is not None else Path(folder)
 
     def period(self, every_s: float | None, every_steps: int | None) -> tuple[float | None, tuple[str, ...]]:
         """Return after how many seconds to save, of what a script says and the job says, and words on it."""
@@ -109,6 +115,18 @@ def _every(text: str) -> tuple[float | None, tuple[str, ...]]:
             return seconds, ()
     why = f"cannot save every {text[:40]!r} seconds, as TRAINING_SUPERVISOR_EVERY_S says"
     return None, (f"{why}: a number of 1 or more is meant; it saves when it is asked",)
+
+
+def other_command(before: Sequence[str], now: Sequence[str]) -> str:
+    """Say that a checkpoint was made by another command, Python and the script's folder aside; "" if not."""
+    one, other = ([*map(os.path.basename, words[1:2]), *words[2:]] for words in (before, now))
+    if not one or one == other:
+        return ""
+    was, here = (shlex.join(words)[:_MAX_COMMAND] for words in (one, other))
+    return (
+        f"the checkpoint was made by `{was}`, and this is `{here}`: "
+        "what the arguments decide is as they say now, what was saved as it was"
+    )
 
 
 def git_commit(folder: Path) -> str:

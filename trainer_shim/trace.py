@@ -26,6 +26,7 @@ __all__ = [
     "Point",
     "Record",
     "Returned",
+    "Said",
     "Start",
     "Step",
     "Waiting",
@@ -80,6 +81,12 @@ class Step(msgspec.Struct, tag="step", frozen=True, kw_only=True):
     rng: dict[str, str] = {}
 
 
+class Said(msgspec.Struct, tag="said", frozen=True, kw_only=True):
+    """The shim told on stderr what may keep the run from going on exactly."""
+
+    text: str
+
+
 class Look(msgspec.Struct, tag="look", frozen=True, kw_only=True):
     """The state at a boundary, just before it is saved, or would be."""
 
@@ -132,7 +139,7 @@ class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
     depths: tuple[str, ...] = ()
 
 
-Record = Start | Metric | Step | Look | Paused | Waiting | Returned | NotPaused | End
+Record = Start | Metric | Step | Said | Look | Paused | Waiting | Returned | NotPaused | End
 
 _decoder: Final = msgspec.json.Decoder(Record)
 

@@ -21,7 +21,7 @@ import msgspec
 import xxhash
 
 from trainer_shim.reach import ATOMS, glimpse
-from trainer_shim.script_code import Globals
+from trainer_shim.script_code import Globals, is_a
 
 __all__ = [
     "assign",
@@ -58,9 +58,9 @@ _PACKABLE: frozenset[type] = frozenset({int, float, str, bytes, bool, type(None)
 
 def printed(value: Any, *, is_small: bool = False) -> str | None:
     """A text that tells a plain value from others; None for what is not plain."""
-    if type(value) in ATOMS and not isinstance(value, str | bytes | bytearray):
+    if type(value) in ATOMS and not is_a(value, str | bytes | bytearray):
         return f"{type(value).__name__} {value!r}"
-    if is_small and (not isinstance(value, _KINDS) or len(value) > _SMALL):
+    if is_small and (not is_a(value, _KINDS) or len(value) > _SMALL):
         return None
     digest = xxhash.xxh3_64()
     return f"{type(value).__name__} {digest.hexdigest()}" if _feed(digest, value, 0) else None
@@ -70,7 +70,7 @@ def identity(value: Any) -> Any:
     """What a value that is not plain is by the objects in it; None where nothing can be told."""
     if type(value) in _CONTAINERS:
         return glimpse(value, _LONG)
-    if hasattr(type(value), "__next__") or isinstance(value, type):
+    if hasattr(type(value), "__next__") or is_a(value, type):
         return None  # Iterators are made anew all the time.
     return id(value)
 
@@ -85,7 +85,7 @@ def glimpsed(value: Any) -> Any:
     if not _is_array(value):
         return None
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if torch is not None and is_a(value, torch.Tensor):
         # Tensors made for inference count nothing.
         return None if value.is_inference() else (id(value), value.data_ptr(), value._version)  # noqa: SLF001
     if value.nbytes <= _MAX_WHOLE_BYTES:
@@ -95,12 +95,12 @@ def glimpsed(value: Any) -> Any:
 
 def is_container(value: Any) -> bool:
     """Whether this holds many values: not a set, whose order is another in each process."""
-    return isinstance(value, dict | list | tuple | deque) or _is_array(value)
+    return is_a(value, dict | list | tuple | deque) or _is_array(value)
 
 
 def is_short(value: Any) -> bool:
     """Whether a copy of a plain value costs next to nothing."""
-    return not _is_array(value) and (not isinstance(value, _KINDS) or len(value) <= _SMALL)
+    return not _is_array(value) and (not is_a(value, _KINDS) or len(value) <= _SMALL)
 
 
 def _feed(digest: Any, value: Any, depth: int) -> bool:
@@ -118,7 +118,7 @@ def _feed(digest: Any, value: Any, depth: int) -> bool:
     if _LONG < len(value) <= _MAX_WHOLE and (data := _encoded(value)) is not None:
         digest.update(data)
         return True
-    if isinstance(value, dict):
+    if is_a(value, dict):
         return _feed_items(digest, value.keys(), depth) and _feed_items(digest, value.values(), depth)
     if type(value) in (set, frozenset):
         # The order of a set is another in each process.
@@ -143,11 +143,11 @@ def _is_small_of_library(value: Any) -> bool:
     """Whether this is a path, a number of NumPy's or the like, whose text tells all."""
     kind = type(value)
     if kind.__module__.partition(".")[0] == "pathlib":  # `pathlib._local` since Python 3.13.
-        return isinstance(value, PurePath)
+        return is_a(value, PurePath)
     if kind.__module__ in ("datetime", "decimal", "fractions", "uuid"):
         return True
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.generic) and not value.dtype.hasobject
+    return numpy is not None and is_a(value, numpy.generic) and not value.dtype.hasobject
 
 
 def _are_flat(items: Any, allowed: frozenset[type]) -> bool:
@@ -173,7 +173,7 @@ def _bytes_of(value: Any) -> bytes | None:
         return None
     torch = sys.modules.get("torch")
     head = f"{value.dtype}{tuple(value.shape)}".encode()
-    if torch is not None and isinstance(value, torch.Tensor):
+    if torch is not None and is_a(value, torch.Tensor):
         # NumPy does not know all of torch's types, but bytes.
         value = value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
     if value.nbytes > _MAX_BYTES:
@@ -194,9 +194,9 @@ def printed_batch(batch: Any) -> str | None:
             digest.update(rng_bytes(thing.detach().reshape(-1)[:64]))
         elif type(thing) in ATOMS:
             digest.update(f"{thing!r:.200}".encode("utf-8", "surrogatepass"))
-        elif isinstance(thing, list | tuple):
+        elif is_a(thing, list | tuple):
             waiting.extend(thing[:64])
-        elif isinstance(thing, dict):
+        elif is_a(thing, dict):
             waiting.extend(islice(thing.values(), 64))
     return digest.hexdigest()
 
@@ -213,7 +213,7 @@ def packed(value: Any) -> Any:
     """A copy of a plain value in a form that a checkpoint holds well; None for what is too large."""
     if _is_array(value):
         return None if value.nbytes > _MAX_BYTES else {"value": copied(value)}
-    if not isinstance(value, _KINDS) or len(value) <= _LONG:
+    if not is_a(value, _KINDS) or len(value) <= _LONG:
         return {"value": copied(value)}
     if len(value) > _MAX_ITEMS:
         return None
@@ -232,7 +232,7 @@ def _encoded(value: Any) -> bytes | None:
     if not is_plain:
         return None
     try:
-        return msgspec.msgpack.encode(value if isinstance(value, dict) else list(value))
+        return msgspec.msgpack.encode(value if is_a(value, dict) else list(value))
     except (OverflowError, UnicodeEncodeError):  # An integer of more than 64 bits, half a surrogate pair.
         return None
 
@@ -250,7 +250,7 @@ def unpacked(form: Any) -> Any:
 def copied(value: Any) -> Any:
     """A copy that later changes do not reach."""
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if torch is not None and is_a(value, torch.Tensor):
         return value.detach().clone()
     return copy.deepcopy(value)
 
@@ -272,14 +272,14 @@ def assign(thing: Any, name: str, present: Any, value: Any) -> None:
         if torch is not None and type(value) is torch.Tensor and present.shape == value.shape:
             present.detach().copy_(value)
             return
-    if isinstance(thing, FunctionType) and name.startswith("<"):
+    if is_a(thing, FunctionType) and name.startswith("<"):
         cells = dict(zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=False))
         cells[name[1:-1]].cell_contents = value
-    elif isinstance(thing, Globals):
+    elif is_a(thing, Globals):
         thing.space[name] = value
-    elif isinstance(thing, type):
+    elif is_a(thing, type):
         type.__setattr__(thing, name, value)
     else:
         # Frozen dataclasses have another one, and one for each thread is no ordinary object.
-        kind = threading.local if isinstance(thing, threading.local) else object
+        kind = threading.local if is_a(thing, threading.local) else object
         kind.__setattr__(thing, name, value)

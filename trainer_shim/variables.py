@@ -107,7 +107,9 @@ class Variables:
         self.values[name] = value
 
     def state_dict(self) -> dict[str, Any]:
-        """The values; generators as bytes, because those of a device have no other form."""
+        """The values, where there are any; generators as bytes: those of a device have no other form."""
+        if not self.values:
+            return {}
         generators = {name: rng.dump(value) for name, value in self.values.items() if is_generator(value)}
         devices = {name: where for name, value in self.values.items() if (where := _device(value))}
         values = {name: value for name, value in self.values.items() if name not in generators}
@@ -177,7 +179,8 @@ def _fill(now: Any, value: Any) -> None:
 
 def _fill_map(now: dict[Any, Any], value: dict[Any, Any]) -> None:
     now.clear()
-    dict.update(now, value)  # That of a Counter adds.
+    for key, item in value.items():
+        now[key] = item  # noqa: PERF403  # `update` of a Counter adds, that of dict breaks an OrderedDict.
 
 
 def _fill_set(now: set[Any], value: set[Any]) -> None:

@@ -1,6 +1,6 @@
 """What the shim says aloud, on stderr, each thing once an hour while it stays true.
 
-Covers: saying it, an error with its hint in one line.
+Covers: saying it, an error with its hint in one line, telling a proof of what may not be exact.
 Does not cover: what the daemon is told (link.py).
 """
 
@@ -31,15 +31,20 @@ def words(error: ShimError) -> str:
 
 
 class Voice:
-    """One session's; may be called from any thread."""
+    """One session's; may be called from any thread. `doubted` hears of each doubt that is said."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, doubted: Callable[[str], None] | None = None
+    ) -> None:
+        self._clock, self._doubted = clock, doubted
         #: When each thing was said last.
         self._said: dict[str, float] = {}
 
-    def say(self, text: str) -> None:
-        """Tell whoever reads the run's output; the same thing again after an hour."""
+    def say(self, text: str, *, is_doubt: bool = True) -> None:
+        """Tell whoever reads the run's output; the same thing again after an hour.
+
+        `is_doubt`: it is about whether the run goes on exactly, not only about what is done.
+        """
         now = self._clock()
         if now - self._said.get(text, -_AGAIN_S) >= _AGAIN_S:
             if len(self._said) >= _MOST:
@@ -48,3 +53,5 @@ class Voice:
             # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
             with suppress(OSError, ValueError):
                 print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
+            if is_doubt and self._doubted is not None:
+                self._doubted(text)

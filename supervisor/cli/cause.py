@@ -6,11 +6,13 @@ Does not cover: that they differ at all (traces.py).
 
 The order of the questions is the point: a training that does not repeat itself says nothing
 about pauses; a part that came back different explains all that follows; data that came in
-another order explains other numbers; what is left is state that nobody handed over.
+another order explains other numbers; what is left is state that nobody handed over. That may
+have been lost at any restart before: only a part that came back different names one of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from supervisor.cli.traces import Run, Where, changed, compare, first_number, is_layout_only
@@ -27,12 +29,28 @@ _SEEDS = {
 }
 _HANDING_OVER = (
     "hand it over: to attach() where it has state_dict() and load_state_dict(), "
-    "as `shim.extra[...]` where it is a plain value; docs/EXACTNESS.md lists what is saved by itself"
+    "by `shim.state(...)` where it is a variable; docs/EXACTNESS.md lists what is saved by itself"
 )
 _LAYOUT = (
     "kernels that walk raw memory give other results there (fused optimizers, norms): bring the model to its "
     "memory format before attach(), as in `model.to(memory_format=torch.channels_last)`"
 )
+_OWN_DATA = (
+    "give the loop its batches by `shim.batches(...)`: an iterator that it makes itself begins anew after a "
+    f"restart. If it makes none, something else belongs to the run; {_HANDING_OVER}"
+)
+_LOST = (
+    "something else belongs to the run: a variable that the loop carries on, an iterator of its own, a "
+    "scheduler, scaler or EMA copy, a generator of the script's own, a counter, what an epoch draws before "
+    f"its loop; {_HANDING_OVER}"
+)
+#: What to look for where the last pause was of this depth.
+_OF_LAST = {
+    "exit": "",
+    "hold": "look for a state_dict() that changes its object, or for a use of the time",
+    "offload": "look for what keeps the address of a tensor (data_ptr(), an extension of the script's own), "
+    "for a state_dict() that changes its object, or for a use of the time",
+}
 _MAX_NAMES = 3
 
 #: Where something differs: step and epoch of a boundary; 0 for what is seen at it, 1 for what comes behind.
@@ -50,20 +68,50 @@ class Cause(NamedTuple):
     is_repeatable: bool = True
 
 
+class _Suspects(NamedTuple):
+    """The pauses that may have changed what differs, in order: all restarts before it, and the last pause."""
+
+    pauses: Sequence[trace.Paused]
+
+    @property
+    def last(self) -> trace.Paused:
+        return self.pauses[-1]
+
+    @property
+    def has_exit(self) -> bool:
+        return any(one.depth == "exit" for one in self.pauses)
+
+    @property
+    def words(self) -> str:
+        *most, last = [f"{one.step} ({one.depth})" for one in self.pauses]
+        return f"the pauses at steps {', '.join(most)} and {last}" if most else f"the pause at step {last}"
+
+
 def find_cause(without: Run, paused: Run, again: Run) -> Cause:
     """Return the likely cause of a difference between `without` and `paused`."""
-    if not compare(without, again).is_identical:
+    repeated = compare(without, again)
+    clocks = [leaf.name for leaf in repeated.state]
+    if repeated.numbers:
         return _unrepeatable(without, again)
-    lossy = _lossy_part(paused)
-    after = _evidence(without, paused, again)
-    pause = _pause_before(paused, after)
-    if lossy is not None and (pause is None or lossy[0] <= (pause.step, pause.epoch)):
+    if clocks:
+        found = compare(without, paused)
+        if not found.numbers and {leaf.name for leaf in found.state} <= set(clocks):
+            return _clock(clocks)
+    lossy = _lossy_part(paused, clocks)
+    after = _evidence(without, paused, again, clocks)
+    suspects = _suspects(paused, after)
+    if lossy is not None and (suspects is None or lossy[0] <= (suspects.last.step, suspects.last.epoch)):
         return lossy[1]
-    if pause is None:
+    if suspects is None:
         text = "the runs differ before the first pause, though two runs without pauses are the same"
         hint = "the training depends on something outside: files it finds, the load, the time; run it again"
         return Cause(text, hint, is_repeatable=False)
-    return _after_pause(without, paused, pause, after)
+    cause = _after_pause(without, paused, suspects, after)
+    said = _said(without, paused, suspects)
+    if said and suspects.has_exit:
+        text = f"the shim said: {'; '.join(said)}. Seen was: {cause.text}"
+        return Cause(text, f"do as it says. Where that does not help: {cause.hint}", cause.is_repeatable)
+    return cause
 
 
 def unseeded(one: Run, other: Run) -> list[str]:
@@ -85,7 +133,7 @@ def stray_generators(without: Run, paused: Run) -> list[str]:
 
 
 def _unrepeatable(without: Run, again: Run) -> Cause:
-    """Two runs without pauses differ."""
+    """Two runs without pauses report other numbers."""
     seedless = unseeded(without, again)
     where = _first_number(without, again)
     text = f"the training does not repeat itself: two runs without a pause differ too{where}"
@@ -110,11 +158,24 @@ def _unrepeatable(without: Run, again: Run) -> Cause:
     return Cause(f"{text}, on the same data", hint, is_repeatable=False)
 
 
-def _lossy_part(paused: Run) -> tuple[Where, Cause] | None:
+def _clock(leaves: list[str]) -> Cause:
+    """Two runs without pauses report the same numbers, and only these leaves of the state differ."""
+    text = (
+        "a clock, or something else from outside, is in the state of a part: two runs without a pause report "
+        f"the same numbers, and yet {_names(leaves)} is another in each"
+    )
+    hint = "leave it out of what state_dict() gives: the time, a duration, the process id, the name of a host"
+    return Cause(text, hint, is_repeatable=False)
+
+
+def _lossy_part(paused: Run, clocks: Collection[str]) -> tuple[Where, Cause] | None:
     """The first pause after which the parts held something else than before it."""
     back = {**paused.restored, **paused.returned}
     for where in sorted(back.keys() & paused.looks.keys()):
-        leaves = changed(paused.looks[where].state, back[where])
+        found = changed(paused.looks[where].state, back[where])
+        # What a script asks for behind attach(), variables and late parts, had not come back yet.
+        there = {_top(name) for name in back[where]}
+        leaves = [leaf for leaf in found if leaf.name not in clocks and _top(leaf.name) in there]
         if not leaves:
             continue
         names = _names([leaf.name for leaf in leaves])
@@ -133,7 +194,7 @@ def _lossy_part(paused: Run) -> tuple[Where, Cause] | None:
     return None
 
 
-def _evidence(without: Run, paused: Run, again: Run) -> _Place:
+def _evidence(without: Run, paused: Run, again: Run, clocks: Collection[str]) -> _Place:
     """Where the first thing differs that was written down, numbers or not."""
     found: list[_Place] = []
     ignored = set(unseeded(without, paused))
@@ -148,40 +209,40 @@ def _evidence(without: Run, paused: Run, again: Run) -> _Place:
     behind = first_number(without, paused)
     if behind is not None:
         found.append((*behind, 1))
-    common = sorted(paused.looks.keys() & again.looks.keys())
-    found += [(*where, 0) for where in common if paused.looks[where].state != again.looks[where].state][:1]
+    for where in sorted(paused.looks.keys() & again.looks.keys()):
+        leaves = changed(paused.looks[where].state, again.looks[where].state)
+        if any(leaf.name not in clocks for leaf in leaves):
+            found.append((*where, 0))
+            break
     return min(found, default=(paused.num_steps + 1, 0, 0))
 
 
-def _pause_before(paused: Run, place: _Place) -> trace.Paused | None:
-    """The pause after which things are different."""
-    before = [one for one in paused.paused if (one.step, one.epoch, 0) < place]
-    last = max((one.step for one in before), default=None)
-    return max(
-        (one for one in before if one.step == last),
-        key=lambda one: (_WEIGHT.get(one.depth, 0), one.epoch),
-        default=None,
+def _suspects(paused: Run, place: _Place) -> _Suspects | None:
+    """The exits before a place, and the last pause; of several without a step between them the deepest."""
+    before = sorted(
+        (one for one in paused.paused if (one.step, one.epoch, 0) < place),
+        key=lambda one: (one.step, _WEIGHT.get(one.depth, 0), one.epoch),
     )
+    # What a restart loses may show late, however many pauses come in between.
+    return _Suspects([one for one in before if one.depth == "exit" or one is before[-1]]) if before else None
 
 
-def _after_pause(without: Run, paused: Run, pause: trace.Paused, place: _Place) -> Cause:
+def _after_pause(without: Run, paused: Run, suspects: _Suspects, place: _Place) -> Cause:
     """Look at each boundary up to what differs: the next one may be the end of an epoch, with no data."""
-    at = f"the pause at step {pause.step} ({pause.depth})"
+    pause, at = suspects.last, suspects.words
     where = (pause.step, pause.epoch)
-    look = paused.looks.get(where)
-    notes = f"; the shim said: {'; '.join(look.notes)}" if look is not None and look.notes else ""
     later = sorted(one for one in without.steps if one > where)
     # A number is reported before the boundary of its own step.
     seen = later[: sum((*one, 0) < place for one in later) + 1]
     for one in seen:
         when = "already in the first step" if one[0] <= pause.step + 1 else f"in step {one[0]}, which comes"
-        if (cause := _in_step(without, paused, one, f"{when} after {at}{notes}")) is not None:
+        if (cause := _in_step(without, paused, one, f"{when} after {at}")) is not None:
             return cause
     if not any(step > pause.step for step, _ in later):
-        text = f"only what comes after {at} differs, and no step came after it{notes}"
+        text = f"only what comes after {at} differs, and no step came after it"
         return Cause(text, f"look at what the script does behind its loop; {_HANDING_OVER}")
     has_data = any(without.steps[one].batch for one in seen)
-    return _not_handed_over(pause, at, "data and generators" if has_data else "generators", notes)
+    return _not_handed_over(suspects, has_data=has_data)
 
 
 def _in_step(without: Run, paused: Run, where: Where, when: str) -> Cause | None:
@@ -202,24 +263,25 @@ def _in_step(without: Run, paused: Run, where: Where, when: str) -> Cause | None
     return None
 
 
-def _not_handed_over(pause: trace.Paused, at: str, same: str, notes: str) -> Cause:
+def _not_handed_over(suspects: _Suspects, *, has_data: bool) -> Cause:
     """Nothing that was written down explains it."""
-    if pause.depth == "hold":
-        text = f"nothing was loaded at {at}, and {same} are the same{notes}"
-        return Cause(text, "look for a state_dict() that changes its object, or for a use of the time")
-    if pause.depth == "offload":
-        text = f"every tensor came back as it was at {at}, and {same} are the same{notes}"
-        hint = (
-            "look for what keeps the address of a tensor (data_ptr(), an extension of the script's own), "
-            "for a state_dict() that changes its object, or for a use of the time"
-        )
-        return Cause(text, hint)
-    text = f"all that was handed over is the same after {at}, and so are {same}{notes}"
-    hint = (
-        "something else belongs to the run: a scheduler, scaler or EMA copy, a generator of the script's "
-        f"own, a counter, what an epoch draws before its loop; {_HANDING_OVER}"
-    )
-    return Cause(text, hint)
+    at, same = suspects.words, "data and generators" if has_data else "generators"
+    hint = _OF_LAST[suspects.last.depth]
+    if not suspects.has_exit:
+        what = "nothing was loaded" if suspects.last.depth == "hold" else "every tensor came back as it was"
+        return Cause(f"{what} at {at}, and {same} are the same", hint)
+    text = f"all that was handed over is the same after {at}, and so are {same}"
+    if not has_data:
+        text += "; no batch came by shim.batches()"
+    lost = _LOST if has_data else _OWN_DATA
+    return Cause(text, f"{lost}. Or {hint}" if hint else lost)
+
+
+def _said(without: Run, paused: Run, suspects: _Suspects) -> list[str]:
+    """What the shim said of the run, and noted at the pause."""
+    look = paused.looks.get((suspects.last.step, suspects.last.epoch))
+    notes = [] if look is None else look.notes
+    return list(dict.fromkeys([*without.said, *paused.said, *notes]))
 
 
 def _first_number(one: Run, other: Run) -> str:
@@ -234,6 +296,11 @@ def _first_batch(one: Run, other: Run) -> Where | None:
 
 def _differing(one: dict[str, str], other: dict[str, str]) -> list[str]:
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
+
+
+def _top(leaf: str) -> str:
+    """The part that a leaf is of."""
+    return leaf.partition(".")[0]
 
 
 def _names(names: list[str]) -> str:

@@ -98,7 +98,8 @@ def _stop(row: JobRow, _since: Since) -> Verdict | None:
 
 def _kill(row: JobRow, _since: Since) -> Verdict | None:
     if row.state == State.STOPPING:
-        return None
+        # Nothing more is needed of a disk that is full.
+        return Verdict(ok=True, text=row.stage) if row.ended else None
     return Verdict(ok=is_over(row), text=_ended(row))
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 
 import click
-import msgspec
 
 from supervisor.cli.goals import Verdict
 from supervisor.cli.options import (
@@ -23,12 +21,13 @@ from supervisor.cli.options import (
     treatment,
     waitable,
 )
-from supervisor.cli.output import as_row, data, hint, print_json, tell
+from supervisor.cli.output import hint, tell
+from supervisor.cli.results import Result, print_results, result_of
 from supervisor.cli.text import clean
 from supervisor.cli.waiting import Interrupted, Wait, Waited, wait_for
-from supervisor.client import Answers, Client, new_id, refusal
+from supervisor.client import Answers, Client, new_id
 from supervisor.core.states import State
-from supervisor.errors import NotStored, SupervisorError
+from supervisor.errors import SupervisorError
 from trainer_shim import protocol
 
 __all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "set_job", "stop", "wait"]
@@ -38,23 +37,6 @@ _EXIT_INTERRUPTED = 130
 
 #: Whether these are reached shows only beside what was before.
 _COMPARING = frozenset({"restart", "checkpoint"})
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a request about one job; the row of `--json`."""
-
-    job: str
-    state: str = ""
-    detail: str = ""
-    error: str = ""
-    hint: str = ""
-    exit_code: int = 0
-
-    def problem(self) -> SupervisorError:
-        """Return it as the error that the command ends with."""
-        return refusal(
-            protocol.Refused(error=self.error, hint=self.hint, job=self.job, exit_code=self.exit_code)
-        )
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -98,12 +80,12 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
     earlier = earlier_checkpoints(request)
     with connect(ctx) as client:
         accepted = client.run(request)
-    result = _answered(accepted)
-    _print([result], as_json=as_json)
+    result = result_of(accepted)
+    print_results([result], as_json=as_json)
     if result.error:
         raise result.problem()
     if accepted.detail:
-        hint(f"it starts by itself when that is over; `supervisorctl why {accepted.job}` tells more")
+        _hint_queued(accepted.job)
     else:
         hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
     if earlier is not None:
@@ -254,9 +236,9 @@ def wait(
     results = [_seen(job, verdict, waited) for job, verdict in waited.verdicts.items()]
     if waited.pending:
         late = _timed_out(waited, timeout, "raise --timeout, or ask again later; the jobs go on")
-        _print([*results, *_unreached(waited, late)], as_json=as_json)
+        print_results([*results, *_unreached(waited, late)], as_json=as_json)
         raise late
-    _print(results, as_json=as_json)
+    print_results(results, as_json=as_json)
     for result in results:
         if result.exit_code:
             hint(_facts(result.job))
@@ -286,8 +268,11 @@ def _change(
         before = {row.name: row for row in client.status().rows} if compares else {}
         asked_at = monotonic()
         answers = client.ask_jobs(request)
-        results = [_answered(answer) for answer in answers]
+        results = [result_of(answer) for answer in answers]
         late: list[SupervisorError] = []
+        if verb == "restart":
+            for result in results:
+                _tell_queued(result, is_printed=not wait and not as_json)
         if wait:
             plan = Wait(verb, timeout, asked_at, before)
             try:
@@ -297,7 +282,7 @@ def _change(
                 how = "`supervisorctl status` shows how it goes on"
                 tell(f"interrupted: the {verb} request stands for {pending}; {how}")
                 return _EXIT_INTERRUPTED
-    _print(results, as_json=as_json)
+    print_results(results, as_json=as_json)
     told = {str(error) for error in late}
     errors = [result.problem() for result in results if result.error and result.error not in told] + late
     if errors:
@@ -305,9 +290,28 @@ def _change(
     return 0
 
 
+def _tell_queued(result: Result, *, is_printed: bool) -> None:
+    """Say what a job waits for that was to start anew."""
+    if result.error or not result.detail:
+        return
+    if not is_printed:
+        tell(clean(f"{result.job} {result.state}; {result.detail}"))
+    _hint_queued(result.job)
+
+
+def _hint_queued(job: str) -> None:
+    now = f"`supervisorctl resume {job}` starts it now"
+    hint(f"it starts by itself when that is over; {now}, `supervisorctl why {job}` tells more")
+
+
 def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result], list[SupervisorError]]:
-    under_way = [answer for answer in answers if isinstance(answer, protocol.Accepted) and answer.stored]
-    refused = [_answered(answer) for answer in answers if answer not in under_way]
+    # A kill is carried out all the same where it cannot be stored.
+    under_way = [
+        answer
+        for answer in answers
+        if isinstance(answer, protocol.Accepted) and (answer.stored or plan.goal == "kill")
+    ]
+    refused = [result_of(answer) for answer in answers if answer not in under_way]
     asked = [answer.job for answer in under_way if answer.job]
     waited = wait_for(client, asked, plan)
     reached = [_reached(plan.goal, job, verdict, waited) for job, verdict in waited.verdicts.items()]
@@ -335,22 +339,6 @@ def _timed_out(waited: Waited, timeout_s: float | None, stands: str) -> Supervis
     )
 
 
-def _answered(answer: protocol.Accepted | protocol.Refused) -> Result:
-    if isinstance(answer, protocol.Refused):
-        return Result(job=answer.job, error=answer.error, hint=answer.hint, exit_code=answer.exit_code or 1)
-    if not answer.stored:
-        return Result(
-            job=answer.job,
-            state=answer.state,
-            error=f"cannot say yet what becomes of job `{answer.job}`: the request is taken, but the daemon "
-            f"{answer.detail}",
-            hint="it is carried out as soon as that is mended (`kill` at once), and lost if the daemon ends "
-            "before; `supervisorctl status` shows both",
-            exit_code=NotStored.exit_code,
-        )
-    return Result(job=answer.job, state=answer.state, detail=answer.detail)
-
-
 def _facts(job: str) -> str:
     return f"`supervisorctl show {job}` has the facts, `supervisorctl logs {job}` what it printed"
 
@@ -367,18 +355,3 @@ def _reached(verb: str, job: str, verdict: Verdict, waited: Waited) -> Result:
         hint=_facts(job) + (way_out if verb == "stop" and state == State.RUNNING else ""),
         exit_code=1,
     )
-
-
-def _print(results: Sequence[Result], *, as_json: bool) -> None:
-    if as_json:
-        print_json([as_row(result) for result in results])
-        return
-    for result in results:
-        if result.error:
-            continue
-        # A detail that begins with the state already says it.
-        words = [result.detail] if result.detail.startswith(result.state) else [result.state, result.detail]
-        said = "; ".join(word for word in words if word)
-        line = clean(" ".join(word for word in (result.job, said) if word))
-        if line:
-            data(line)

@@ -1,13 +1,20 @@
-"""The command `prove`: the same training without and with pauses, compared bit for bit."""
+"""The command `prove`: the same training without and with pauses, compared bit for bit.
+
+Covers: what is run, the verdict, its folder.
+Does not cover: how the verdict is shown (verdict.py), running (proving.py), comparing (traces.py, cause.py).
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -15,42 +22,24 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from supervisor.cli.cause import Cause, find_cause, stray_generators
+from supervisor.cli.cause import find_cause, stray_generators
 from supervisor.cli.command import find_command, job_environment
+from supervisor.cli.ending import EndedBySignal, Ending
 from supervisor.cli.options import json_option
-from supervisor.cli.output import data, hint, print_json, screen, tell
+from supervisor.cli.output import hint, print_json, screen, tell
 from supervisor.cli.pause_points import Depth, choose
 from supervisor.cli.progress import Progress
 from supervisor.cli.proving import Bench, RunFailed
 from supervisor.cli.text import clean
-from supervisor.cli.traces import Comparison, Difference, Run, compare
+from supervisor.cli.traces import Run, compare
+from supervisor.cli.verdict import Verdict, show
 from supervisor.errors import SupervisorError, UsageError
 from trainer_shim.trace import Point
 
-__all__ = ["Verdict", "prove"]
+__all__ = ["prove"]
 
-_MAX_SHOWN = 8
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the proof came to; the row of `--json`."""
-
-    #: `identical`, `different`, `not-repeatable` or `failed`.
-    verdict: str
-    seed: int
-    pauses: list[Point]
-    num_steps: int = 0
-    num_numbers: int = 0
-    num_tensors: int = 0
-    num_values: int = 0
-    #: Reported numbers that differ, by step.
-    numbers: list[Difference] = []
-    #: Leaves of the final state that differ.
-    state: list[Difference] = []
-    cause: str = ""
-    hint: str = ""
-    #: Why `mixed` went without `offload`, where the run seemed able to do it.
-    left_out: str = ""
+#: A folder that a process of the training still writes to is there again; it has been killed, and ends soon.
+_REMOVE_TRIES, _REMOVE_AGAIN_S = 20, 0.1
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -74,12 +63,28 @@ def prove(*, argv: tuple[str, ...], keep: str | None, as_json: bool, seed: int |
     The command is run two times, and a third time when something differs.
     """
     find_command(argv[0], Path.cwd(), os.environ.get("PATH", os.defpath))
+    with Ending().watching() as ending:
+        try:
+            code = _run(argv, keep, ending, as_json=as_json, seed=seed, **how)
+        except (EndedBySignal, OSError) as error:
+            # The terminal may be gone before its signal comes.
+            is_hangup = isinstance(error, OSError) and error.errno == errno.EIO
+            if not (ending.exit_code or is_hangup):
+                raise
+            return ending.exit_code or 128 + signal.SIGHUP
+        return ending.exit_code or code
+
+
+def _run(
+    argv: tuple[str, ...], keep: str | None, ending: Ending, *, as_json: bool, seed: int | None, **how: Any
+) -> int:
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     terminal = screen(sys.stderr)
     progress = Progress(sys.stderr, terminal)
     with _folder(keep) as folder:
         try:
-            bench = Bench(argv, job_environment(os.environ), folder, progress, is_live=terminal.live)
+            env = job_environment(os.environ)
+            bench = Bench(argv, env, folder, progress, is_live=terminal.live, ending=ending)
             verdict = _prove(bench, seed=seed, **how)
         except RunFailed as failure:
             progress.close()
@@ -91,7 +96,7 @@ def prove(*, argv: tuple[str, ...], keep: str | None, as_json: bool, seed: int |
     if as_json:
         print_json([verdict])
     else:
-        _print(verdict)
+        show(verdict)
     if keep is None and verdict.verdict != "identical":
         hint(f"`--seed {seed}` pauses at the same steps again, `--keep DIR` keeps traces and output")
     return 0 if verdict.verdict == "identical" else 1
@@ -109,20 +114,38 @@ def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixe
         if failure.tail:
             bench.progress.note(failure.tail)
         text = "the run failed when it was paused; it did not without pauses"
-        return Verdict(verdict="failed", seed=seed, pauses=points, cause=text, hint=failure.hint)
+        return Verdict(
+            verdict="failed", seed=seed, pauses=points, cause=text, hint=failure.hint, said=without.said
+        )
     refused = [one for one in paused.not_paused if depth == "mixed" and one.depth == "offload"]
-    if len(refused) < len(paused.not_paused) or len(paused.paused) + len(refused) < len(points):
-        raise _unpaused(paused, points)
+    if len(refused) < len(paused.not_paused):
+        raise _unpaused(paused)
     if refused:
         points = [point for point in points if point.depth != "offload"]
-    base = Verdict(verdict="", seed=seed, pauses=points, left_out=refused[0].why if refused else "")
     found = compare(without, paused)
+    base = Verdict(
+        verdict="",
+        seed=seed,
+        pauses=points,
+        num_reached=len(paused.paused),
+        left_out=refused[0].why if refused else "",
+        said=list(dict.fromkeys([*without.said, *paused.said])),
+        strays=stray_generators(without, paused),
+        **msgspec.structs.asdict(found),
+    )
+    if found.is_identical and not paused.paused:
+        raise SupervisorError(
+            "cannot prove anything: no pause was reached",
+            hint="the run with pauses took another way than the one without; does its length depend on the "
+            "time?",
+        )
     if found.is_identical:
-        _remark(without, paused)
-        return _verdict(base, "identical", found)
+        is_doubtful = base.said or base.strays or base.num_reached < len(points)
+        return msgspec.structs.replace(base, verdict="doubtful" if is_doubtful else "identical")
     bench.progress.note("something differs; the run without pauses is made once more to tell why")
     cause = find_cause(without, paused, bench.run("second reference", [_look(point) for point in points]))
-    return _verdict(base, "different" if cause.is_repeatable else "not-repeatable", found, cause)
+    word = "different" if cause.is_repeatable else "not-repeatable"
+    return msgspec.structs.replace(base, verdict=word, cause=cause.text, hint=cause.hint)
 
 
 def _depths(depth: Depth | Literal["mixed"], without: Run) -> list[Depth]:
@@ -142,100 +165,11 @@ def _look(point: Point) -> Point:
     return msgspec.structs.replace(point, depth="look")
 
 
-def _verdict(base: Verdict, word: str, found: Comparison, cause: Cause | None = None) -> Verdict:
-    return msgspec.structs.replace(
-        base,
-        verdict=word,
-        **msgspec.structs.asdict(found),
-        cause=cause.text if cause else "",
-        hint=cause.hint if cause else "",
-    )
-
-
-def _remark(without: Run, paused: Run) -> None:
-    strays = stray_generators(without, paused)
-    if strays:
-        names = ", ".join(f"`{name}`" for name in strays)
-        tell(
-            f"warning: nothing that was compared differs, but the generator {names} stood elsewhere later on"
-        )
-
-
-def _unpaused(paused: Run, points: Sequence[Point]) -> SupervisorError:
-    if paused.not_paused:
-        first = paused.not_paused[0]
-        return SupervisorError(
-            f"cannot prove anything: the run could not be paused at step {first.step}",
-            hint=clean(first.why),
-        )
+def _unpaused(paused: Run) -> SupervisorError:
+    first = paused.not_paused[0]
     return SupervisorError(
-        f"cannot prove anything: {len(paused.paused)} of {len(points)} pauses were reached",
-        hint="the run with pauses took another way than the one without; does its length depend on the time?",
+        f"cannot prove anything: the run could not be paused at step {first.step}", hint=clean(first.why)
     )
-
-
-def _print(verdict: Verdict) -> None:
-    if verdict.verdict == "identical":
-        data(f"identical: {_counts(verdict)}; {_pauses(verdict)}")
-        return
-    head = f"{verdict.verdict.replace('-', ' ')}: "
-    if verdict.num_steps:
-        num_leaves = verdict.num_tensors + verdict.num_values
-        head += (
-            f"{len({one.step for one in verdict.numbers})} of {verdict.num_steps} steps "
-            f"and {len(verdict.state)} of {num_leaves} leaves of the final state; "
-        )
-    data(head + _pauses(verdict))
-    data(f"likely cause: {clean(verdict.cause)}")
-    for difference in _first_of_each(verdict.numbers)[:_MAX_SHOWN]:
-        data(f"step {difference.step}: {_pair(difference)}")
-    for difference in verdict.state[:_MAX_SHOWN]:
-        data(f"final state: {_pair(difference)}")
-    if len(verdict.state) > _MAX_SHOWN:
-        data(f"final state: {len(verdict.state) - _MAX_SHOWN} more")
-    hint(clean(verdict.hint))
-
-
-def _counts(verdict: Verdict) -> str:
-    return (
-        f"{verdict.num_numbers} reported numbers in {verdict.num_steps} steps, {verdict.num_tensors} tensors "
-        f"and {verdict.num_values} values of the final state"
-    )
-
-
-def _pauses(verdict: Verdict) -> str:
-    """How many pauses there were of each depth, and which depth there was none of, and why."""
-    depths = [point.depth for point in verdict.pauses]
-    *most, last = [f"{depths.count(one)} by {one}" for one in ("exit", "offload", "hold") if one in depths]
-    text = f"{len(depths)} pauses, {', '.join(most)}{' and ' if most else ''}{last}"
-    return f"{text}; none by offload: {clean(verdict.left_out)}" if verdict.left_out else text
-
-
-def _first_of_each(differences: Sequence[Difference]) -> list[Difference]:
-    """The first difference of every metric."""
-    first: dict[str, Difference] = {}
-    for difference in differences:
-        first.setdefault(difference.name, difference)
-    return list(first.values())
-
-
-def _pair(difference: Difference) -> str:
-    kinds = {(value or "").rpartition(" ")[0] for value in (difference.without, difference.paused)}
-    if len(kinds) == 1 and "" not in kinds:
-        return clean(f"{difference.name}, {kinds.pop()}, holds other numbers")
-    return clean(
-        f"{difference.name} is {_readable(difference.without)} without and "
-        f"{_readable(difference.paused)} with pauses"
-    )
-
-
-def _readable(value: str | None) -> str:
-    if value is None:
-        return "missing"
-    try:
-        return repr(float.fromhex(value)) if "0x" in value else value
-    except ValueError:
-        return value
 
 
 @contextmanager
@@ -246,8 +180,7 @@ def _folder(keep: str | None) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            with suppress(OSError):  # `ignore_errors` does not ignore one of close().
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         return
     folder = Path(keep).expanduser().absolute()
     try:
@@ -258,3 +191,12 @@ def _folder(keep: str | None) -> Iterator[Path]:
     if not is_empty:
         raise UsageError(f"cannot use `{folder}`: it is not empty", hint="give --keep a new folder")
     yield folder
+
+
+def _remove(folder: Path) -> None:
+    for _ in range(_REMOVE_TRIES):
+        with suppress(OSError):  # `ignore_errors` does not ignore one of close().
+            shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVE_AGAIN_S)

@@ -1,6 +1,6 @@
 """Runs a training command to its end, through its pauses, and reads what it wrote down.
 
-Covers: starting it, starting it again where it left by a pause, its output, Ctrl-C.
+Covers: starting it, starting it again where it left by a pause, its output, ending it with all its processes.
 Does not cover: where it is paused (pause_points.py), what the traces say (traces.py).
 """
 
@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from supervisor.cli.ending import Ending
 from supervisor.cli.progress import Progress
 from supervisor.cli.text import clean
 from supervisor.cli.traces import Run, run_of
@@ -50,6 +51,8 @@ class Bench:
     progress: Progress
     #: How far a run is can be shown in place.
     is_live: bool
+    #: Whether the proof itself is to end.
+    ending: Ending
 
     def run(self, name: str, points: Sequence[trace.Point] = ()) -> Run:
         """Return the trace of a whole run; raises RunFailed, or SupervisorError for an empty one."""
@@ -67,6 +70,7 @@ class Bench:
         )
 
     def _run_once(self, name: str, folder: Path) -> int:
+        self.ending.check()
         env = {**self.env, "TRAINING_SUPERVISOR_PROVE": str(folder)}
         with (folder / _OUTPUT).open("ab") as output:
             process = subprocess.Popen(
@@ -75,13 +79,15 @@ class Bench:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Its own group: Ctrl-C ends the proof, and must not be taken for a wish to checkpoint.
+                # Its own group: Ctrl-C ends the proof, and must not be taken for a wish to checkpoint. Its
+                # workers are in it too.
                 start_new_session=True,
             )
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(_LOOK_S)
+                self.ending.check()
                 if self.is_live:
                     self.progress.update(name, _how_far(folder / trace.TRACE), key=name)
         except BaseException:

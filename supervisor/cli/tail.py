@@ -32,6 +32,8 @@ MAX_TAIL_BYTES: Final = 1 << 20
 _SEARCHED_BYTES: Final = 4 << 20
 #: A copy that nobody has written to for so long is what a daemon left that was killed.
 _STALE_S: Final = 5.0
+#: A daemon that was asked to brings output to its log in that time.
+_BROUGHT_S: Final = 10.0
 _MOMENT_S: Final = 0.01
 
 
@@ -196,8 +198,13 @@ class Tail:
     def _warn_of_away(self) -> None:
         """Say it where the job writes somewhere else; a daemon that brings that back has it in a moment."""
         away = None if self._pid is None else open_away(self._path, self._pid, os.O_RDONLY)
-        if away is not None:
-            os.close(away.fd)
+        if away is None:
+            return
+        there = os.fstat(away.fd)
+        os.close(away.fd)
+        # What the daemon has brought here is not there any more; what it will bring is new.
+        is_left = away.name or (there.st_size and time.time() - there.st_mtime > _BROUGHT_S)
+        if is_left:
             self._tell(
                 f"the job writes to another file than `{self._path}`, which was put in its place; "
                 "`supervisorctl reload` brings its output here, some seconds late"

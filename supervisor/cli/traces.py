@@ -49,6 +49,8 @@ class Run:
     #: Where later processes began: up to the next boundary a loop may first report again what it did before.
     restarted: set[Where] = field(default_factory=set)
     has_left: bool = False
+    #: What the shim said may keep it from going on exactly.
+    said: list[str] = field(default_factory=list)
     end: trace.End | None = None
 
     @property
@@ -83,7 +85,7 @@ class Comparison(msgspec.Struct, frozen=True):
         return not self.numbers and not self.state
 
 
-def run_of(records: Iterable[trace.Record]) -> Run:
+def run_of(records: Iterable[trace.Record]) -> Run:  # noqa: C901  # A case for each record.
     """Return a trace, ordered; what a repeated boundary says counts last."""
     run = Run()
     behind: Where = (0, 0)
@@ -100,6 +102,8 @@ def run_of(records: Iterable[trace.Record]) -> Run:
             case trace.Step(step=step, epoch=epoch):
                 behind = (step, epoch)
                 run.steps[behind] = record
+            case trace.Said(text=text):
+                run.said.append(text)
             case trace.Look(step=step, epoch=epoch):
                 run.looks[step, epoch] = record
             case trace.Paused():

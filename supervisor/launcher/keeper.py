@@ -245,7 +245,9 @@ def _check_cwd(cwd: bytes) -> None:
     try:
         os.chdir(cwd)
     except FileNotFoundError:
-        raise _CannotStartError(f"working directory `{_shown(cwd)}` is gone") from None
+        raise _CannotStartError(
+            f"there is no working directory `{_shown(cwd)}`; make it, or name another"
+        ) from None
     except OSError as error:
         raise _CannotStartError(f"working directory `{_shown(cwd)}`: {error.strerror}") from None
     finally:

@@ -17,7 +17,7 @@ from supervisor.core.states import State
 from supervisor.errors import Refused
 from supervisor.server.desk import Desk, parted
 from supervisor.server.router import Delivery
-from supervisor.server.rows import SAVING, stage
+from supervisor.server.rows import SAVING, UNSTORED, stage
 from trainer_shim import protocol
 
 __all__ = ["policy", "samples", "why", "why_queued"]
@@ -104,6 +104,9 @@ def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> protoc
         for rule, state in zip(reply.rules, explanation.rules, strict=True)
     )
     now_in = stage(job, desk.shims.peer(job))
+    if unstored := desk.unstored(job):
+        now_in = UNSTORED[unstored]
+        reply = replace(reply, next="there is room on the journal's disk: `supervisorctl status` tells which")
     if now_in == SAVING and job.state is not State.RUNNING:
         # The core does not know that it has reached its boundary.
         reply = replace(reply, next="its checkpoint becomes durable")

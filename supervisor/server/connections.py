@@ -24,9 +24,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple
 
+import structlog
+
 from supervisor.core.job import Asker
 from supervisor.errors import SupervisorError
 from supervisor.server.zmtp import Violation, Wire, framed
+from supervisor.set_aside import keep_aside
 from supervisor.users import user_name
 
 __all__ = ["Connection", "Connections", "Peer", "max_connections"]
@@ -166,8 +169,8 @@ class Connections:
         return parts or []
 
     def send_message(self, connection: Connection, body: bytes) -> bool:
-        """Send one part without waiting; False when the peer is gone or takes nothing."""
-        return self.send(connection, framed(body))
+        """Send a message of one part without waiting; False when the peer is gone or takes nothing."""
+        return self.send(connection, (framed(b"", 1) if connection.wire.is_delimited else b"") + framed(body))
 
     def send(self, connection: Connection, data: bytes) -> bool:
         """Send bytes without waiting; False when the peer is gone or takes nothing."""
@@ -356,6 +359,9 @@ def _bind(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         # The daemon's lock is held, so a socket that lies here belongs to nobody.
+        if Path(path).is_dir() and not Path(path).is_symlink():
+            kept = keep_aside(Path(path))
+            structlog.get_logger("router").warning("kept-aside", was=path, kept=str(kept))
         Path(path).unlink(missing_ok=True)
         listener.bind(path)
         os.chmod(path, 0o600)  # noqa: PTH101

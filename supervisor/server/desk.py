@@ -22,8 +22,9 @@ from supervisor.core.states import State
 from supervisor.errors import Refused, SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
+from supervisor.procfs import has_ended
 from supervisor.server.router import Delivery, Router
-from supervisor.server.rows import Reading, Sight, row
+from supervisor.server.rows import Reading, Sight, Unstored, row
 from supervisor.server.shims import ShimTable
 from supervisor.set_aside import SetAside
 from trainer_shim import protocol
@@ -67,6 +68,8 @@ class _Engine(Protocol):
 
     @property
     def jobs(self) -> Mapping[str, Job]: ...
+    @property
+    def held(self) -> frozenset[str]: ...
     def job(self, name: str) -> Job: ...
     def find(self, name: str) -> Job | None: ...
     def submit(self, name: str | None, spec: JobSpec) -> Job: ...
@@ -125,11 +128,13 @@ class Desk:
     alerts: Callable[[], tuple[str, ...]]
     #: What it could not use and put aside.
     aside: Callable[[], tuple[SetAside, ...]]
-    #: Reads configuration and job files; returns what is wrong with them.
-    reload: Callable[[], tuple[SetAside, ...]]
+    #: Reads configuration and job files; then calls with what is wrong with them.
+    reload: Callable[[Callable[[tuple[SetAside, ...]], None]], None]
     started_wall: float
     pid: int
-    #: What their commands left running, by job name; kept up to date by the daemon.
+    #: Nothing more fits on the disk of the state folder; kept up to date by the daemon.
+    is_full: bool = False
+    #: What their commands left running, by job name; likewise.
     left: Mapping[str, tuple[Left, ...]] = field(default_factory=dict)
     _watches: dict[bytes, _Watch] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
@@ -212,8 +217,17 @@ class Desk:
                 (waiting or {}).get(job.name, ""),
                 is_gone,
                 self.left.get(job.name, ()),
+                self.unstored(job),
             )
             yield row(job, sight, now=now, log=log)
+
+    def unstored(self, job: Job) -> Unstored:
+        """Return what is not as it looks while the disk of the journal is full."""
+        if not (self.is_full or self.journal.problem()):
+            return ""
+        if job.alive and job.process is not None and has_ended(job.process):
+            return "ended"
+        return "held" if job.name in self.engine.held else ""
 
     def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
         """Send the lines of some jobs, in as many messages as it takes."""

@@ -11,24 +11,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import structlog
 from msgspec.structs import replace
 
-from supervisor import __version__
 from supervisor.core import events
 from supervisor.core.events import JobEvent
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.marks import Marks
+from supervisor.server import looking
 from supervisor.server.access import check_may_act
 from supervisor.server.answers import policy, samples, why, why_queued
-from supervisor.server.desk import Desk, parted, refusal
-from supervisor.server.history import event_message
+from supervisor.server.desk import Desk, refusal
 from supervisor.server.router import Delivery
+from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 
 __all__ = ["take"]
@@ -38,6 +39,9 @@ _AT_DEADLINE: dict[str, Literal["wait", "freeze", "terminate"]] = {
     "freeze": "freeze",
     "terminate": "terminate",
 }
+
+#: `status` tells of more.
+_MAX_PROBLEMS = 20
 
 _log = structlog.get_logger("requests")
 
@@ -68,81 +72,6 @@ def take(desk: Desk, delivery: Delivery) -> None:
 
 def _refuse(desk: Desk, delivery: Delivery, error: SupervisorError) -> None:
     desk.answer(delivery, refusal(getattr(delivery.message, "id", ""), error))
-
-
-def _some(desk: Desk, names: tuple[str, ...]) -> list[Job]:
-    if not names:
-        return list(desk.engine.jobs.values())
-    return [desk.engine.job(name) for name in dict.fromkeys(names)]
-
-
-def _status(desk: Desk, delivery: Delivery, request: protocol.StatusRequest) -> None:
-    if not request.jobs:
-        desk.send_aside(delivery.identity, request.id)
-    desk.send_rows(delivery.identity, request.id, _some(desk, request.jobs))
-
-
-def _watch(desk: Desk, delivery: Delivery, request: protocol.WatchRequest) -> None:
-    jobs = _some(desk, request.jobs)
-    desk.watch(delivery.identity, request.id, frozenset(request.jobs))
-    desk.send_rows(delivery.identity, request.id, jobs)
-
-
-def _show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None:
-    job = desk.engine.job(request.job)
-    spec, checkpoint = job.spec, job.checkpoint
-    reply = protocol.ShowReply(
-        id=request.id,
-        row=next(desk.rows([job])),
-        argv=spec.argv,
-        cwd=spec.cwd,
-        env_names=tuple(sorted(spec.env)),
-        restart=spec.restart,
-        source=spec.source,
-        checkpoints=spec.checkpoints,
-        checkpoint_path=checkpoint.path if checkpoint else "",
-        checkpoint_digest=checkpoint.digest if checkpoint else "",
-        created_wall=desk.clock.wall() - (desk.clock.now() - job.created_at),
-        depths=tuple(str(depth) for depth in job.depths),
-        labels=spec.labels,
-        num_gpus=spec.num_gpus,
-        gpu_memory_bytes=spec.gpu_memory_bytes,
-        memory_bytes=spec.memory_bytes,
-        num_cpus=spec.num_cpus,
-        gpus=job.gpus if job.alive else (),
-        every_s=spec.every_s,
-    )
-    desk.send(delivery.identity, reply)
-
-
-def _events(desk: Desk, delivery: Delivery, request: protocol.EventsRequest) -> None:
-    stored = desk.journal.history(after_seq=request.after_seq, job=request.job, limit=request.limit)
-    if request.job is not None and not stored and not _has_history(desk, request.job):
-        desk.engine.job(request.job)  # Raises, unless it has just been made.
-    *parts, last = parted(event_message(one) for one in stored)
-    for part in parts:
-        desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=part, more=True))
-    desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=last))
-
-
-def _has_history(desk: Desk, name: str) -> bool:
-    """Say whether there ever was such a job; one that was removed has a past."""
-    return bool(desk.journal.history(after_seq=-1, job=name, limit=1))
-
-
-def _version(desk: Desk, delivery: Delivery, request: protocol.VersionRequest) -> None:
-    reply = protocol.VersionReply(
-        id=request.id,
-        version=__version__,
-        pid=desk.pid,
-        home=str(desk.paths.home or ""),
-        config=str(desk.paths.config_file),
-        started_wall=desk.started_wall,
-        num_jobs=len(desk.engine.jobs),
-        num_dropped=desk.router.num_dropped,
-        alerts=desk.alerts(),
-    )
-    desk.send(delivery.identity, reply)
 
 
 def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
@@ -180,14 +109,16 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
 
 
 def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
-    problems = desk.reload()
-    if problems:
-        text = "; ".join(map(str, problems))
-        raise UsageError(
-            text,
-            hint="correct the file, it is read again by itself; what was in force before stays so until then",
-        )
-    desk.answer(delivery, protocol.Accepted(id=request.id, job="", state="", detail="configuration read"))
+    def tell(problems: tuple[SetAside, ...]) -> None:
+        told = [UsageError(one.why, hint=one.hint) for one in problems[:_MAX_PROBLEMS]]
+        for error in told:
+            answer = refusal(request.id, error)
+            desk.answer(delivery, replace(answer, last=error is told[-1]))
+        if not told:
+            accepted = protocol.Accepted(id=request.id, job="", state="", detail="configuration read")
+            desk.answer(delivery, accepted)
+
+    desk.reload(tell)
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
@@ -306,7 +237,10 @@ def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -
             after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
         return protocol.Accepted(id=request.id, job=job.name, state=after.state)
 
-    _each(desk, delivery, request, lambda _job: True, ask)
+    # When it is stored, the policy has been asked about it.
+    _each(
+        desk, delivery, request, lambda _job: True, ask, lambda a: replace(a, detail=why_queued(desk, a.job))
+    )
 
 
 def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:
@@ -341,8 +275,9 @@ def _each(
     request: protocol.JobsRequest,
     applies: Callable[[Job], bool],
     act: Callable[[str], protocol.Accepted],
+    told: Callable[[protocol.Accepted], protocol.Accepted] = lambda accepted: accepted,
 ) -> None:
-    """Act on every job of the request; one refusal does not keep the others from it."""
+    """Act on every job, whoever is refused; `told` makes the answer of what is stored."""
     if bool(request.jobs) == request.all:
         raise UsageError("cannot tell which jobs are meant", hint="name jobs, or say --all, not both")
     names = list(dict.fromkeys(request.jobs))
@@ -355,10 +290,10 @@ def _each(
         except SupervisorError as error:
             answers.append(refusal(request.id, error, job=name))
     nothing = protocol.Accepted(id=request.id, job="", state="", detail="no job to act on")
-    *first, last = answers or [nothing]
-    for answer in first:
-        desk.answer(delivery, replace(answer, last=False))
-    desk.answer(delivery, last)
+    answers = answers or [nothing]
+    for number, answer in enumerate(answers, 1):
+        whole = replace(answer, last=number == len(answers))
+        desk.answer(delivery, partial(told, whole) if isinstance(whole, protocol.Accepted) else whole)
 
 
 def _tag(message: object) -> str:
@@ -371,14 +306,14 @@ def _new_request() -> str:
 
 
 _HANDLERS: dict[type, Callable[[Desk, Delivery, Any], None]] = {
-    protocol.StatusRequest: _status,
-    protocol.WatchRequest: _watch,
-    protocol.ShowRequest: _show,
-    protocol.EventsRequest: _events,
+    protocol.StatusRequest: looking.status,
+    protocol.WatchRequest: looking.watch,
+    protocol.ShowRequest: looking.show,
+    protocol.EventsRequest: looking.events,
     protocol.WhyRequest: why,
     protocol.PolicyRequest: policy,
     protocol.SamplesRequest: samples,
-    protocol.VersionRequest: _version,
+    protocol.VersionRequest: looking.version,
     protocol.RunRequest: _run,
     protocol.ReloadRequest: _reload,
     protocol.RemoveRequest: _remove,

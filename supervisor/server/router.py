@@ -39,7 +39,7 @@ _MAX_TOPIC_BYTES: Final = 256
 _HINTS = {
     "version": "upgrade the older of the two; `supervisorctl version` shows both",
     "unknown": "the other side is newer than this daemon: upgrade it",
-    "malformed": "",
+    "malformed": "the page on the wire is `trainer_shim/protocol.py`",
     "oversized": "",
 }
 
@@ -155,6 +155,8 @@ class Router:
         if connection.endpoint == self._events:
             self._subscribe(connection, parts[0])
             return None
+        if connection.wire.is_delimited and not parts[0]:
+            del parts[0]
         if len(parts) != 1:
             # Our code sends one; anything else was sent by another.
             self._drop("malformed", f"{len(parts)} frames", peer)
@@ -163,7 +165,8 @@ class Router:
             return Delivery(identity, peer, protocol.decode(parts[0]))
         except ProtocolError as error:
             self._drop(error.kind, str(error), peer)
-            if error.kind in ("version", "unknown"):
+            # Without the number of a question it may be a shim's word, and a refusal would send that away.
+            if error.kind in ("version", "unknown") or error.request:
                 answer = protocol.Refused(
                     id=error.request, error=f"cannot understand: {error}", hint=_HINTS[error.kind]
                 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from supervisor.core import suspension
 from supervisor.core.job import Asker, Job
@@ -12,10 +13,20 @@ from supervisor.core.states import State
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
-__all__ = ["SAVING", "Reading", "Sight", "readings", "row", "stage"]
+__all__ = ["SAVING", "UNSTORED", "Reading", "Sight", "Unstored", "readings", "row", "stage"]
 
 #: The stage in which a checkpoint is being written.
 SAVING = "saving"
+
+#: What is not as it looks because the journal's disk is full: nothing was done of what was asked, or the
+#: process is over and nobody could write down how.
+Unstored = Literal["", "held", "ended"]
+UNSTORED = MappingProxyType(
+    {
+        "held": "not begun: nothing can be stored; it is done as soon as that is mended",
+        "ended": "its process has ended; how is told as soon as it can be stored",
+    }
+)
 
 #: From one look at the processes to the next, as it is by default.
 _LOOK_S = 1.0
@@ -56,6 +67,7 @@ class Sight(NamedTuple):
     is_gone: bool = False
     #: What outlived its command.
     left: tuple[Left, ...] = ()
+    unstored: Unstored = ""
 
 
 def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
@@ -74,7 +86,10 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         bytes_freed=job.bytes_freed or None,
         pausable=_pausable(job),
         request=job.request,
-        stage=suspension.words(job) or stage(job, peer) or _waits(job, sight.waits_for),
+        stage=UNSTORED.get(sight.unstored, "")
+        or suspension.words(job)
+        or stage(job, peer)
+        or _waits(job, sight.waits_for),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
@@ -94,6 +109,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         priority=job.spec.priority,
         protected=job.spec.protected,
         user=job.spec.user,
+        ended=sight.unstored == "ended",
         left=tuple(
             protocol.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in sight.left
         ),
@@ -104,6 +120,9 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
 def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
     """Return where the loop is: from its shim, or else from the last checkpoint."""
     at, peer = sight.position, sight.peer
+    if job.state is State.QUEUED:
+        # What its last start came to says nothing of the next one.
+        return {}
     if at is None and job.state in (State.COMPLETED, State.FAILED):
         # It ended somewhere behind its last checkpoint: 10/400 beside `completed` would be a lie.
         return {}

@@ -12,32 +12,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
 from supervisor.config import ShimConfig
 from supervisor.core import events
 from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import JobEvent
 from supervisor.core.job import Job, Pid
 from supervisor.core.states import Depth
 from supervisor.marks import Marks, Start
 from supervisor.ports import Clock
 from supervisor.procfs import boot_id, read_stat
 from supervisor.server.access import is_within
+from supervisor.server.measure import Jobs, Measure, Measured
 from supervisor.server.router import Delivery
 from trainer_shim import protocol
 from trainer_shim.safe_files import read_in
 
 __all__ = ["ShimPeer", "ShimTable", "read_receipt"]
-
-
-class _Jobs(Protocol):
-    """What is needed of the engine."""
-
-    def find(self, name: str) -> Job | None: ...
-    def observe(self, name: str, event: JobEvent) -> None: ...
 
 
 @dataclass
@@ -76,6 +68,9 @@ class ShimTable:
         self._by_job: dict[str, ShimPeer] = {}
         #: The last one of each job whose process ended.
         self._gone: dict[str, ShimPeer] = {}
+        self._measured = Measured(clock)
+        #: Of lines about refused ones in the daemon's log.
+        self._refusals = Measure(clock)
 
     def peer(self, job: Job) -> ShimPeer | None:
         """Return the shim of the job's present incarnation, while its process lives."""
@@ -90,6 +85,7 @@ class ShimTable:
     def send(self, effect: AskPause | AskResume | AskStop | AskCheckpoint) -> bool:
         """Tell the job's shim; False when it is not connected."""
         peer = self._by_job.get(effect.name)
+        self._measured.asked(effect.name, effect.request)
         return peer is not None and self._send(peer.identity, _message(effect))
 
     def is_saving(self, job: str) -> bool:
@@ -103,7 +99,7 @@ class ShimTable:
         stat = read_stat(peer.pid) if peer is not None else None
         return None if peer is None or stat is None else Pid(peer.pid, stat.start_ticks, boot_id())
 
-    def take(self, delivery: Delivery, jobs: _Jobs) -> None:
+    def take(self, delivery: Delivery, jobs: Jobs) -> None:
         """Handle a message of a shim."""
         message = delivery.message
         if isinstance(message, protocol.Hello):
@@ -118,7 +114,19 @@ class ShimTable:
         job = jobs.find(peer.job)
         if job is None or job.incarnation != peer.incarnation:
             return
-        self._said(peer, message, jobs)
+        self._said(peer, message, job, jobs)
+
+    def next_due(self) -> float | None:
+        """Return when something that a shim said more often than is stored is to be heard."""
+        return self._measured.next_due()
+
+    def turn(self, jobs: Jobs) -> None:
+        """Let jobs hear what was kept back and is due."""
+        self._measured.turn(jobs)
+
+    def settle(self, jobs: Jobs) -> None:
+        """Let jobs hear all that was kept back."""
+        self._measured.settle(jobs)
 
     def forget(self, job: str) -> None:
         """The job's process is gone."""
@@ -130,15 +138,16 @@ class ShimTable:
     def drop(self, job: str) -> None:
         """The job was removed; nobody asks for its last position again."""
         self._gone.pop(job, None)
+        self._measured.drop(job)
 
-    def _said(self, peer: ShimPeer, message: protocol.FromShim, jobs: _Jobs) -> None:
+    def _said(self, peer: ShimPeer, message: protocol.FromShim, job: Job, jobs: Jobs) -> None:
         match message:
             case protocol.Heartbeat():
                 peer.position = message.position
                 peer.boundary_at = peer.heard_at - message.boundary_age_s
                 peer.steps_per_s = message.steps_per_s
                 peer.metrics = message.metrics
-                self._able_to(peer, message.depths, jobs)
+                self._able_to(peer, message.depths, job, jobs)
             case protocol.Saving():
                 peer.saving = message.request
                 self.on_change(peer.job)
@@ -149,25 +158,25 @@ class ShimTable:
                 # One that was written in the background ends before the one that is asked for begins.
                 if message.request == peer.saving:
                     peer.saving = ""
-                jobs.observe(peer.job, _checkpointed_event(message))
+                self._measured.observe(job, _checkpointed_event(message), jobs)
             case protocol.Yielded():
                 peer.saving = peer.stage = ""
                 self._at_boundary(peer, message.checkpoint)
-                jobs.observe(peer.job, _yielded_event(message))
+                self._measured.observe(job, _yielded_event(message), jobs)
             case protocol.CannotYield():
                 peer.saving = peer.stage = ""
-                jobs.observe(peer.job, _failed_event(message))
+                self._measured.observe(job, _failed_event(message), jobs)
             case protocol.Resumed():
                 peer.saving = peer.stage = ""
                 # The time that it held is no time without a boundary.
                 peer.boundary_at = peer.heard_at
-                jobs.observe(peer.job, events.Resumed(request=message.request))
+                self._measured.observe(job, events.Resumed(request=message.request), jobs)
 
-    def _able_to(self, peer: ShimPeer, names: tuple[str, ...], jobs: _Jobs) -> None:
+    def _able_to(self, peer: ShimPeer, names: tuple[str, ...], job: Job, jobs: Jobs) -> None:
         """Take over what it can give back; told with every heartbeat, stored when it changes."""
-        job, depths = jobs.find(peer.job), tuple(map(Depth, names))
-        if job is not None and depths and depths != job.depths:
-            jobs.observe(peer.job, events.AbleTo(incarnation=peer.incarnation, depths=depths))
+        depths = tuple(map(Depth, names))
+        if depths and depths != job.depths:
+            self._measured.observe(job, events.AbleTo(incarnation=peer.incarnation, depths=depths), jobs)
 
     def _at_boundary(self, peer: ShimPeer, checkpoint: protocol.Checkpointed) -> None:
         before = peer.position
@@ -179,15 +188,17 @@ class ShimTable:
         )
         peer.boundary_at = peer.heard_at
 
-    def _hello(self, delivery: Delivery, hello: protocol.Hello, jobs: _Jobs) -> None:
+    def _hello(self, delivery: Delivery, hello: protocol.Hello, jobs: Jobs) -> None:
         job = jobs.find(hello.job)
         if job is not None and job.alive and job.incarnation == hello.incarnation and job.process is None:
             # The keeper's word of which process it is comes any moment.
             self._send(delivery.identity, protocol.Unknown())
             return
         reason = self._why_not(delivery, hello, job)
-        if reason:
-            self._log.warning("hello-refused", job=hello.job, pid=delivery.peer.pid, reason=reason)
+        if job is None or reason:
+            if self._refusals.wait_s() <= 0:
+                self._refusals.spend()
+                self._log.warning("hello-refused", job=hello.job, pid=delivery.peer.pid, reason=reason)
             hint = "training goes on without supervision"
             self._send(delivery.identity, protocol.Refused(error=reason, hint=hint, job=hello.job))
             return
@@ -211,8 +222,8 @@ class ShimTable:
         )
         self._send(peer.identity, welcome)
         if hello.checkpoint is not None:
-            jobs.observe(hello.job, _checkpointed_event(hello.checkpoint))
-        jobs.observe(hello.job, _attached_event(hello))
+            self._measured.observe(job, _checkpointed_event(hello.checkpoint), jobs)
+        self._measured.observe(job, _attached_event(hello), jobs)
         self.on_change(hello.job)
 
     def _why_not(self, delivery: Delivery, hello: protocol.Hello, job: Job | None) -> str:

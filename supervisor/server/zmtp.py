@@ -26,6 +26,9 @@ _GREETING: Final = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20
 _SIGNATURE_END, _MAJOR, _MECHANISM = 9, 10, slice(12, 32)
 
 
+_OF_REQ = b"\x0bSocket-Type\0\0\0\x03REQ"
+
+
 class Violation(Exception):  # It is what the peer did, not what we could not do.
     """The peer speaks something else, or more of it than is allowed: hang up."""
 
@@ -43,6 +46,8 @@ class Wire:
     def __init__(self, socket_type: bytes) -> None:
         #: The handshake is over.
         self.is_ready = False
+        #: It is a REQ socket: an empty part stands before what it says, and before each answer.
+        self.is_delimited = False
         self._is_greeted = False
         self._buffer = bytearray()
         self._parts: list[bytes] = []
@@ -130,6 +135,7 @@ class Wire:
             if not body.startswith(b"\x05READY"):
                 raise Violation("no READY in the handshake")
             self.is_ready = True
+            self.is_delimited = body.find(_OF_REQ) >= 0
         elif body.startswith(b"\x04PING") and len(body) <= 5 + 2 + 16:
             # Of a client with heartbeats on; two bytes of it are a time.
             self.reply = framed(b"\x04PONG" + body[7:], _COMMAND)

@@ -16,8 +16,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from supervisor.errors import SupervisorError
-from supervisor.set_aside import SetAside
+from supervisor.set_aside import SetAside, keep_aside, make_way
 from supervisor.store.migrate import migrate, migrations
 from trainer_shim import lock_file
 from trainer_shim.safe_files import open_checked
@@ -44,8 +46,11 @@ _BESIDE: Final = ("-wal", "-shm", "-journal")
 
 def take_lock(path: Path) -> int:
     """Return a descriptor that holds the lock beside the file; raises SupervisorError when it is taken."""
+    lock = Path(f"{path}.lock")
+    if (odd := make_way(lock, links=True)) is not None:
+        structlog.get_logger("journal").warning("kept-aside", problem=str(odd))
     try:
-        return lock_file.take_lock(Path(f"{path}.lock"), str(os.getpid()))
+        return lock_file.take_lock(lock, str(os.getpid()))
     except lock_file.Held as held:
         raise SupervisorError(
             f"cannot open the journal `{path}`: another daemon uses it",
@@ -55,7 +60,10 @@ def take_lock(path: Path) -> int:
 
 def open_or_replace(path: Path) -> tuple[sqlite3.Connection, list[SetAside]]:
     """Return a connection to a whole journal, and what had to be put aside for that; the lock is held."""
-    aside: list[SetAside] = []
+    # A link may lead to what was committed, so whoever made it is asked (_opened).
+    found = [make_way(Path(f"{path}{end}"), links=False) for end in _BESIDE]
+    beside = [said for said in found if said is not None]
+    aside = beside.copy()
     if not _may_be_database(path):
         aside.append(_put_aside(path, "it is not a file"))
     try:
@@ -63,7 +71,8 @@ def open_or_replace(path: Path) -> tuple[sqlite3.Connection, list[SetAside]]:
     except sqlite3.DatabaseError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
             raise
-        aside = [_put_aside(path, str(error))]
+        # What was found in its tables is of no account any more.
+        aside = [*beside, _put_aside(path, str(error))]
     return _opened(path, aside), aside
 
 
@@ -93,6 +102,7 @@ def write_anew(path: Path, source: sqlite3.Connection) -> SetAside:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.new")
     for name in (draft, *(Path(f"{draft}{end}") for end in _BESIDE)):
+        make_way(name, links=True)
         name.unlink(missing_ok=True)
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     copy = connect(draft)
@@ -100,7 +110,7 @@ def write_anew(path: Path, source: sqlite3.Connection) -> SetAside:
         source.backup(copy)
     finally:
         copy.close()
-    kept = f"; what lay there now is kept as `{_renamed(path).name}`" if os.path.lexists(path) else ""
+    kept = f"; what lay there now is kept as `{keep_aside(path).name}`" if os.path.lexists(path) else ""
     for end in _BESIDE:  # They belong to the file that is gone, and would be taken for the new one's.
         Path(f"{path}{end}").unlink(missing_ok=True)
     _flush(draft)
@@ -175,7 +185,7 @@ def _may_be_database(path: Path) -> bool:
 
 
 def _put_aside(path: Path, why: str) -> SetAside:
-    kept = _renamed(path)
+    kept = keep_aside(path)
     for end in _BESIDE:
         if os.path.lexists(f"{path}{end}"):
             Path(f"{path}{end}").rename(f"{kept}{end}")
@@ -187,13 +197,6 @@ def _put_aside(path: Path, why: str) -> SetAside:
         why=f"cannot use the journal `{path}`: {why}; it is kept as `{kept.name}`, and a new one is begun",
         hint="to go back, stop the daemon and put a good copy in its place",
     )
-
-
-def _renamed(path: Path) -> Path:
-    number = 1
-    while os.path.lexists(kept := path.with_name(f"{path.name}.aside-{number}")):
-        number += 1
-    return path.rename(kept)
 
 
 def _flush(path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
+import trainer_shim
 from supervisor.core.diagram import mermaid
 from supervisor.core.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
+#: What other modules of the shim call of a session.
+INNER = {"turn", "left", "pass_is_over", "pass_is_inside", "meet_loaders", "save_periodically"}
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -29,6 +33,21 @@ def name_of(path: Path) -> str:
 def anchors(path: Path) -> set[str]:
     headings = _HEADING.findall(_FENCE.sub("", path.read_text()))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_public_name_of_the_shim_is_in_its_page():
+    """
+    Names of the package, methods of a session, arguments of attach().
+    """
+    page = (ROOT / "docs/API.md").read_text()
+    methods = [name for name in vars(trainer_shim.Shim) if not name.startswith("_") and name not in INNER]
+    arguments = [
+        f"{one.name}="
+        for one in signature(trainer_shim.attach).parameters.values()
+        if one.kind is one.KEYWORD_ONLY
+    ]
+
+    assert [] == [name for name in (*trainer_shim.__all__, *methods, "extra", *arguments) if name not in page]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)

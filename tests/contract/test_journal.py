@@ -480,7 +480,17 @@ class TestSqliteJournal:
         assert "taken away" in aside.why
         assert how != "replaced" or "something else" == path.with_name("journal.sqlite.aside-1").read_text()
 
-    @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite.lock"])
+    def test_a_link_in_the_place_of_its_lock_is_kept_aside(self, tmp_path):
+        """
+        It means nothing; what it leads to keeps its contents.
+        """
+        (tmp_path / "precious").write_text("a week of work")
+        (tmp_path / "journal.sqlite.lock").symlink_to("precious")
+        SqliteJournal(tmp_path / "journal.sqlite").close()
+
+        assert "a week of work" == (tmp_path / "journal.sqlite.lock.aside-1").read_text()
+
+    @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal"])
     def test_nothing_is_written_through_a_link(self, tmp_path, name):
         """
         What lies in the place of one of its files is named, and keeps its contents.

@@ -231,7 +231,7 @@ class TestEveryLauncher:
         There is an end with a reason, no start, and the same after a restart.
         """
         spec = world.spec(cwd=str(world.tmp_path / "gone"))
-        reason = f"cannot start: working directory `{spec.cwd}` is gone"
+        reason = f"cannot start: there is no working directory `{spec.cwd}`; make it, or name another"
         launcher.launch(spec)
 
         assert until(launcher, bool) == [Ended("job-1", 1, Exit(error=reason))]

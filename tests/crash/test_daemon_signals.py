@@ -49,3 +49,33 @@ def test_a_log_that_nobody_reads_any_more_stops_nothing(tmp_path):
 
     assert 0 == code
     assert first.startswith(b"{")
+
+
+def test_signals_that_mean_nothing_to_it_do_not_end_it():
+    """
+    Whoever takes it for another program sends SIGUSR1; a limit of CPU time sends SIGXCPU. Commands that it
+    starts end of them as in a shell.
+    """
+    harmless = {"SIGCHLD", "SIGCONT", "SIGWINCH", "SIGURG", "SIGPIPE", "SIGXFSZ", "SIGHUP", "SIGTTOU"}
+    faults = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGSTKFLT"}
+    asks = {"SIGTERM", "SIGINT", "SIGQUIT", "SIGKILL", "SIGSTOP", "SIGTSTP", "SIGTTIN"}
+    names = {getattr(one, "name", str(one)) for one in signal.valid_signals()}
+    with RunningDaemon() as daemon:
+        for number in signal.valid_signals():
+            if getattr(number, "name", str(number)) in names - harmless - faults - asks:
+                os.kill(daemon.pid, number)
+                assert daemon.client.version().pid == daemon.pid, number
+        daemon.command("mortal", "sh", "-c", "kill -USR1 $$; sleep 60")
+        row = daemon.until("mortal", "failed")
+
+    assert signal.SIGUSR1 == row.exit_signal
+
+
+def test_ctrl_backslash_ends_it_cleanly():
+    """
+    As Ctrl-C does: its jobs go on.
+    """
+    with RunningDaemon() as daemon:
+        daemon._process.send_signal(signal.SIGQUIT)
+
+        assert 0 == daemon._process.wait(15)

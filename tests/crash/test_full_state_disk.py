@@ -52,7 +52,7 @@ def disk(daemon):
     disk = Disk(daemon.paths.state_dir / "ballast")
     yield disk
     disk.free()
-    until(lambda: "cannot write" not in daemon.ctl("status").err)
+    until(lambda: not daemon.client.status().alerts)
 
 
 class Disk:
@@ -109,6 +109,67 @@ def test_a_kill_needs_no_disk(daemon, disk):
     until(lambda: (there := read_stat(pid)) is None or there.state == "Z")
     disk.free()
     daemon.until("doomed", "stopped")
+
+
+def test_a_kill_is_waited_for_without_a_disk(daemon, disk):
+    """
+    It succeeds as soon as the processes are gone.
+    """
+    pid = start(daemon, "waited")
+    disk.fill()
+
+    said = daemon.ctl("kill", "waited", "--wait", "--timeout", "20")
+
+    assert said.code == 0, said
+    assert "its process has ended" in said.out
+    assert (there := read_stat(pid)) is None or there.state == "Z"
+
+
+def test_what_is_asked_is_not_shown_as_begun(daemon, disk):
+    """
+    Nothing of a pause, stop or resume is done before it is stored, and both commands say so.
+    """
+    daemon.train("shy")
+    disk.fill()
+    daemon.ctl("pause", "shy")
+
+    why, status = daemon.ctl("why", "shy").out, daemon.ctl("status", "shy").out
+
+    assert "not begun: nothing can be stored" in why
+    assert "not begun: nothing can be stored" in status
+    assert "batch boundary" not in why + status
+    disk.free()
+    daemon.until("shy", "paused")
+    daemon.ctl("kill", "shy")
+
+
+def test_a_process_that_died_is_not_shown_as_running(daemon, disk):
+    """
+    Its keeper has no room to write down how it ended, and nobody asked for anything.
+    """
+    pid = start(daemon, "died")
+    disk.fill()
+    os.kill(pid, 9)
+
+    row = daemon.until("died", lambda row: row.ended)
+    said = daemon.ctl("status", "died")
+
+    assert "its process has ended" in row.stage
+    assert "its process has ended" in said.out
+    disk.free()
+    daemon.until("died", "failed")
+
+
+def test_a_full_disk_is_told_before_anything_is_to_be_stored(daemon, disk):
+    """
+    Every `status` warns, with what to do.
+    """
+    disk.fill()
+
+    said = until(lambda: "disk is full" in (last := daemon.ctl("status")).err and last)
+
+    assert f"cannot store anything more in `{daemon.paths.state_dir}`" in said.err
+    assert "make room" in said.err
 
 
 def test_a_new_job_that_cannot_be_stored_does_not_run_before_it_is(daemon, disk):

@@ -263,3 +263,33 @@ def test_checkpoints_that_are_gone_have_no_age(daemon):
     assert "" == row.problem
     assert len(run.starts) == 1
     assert "made anew" in daemon.job_log("job")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_a_daemon_starts_whatever_lies_where_its_own_files_belong(kind):
+    """
+    It is kept under another name, and the jobs of the journal are there.
+    """
+    with RunningDaemon() as daemon:
+        daemon.command("there", "true")
+        daemon.until("there", "completed")
+        daemon.terminate()
+        journal, run = daemon.paths.journal, daemon.paths.run_dir
+        ends = (".lock", ".new") if kind == "link" else (".lock", "-wal", "-shm", "-journal", ".new")
+        places = [journal.with_name(f"{journal.name}{end}") for end in ends]
+        places += [daemon.paths.lock, run / "control.sock", run / "events.sock"]
+        for place in places:
+            place.unlink(missing_ok=True)
+            if kind == "folder":
+                (place / "something").mkdir(parents=True)
+            elif kind == "pipe":
+                os.mkfifo(place)
+            else:
+                place.symlink_to(daemon.home)
+        daemon.start()
+
+        assert ["there"] == daemon.names()
+        assert daemon.ctl("run", "--name", "new", "--", "true").code == 0
+        daemon.until("new", "completed")
+        assert "kept-aside" in daemon.log()
+        assert kind != "folder" or (journal.with_name(f"{journal.name}.lock.aside-1") / "something").is_dir()

@@ -78,7 +78,10 @@ class TestRun:
 
         needs = f"needs {every} CPUs, 0 are not given away"
         assert f"big queued; {needs}\n" == said.out
-        assert "hint: it starts by itself when that is over; `supervisorctl why big`" in said.err
+        assert (
+            "hint: it starts by itself when that is over; `supervisorctl resume big` starts it now"
+            in said.err
+        )
         assert lines(status)[1].endswith(f"waiting: {needs}")
 
         assert (
@@ -315,6 +318,30 @@ class TestPauseAndResume:
         assert ["m-1", "m-2"] == sorted(line.split()[0] for line in lines(said))
         assert "`m-over`" in said.err
         assert ["paused", "paused"] == [daemon.row(name).state for name in ("m-1", "m-2")]
+
+    def test_a_restarted_job_that_has_to_wait_says_so_as_a_new_one_does(self, daemon, train):
+        """
+        Also with --wait; and it is at no step before it begins.
+        """
+        daemon.ctl("kill", "--all", "--wait")
+        train("again", steps=3, treated={"num_cpus": 1.0})
+        daemon.until("again", "completed")
+        every = daemon.ctl("run", "--cpus", "4000", "--", "true").err.split(", there are ")[1].split()[0]
+        daemon.ctl("run", "--name", "all-of-it", "--cpus", every, "--", "sleep", "60")
+        daemon.until("all-of-it", lambda row: row.pid)
+        said = daemon.ctl("restart", "again")
+        row = daemon.row("again")
+        waited = daemon.ctl("restart", "again", "--wait", "--timeout", "1")
+        daemon.ctl("kill", "again", "all-of-it", "--wait")
+
+        assert said.out.startswith("again queued; needs 1 CPU"), said
+        assert (
+            "hint: it starts by itself when that is over; `supervisorctl resume again` starts it now"
+            in said.err
+        )
+        assert None is row.step
+        assert "again queued; needs 1 CPU" in waited.err
+        assert "`supervisorctl resume again` starts it now" in waited.err
 
     def test_all_means_every_job_that_it_can_apply_to(self, daemon, train):
         """

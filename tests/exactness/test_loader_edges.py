@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import time
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -181,7 +182,24 @@ def test_any_iterable_is_read_again():
 
     assert [30] == list(again)
     assert (3, True) == (again.length, again.exact)
-    assert ["taking up this pass reads the batches before it again"] == again.notes
+    assert [] == again.notes
+
+
+def test_reading_again_is_told_where_somebody_waits_for_it():
+    """
+    With the time that it took: the way out is a loader that knows its place.
+    """
+
+    class Slow:
+        def __iter__(self):
+            time.sleep(1.1)
+            yield from (10, 20, 30)
+
+    batches = open_pass(Slow())
+    take(batches, 2)
+    again = open_pass(Slow(), resume=batches.state_dict())
+
+    assert ["taking up this pass reads the batches before it again, which took 1 s"] == again.notes
 
 
 def test_a_loader_with_a_state_of_its_own_is_asked_for_it():

@@ -120,7 +120,11 @@ class Odd:
     """What no checkpoint can hold."""
 
 
-@pytest.mark.parametrize("value", [Odd(), [Odd()], {"a": (1, Odd())}, lambda: None], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [Odd(), [Odd()], {"a": (1, Odd())}, lambda: None],
+    ids=["object", "in a list", "in a map", "function"],
+)
 def test_what_cannot_be_stored_is_refused_where_it_is_put_in(shim, value):
     """
     With its path, and what was there before stays.

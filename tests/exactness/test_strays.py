@@ -165,6 +165,30 @@ def test_a_counter_in_extra_is_not_told(script, capsys):
     assert "" == capsys.readouterr().err
 
 
+def test_a_number_that_an_attached_part_keeps_is_not_told(script, capsys):
+    """
+    Its state_dict() has it.
+    """
+
+    class Average(dict):
+        num = 0
+
+        def state_dict(self):
+            return {"num": self.num}
+
+        def load_state_dict(self, state):
+            self.num = state["num"]
+
+    average = Average()
+    script.attach(average=average)
+    for _ in script.shim.epochs(1):
+        for batch in script.shim.batches(script.loader):
+            average.num += 1
+            script.step(batch, 1 / average.num)
+
+    assert "" == capsys.readouterr().err
+
+
 def stepped_average(script):
     average = torch.optim.swa_utils.AveragedModel(script.model)
     return average, lambda: average.update_parameters(script.model)
@@ -236,6 +260,19 @@ def test_weights_that_are_changed_behind_attach_are_told(script, capsys, is_late
     assert is_late is (
         "the weights of `model` were changed between attach() and the loop" in capsys.readouterr().err
     )
+
+
+def test_a_batch_that_goes_through_the_model_before_the_loop_asks_for_one_is_not_told(script, capsys):
+    """
+    A loop that fetches ahead has its batch already: running means change, the weights do not.
+    """
+    script.model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    script.opt = torch.optim.SGD(script.model.parameters(), lr=0.01)
+    script.attach()
+    script.model(torch.ones(2, 2))
+    script.train()
+
+    assert "" == capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("draws", "is_by_hand"), [(True, True), (False, True), (True, False)])
@@ -318,3 +355,56 @@ def test_a_look_keeps_nothing_alive(script):
 
     assert len(seen) == 6
     assert [] == [one for one in seen if one() is not None]
+
+
+class NoClass:
+    """A lazy proxy whose target is not there: its class cannot be asked for."""
+
+    @property
+    def __class__(self):
+        raise ConnectionError("no class")
+
+
+class NoDict:
+    """Whose attributes cannot be asked for."""
+
+    @property
+    def __dict__(self):
+        raise ConnectionError("no dict")
+
+
+class NoAnswers:
+    """Which raises on whatever an operator or a container asks."""
+
+    def _refuse(self, *_):
+        raise ConnectionError("no answer")
+
+    __eq__ = __hash__ = __len__ = __iter__ = __bool__ = __repr__ = __getattribute__ = _refuse
+
+
+class Heirs(type):
+    """A metaclass that cannot tell who belongs to it."""
+
+    def __instancecheck__(cls, one):
+        raise ConnectionError("no instances")
+
+
+class OddKind(metaclass=Heirs):
+    """One of its classes."""
+
+
+@pytest.mark.parametrize("kind", [NoClass, NoDict, NoAnswers, OddKind, Odd])
+def test_an_odd_object_costs_no_training_wherever_it_lies(script, kind, capsys):
+    """
+    In a variable of the script, a list, an object, the data set, a closure; at attach() and at each boundary.
+    """
+    odd, holder = kind(), Noisy()
+    holder.odd, inside = odd, [odd, {"odd": odd}]
+    script.data = holder
+    script.loader = DataLoader(holder, 2, collate_fn=lambda rows: (torch.stack(rows), odd)[0])
+    script.attach()
+    script.train(after=lambda: inside)
+    script.shim.checkpoint()
+
+    assert 6 == script.shim.step
+    assert "Traceback" not in capsys.readouterr().err

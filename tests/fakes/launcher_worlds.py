@@ -103,7 +103,9 @@ class FakeWorld(World):
     def spec(self, *args, **changes):
         spec = super().spec(*args, **changes)
         if not Path(spec.cwd).exists():
-            self.machine.refuse(spec.job, f"working directory `{spec.cwd}` is gone")
+            self.machine.refuse(
+                spec.job, f"there is no working directory `{spec.cwd}`; make it, or name another"
+            )
         if DEAF in spec.argv:
             self.machine.deaf.add(spec.job)
         return spec

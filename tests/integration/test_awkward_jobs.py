@@ -136,7 +136,7 @@ class TestCannotStart:
         row = daemon.until("homeless", "failed")
 
         assert "working directory" in row.problem
-        assert "soon-gone` is gone" in row.problem
+        assert "soon-gone`; make it" in row.problem
 
     def test_a_name_that_is_taken(self, daemon):
         """

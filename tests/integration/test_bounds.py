@@ -1,7 +1,7 @@
 """What one peer can make the daemon hold is bounded, and others are answered meanwhile.
 
 Covers: endless messages, half ones, answers that nobody takes, connections without end where few descriptors
-are to be had, floods of expensive questions, files without end.
+are to be had, floods of expensive questions, files without end, shims that repeat themselves.
 Does not cover: what such peers say (test_hostile_peers.py).
 """
 
@@ -20,7 +20,8 @@ import zmq
 from supervisor.client import new_id
 from supervisor.server.router import Router
 from supervisor.server.zmtp import MAX_PARTS, Wire, framed
-from tests.harness import RunningDaemon, until
+from tests.harness import PYTHON, ROOT, RunningDaemon, until
+from tests.trainers.flooding import LAST
 from trainer_shim import protocol as wire
 
 MIB = 1 << 20
@@ -47,6 +48,13 @@ def rss_bytes(daemon):
 
 def num_files(daemon):
     return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
+
+
+def grown_bytes(daemon):
+    """How long the journal and the daemon's log are by now."""
+    journal = daemon.paths.journal
+    files = (journal, journal.with_name(journal.name + "-wal"), daemon.home / "daemon.log")
+    return sum(file.stat().st_size for file in files)
 
 
 def connected(daemon, *, greets=True):
@@ -244,6 +252,35 @@ def test_a_job_file_without_end_holds_nobody_up(daemon):
     assert slowest_s < 2
 
 
+def test_many_long_job_files_hold_nobody_up():
+    """
+    Of 199 KB each, twenty at once took the loop for ten seconds; they are read one after the other, and
+    others are answered in between. All are jobs at the end, and `reload` answers when all are read.
+    """
+    command = "true " + "a" * 199_000
+    with RunningDaemon() as running:
+        slowest_s = 0.0
+        for number in range(8):
+            drop_in = running.paths.jobs_dir / f".long-{number}.toml"
+            drop_in.write_text(f'command = "{command}"\ncwd = "/"\ngpus = 1\n')
+            assert drop_in.stat().st_size > 190_000
+            drop_in.rename(drop_in.with_name(f"long-{number}.toml"))
+
+        def are_there():
+            nonlocal slowest_s
+            begin = time.monotonic()
+            num_jobs = len(running.client.status().rows)
+            slowest_s = max(slowest_s, time.monotonic() - begin)
+            return num_jobs == 8
+
+        until(are_there)
+        (running.paths.jobs_dir / "bad.toml").write_text("command = 1")
+        said = running.ctl("reload")
+
+    assert slowest_s < 2
+    assert (2, 1) == (said.code, said.err.count("bad.toml")), said
+
+
 def test_subscriptions_are_not_kept_without_bound(daemon):
     """
     Long ones and many are an end of the connection; the one that commands use is neither.
@@ -263,3 +300,34 @@ def test_subscriptions_are_not_kept_without_bound(daemon):
                 while peer.recv(1 << 16):
                     pass
             peer.close()
+
+
+@pytest.mark.parametrize(
+    "word", ["checkpointed", "answered", "yielded", "cannot-yield", "heartbeat", "hello", "nobody"]
+)
+def test_a_shim_that_repeats_itself_does_not_fill_the_journal(daemon, word):
+    """
+    Reports of checkpoints took 129 MB in ten seconds. The newest one counts, whatever came before it, and
+    others are answered meanwhile.
+    """
+    job, flood_s = f"floods-{word}", 3.0
+    before_bytes = grown_bytes(daemon)
+    daemon.command(job, PYTHON, str(ROOT / "tests/trainers/flooding.py"), word, f"{flood_s}")
+    slowest_s = 0.0
+
+    def is_over():
+        nonlocal slowest_s
+        begin = time.monotonic()
+        row = daemon.row(job)
+        slowest_s = max(slowest_s, time.monotonic() - begin)
+        return row.checkpoint_step == LAST
+
+    until(is_over, lambda: [daemon.row(job), daemon.job_log(job)])
+    stored = len(daemon.events(job))
+    more_bytes = grown_bytes(daemon) - before_bytes
+    daemon.ask(wire.KillRequest, job)
+    daemon.until(job, "stopped")
+
+    assert stored < 40
+    assert more_bytes < MIB
+    assert slowest_s < 2

@@ -126,6 +126,29 @@ def test_an_unknown_message_is_answered_with_its_request(daemon, peer):
     assert ("q7", True) == (answer.id, "make-coffee" in answer.error)
 
 
+def test_a_question_with_a_bad_field_is_answered(daemon, peer):
+    """
+    Who asks learns which field is wrong, and need not wait for ever.
+    """
+    peer.send(b"\x01" + msgspec.msgpack.encode({"type": "show-request", "id": "q8", "job": 5}))
+    answer = wire.decode(peer.recv())
+
+    assert ("q8", True) == (answer.id, "$.job" in answer.error)
+
+
+def test_a_socket_that_asks_and_waits_is_answered(daemon, context):
+    """
+    REQ puts an empty part before each question, and takes no answer without one.
+    """
+    with context.socket(zmq.REQ) as asks:
+        asks.linger = 0
+        asks.rcvtimeo = 10_000
+        asks.connect(daemon.paths.control_endpoint)
+        for number in range(2):
+            asks.send(wire.encode(wire.VersionRequest(id=f"r{number}")))
+            assert daemon.pid == wire.decode(asks.recv()).pid
+
+
 def test_what_is_dropped_is_counted(daemon, peer):
     """
     `num_dropped` goes up by exactly the frames that meant nothing.

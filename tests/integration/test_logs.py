@@ -136,6 +136,20 @@ class TestRotation:
         assert left == stored(log)
         assert ([1] if has_cut else []) == older_numbers(log)
 
+    def test_a_folder_with_the_name_of_an_older_file_does_not_end_it(self, logs, log):
+        """
+        It is kept under another name, with what is in it.
+        """
+        for number in (1, 2, 5):
+            (log.with_name(f"log.{number}") / "something").mkdir(parents=True)
+        append(log, b"x" * 101)
+        look(logs, kept(log))
+
+        assert () == logs.problems()
+        assert 0 == log.stat().st_size
+        assert 101 == log.with_name("log.1").stat().st_size
+        assert all((log.with_name(f"log.{number}.aside-1") / "something").is_dir() for number in (1, 2, 5))
+
     @pytest.mark.parametrize("kind", ["second name", "link", "folder"])
     def test_what_is_not_ours_is_not_touched(self, logs, log, kind):
         """

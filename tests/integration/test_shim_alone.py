@@ -55,6 +55,31 @@ def checkpoints(folder):
     return sorted(path.parent.name for path in folder.glob("checkpoints/*/step-*/manifest.json"))
 
 
+def state_of(process):
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_ctrl_z_stops_at_a_boundary_with_a_checkpoint_and_goes_on_exactly(alone):
+    """
+    A second one stops at once, in the middle of a step; SIGCONT goes on from there.
+    """
+    run, process = alone(hold=["step-20"])
+    run.until_at("step-20")
+    # Two that come at once are one.
+    until(lambda: process.send_signal(signal.SIGTSTP) or state_of(process) == "T")
+    assert [] == checkpoints(run.folder)
+
+    process.send_signal(signal.SIGCONT)
+    run.let_go("step-20")
+    until(lambda: checkpoints(run.folder) and state_of(process) == "T")
+    process.send_signal(signal.SIGCONT)
+    said, _ = process.communicate(timeout=GUARD_S)
+
+    assert 0 == process.returncode
+    assert run.is_exact()
+    assert "stopped, `fg` goes on" in said
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_checkpoints_at_the_next_boundary_and_ends(alone, number, code):
     """

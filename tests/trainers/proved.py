@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -42,7 +43,39 @@ class Data:
         return (number / 7 + passes for number in range(6))
 
 
-def main() -> None:  # noqa: C901  # A flaw is a line where a script would have it.
+def lag(shim: Any, model: Part) -> None:
+    """A loop that gets its data by itself, from an iterator of its own."""
+    numbers = iter(range(18))
+    while shim.step < 18:
+        loss = (next(numbers) * model.weight - random.random()) ** 2
+        model.weight -= 0.001 * loss
+        shim.report(loss=loss)
+        shim.boundary()
+
+
+def carry(shim: Any, model: Part) -> None:
+    """A loop that carries the worst loss on, which may hardly matter."""
+    worst = 0.0
+    for _ in shim.epochs(3):
+        for number in shim.batches(range(6)):
+            loss = (number * model.weight - random.random()) ** 2
+            if flaw == "worst" or worst > 1e6:
+                loss += max(worst, loss) / 10
+            worst = max(worst, loss)
+            model.weight -= 0.01 * loss
+            shim.report(loss=loss)
+
+
+def wait() -> None:
+    """Start a worker, say who runs, and train for ever."""
+    worker = subprocess.Popen(["sleep", "600"])
+    with open("pids.new", "w") as file:  # noqa: PTH123
+        print(os.getpid(), worker.pid, file=file)
+    os.rename("pids.new", "pids")  # noqa: PTH104
+    worker.wait()
+
+
+def main() -> None:  # noqa: C901, PLR0912  # A flaw is a line where a script would have it.
     if flaw != "no seed":
         random.seed(3)
     if flaw == "no attach":
@@ -58,6 +91,14 @@ def main() -> None:  # noqa: C901  # A flaw is a line where a script would have 
         raise SystemExit("proved.py: the log of this run is there already")
     if flaw == "attaches twice":
         trainer_shim.attach(model=model)
+    if flaw == "own iterator":
+        lag(shim, model)
+        return
+    if flaw in ("worst", "hardly"):
+        carry(shim, model)
+        return
+    if flaw == "no end":
+        wait()
     for epoch in shim.epochs(0 if flaw == "no step" else 3):
         # What a resumed epoch reports again is no difference.
         if flaw != "no report":
@@ -68,6 +109,8 @@ def main() -> None:  # noqa: C901  # A flaw is a line where a script would have 
                 loss += own.random()
             if flaw == "time":
                 loss += time.time_ns() % 1000
+            if flaw == "clock":
+                average.seconds = time.perf_counter()
             average.num += 1
             average.mean += (loss - average.mean) / average.num
             model.weight -= 0.01 * average.mean

@@ -67,7 +67,7 @@ class Momentum:
 torch.manual_seed(1)
 torch.set_num_threads(1)
 rows = torch.randn(24, 4, generator=torch.Generator().manual_seed(2))
-loader = DataLoader(TensorDataset(rows), 4, shuffle=True)
+loader = DataLoader(TensorDataset(rows), 4, shuffle=True, num_workers=1 * (sys.argv[-1] == "graphs"))
 model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 4))
 momentum = Momentum(model)
 shim = trainer_shim.attach(model=model, momentum=momentum)

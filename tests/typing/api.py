@@ -50,6 +50,10 @@ def long(loader: Iterator[int], folder: Path) -> int:
         return 1
     assert_type(shim, Shim)
     shim.extra["best"] = 0.5
+    state = shim.state(best=1e9, history=[])
+    state.best = min(state.best, 0.5)
+    for _ in shim.steps(loader, loader, max_steps=3, accumulate=2):
+        state.history.append(shim.step)
     for _ in shim.batches(loader, accumulate=4):
         with shim.critical():
             pass
@@ -73,6 +77,6 @@ def by_epoch(folder: Path) -> int:
 
 
 def wrong() -> None:
-    attach().add_parts(model=3)  # type: ignore[arg-type]
-    attach(model=3)  # type: ignore[arg-type]
     attach(model=Model(), keep="all")  # type: ignore[arg-type]
+    attach(model=Model(), resume="yes")  # type: ignore[arg-type]
+    attach().steps([1], max_steps="3")  # type: ignore[arg-type]

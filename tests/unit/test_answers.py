@@ -75,7 +75,7 @@ def desk(house, tmp_path):
         gone=frozenset(),
         aside=lambda: (),
         alerts=lambda: tuple(f"file {number} is bad" for number in range(30)),
-        reload=lambda: (),
+        reload=lambda then: then(()),
         started_wall=time.time(),
         pid=1,
     )

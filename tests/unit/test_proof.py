@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainer_shim.proof import digests
+from trainer_shim import trace
+from trainer_shim.link import Report
+from trainer_shim.loader_ways import READS_AGAIN
+from trainer_shim.proof import Proof, digests
 
 
 def test_every_leaf_stands_under_its_path():
@@ -69,6 +72,37 @@ def test_a_part_that_cannot_be_stored_says_so_and_spoils_no_other():
 
     assert found["bad"].startswith("unknown (bad.hook: ")
     assert "1" == found["good"]
+
+
+def test_a_pause_whose_boundary_was_none_this_time_is_had_at_the_next_one(tmp_path):
+    """
+    A boundary inside critical(), or of a pass inside another one, is not seen.
+    """
+    (tmp_path / trace.SCHEDULE).write_bytes(trace.write_schedule([trace.Point(2, 0), trace.Point(4, 0)]))
+    report = Report()
+    proof = Proof(tmp_path, report)
+    proof.begin(lambda: {"parts": {}, "extra": {}}, list)
+    paused = []
+    for report.step in (1, 3, 5, 6):
+        paused += [report.step] if proof.boundary() is not None else []
+    proof.close(wait_s=0)
+
+    assert [3, 5] == paused
+
+
+def test_what_the_shim_doubts_is_written_down_and_what_only_takes_time_is_not(tmp_path):
+    """
+    The command shows it, and need not read what the script prints.
+    """
+    proof = Proof(tmp_path, Report())
+    proof.begin(lambda: {"parts": {}, "extra": {}}, list)
+    for text in ("`it` goes on", READS_AGAIN):
+        proof.doubted(text)
+    proof.close(wait_s=0)
+    proof.doubted("too late")
+
+    records = trace.read((tmp_path / trace.TRACE).read_bytes().splitlines(keepends=True))
+    assert ["`it` goes on"] == [one.text for one in records if isinstance(one, trace.Said)]
 
 
 def test_a_run_that_is_not_proved_does_not_even_import_it(tmp_path):

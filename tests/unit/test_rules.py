@@ -145,7 +145,7 @@ def test_without_the_default_rules_only_those_of_the_file_hold(file):
         ),
         (
             rule('{ clock = "sat" }', more='depth = "deep"'),
-            "rules[mine].depth: Invalid enum",
+            'rules[mine].depth is "',
             "--print-config",
         ),
         (
@@ -156,9 +156,13 @@ def test_without_the_default_rules_only_those_of_the_file_hold(file):
         (rule('{ metric = "cpu_pct", above = 4, clear_below = -inf }'), "clear_below: -inf is no", "number"),
         (rule('{ metric = "gpu_power_w", above = inf, clear_below = 4 }'), "above: inf is no", "number"),
         (rule('{ clok = "sat" }'), "unknown key `rules[mine].when[1].clok`", "clock"),
-        ('[[rules]]\nname = "mine"\nenabled = false\n', "rules[mine]: ", "--print-config"),
-        ("rules = 3\n", "rules: Expected `array`", "--print-config"),
-        ("policy = 3\n", "policy: Expected `object`", "--print-config"),
+        (
+            '[[rules]]\nname = "mine"\nenabled = false\n',
+            "rules[mine].when is missing; it is a list of at least 1",
+            "--print-config",
+        ),
+        ("rules = 3\n", "rules is 3, and may only be a list", "--print-config"),
+        ("policy = 3\n", "policy is 3, and may only be a table", "--print-config"),
     ],
 )
 def test_what_is_wrong_with_a_rule_is_named_with_rule_and_key(file, text, says, hints):

@@ -7,7 +7,7 @@ import pytest
 from supervisor.cli.cause import find_cause, stray_generators, unseeded
 from supervisor.cli.traces import Difference, compare, run_of
 from trainer_shim import trace
-from trainer_shim.trace import End, Look, Metric, Paused, Returned, Start, Step
+from trainer_shim.trace import End, Look, Metric, Paused, Returned, Said, Start, Step
 
 NUM_STEPS = 6
 RNG = {"python": "p", "torch": "t"}
@@ -29,10 +29,13 @@ class Script:
     notes: dict[int, list[str]] = field(default_factory=dict)
     #: Reported again by a process that began after this step, before its first batch.
     again: dict[int, list[Metric]] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
     num_steps: int = NUM_STEPS
 
     def records(self):
         yield Start(step=0, epoch=0)
+        for text in self.said:
+            yield Said(text=text)
         for step in range(1, self.num_steps + 1):
             yield Metric(step=step, name="loss", value=self.losses.get(step, f"{step}"))
             batch = self.batches.get(step, f"b{step}")
@@ -173,6 +176,16 @@ def test_a_part_that_came_back_different_is_named():
     assert "what was saved at step 2 was not what stood there after loading it: `w`" == cause.text
 
 
+def test_what_the_script_asks_for_behind_attach_had_only_not_come_back_yet():
+    """
+    A variable of shim.state(), or a part that comes in mid-run.
+    """
+    looks = {2: {"w": "2", "state.best": "0.5"}}
+    script = Script(losses={3: "x"}, pauses={2: "exit"}, looks=looks, restored={2: {"w": "2"}})
+
+    assert cause_of(script, Script(looks=looks)).text.startswith("all that was handed over is the same")
+
+
 LEAF = "float32[8, 3, 3, 3] 1ce4"
 
 
@@ -246,7 +259,7 @@ def test_state_that_nobody_handed_over_is_what_is_left():
     cause = cause_of(Script(losses={3: "x"}, pauses={2: "exit", 4: "exit"}))
 
     assert "all that was handed over is the same after the pause at step 2 (exit)" in cause.text
-    assert "shim.extra" in cause.hint
+    assert "shim.state(...)" in cause.hint
 
 
 def test_state_that_differs_at_a_later_pause_points_to_the_one_before():
@@ -290,3 +303,53 @@ def test_only_seeded_generators_can_stray():
 
     assert ["python"] == unseeded(PLAIN, other)
     assert ["torch"] == stray_generators(PLAIN, other)
+
+
+def test_what_the_shim_said_names_the_cause_of_what_a_restart_lost():
+    """
+    It comes first, once, with what was seen behind it.
+    """
+    script = Script(losses={5: "x"}, pauses={2: "exit", 4: "hold"}, said=("`best` goes on", "`best` goes on"))
+    cause = cause_of(script)
+
+    assert cause.text.startswith(
+        "the shim said: `best` goes on. Seen was: all that was handed over is the same"
+    )
+    assert "the pauses at steps 2 (exit) and 4 (hold)" in cause.text
+    assert cause.hint.startswith("do as it says.")
+
+
+def test_what_the_shim_said_does_not_explain_a_run_that_was_never_restarted():
+    """
+    What a restart would lose is still there after a hold.
+    """
+    script = Script(losses={5: "x"}, pauses={4: "hold"}, said=("`best` goes on",))
+
+    assert cause_of(script).text.startswith("nothing was loaded at the pause at step 4 (hold)")
+
+
+def test_a_clock_in_the_state_of_a_part_is_named():
+    """
+    No number differs without pauses, and yet a leaf of the state does.
+    """
+    looks = {2: {"w": "2"}}
+    cause = cause_of(Script(final={"t": "5"}, pauses={2: "exit"}), Script(final={"t": "6"}, looks=looks))
+
+    assert not cause.is_repeatable
+    assert cause.text.startswith("a clock, or something else from outside, is in the state of a part")
+    assert "`t` is another in each" in cause.text
+
+
+def test_a_clock_hides_no_other_cause():
+    """
+    Neither in what is saved nor in what is restored.
+    """
+    script = Script(losses={5: "x"}, final={"t": "5"}, pauses={2: "exit", 4: "exit"})
+    script.looks, script.restored = {2: {"w": "2", "t": "1"}}, {2: {"w": "2", "t": "2"}}
+    again = Script(final={"t": "6"}, looks={2: {"w": "2", "t": "3"}, 4: {"w": "4"}})
+    cause = find_cause(PLAIN, script.run(), again.run())
+
+    assert cause.is_repeatable
+    assert cause.text.startswith(
+        "all that was handed over is the same after the pauses at steps 2 (exit) and 4"
+    )

@@ -19,3 +19,17 @@ def test_a_warning_that_stays_true_is_repeated_once_an_hour(capfd):
 
     said = capfd.readouterr().err.splitlines()
     assert ["trainer_shim: the disk is full", "trainer_shim: something else"] * 3 == said
+
+
+def test_a_proof_hears_of_doubts_once_and_of_nothing_else(capfd):
+    """
+    That a run goes on from a step is no reason to doubt it.
+    """
+    doubts = []
+    voice = Voice(FakeClock().now, doubts.append)
+    for _ in range(2):
+        voice.say("the sampler is unseen")
+        voice.say("going on from step 4", is_doubt=False)
+
+    assert ["the sampler is unseen"] == doubts
+    assert 2 == len(capfd.readouterr().err.splitlines())

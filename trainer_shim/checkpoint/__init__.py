@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainer_shim.checkpoint.earlier import keep_aside
 from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
@@ -12,4 +13,4 @@ from trainer_shim.checkpoint.store import Store
 from trainer_shim.checkpoint.tree import record
 from trainer_shim.checkpoint.writer import Saved
 
-__all__ = ["Keep", "Live", "Loaded", "Notice", "Saved", "Stage", "Store", "record", "resolve"]
+__all__ = ["Keep", "Live", "Loaded", "Notice", "Saved", "Stage", "Store", "keep_aside", "record", "resolve"]
