@@ -1,4 +1,4 @@
-"""A character model over an endless loader: what else is `cycle(loader)`, or `next(iter(loader))` with a fresh start.
+"""A character model over an endless loader, where scripts have `cycle(loader)` and `next(iterator)`.
 
 Exact because `shim.steps()` keeps the place in the present turn of the loader, and which turn it is.
 """

@@ -1,6 +1,6 @@
 """A denoising diffusion model on digits, with an averaged copy of its weights and accumulated gradients.
 
-Exact because the copy is handed over as well, and only each second batch is a boundary: no gradient is left there.
+Exact because the copy is handed over as well, and a boundary comes only behind the optimizer's step.
 """
 
 import torch

@@ -1,7 +1,7 @@
-"""Evaluation in the middle of an epoch, each so many steps, with a loader and random augmentation of its own.
+"""Evaluation in the middle of an epoch, each so many steps, with a loader and noise of its own.
 
-Exact because the evaluation is done before the step's boundary: it is over, or it has not begun, whenever the run is
-taken up. Its loader is iterated as ever, without the shim.
+Exact because it comes before the step's boundary: whenever the run is taken up it is over, or has not begun.
+Its loader is iterated as ever, without the shim.
 """
 
 import torch

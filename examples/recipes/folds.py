@@ -1,7 +1,7 @@
 """Cross-validation: three trainings in one process, one after the other.
 
-Exact because each training seeds what it draws from and has a checkpoint at its end, so one that is over is not
-trained again. Each `attach()` has a folder of its own: `folds`, `folds+2`, `folds+3`. `prove` takes one at a time: `--only 1`.
+Exact because each is seeded and has a checkpoint at its end: one that is over is not trained again. Each
+`attach()` has a folder of its own: `folds`, `folds+2`, `folds+3`. `prove` takes one at a time: `--only 1`.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A generative adversarial network on digits: two modules, two optimizers, noise from torch's global generator.
+"""A generative adversarial network on digits: two modules, two optimizers, noise from torch's generator.
 
 Exact because all four are handed over, and a boundary comes only when both optimizers have stepped.
 """

@@ -1,7 +1,7 @@
 """A prefetcher: it gives a batch only when it has read the next one, as those that copy to a GPU do.
 
-Exact because the shim counts the batches that the loop *used*: what was read ahead is read again. `__iter__` can be
-called for each turn and keeps nothing in the object.
+Exact because the shim counts the batches that the loop *used*: what was read ahead is read again. `__iter__`
+can be called for each turn and keeps nothing in the object.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A small GPT that draws its own batches and goes by steps: `get_batch()`, warm-up, cosine.
 
-Exact because the loop asks `shim.step` where it is, and the generator that draws the batches is in `shim.state`.
+Exact because the loop asks `shim.step` where it is, and what draws the batches is in `shim.state`.
 """
 
 import math

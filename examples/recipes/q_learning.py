@@ -1,7 +1,7 @@
-"""Q-learning: an environment, a replay buffer and a target network; a step of all of them is a boundary.
+"""Q-learning: an environment, a replay buffer and a target network; a step of all is a boundary.
 
-Exact because the environment is a part, by an adapter of four lines, the buffer is in `shim.state`, and its place
-is reckoned from `shim.step`. Chance comes from torch's global generator.
+Exact because the environment is a part, by an adapter of four lines, the buffer is in `shim.state`, and its
+place is reckoned from `shim.step`. Chance comes from torch's global generator.
 """
 
 import copy

@@ -1,7 +1,7 @@
-"""A recurrent language model over long rows of text: the hidden state goes on from chunk to chunk, cut off from its past.
+"""A recurrent language model on long rows of text: the hidden state goes on from chunk to chunk, detached.
 
-Exact because the hidden state is in `shim.state`. It is made anew behind an epoch and not before it: an epoch that
-is taken up in its middle begins with the one it had there.
+Exact because the hidden state is in `shim.state`, and is made anew behind an epoch, not before it: an epoch
+that is taken up in its middle begins with the one it had there.
 """
 
 from pathlib import Path

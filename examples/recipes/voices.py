@@ -1,7 +1,7 @@
 """Voice conversion in small: mel spectra are said again by another voice, against two discriminators.
 
-No real speech: each utterance is a harmonic tone with a wandering pitch, coloured by one of four voices, by seed. Exact
-because all networks and both optimizers are parts, and a boundary comes when both have stepped.
+No real speech: each utterance is a harmonic tone with a wandering pitch, coloured by one of four voices, by
+seed. Exact because networks and optimizers are parts, and a boundary comes when both have stepped.
 """
 
 import torch
