@@ -22,7 +22,7 @@ INPUTS := pyproject.toml constraints.txt
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check soak bench gpu-wheels gpu clean
+.PHONY: help setup demo test test-recipes check soak bench gpu-wheels gpu clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -40,6 +40,9 @@ check: $(VENV)/.dev  ## run format, lint, types and floors
 
 soak: $(VENV)/.dev  ## run the long fault-injection tests
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+test-recipes: $(VENV)/.dev  ## prove every recipe in examples/recipes
+	@$(BIN)/python -m pytest -n 2 -m "soak or not soak" tests/e2e/test_recipes.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev  ## run the benchmarks, or those in BENCHMARKS=...
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)

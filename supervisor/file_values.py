@@ -16,6 +16,7 @@ __all__ = ["Place", "described", "line_of"]
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _SHOWN_CHARS = 60
+_SHOWN_BITS = 128
 
 Place = tuple[str | int, ...]
 
@@ -150,5 +151,7 @@ def _shown(value: Any) -> str:
             return "a table"
         case list() | tuple():
             return "a list" if value else "an empty list"
+        case int() if value.bit_length() > _SHOWN_BITS:  # Python does not print the longest ones.
+            return f"a number of {value.bit_length()} bits"
         case _:
             return str(value)[:_SHOWN_CHARS]

@@ -255,11 +255,12 @@ def test_a_job_file_without_end_holds_nobody_up(daemon):
 def test_many_long_job_files_hold_nobody_up():
     """
     Of 199 KB each, twenty at once took the loop for ten seconds; they are read one after the other, and
-    others are answered in between. All are jobs at the end, and `reload` answers when all are read.
+    others are answered in between, who see some of them there and others not yet. All are jobs at the end,
+    and `reload` answers when all are read.
     """
     command = "true " + "a" * 199_000
     with RunningDaemon() as running:
-        slowest_s = 0.0
+        seen = set()
         for number in range(8):
             drop_in = running.paths.jobs_dir / f".long-{number}.toml"
             drop_in.write_text(f'command = "{command}"\ncwd = "/"\ngpus = 1\n')
@@ -267,17 +268,14 @@ def test_many_long_job_files_hold_nobody_up():
             drop_in.rename(drop_in.with_name(f"long-{number}.toml"))
 
         def are_there():
-            nonlocal slowest_s
-            begin = time.monotonic()
-            num_jobs = len(running.client.status().rows)
-            slowest_s = max(slowest_s, time.monotonic() - begin)
-            return num_jobs == 8
+            seen.add(len(running.client.status().rows))
+            return 8 in seen
 
         until(are_there)
         (running.paths.jobs_dir / "bad.toml").write_text("command = 1")
         said = running.ctl("reload")
 
-    assert slowest_s < 2
+    assert len(seen) >= 4, seen
     assert (2, 1) == (said.code, said.err.count("bad.toml")), said
 
 

@@ -167,19 +167,19 @@ def test_the_hint_for_an_enum_can_be_followed_to_the_letter(attach):
 @pytest.mark.parametrize("value", [1, [1], torch.ones(1), "x"])
 def test_the_hint_for_what_is_no_object_leads_to_where_it_goes(attach, value):
     """
-    A plain value cannot be attached, and can be kept in `extra`.
+    A plain value cannot be attached, and can be kept by `shim.state()`.
     """
     with pytest.raises(TypeError) as caught:
         attach(part=value)
-    assert "`shim.extra` after attach()" in caught.value.__notes__[0]
+    assert "write `state = shim.state(part=...)` behind attach()" in caught.value.__notes__[0]
 
     shim = attach()
-    shim.extra["mine"] = value
+    shim.state(part=value)
     shim.boundary()
     shim.checkpoint()
     shim.detach()
 
-    assert repr(value) == repr(attach().extra["mine"])
+    assert repr(value) == repr(attach().state(part=None).part)
 
 
 @pytest.mark.parametrize("wanted", [None, "hold", "save", "exit"])
