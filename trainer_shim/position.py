@@ -119,6 +119,8 @@ class Cursor:
         self.is_by_hand = False
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
+        #: Told when it does.
+        self.on_settled: Callable[[], None] = lambda: None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain values."""
@@ -162,6 +164,11 @@ class Cursor:
         else:
             # From here on all belongs to the training: also what is drawn before the next batch is asked for.
             rng.restore(random_numbers)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the loop has yet to come to where it goes on."""
+        return self._pending_rng is not None
 
     def holds(self, thing: Any) -> bool:
         """Whether an object is restored with the data."""
@@ -316,6 +323,7 @@ class Cursor:
         if self._pending_rng is not None:
             rng.restore(self._pending_rng)
             self._pending_rng = None
+            self.on_settled()
 
     def _name_of(self, loader: Any) -> str:
         return next((name for name, near in self._near.items() if near.loader() is loader), "")

@@ -848,8 +848,9 @@ class Shim:
             )
         self._made.restore(state["parts"], state.get("made", {}), loaded.path)
         self.extra = resolve(state["extra"], "extra", self._store.live)
-        self._variables.load_state_dict(state)
         self._cursor.load_state_dict(state["position"], state["rng"])
+        self._variables.load_state_dict(state, is_in_loop=self._cursor.is_pending)
+        self._cursor.on_settled = self._variables.settle
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )

@@ -7,6 +7,7 @@ Does not cover: how values are stored (checkpoint/), variables that nobody hande
 
 from __future__ import annotations
 
+import copy
 import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -73,6 +74,8 @@ class Variables:
         #: What the checkpoint has, each with the device of its tensors, until the script asks for it.
         self._saved: dict[str, tuple[Any, str | None]] = {}
         self._generators: dict[str, bytes] = {}
+        #: What each was in the checkpoint, until the loop goes on from there.
+        self._pending: dict[str, Any] | None = None
 
     def make(self, initial: Mapping[str, Any]) -> State:
         """Take variables in; each is what the checkpoint has, or what it is given as.
@@ -89,7 +92,7 @@ class Variables:
             if name in self.values:
                 raise ValueError(
                     f"cannot make `{name}` twice: a variable is made once, right behind attach(); to begin "
-                    f"anew in an epoch, set it there: `state.{name} = ...`"
+                    f"anew with an epoch, set it in its loop: `state.{name} = ...`"
                 )
             if name.startswith("_"):
                 raise ValueError(f"cannot make `{name}`: a name of Python's own kind; choose another")
@@ -97,7 +100,10 @@ class Variables:
         for name, value in initial.items():
             if not is_generator(value):
                 self._check(name, value)
+            is_saved = name in self._saved or name in self._generators
             self.values[name] = self._back(name, value)
+            if is_saved and self._pending is not None:
+                self._pending[name] = _copied(self.values[name])
         return State(self, tuple(initial))
 
     def put(self, name: str, value: Any) -> None:
@@ -115,12 +121,26 @@ class Variables:
         values = {name: value for name, value in self.values.items() if name not in generators}
         return {_PLACE: values, _ASIDE: {"generators": generators, "devices": devices}}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Wait for the script to ask for each."""
+    def load_state_dict(self, state: Mapping[str, Any], *, is_in_loop: bool) -> None:
+        """Wait for the script to ask for each.
+
+        `is_in_loop`: the loop will say where it goes on. What the script does before (it sets a variable at
+        the head of an epoch that is taken up in its middle) is undone then, as with random numbers.
+        """
+        self._pending = {} if is_in_loop else None
         aside = state.get(_ASIDE, {})
         devices = aside.get("devices", {})
         self._saved = {name: (value, devices.get(name)) for name, value in state.get(_PLACE, {}).items()}
         self._generators = dict(aside.get("generators", {}))
+
+    def settle(self) -> None:
+        """The loop goes on from here: each is what it was, for the last time."""
+        pending, self._pending = self._pending, None
+        for name, saved in (pending or {}).items():
+            if is_generator(self.values[name]):
+                rng.load(self.values[name], saved)
+            else:
+                self.values[name] = _filled(self.values[name], saved)
 
     def unclaimed(self) -> list[str]:
         """Names that the checkpoint has and the script did not ask for; once."""
@@ -145,11 +165,20 @@ class Variables:
             return now
         saved, device = self._saved.pop(name)
         value = _moved(resolve(saved, f"{_PLACE}.{name}", self._live()), device)
-        fill = _FILLS.get(type(now))
-        if fill is None or type(value) is not type(now):
-            return value
-        fill(now, value)
-        return now
+        return _filled(now, value)
+
+
+def _filled(now: Any, value: Any) -> Any:
+    """The object that the script made, with a value in it; the value itself where it cannot take it."""
+    fill = _FILLS.get(type(now))
+    if fill is None or type(value) is not type(now):
+        return value
+    fill(now, value)
+    return now
+
+
+def _copied(value: Any) -> Any:
+    return rng.dump(value) if is_generator(value) else copy.deepcopy(value)
 
 
 def _unknown(name: str) -> str:

@@ -109,6 +109,37 @@ def test_the_object_that_the_script_made_is_the_one_that_goes_on(tmp_path, kind)
     assert whole == cut
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: 0.0, list, lambda: random.Random(5)], ids=["number", "list", "generator"]
+)
+def test_what_is_set_at_the_head_of_an_epoch_is_not_set_again_in_its_middle(tmp_path, make):
+    """
+    A hidden state begins anew with each epoch, and goes on in one that is taken up.
+    """
+
+    def train(run):
+        shim = run.attach()
+        state = shim.state(own=make())
+        for epoch in shim.epochs(3):
+            if isinstance(state.own, random.Random):
+                state.own.seed(epoch)
+            else:
+                state.own = make()
+            for batch in shim.batches(DataLoader(Numbers(), 4)):
+                if isinstance(state.own, float):
+                    state.own = state.own * 0.5 + 1
+                elif isinstance(state.own, list):
+                    state.own.append(shim.step)
+                run.seen.batches.append([plain(state.own)] if isinstance(state.own, list) else [0])
+                factor = state.own if isinstance(state.own, float) else 1.0
+                run.see(batch * (state.own.random() if isinstance(state.own, random.Random) else factor))
+        run.seen.batches.append([plain(state.own)])
+
+    whole, cut = whole_and_cut(tmp_path, train, [4, 6, 9])
+
+    assert whole == cut
+
+
 @pytest.fixture
 def shim(tmp_path):
     made = trainer_shim.attach(checkpoints=tmp_path)
