@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from trainer_shim.checkpoint import Keep
 
 __all__ = ["Choices", "Resume"]
 
 Resume = Literal["auto", "never", "must"]
-_RESUMES = ("auto", "never", "must")
+_RESUMES = get_args(Resume)
 _SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 
 
@@ -24,10 +24,17 @@ class Choices(NamedTuple):
     signals: frozenset[int]
     #: Names of what the script knows to be lost at a restart.
     ignore: frozenset[str]
+    #: After so many epochs it is saved in the background.
+    every_epochs: int | None
 
     @classmethod
     def checked(
-        cls, keep: int | Keep, resume: Resume, signals: Iterable[str | int], ignore: Collection[str]
+        cls,
+        keep: int | Keep,
+        resume: Resume,
+        signals: Iterable[str | int],
+        ignore: Collection[str],
+        every_epochs: int | None,
     ) -> Choices:
         """Raise ValueError or TypeError for what is none."""
         if resume not in _RESUMES:
@@ -37,5 +44,7 @@ class Choices(NamedTuple):
         numbers = {_SIGNALS.get(one, 0) if isinstance(one, str) else int(one) for one in signals}
         if not numbers <= set(_SIGNALS.values()):
             raise ValueError(f"cannot take these signals: it is some of {', '.join(_SIGNALS)}, or none")
+        if every_epochs is not None and every_epochs < 1:
+            raise ValueError(f"cannot save every {every_epochs} epochs")
         keep = keep if isinstance(keep, Keep) else Keep(last=keep)
-        return cls(keep, resume, frozenset(numbers), frozenset(ignore))
+        return cls(keep, resume, frozenset(numbers), frozenset(ignore), every_epochs)

@@ -13,7 +13,7 @@ import functools
 import linecache
 import sys
 
-__all__ = ["SHOWING", "called", "number_of_caller", "source_tree"]
+__all__ = ["PASSES", "SHOWING", "called", "number_of_caller", "source_tree"]
 
 #: Calls that show something and change nothing, by the last part of their name.
 SHOWING = frozenset(
@@ -60,19 +60,20 @@ def _number(loop: ast.For) -> str:
         one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and called(one) == "enumerate"
     ]
     if not any(
-        isinstance(one, ast.Call) and called(one) in _PASSES for call in counting for one in ast.walk(call)
+        isinstance(one, ast.Call) and called(one) in PASSES for call in counting for one in ast.walk(call)
     ):
         return ""
     # `batches(enumerate(loader))` goes on counting.
     outer = next(one for one in ast.walk(loop.iter) if isinstance(one, ast.Call) and called(one) in _BOTH)
-    if called(outer) in _PASSES or not isinstance(loop.target, ast.Tuple):
+    if called(outer) in PASSES or not isinstance(loop.target, ast.Tuple):
         return ""
     first = loop.target.elts[0]
     return first.id if isinstance(first, ast.Name) else ""
 
 
-_PASSES = ("batches", "steps")
-_BOTH = ("enumerate", *_PASSES)
+#: What of a session gives batches.
+PASSES = ("batches", "steps")
+_BOTH = ("enumerate", *PASSES)
 
 
 def called(call: ast.Call) -> str:

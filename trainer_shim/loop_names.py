@@ -15,7 +15,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from trainer_shim.enumerated import SHOWING, called, source_tree
+from trainer_shim.enumerated import PASSES, SHOWING, called, source_tree
 
 __all__ = ["Carried", "carried_at", "repeated_at"]
 
@@ -32,7 +32,7 @@ _HARMLESS = frozenset({"train", "eval", "zero_grad", "set_epoch", "time", "perf_
 #: The names of the shim's own places for what a script keeps.
 _KEEPING = frozenset({"extra"})
 #: What the shim itself iterates.
-_PASSES = ("epochs", "batches", "steps")
+_ITERATED = ("epochs", *PASSES)
 
 
 class Carried(NamedTuple):
@@ -70,10 +70,10 @@ def repeated_at(file: str, first_line: int, line: int) -> int:
     """Return the line of what an outer loop that is not the shim's does again after a restart, or 0."""
     scope = _scope(file, first_line)
     loops = [] if scope is None else _around(scope, line)
-    if not any(_is_over(one, "batches", "steps") for one in loops[1:]):
+    if not any(_is_over(one, *PASSES) for one in loops[1:]):
         return 0
     for outer in loops[:-1]:
-        if isinstance(outer, ast.For) and not _is_over(outer, *_PASSES):
+        if isinstance(outer, ast.For) and not _is_over(outer, *_ITERATED):
             for statement in outer.body:
                 is_inner = statement.lineno <= line <= (statement.end_lineno or line)
                 if not is_inner and not _is_harmless(statement):
@@ -298,7 +298,7 @@ class _Taint:
             self._expression(node.test)
             self._take_all(inner)
         elif isinstance(node, ast.For):
-            if not _is_over(node, *_PASSES):  # The data is the shim's.
+            if not _is_over(node, *_ITERATED):  # The data is the shim's.
                 self._flows.append((_reads(node.iter), _targets([node.target])))
                 self._expression(node.iter)
             self._take_all([*node.body, *node.orelse])

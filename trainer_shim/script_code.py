@@ -114,9 +114,8 @@ def _of_class(kind: type) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     try:
         for name, value in vars(kind).items():
-            function = (
-                value.__func__ if type(value) in (staticmethod, classmethod) else value
-            )  # A static method, or one of the class.
+            is_wrapped = type(value) in (staticmethod, classmethod)
+            function = value.__func__ if is_wrapped else value
             if is_a(function, FunctionType):
                 found += [*of_function(function, f"{kind.__qualname__}.{name}"), *by_name(function)]
             elif not name.startswith("__"):
@@ -133,13 +132,13 @@ def _named(code: CodeType, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
     where = names.get("__name__", "")
     found = []
     for name in code.co_names:
-        value = names.get(name)
+        value: Any = names.get(name)
         found.append((f"{where}.{name}", value))
-        if value is not None and is_a(value, ModuleType) and _is_script_module(value):
+        if _is_script_module(value):
             # What is called by it: `augment.jitter(x)`.
             inside = vars(value)
             found += [(f"{value.__name__}.{one}", inside[one]) for one in code.co_names if one in inside]
-        elif value is not None and is_a(value, type) and is_script_class(value):
+        elif is_a(value, type) and is_script_class(value):
             found += _of_class(value)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):

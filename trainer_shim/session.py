@@ -144,7 +144,7 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
 
     """
     global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
-    choices = Choices.checked(keep, resume, signals, ignore)
+    choices = Choices.checked(keep, resume, signals, ignore, every_epochs)
     parts = named_parts(handed, parts)
     surroundings = Surroundings.read(os.environ)
     if _current is not None:
@@ -154,7 +154,7 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
     _current = Shim(surroundings, training, parts, facts, choices)
     _current.meet_loaders(loaders_of_caller(1))
-    _current.save_periodically(every_s, every_steps, every_epochs)
+    _current.save_periodically(every_s, every_steps)
     return _current
 
 
@@ -204,7 +204,7 @@ class Shim:
         #: Whether the state of this very boundary is being written in the background.
         self._is_begun = False
         self._due_step: float = math.inf
-        self._every_epochs: int | None = None
+        self._every_epochs = choices.every_epochs
         self._begin_anew_if(choices.resume)
         self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=choices.keep)
         self._open(choices.resume)
@@ -522,17 +522,12 @@ class Shim:
         """Get to know the loaders that the script has made by now."""
         self._cursor.meet(loaders)
 
-    def save_periodically(
-        self, every_s: float | None, every_steps: int | None, every_epochs: int | None
-    ) -> None:
+    def save_periodically(self, every_s: float | None, every_steps: int | None) -> None:
         """Save in the background from now on, where the script or the job says so; see `attach()`."""
-        if every_epochs is not None and every_epochs < 1:
-            raise ValueError(f"cannot save every {every_epochs} epochs")
-        self._every_epochs = every_epochs
-        if every_epochs is None or every_s is not None or every_steps is not None:
+        if self._every_epochs is None or every_s is not None or every_steps is not None:
             every_s, told = self._surroundings.period(every_s, every_steps)
             self._say_all([*told])
-        if every_s is None and every_steps is None and every_epochs is None:
+        if every_s is None and every_steps is None and self._every_epochs is None:
             return
 
         def wake() -> None:
