@@ -18,7 +18,7 @@ from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.parts import Stateful, check_parts
 from trainer_shim.reach import is_generator
 
-__all__ = ["Fields", "GeneratorPart", "named_parts"]
+__all__ = ["Fields", "GeneratorPart", "is_field", "named_parts"]
 
 
 class Fields:
@@ -44,6 +44,11 @@ class Fields:
         """Set them."""
         for name in self._names:
             setattr(self._thing, name, state[name])
+
+
+def is_field(part: Any, thing: Any, name: str) -> bool:
+    """Whether a part is this attribute of an object, among others."""
+    return type(part) is Fields and part._thing is thing and name in part._names  # noqa: SLF001
 
 
 class GeneratorPart:

@@ -103,8 +103,9 @@ def walk(
     is_other: Callable[[Any], bool] = lambda _: False,
     *,
     max_visits: int = _MAX_VISITS,
+    is_closed: Callable[[Any], bool] = lambda _: False,
 ) -> Found:
-    """Visit all that `roots` reach, breadth first, each object once."""
+    """Visit all that `roots` reach, breadth first, each object once; what is closed is not entered."""
     found = Found({}, {}, [], {})
     seen: dict[int, Any] = {}
     # Whether a thing is the loader's own: what global names lead to may be the training's (_is_helper);
@@ -123,20 +124,27 @@ def walk(
             # Without the number, which is another each time.
             found.unseen.append(path.partition("[")[0])
             break
-        if _keeps_values(thing) if is_own else _is_helper(thing):
-            found.owners[path] = thing
-            for kind in type(thing).__mro__:
-                if is_script_class(kind):
-                    found.owners.setdefault(kind.__qualname__, kind)
+        _note(found.owners, path, thing, is_own)
         if not is_inside and is_other(thing):
             found.others[path] = thing
+        if is_closed(thing):
+            continue
         is_inside = is_inside or is_a(thing, GeneratorType) or hands_on(thing)
         waiting.extend((*child, is_own, is_inside) for child in _children(thing, path))
         waiting.extend((*child, False, is_inside) for child in by_name(thing))
-        # What the data's code names is of its doing as far as it is a plain value.
-        if is_a(thing, Globals):
-            found.owners[path] = thing
     return found
+
+
+def _note(owners: dict[str, Any], path: str, thing: Any, is_own: bool) -> None:  # noqa: FBT001
+    """Note an object that keeps values, and what of its class does."""
+    # What the data's code names is of its doing as far as it is a plain value.
+    if is_a(thing, Globals):
+        owners[path] = thing
+    elif _keeps_values(thing) if is_own else _is_helper(thing):
+        owners[path] = thing
+        for kind in type(thing).__mro__:
+            if is_script_class(kind):
+                owners.setdefault(kind.__qualname__, kind)
 
 
 def is_generator(thing: Any) -> bool:

@@ -33,6 +33,7 @@ from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
 from trainer_shim.handing_over import GeneratorPart, named_parts
+from trainer_shim.kept import Kept
 from trainer_shim.link import Link, Report
 from trainer_shim.made import Made
 from trainer_shim.nearby import loaders_of_caller
@@ -197,7 +198,7 @@ class Shim:
         self._say = self._voice.say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
-        self._offloader = Offloader(self._parts, self._kept, surroundings.offload_devices)
+        self._offloader = Offloader(self._parts, self._own_values, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
         self._periodic: Periodic | None = None
@@ -210,9 +211,8 @@ class Shim:
         self._open(choices.resume)
         self._look_at_depths()
         self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
-        self._strays = Strays(
-            self._parts, self._kept, self._cursor.holds, self._say, self._report.step, choices.ignore
-        )
+        kept = Kept(self._parts, self._own_values, self._cursor.holds, choices.ignore)
+        self._strays = Strays(kept, self._say, self._report.step)
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
@@ -550,6 +550,7 @@ class Shim:
 
     def _begin(self, periodic: Periodic) -> Want:
         """Copy the state and let it be written while training goes on; what is wanted after that."""
+        self._strays.again(is_asked=False)
         try:
             draft = self._store.prepare(
                 self._state(), step=self._report.step, epoch=self.epoch, facts=self._facts_now()
@@ -746,6 +747,7 @@ class Shim:
         if self._periodic is not None and (saved := self._waited(self._periodic)) is not None:
             self._fresh = saved
             return saved
+        self._strays.again(is_asked=True)
         facts = self._facts_now()
         self._fresh = self._store.save(self._state(), step=self._report.step, epoch=self.epoch, facts=facts)
         self._report.checkpoint = self._checkpointed(self._fresh, "")
@@ -817,7 +819,7 @@ class Shim:
         asked_for = states(self._parts if parts is None else parts)
         return {"parts": asked_for, "extra": self.extra, **self._variables.state_dict()}
 
-    def _kept(self) -> dict[str, Any]:
+    def _own_values(self) -> dict[str, Any]:
         """Return the script's own values by name, wherever it keeps them."""
         generators = {n: part.generator for n, part in self._parts.items() if isinstance(part, GeneratorPart)}
         return {**generators, **self._variables.values, **self.extra, "extra": self.extra}

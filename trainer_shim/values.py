@@ -29,6 +29,7 @@ __all__ = [
     "glimpsed",
     "identity",
     "is_container",
+    "is_numbers",
     "is_short",
     "packed",
     "printed",
@@ -96,6 +97,14 @@ def glimpsed(value: Any) -> Any:
 def is_container(value: Any) -> bool:
     """Whether this holds many values: not a set, whose order is another in each process."""
     return is_a(value, dict | list | tuple | deque) or _is_array(value)
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether this is a tensor, an array or a number of NumPy's, on whatever device."""
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    return (torch is not None and is_a(value, torch.Tensor)) or (
+        numpy is not None and is_a(value, numpy.ndarray | numpy.generic)
+    )
 
 
 def is_short(value: Any) -> bool:

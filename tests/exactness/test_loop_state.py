@@ -1,0 +1,438 @@
+"""State that a loop keeps out of its own lines is told, wherever it lies; helpers that only show are not.
+
+Covers: objects changed by their own methods, closures, globals, properties, callable objects, generators that
+are suspended, iterators, copies of the weights, scalers, what moves only later; what is kept, shown or made
+anew is silent.
+Does not cover: variables of the loop itself (tests/unit/test_loop_names.py), parts and generators of the loop
+(test_strays.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import random
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import trainer_shim
+
+
+class Meter:
+    """A running mean as people copy it from script to script."""
+
+    def __init__(self):
+        self.total, self.count, self.most = 0.0, 0, 0.0
+
+    def update(self, value, count=1):
+        self.total += value * count
+        self.count += count
+        self.most = max(self.most, value)
+
+    @property
+    def mean(self):
+        return self.total / max(1, self.count)
+
+
+class Stopper:
+    def __init__(self):
+        self.best, self.num_bad = 1e9, 0
+
+    def step(self, value):
+        if value < self.best:
+            self.best, self.num_bad = value, 0
+        else:
+            self.num_bad += 1
+        return self.num_bad > 3
+
+
+class Normalizer:
+    def __init__(self):
+        self.mean, self.count = 0.0, 0
+
+    def __call__(self, x):
+        self.count += 1
+        self.mean += (x.mean().item() - self.mean) / self.count
+        return x - self.mean
+
+
+class Log:
+    def __init__(self):
+        self.rows, self.count = [], 0
+
+    def add(self, value):
+        self.count += 1
+        self.rows.append(value)
+        if self.count % 2 == 0:
+            print(self.rows[-1], self.count)
+
+
+class Average:
+    """An averaged copy by hand."""
+
+    def __init__(self, model):
+        self.shadow = {name: one.detach().clone() for name, one in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, model):
+        for name, one in model.named_parameters():
+            self.shadow[name].lerp_(one, 0.1)
+
+
+@dataclass
+class Progress:
+    step: int = 0
+
+
+class Script:
+    """A small training; `each` is called for each batch and gives what its loss is scaled by."""
+
+    def __init__(self, folder):
+        torch.manual_seed(0)
+        self.folder = folder
+        self.model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        self.opt = torch.optim.SGD(self.model.parameters(), lr=0.01)
+        self.loader = DataLoader(torch.randn(12, 2), 2)
+
+    def attach(self, **more):
+        self.shim = trainer_shim.attach(checkpoints=self.folder, model=self.model, opt=self.opt, **more)
+        return self.shim
+
+    def step(self, batch, scale=1.0):
+        self.opt.zero_grad()
+        loss = self.model(batch).square().mean() * scale
+        loss.backward()
+        self.opt.step()
+        return loss.item()
+
+
+def a_mean_that_is_shown(script):
+    shim, meter = script.attach(), Meter()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            meter.update(script.step(batch))
+        print(meter.mean, meter.most)
+
+
+def a_mean_that_decides(script):
+    shim, meter = script.attach(), Meter()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            meter.update(script.step(batch))
+            if meter.mean < 1e-9:
+                return
+
+
+def early_stopping(script):
+    shim, stopper = script.attach(), Stopper()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            if stopper.step(script.step(batch)):
+                return
+
+
+def early_stopping_handed_over(script):
+    stopper = Stopper()
+    shim = script.attach(stopper=trainer_shim.Fields(stopper, "best", "num_bad"))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            if stopper.step(script.step(batch)):
+                return
+
+
+def a_callable_object(script):
+    shim, normalize = script.attach(), Normalizer()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(normalize(batch))
+
+
+def a_variable_of_a_closure(script):
+    shim, count = script.attach(), 0
+
+    def scaled(batch):
+        nonlocal count
+        count += 1
+        return script.step(batch, 1 / count)
+
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            scaled(batch)
+
+
+def a_partial_of_a_closure(script):
+    shim, count = script.attach(), 0
+
+    def scaled(power, batch):
+        nonlocal count
+        count += 1
+        return script.step(batch, power / count)
+
+    run = functools.partial(scaled, 2)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            run(batch)
+
+
+num_calls = 0
+
+
+def counted(script, batch):
+    global num_calls  # noqa: PLW0603  # As scripts do.
+    num_calls += 1
+    if num_calls % 3 == 0:
+        for group in script.opt.param_groups:
+            group["lr"] *= 0.9
+    return script.step(batch)
+
+
+def a_global_variable(script):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            counted(script, batch)
+
+
+def a_default_value_that_collects(script):
+    def scale(value, seen=[]):  # noqa: B006
+        seen.append(value)
+        return 1 / len(seen)
+
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch, scale(0.5))
+
+
+def a_dataclass(script):
+    shim, progress = script.attach(), Progress()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            progress.step += 1
+            script.step(batch, 1 / progress.step)
+
+
+class Trainer:
+    def __init__(self, script):
+        self.script, self.num_done, self.losses, self.stopper = script, 0, [], Stopper()
+
+    def rate(self):
+        return 0.01 / (1 + self.num_done)
+
+    def one(self, batch):
+        for group in self.script.opt.param_groups:
+            group["lr"] = self.rate()
+        self.num_done += 1
+        self.losses.append(self.script.step(batch))
+        return self.losses[-1]
+
+    def fit(self):
+        self.shim = self.script.attach()
+        for _ in self.shim.epochs(2):
+            self.epoch()
+
+    def epoch(self):
+        total = 0.0
+        for batch in self.shim.batches(self.script.loader):
+            total += self.one(batch)
+        print(total)
+
+
+def a_trainer_class(script):
+    Trainer(script).fit()
+
+
+def a_log_of_ones_own(script):
+    shim, log = script.attach(), Log()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            log.add(script.step(batch))
+
+
+def decaying():
+    scale = 1.0
+    while True:
+        scale *= 0.9
+        yield scale
+
+
+def a_suspended_generator(script):
+    shim, scales = script.attach(), decaying()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch, next(scales))
+
+
+def a_counter_of_itertools(script):
+    shim, numbers = script.attach(), itertools.count(1)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch, 1 / next(numbers))
+
+
+def a_generator_over_the_batches(script):
+    """The documented form of fetching ahead: each epoch makes it anew."""
+    shim = script.attach()
+
+    def ahead(batches):
+        yield from batches
+
+    for _ in shim.epochs(2):
+        batches = ahead(shim.batches(script.loader))
+        for batch in batches:
+            script.step(batch)
+
+
+def a_copy_of_the_weights(script):
+    shim = script.attach()
+    average = {name: one.clone() for name, one in script.model.state_dict().items()}
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            for name, one in script.model.state_dict().items():
+                average[name].mul_(0.9).add_(one, alpha=0.1)
+
+
+def a_class_with_a_copy_of_the_weights(script):
+    shim, average = script.attach(), Average(script.model)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            average.update(script.model)
+
+
+def a_copy_that_is_made_each_time(script):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            before = {name: one.clone() for name, one in script.model.state_dict().items()}
+            script.step(batch)
+            print(sum((before[name] - one).norm() for name, one in script.model.state_dict().items()))
+
+
+def weights_under_another_name(script):
+    shim, weights = script.attach(), list(script.model.parameters())
+    state = script.model.state_dict()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            print(len(weights), len(state))
+
+
+def a_scaler(script, **parts):
+    scaler = torch.amp.GradScaler("cpu")
+    shim = script.attach(**dict.fromkeys(parts, scaler))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.opt.zero_grad()
+            scaler.scale(script.model(batch).square().mean()).backward()
+            scaler.step(script.opt)
+            scaler.update()
+
+
+def a_scaler_handed_over(script):
+    a_scaler(script, scaler=True)
+
+
+def an_average_inside_an_object(script):
+    class Holder:
+        def __init__(self):
+            self.average = torch.optim.swa_utils.AveragedModel(script.model)
+
+    shim, holder = script.attach(), Holder()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            holder.average.update_parameters(script.model)
+
+
+def a_generator_that_is_used_later(script):
+    shim, numbers = script.attach(), random.Random(3)
+    for epoch in shim.epochs(3):
+        for batch in shim.batches(script.loader):
+            script.step(batch + (numbers.random() if epoch else 0.0))
+            if shim.step % 4 == 2:
+                shim.checkpoint()
+
+
+def the_best_weights(script):
+    shim, best, best_weights = script.attach(), 1e9, None
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            loss = script.step(batch)
+            if loss < best:
+                best, best_weights = loss, copy.deepcopy(script.model.state_dict())
+    script.model.load_state_dict(best_weights)
+
+
+def the_last_state(script):
+    """Made anew in each turn, whatever becomes of it."""
+    shim, last = script.attach(), None
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            last = copy.deepcopy(script.model.state_dict())
+    script.model.load_state_dict(last)
+
+
+TOLD = {
+    the_best_weights: "`best_weights` (line",
+    a_mean_that_decides: "`meter.total`, `meter.count`",
+    early_stopping: '`trainer_shim.Fields(stopper, "best", "num_bad")`',
+    a_callable_object: "`normalize.count`, `normalize.mean`",
+    a_variable_of_a_closure: "`count` (line",
+    a_partial_of_a_closure: "`count` (line",
+    a_global_variable: "`num_calls` (line",
+    a_default_value_that_collects: "`seen` (line",
+    a_dataclass: "`progress.step` (line",
+    a_trainer_class: '`trainer_shim.Fields(self, "num_done")`',
+    a_suspended_generator: "`scales` is a generator that goes on",
+    a_counter_of_itertools: "`numbers` is an iterator that goes on",
+    a_copy_of_the_weights: "`average` holds tensors of the shapes of the weights",
+    a_class_with_a_copy_of_the_weights: "`average.shadow` holds tensors of the shapes of the weights",
+    a_scaler: "`scaler` scales the loss of the run",
+    an_average_inside_an_object: "`holder.average` is a module that changes",
+    a_generator_that_is_used_later: "`numbers` draws random numbers",
+}
+FINE = [
+    a_mean_that_is_shown,
+    early_stopping_handed_over,
+    a_log_of_ones_own,
+    a_generator_over_the_batches,
+    a_copy_that_is_made_each_time,
+    weights_under_another_name,
+    the_last_state,
+    a_scaler_handed_over,
+]
+
+
+@pytest.fixture
+def script(tmp_path):
+    made = Script(tmp_path / "checkpoints")
+    yield made
+    made.shim.detach()
+
+
+@pytest.mark.parametrize("loop", TOLD, ids=lambda one: one.__name__)
+def test_what_decides_and_is_in_no_checkpoint_is_told_by_name(script, capsys, loop):
+    """
+    Wherever it lies, with the line to write.
+    """
+    loop(script)
+
+    assert TOLD[loop] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loop", FINE, ids=lambda one: one.__name__)
+def test_what_is_shown_kept_or_made_anew_is_not_told(script, capsys, loop):
+    """
+    A false alarm costs more than a remark is worth.
+    """
+    loop(script)
+
+    assert "" == capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""What the loops around a boundary carry from turn to turn and no checkpoint has, in words.
+
+Covers: variables, attributes, globals and containers, by the source of the loops and what names stand for.
+Does not cover: the source alone (loop_names.py), objects whose state shows in their values (strays.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trainer_shim.kept import Kept
+from trainer_shim.loop_names import Carried, carried_at, repeated_at
+from trainer_shim.reach import attributes, frame_variables
+from trainer_shim.script_code import is_a
+from trainer_shim.script_names import MISSING, Names
+from trainer_shim.values import is_numbers
+from trainer_shim.variables import State
+
+__all__ = ["told_of_loops"]
+
+#: What a name may stand for that a loop counts or collects with.
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple)
+
+_CARRIED = (
+    "`{0}` ({1}) goes on from turn to turn and no checkpoint has it: after a restart it begins anew. "
+    "Write `state = shim.state({0}=...)` behind attach() and use `state.{0}` in its place, or reckon it from "
+    "`shim.step`"
+)
+_CARRIED_BY = (
+    "{0} ({1}) {2} on from turn to turn and no checkpoint has {3}: after a restart {4} anew. "
+    "Hand over `trainer_shim.Fields({5}, {6})` as a part, or reckon {3} from `shim.step`"
+)
+_REPEATED = (
+    "line {}, in a loop over epochs that the shim does not know of, is done again for past epochs after a "
+    "restart: write `for epoch in shim.epochs(num_epochs)`"
+)
+
+
+def told_of_loops(frame: FrameType, kept: Kept) -> Iterator[tuple[list[str], str]]:
+    """Yield what there is to say of the loops around the line that a function of the script is at.
+
+    Each with the variables that it is about.
+    """
+    code = frame.f_code
+    where = (code.co_filename, code.co_firstlineno, frame.f_lineno)
+    variables = dict(frame_variables(frame))
+    names = Names(variables, frame.f_globals)
+    found = carried_at(*where, keepers=_holders(variables), names=names)
+    by_owner: dict[str, list[Carried]] = {}
+    for one in found:
+        if one.matters and _is_lost(one.name, names, kept):
+            by_owner.setdefault(one.name.rpartition(".")[0], []).append(one)
+    for owner, some in by_owner.items():
+        if owner:
+            yield [_shown(one.name) for one in some], _of(owner, some)
+        else:
+            yield from (([_shown(one.name)], _CARRIED.format(_shown(one.name), _at(one))) for one in some)
+    if line := repeated_at(*where):
+        yield [], _REPEATED.format(line)
+
+
+def _of(owner: str, some: list[Carried]) -> str:
+    """One sentence for all attributes of one object."""
+    last = [one.name.rpartition(".")[2] for one in some]
+    is_one = len(some) == 1
+    return _CARRIED_BY.format(
+        ", ".join(f"`{_shown(one.name)}`" for one in some),
+        _at(some[0]),
+        "goes" if is_one else "go",
+        "it" if is_one else "them",
+        "it begins" if is_one else "they begin",
+        _shown(owner),
+        ", ".join(f'"{name}"' for name in last),
+    )
+
+
+def _at(one: Carried) -> str:
+    return f"line {one.line} of {Path(one.file).name}" if one.file else f"line {one.line}"
+
+
+def _shown(name: str) -> str:
+    """What the script calls it; an object that no variable of the loop stands for goes by its class."""
+    return name.rpartition(":")[2]
+
+
+def _is_lost(place: str, names: Names, kept: Kept) -> bool:
+    """Whether it is a value as loops carry them, and in no checkpoint."""
+    shown = _shown(place)
+    root, *rest = place.split(".")
+    value: Any = names.at(root)
+    for name in rest:
+        if value is MISSING or kept.has_of(value, name):
+            return False
+        root = f"{root}.{name}"
+        value = names.at(root)
+    if kept.is_ignored(shown) or kept.has(shown.rpartition(".")[2], value) or kept.is_part(value):
+        return False
+    return is_a(value, _PLAIN) or is_numbers(value) or hasattr(type(value), "__dataclass_fields__")
+
+
+def _holders(variables: Mapping[str, Any]) -> frozenset[str]:
+    """What the script calls its `shim.state()`: a statement that names it keeps something."""
+    found = (*variables.items(), *attributes(variables.get("self")))
+    return frozenset(name for name, value in found if type(value) is State)

@@ -1,0 +1,225 @@
+"""Objects of a script whose state moves with the training and is in no checkpoint, and where they stand.
+
+Covers: random generators, iterators and suspended generators, optimizers, schedulers, gradient scalers,
+modules, copies of the weights: in variables, and inside objects and containers of the script.
+Does not cover: when it is looked, and what moved (strays.py); variables of loops (loop_state.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from types import GeneratorType
+from typing import Any, NamedTuple
+
+from trainer_shim import rng
+from trainer_shim.errors import CannotStore
+from trainer_shim.kept import Kept
+from trainer_shim.module_tree import walk as modules_of
+from trainer_shim.optimizer_state import is_optimizer
+from trainer_shim.reach import frame_variables, is_generator, walk
+from trainer_shim.script_code import is_a
+from trainer_shim.script_names import is_module
+from trainer_shim.standing import is_file, stands, trace
+
+__all__ = ["Moves", "Moving"]
+
+#: Objects that are looked through, the nearest first: the loop waits for it.
+_MAX_VISITS = 1000
+#: Tensors of a container that is taken for a copy of the weights.
+_MAX_TENSORS = 5000
+
+_GENERATOR = (
+    "`{0}` draws random numbers and no checkpoint has it: after a restart it begins anew. Write "
+    "`shim.state({1}={0})` behind attach()"
+)
+_ITERATOR = (
+    "`{0}` is {2} that goes on from turn to turn, and no checkpoint has where it stands: after a restart it "
+    "begins anew. Keep what it counts in `shim.state({1}=...)`, or make it anew from `shim.step`"
+)
+_FILE = (
+    "`{0}` is read on from turn to turn, and no checkpoint has where it stands: after a restart it is read "
+    "from its beginning. Keep `{0}.tell()` in `shim.state({1}=...)`"
+)
+_OPTIMIZER = (
+    "`{}` is an optimizer of the run, but attach() got none such: hand it over, or call `shim.add_parts()`"
+)
+_SCHEDULER = "`{}` is a scheduler of the run, but attach() got none such: hand it over, or it begins anew"
+_SCALER = "`{}` scales the loss of the run, but attach() got none such: hand it over, or it begins anew"
+_MODULE = "`{}` is a module that changes with the training, but attach() got none such: hand it over"
+_COPY = (
+    "`{0}` holds tensors of the shapes of the weights that change with the training, and no checkpoint has "
+    "them. Write `state = shim.state({1}=...)` behind attach() and use `state.{1}` in its place"
+)
+
+
+class Moves(NamedTuple):
+    """An object that may move: which it is, what to say of it if it did, and where it stands."""
+
+    id: int
+    words: str
+    stands: Any
+
+
+class Moving:
+    """One look."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        modules = [part for part in kept.parts.values() if is_module(part)]
+        #: What the parts hold, by identity.
+        self._ours = {id(one) for part in modules for one in _tensors(part)}
+        self._shapes = {
+            _shapes(_tensors(part, has_buffers=both)) for part in modules for both in (False, True)
+        }
+
+    def inside(self, variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Moves]]:
+        """Yield what has a state and is not kept, by where it lies."""
+        roots = {
+            place: value
+            for place, value in variables
+            if not (self._kept.is_ignored(_name(place)) or _is_loader(value))
+        }
+        found = walk(roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=_is_closed)
+        for place, one in (*found.generators.items(), *found.others.items()):
+            if not self._kept.is_ignored(_name(place)) and not self._kept.is_part(one):
+                moves = self._moves(_name(place), one)
+                if moves is not None:
+                    yield place, moves
+
+    def _is_looked_at(self, thing: Any) -> bool:
+        is_iterator = is_a(thing, GeneratorType) or stands(thing)
+        return is_iterator or self._is_of_training(thing) or self._is_copy(thing)
+
+    def _is_of_training(self, thing: Any) -> bool:
+        return is_module(thing) or is_optimizer(thing) or _is_scheduler(thing) or _is_scaler(thing)
+
+    def _moves(self, name: str, thing: Any) -> Moves | None:
+        if is_generator(thing) or not self._is_of_training(thing):
+            return None if self._kept.has_object(thing) else self._of_value(name, thing)
+        if is_optimizer(thing):
+            if any(id(one) in self._ours for group in thing.param_groups for one in group["params"]):
+                return Moves(id(thing), _OPTIMIZER.format(name), _steps(thing))
+            return None
+        if is_module(thing):
+            own = list(_tensors(thing))
+            if own and not any(id(one) in self._ours for one in own):
+                return Moves(id(thing), _MODULE.format(name), _versions(own))
+            return None
+        if _is_scheduler(thing):
+            if self._kept.is_part(getattr(thing, "optimizer", None)):
+                return Moves(id(thing), _SCHEDULER.format(name), getattr(thing, "last_epoch", 0))
+            return None
+        # Its first use makes the tensors; to read them would wait for a device.
+        tensors = [one for one in vars(thing).values() if _is_tensor(one)]
+        return Moves(id(thing), _SCALER.format(name), (len(tensors), _versions(tensors)))
+
+    def _of_value(self, name: str, thing: Any) -> Moves | None:
+        last = name.rpartition(".")[2].strip("<>")
+        if is_generator(thing):
+            return Moves(id(thing), _GENERATOR.format(name, last), _digest(thing))
+        if self._is_copy(thing):
+            return Moves(id(thing), _COPY.format(name, last), _copy_stands(thing))
+        return _of_iterator(name, last, thing)
+
+    def _is_copy(self, thing: Any) -> bool:
+        """Whether a container has tensors of the weights' shapes that are not the weights."""
+        if type(thing) not in (dict, OrderedDict, list, tuple) or not 1 < len(thing) <= _MAX_TENSORS:
+            return False
+        some = list(thing.values()) if is_a(thing, dict) else list(thing)
+        if not all(map(_is_tensor, some)) or any(id(one) in self._ours for one in some):
+            return False
+        return _shapes(some) in self._shapes and not self._shares(some[0])
+
+    def _shares(self, tensor: Any) -> bool:
+        """Whether it is a weight under another name, as `state_dict()` has them."""
+        own = (one for part in self._kept.parts.values() if is_module(part) for one in _tensors(part))
+        return any(one.data_ptr() == tensor.data_ptr() for one in own if one.shape == tensor.shape)
+
+
+def _of_iterator(name: str, last: str, thing: Any) -> Moves | None:
+    if is_a(thing, GeneratorType):
+        if thing.gi_running or _is_fed_by_us(thing):
+            return None
+        return Moves(id(thing), _ITERATOR.format(name, last, "a generator"), _plain(trace(thing)))
+    if is_file(thing):
+        return Moves(id(thing), _FILE.format(name, last), _plain(trace(thing)))
+    if not hasattr(type(thing), "__next__"):
+        return None
+    return Moves(id(thing), _ITERATOR.format(name, last, "an iterator"), _plain(trace(thing)))
+
+
+def _is_fed_by_us(generator: GeneratorType[Any, Any, Any]) -> bool:
+    """Whether the shim gives it what it gives, and has its place."""
+    inside = [] if generator.gi_frame is None else [value for _, value in frame_variables(generator.gi_frame)]
+    return any(type(one).__module__.startswith("trainer_shim.") for one in (*inside, generator.gi_yieldfrom))
+
+
+def _plain(told: Any) -> Any:
+    """A digest that keeps nothing alive."""
+    return None if told is None else repr(told)
+
+
+def _name(place: str) -> str:
+    """What the script calls it, without the function that it is in."""
+    return place.partition(".")[2]
+
+
+def _is_closed(thing: Any) -> bool:
+    """Whether what lies inside is its own business."""
+    return is_module(thing) or is_optimizer(thing) or _is_scheduler(thing) or _is_loader(thing)
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and is_a(value, torch.Tensor)
+
+
+def _is_scheduler(value: Any) -> bool:
+    # By its class: to ask an unknown object for an attribute may do anything.
+    return hasattr(type(value), "get_last_lr") and not is_module(value)
+
+
+def _is_scaler(value: Any) -> bool:
+    return any(kind.__name__ == "GradScaler" and "amp" in kind.__module__ for kind in type(value).__mro__)
+
+
+def _is_loader(value: Any) -> bool:
+    data = sys.modules.get("torch.utils.data")
+    return data is not None and is_a(value, data.DataLoader)
+
+
+def _digest(generator: Any) -> Any:
+    """A number for where it stands; None for kinds that do not tell."""
+    try:
+        return hash(rng.dump(generator))
+    except (TypeError, ValueError, AttributeError, CannotStore):
+        return None
+
+
+def _tensors(module: Any, *, has_buffers: bool = True) -> Iterator[Any]:
+    for _, one in modules_of(module):
+        own = {**one._parameters, **(one._buffers if has_buffers else {})}  # noqa: SLF001
+        yield from (value for value in own.values() if value is not None)
+
+
+def _shapes(tensors: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(sorted(tuple(one.shape) for one in tensors))
+
+
+def _versions(tensors: Iterable[Any]) -> int:
+    """Together the count of their changes in place."""
+    return sum(one._version for one in tensors)  # noqa: SLF001
+
+
+def _copy_stands(thing: Any) -> Any:
+    some = list(thing.values()) if is_a(thing, dict) else list(thing)
+    return hash(tuple((id(one), 0 if one.is_inference() else one._version) for one in some))  # noqa: SLF001
+
+
+def _steps(optimizer: Any) -> Any:
+    return [
+        len(optimizer.state),
+        *(float(one["step"]) for one in [*optimizer.state.values()][:1] if "step" in one),
+    ]

@@ -1,0 +1,191 @@
+"""What the names in a function of the script stand for at this moment.
+
+Covers: variables, attributes and methods by name; which function of the script an expression calls.
+Does not cover: the source of functions (inlining.py).
+
+Nothing of the script's is called: no property, no `__getattr__`. Lives no longer than one look, because it
+holds the script's own objects.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from trainer_shim.reach import attributes
+from trainer_shim.script_code import is_a, is_script, is_script_class
+
+__all__ = ["MISSING", "Called", "Names", "is_module"]
+
+_HERE = str(Path(__file__).parent)
+
+
+class _Missing:
+    """Nothing is known."""
+
+
+MISSING = _Missing()
+
+
+#: A function of the script that an expression calls, and its first argument where the call does not give it.
+Called = tuple[FunctionType, ast.expr | None]
+
+
+class Names:
+    """The names of one function. Those of others get one here that no variable has: it begins with `@`."""
+
+    def __init__(self, variables: Mapping[str, Any], module_variables: Mapping[str, Any]) -> None:
+        self.variables, self.module_variables = dict(variables), module_variables
+        self._others: dict[str, Any] = {}
+        self._by_cell: dict[int, str] = {}
+
+    def value(self, node: ast.AST) -> Any:
+        """What a name or a dotted name stands for, or MISSING."""
+        if isinstance(node, ast.Name):
+            for space in (self._others, self.variables, self.module_variables):
+                if node.id in space:
+                    return space[node.id]
+            return MISSING
+        if isinstance(node, ast.Attribute):
+            base = self.value(node.value)
+            return MISSING if base is MISSING else member(base, node.attr)
+        return MISSING
+
+    def at(self, place: str) -> Any:
+        """What a place stands for: a name, dotted or not."""
+        root, *rest = place.split(".")
+        value = self.value(ast.Name(root, ast.Load()))
+        for name in rest:
+            value = MISSING if value is MISSING else member(value, name)
+        return value
+
+    def stand_for(self, value: Any, name: str) -> str:
+        """A name for an object that has none here."""
+        given = f"@{id(value)}:{name}"
+        self._others[given] = value
+        return given
+
+    def free(self, function: FunctionType) -> dict[str, str]:
+        """The names that a function uses and does not bind, with what they are called here."""
+        found = {}
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
+        for name, cell in cells:
+            try:
+                value = cell.cell_contents
+            except ValueError:  # It has no value yet.
+                continue
+            if self.variables.get(name, MISSING) is not value:
+                known = self._by_cell.setdefault(id(cell), f"@{id(cell)}:{name}")
+                self._others[known] = value
+                found[name] = known
+        space = function.__globals__
+        for name in function.__code__.co_names:
+            is_same = space is self.module_variables and (
+                name not in self.variables or self.variables[name] is space.get(name)
+            )
+            if name in space and not is_same and name not in found:
+                known = f"@{id(space)}:{name}"
+                self._others[known] = space[name]
+                found[name] = known
+        return found
+
+    def called(self, node: ast.expr) -> Called | None:
+        """The function of the script behind an expression that is called; None for anything else."""
+        if isinstance(node, ast.Attribute):
+            base = self.value(node.value)
+            if base is MISSING:
+                return None
+            value, is_of_class = _found(base, node.attr)
+            if is_a(value, FunctionType) and is_of_class and not is_a(base, ModuleType | type):
+                return None if _is_of_torch(base, node.attr) else _of_script(value, node.value)
+            if type(value) is classmethod:
+                return None
+        else:
+            value = self.value(node)
+        return self._by_value(value, node)
+
+    def property_of(self, node: ast.Attribute) -> Called | None:
+        """The function behind an attribute that is a property of the script's."""
+        base = self.value(node.value)
+        if base is MISSING or is_a(base, type | ModuleType):
+            return None
+        value, is_of_class = _found(base, node.attr)
+        getter: Any = value.fget if is_of_class and type(value) is property else None
+        return _of_script(getter, node.value) if is_a(getter, FunctionType) else None
+
+    def is_own(self, node: ast.AST) -> bool:
+        """Whether this is an object of the script's own that only keeps values: no module, no library's."""
+        value = self.value(node)
+        return value is not MISSING and _is_of_script_class(value) and not is_module(value)
+
+    def _by_value(self, value: Any, node: ast.expr) -> Called | None:
+        if type(value) is staticmethod:
+            value = value.__func__
+        while is_a(value, functools.partial):
+            value = value.func
+        if is_a(value, FunctionType):
+            return _of_script(value, None)
+        if is_a(value, MethodType):
+            owner, function = value.__self__, value.__func__
+            if not is_a(function, FunctionType) or _is_of_torch(owner, function.__name__):
+                return None
+            return _of_script(function, self._named(owner))
+        if value is MISSING or is_a(value, type) or is_module(value) or not _is_of_script_class(value):
+            return None
+        called, is_of_class = _found(value, "__call__")
+        return _of_script(called, node) if is_of_class and is_a(called, FunctionType) else None
+
+    def _named(self, value: Any) -> ast.expr:
+        for name, one in self.variables.items():
+            if one is value:
+                return ast.Name(name, ast.Load())
+        return ast.Name(self.stand_for(value, type(value).__name__), ast.Load())
+
+
+def member(thing: Any, name: str) -> Any:
+    """An attribute as it stands, or MISSING."""
+    value, is_of_class = _found(thing, name)
+    return MISSING if is_of_class and hasattr(type(value), "__get__") else value
+
+
+def is_module(thing: Any) -> bool:
+    """Whether it is a network."""
+    torch = sys.modules.get("torch")
+    return torch is not None and is_a(thing, torch.nn.Module)
+
+
+def _found(thing: Any, name: str) -> tuple[Any, bool]:
+    """An attribute, and whether it is one of the class."""
+    if is_a(thing, ModuleType):
+        return vars(thing).get(name, MISSING), False
+    if is_a(thing, type):
+        return next((vars(one)[name] for one in thing.__mro__ if name in vars(one)), MISSING), False
+    for own, value in attributes(thing):
+        if own == name:
+            return value, False
+    return next(
+        ((vars(one)[name], True) for one in type(thing).__mro__ if name in vars(one)), (MISSING, False)
+    )
+
+
+def _is_of_script_class(thing: Any) -> bool:
+    kind: Any = type(thing)
+    return is_script_class(kind)
+
+
+def _is_of_torch(owner: Any, name: str) -> bool:
+    """Whether torch calls this method of a network, which is the training itself."""
+    return is_module(owner) and name in ("forward", "__call__")
+
+
+def _of_script(function: FunctionType, receiver: ast.expr | None) -> Called | None:
+    # A decorator as torch.no_grad() puts a function of its own in front.
+    while is_a(inner := vars(function).get("__wrapped__"), FunctionType):
+        function = inner  # type: ignore[assignment]
+    file = function.__code__.co_filename
+    return (function, receiver) if is_script(file) and not file.startswith(_HERE) else None

@@ -1,0 +1,174 @@
+"""Places in the source of a script: what expressions read, what statements bind and change.
+
+Covers: names, attributes (`a.b.c`) and containers, by what stands in the text; what is read before it is
+assigned (upward exposed uses, as compilers say).
+Does not cover: what a loop carries (loop_names.py), what becomes of it (loop_uses.py).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "Loop",
+    "bound_by",
+    "calls_in",
+    "changed_by",
+    "flow",
+    "own",
+    "own_and",
+    "place_of",
+    "read_by",
+    "turn_of",
+]
+
+Loop = ast.For | ast.While
+#: Methods of Python's containers that change them.
+_CHANGING = frozenset(
+    {
+        "add", "append", "appendleft", "clear", "discard", "extend", "extendleft", "insert", "pop", "popitem",
+        "popleft", "remove", "reverse", "rotate", "setdefault", "sort", "update",
+    }
+)  # fmt: skip
+_LEAVING = (ast.Continue, ast.Break, ast.Return, ast.Raise)
+
+
+def own(scope: ast.AST) -> Iterator[ast.AST]:
+    """All below a node but what lies in functions and classes that are defined there; outer ones first."""
+    for child in ast.iter_child_nodes(scope):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            yield child
+            yield from own(child)
+
+
+def own_and(node: ast.AST) -> Iterator[ast.AST]:
+    """A node, and all below it that `own` yields."""
+    yield node
+    yield from own(node)
+
+
+def calls_in(node: ast.AST) -> list[ast.Call]:
+    """All calls, also those inside of others."""
+    return [one for one in own_and(node) if isinstance(one, ast.Call)]
+
+
+def place_of(node: ast.AST) -> str:
+    """What an expression reads or changes: `a`, `self.a`; of `a[0]` what `a` is; "" for anything else."""
+    while isinstance(node, ast.Subscript):
+        node = node.value
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
+
+
+def changed_by(call: ast.Call) -> str:
+    """The place of what a call changes in place: `a.append(...)`, `a[0].mul_(...)`; "" for other calls."""
+    if not isinstance(call.func, ast.Attribute):
+        return ""
+    name, thing = call.func.attr, call.func.value
+    if name in _CHANGING or (name.endswith("_") and not name.startswith("_") and name != "requires_grad_"):
+        # `a.mul_(...).add_(...)` changes `a` as well.
+        while isinstance(thing, ast.Call) and isinstance(thing.func, ast.Attribute):
+            thing = thing.func.value
+        return place_of(thing)
+    return ""
+
+
+def _is_target(node: ast.AST) -> bool:
+    return isinstance(getattr(node, "ctx", None), ast.Store)
+
+
+def read_by(node: ast.AST) -> set[str]:
+    """All that is read; a function or comprehension inside may read it as well."""
+    found = set()
+    bound = {
+        name.id
+        for one in ast.walk(node)
+        if isinstance(one, ast.comprehension)
+        for name in ast.walk(one.target)
+        if isinstance(name, ast.Name)
+    }
+    for one in ast.walk(node):
+        if isinstance(one, ast.Name | ast.Attribute | ast.Subscript) and (place := place_of(one)):
+            found.add(place)
+    return found - bound
+
+
+def _inner_reads(targets: Iterable[ast.AST]) -> set[str]:
+    """What assigning to `a[i]` or `a.b` reads on the way."""
+    found = set()
+    for target in targets:
+        for one in ast.walk(target):
+            if isinstance(one, ast.Subscript):
+                found |= read_by(one.slice) | ({place_of(one)} - {""})
+    return found
+
+
+def bound_by(targets: Iterable[ast.AST]) -> set[str]:
+    """What is bound as a whole: names and attributes, not the items of a container."""
+    found = set()
+    for target in targets:
+        for one in ast.walk(target):
+            if isinstance(one, ast.Name | ast.Attribute) and _is_target(one):
+                found.add(place_of(one))
+    return found - {""}
+
+
+def turn_of(loop: Loop) -> list[ast.AST]:
+    """What a turn runs through, in order."""
+    head: list[ast.AST] = [loop.target] if isinstance(loop, ast.For) else [loop.test]
+    return [*head, *loop.body]
+
+
+def flow(nodes: Iterable[ast.AST]) -> tuple[set[str], set[str]]:
+    """Return what is read before it is assigned for certain, and what is assigned for certain."""
+    exposed: set[str] = set()
+    written: set[str] = set()
+    for node in nodes:
+        reads, writes = _flow_of(node)
+        exposed |= {place for place in reads if not _is_in(place, written)}
+        written |= writes
+    return exposed, written
+
+
+def _is_in(place: str, written: set[str]) -> bool:
+    """Whether it, or the object that it is an attribute of, was assigned."""
+    while place not in written:
+        place, _, last = place.rpartition(".")
+        if not last:
+            return False
+    return bool(place)
+
+
+def _flow_of(node: ast.AST) -> tuple[set[str], set[str]]:
+    if isinstance(node, ast.If):
+        test, (yes_reads, yes), (no_reads, no) = read_by(node.test), flow(node.body), flow(node.orelse)
+        leaves = [bool(body) and isinstance(body[-1], _LEAVING) for body in (node.body, node.orelse)]
+        sure = no if leaves[0] else yes if leaves[1] else yes & no
+        return test | yes_reads | no_reads, sure
+    if isinstance(node, Loop):
+        reads, _ = flow(turn_of(node))
+        more, _ = flow(node.orelse)
+        return (read_by(node.iter) if isinstance(node, ast.For) else set()) | reads | more, set()
+    if isinstance(node, ast.With | ast.AsyncWith):
+        heads = [head for item in node.items for head in (item.context_expr, item.optional_vars) if head]
+        return flow([*heads, *node.body])
+    if isinstance(node, ast.Try):
+        reads, writes = flow([*node.body, *node.orelse])
+        handled = [flow(one.body) for one in node.handlers]
+        last_reads, last = flow(node.finalbody)
+        sure = writes.intersection(*(one for _, one in handled)) | last
+        return reads.union(last_reads, *(one for one, _ in handled)), sure
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        reads = set() if node.value is None else read_by(node.value)
+        return reads | _inner_reads(targets), bound_by(targets) if node.value is not None else set()
+    if isinstance(node, ast.AugAssign):
+        return read_by(node.value) | read_by(node.target) | {place_of(node.target)} - {""}, set()
+    if isinstance(node, ast.Name | ast.Tuple | ast.List | ast.Starred | ast.Attribute) and _is_target(node):
+        return set(), bound_by([node])
+    named = {one.target.id for one in own_and(node) if isinstance(one, ast.NamedExpr)}
+    return read_by(node), named
