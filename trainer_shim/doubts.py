@@ -40,22 +40,23 @@ def kernel_doubts(torch: Any) -> Iterator[str]:
     if torch.backends.cudnn.benchmark:
         yield (
             "torch.backends.cudnn.benchmark is on: timing chooses the kernels, and a restart may choose "
-            "others; switch it off where every bit counts"
+            "others; switch it off where every bit counts [kernels]"
         )
     if not torch.are_deterministic_algorithms_enabled():
         yield (
             "torch.use_deterministic_algorithms() is off: some CUDA kernels add in another order each time, "
-            "paused or not"
+            "paused or not [kernels]"
         )
 
 
 _NO_SCHEDULER = (
     "a learning rate scheduler was made for `{}`, but attach() got none: it would begin anew after a "
-    "restart; hand it over, or go on from `shim.step`"
+    "restart; hand it over, or go on from `shim.step` [scheduler]"
 )
 _REST = (
     "`{}` has gradients at the end of an epoch whose last batches are fewer than are accumulated: no "
-    "checkpoint holds them; step on them there, and call zero_grad() behind the step"
+    "checkpoint holds them; step on them there, and call zero_grad() behind the step "
+    "[gradients]"
 )
 
 

@@ -52,7 +52,7 @@ def changed_words(name: str, part: Any, before: Mapping[str, str], now: Mapping[
         said.append(f"{len(differ) - _MAX_SAID} more")
     return (
         f"`{name}` was made with {', '.join(said)}; the checkpoint's value goes on; to change it on purpose "
-        f"set it after attach(): {_way(name, part, differ[0])}"
+        f"set it after attach(): {_way(name, part, differ[0])} [options]"
     )
 
 

@@ -83,7 +83,7 @@ def carried_at(
             if name in exposed | results and name not in kept and not is_inner(name):
                 matters = name in results or uses.matters(name)
                 found.setdefault(name, Carried(name, at, "" if where == file else where, matters))
-    return sorted(found.values(), key=lambda one: (one.file != "", one.line))
+    return sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name))
 
 
 def repeated_at(file: str, first_line: int, line: int) -> int:

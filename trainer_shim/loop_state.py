@@ -27,15 +27,15 @@ _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tu
 _CARRIED = (
     "`{0}` ({1}) goes on from turn to turn and no checkpoint has it: after a restart it begins anew. "
     "Write `state = shim.state({0}=...)` behind attach() and use `state.{0}` in its place, or reckon it from "
-    "`shim.step`"
+    "`shim.step` [carried]"
 )
 _CARRIED_BY = (
     "{0} ({1}) {2} on from turn to turn and no checkpoint has {3}: after a restart {4} anew. "
-    "Hand over `trainer_shim.Fields({5}, {6})` as a part, or reckon {3} from `shim.step`"
+    "Hand over `trainer_shim.Fields({5}, {6})` as a part, or reckon {3} from `shim.step` [carried]"
 )
 _REPEATED = (
     "line {}, in a loop over epochs that the shim does not know of, is done again for past epochs after a "
-    "restart: write `for epoch in shim.epochs(num_epochs)`"
+    "restart: write `for epoch in shim.epochs(num_epochs)` [epochs]"
 )
 
 

@@ -152,7 +152,8 @@ class Made:
                 self._say(
                     f"`{name}` has parameters that it had not at attach() ({named}): "
                     "it can go on from a checkpoint only where they are made before attach(), by one batch "
-                    "that runs through it, or by the script where trainer_shim.saved_position() is past that"
+                    "that runs through it, or by the script where trainer_shim.saved_position() is past that "
+                    "[late]"
                 )
 
     def _names_now(self) -> dict[int, str]:
@@ -186,7 +187,7 @@ class Made:
             if name in self._fingerprints:
                 self._fingerprints[name].refresh()
                 for text in self._fingerprints[name].put_back(self._saved.get("flags", {}).get(name, {})):
-                    self._say(f"`{name}`: {text}")
+                    self._say(f"`{name}`: {text} [flags]")
                 if "layouts" in self._saved:
                     self._compare(name, self._saved["layouts"].get(name, {}))
             before = self._saved.get("options", {}).get(name)
@@ -206,7 +207,8 @@ class Made:
             self._say(
                 f"`{name}` was saved with another memory layout (strides of {'; '.join(words)}{more}): all "
                 "values are the same, sums may be added up in another order; for the same bits make "
-                f"it as it was before attach(), for example {name}.to(memory_format=torch.channels_last)"
+                f"it as it was before attach(), for example {name}.to(memory_format=torch.channels_last) "
+                "[layout]"
             )
 
     def _is_like(self, name: str) -> bool:

@@ -32,25 +32,33 @@ _MAX_TENSORS = 5000
 
 _GENERATOR = (
     "`{0}` draws random numbers and no checkpoint has it: after a restart it begins anew. Write "
-    "`shim.state({1}={0})` behind attach()"
+    "`shim.state({1}={0})` behind attach() [generator]"
 )
 _ITERATOR = (
     "`{0}` is {2} that goes on from turn to turn, and no checkpoint has where it stands: after a restart it "
-    "begins anew. Keep what it counts in `shim.state({1}=...)`, or make it anew from `shim.step`"
+    "begins anew. Keep what it counts in `shim.state({1}=...)`, or make it anew from `shim.step` [iterator]"
 )
 _FILE = (
     "`{0}` is read on from turn to turn, and no checkpoint has where it stands: after a restart it is read "
-    "from its beginning. Keep `{0}.tell()` in `shim.state({1}=...)`"
+    "from its beginning. Keep `{0}.tell()` in `shim.state({1}=...)` [iterator]"
 )
 _OPTIMIZER = (
-    "`{}` is an optimizer of the run, but attach() got none such: hand it over, or call `shim.add_parts()`"
+    "`{}` is an optimizer of the run, but attach() got none such: hand it over, or call `shim.add_parts()` "
+    "[optimizer]"
 )
-_SCHEDULER = "`{}` is a scheduler of the run, but attach() got none such: hand it over, or it begins anew"
-_SCALER = "`{}` scales the loss of the run, but attach() got none such: hand it over, or it begins anew"
-_MODULE = "`{}` is a module that changes with the training, but attach() got none such: hand it over"
+_SCHEDULER = (
+    "`{}` is a scheduler of the run, but attach() got none such: hand it over, or it begins anew [scheduler]"
+)
+_SCALER = (
+    "`{}` scales the loss of the run, but attach() got none such: hand it over or it begins anew [scaler]"
+)
+_MODULE = (
+    "`{}` is a module that changes with the training, but attach() did not get it: hand it over [module]"
+)
 _COPY = (
     "`{0}` holds tensors of the shapes of the weights that change with the training, and no checkpoint has "
-    "them. Write `state = shim.state({1}=...)` behind attach() and use `state.{1}` in its place"
+    "them. Write `state = shim.state({1}=...)` behind attach() and use `state.{1}` in its place "
+    "[weights-copy]"
 )
 
 

@@ -41,7 +41,8 @@ _NOT_REACHED = (
 
 _OUTSIDE = (
     "a data loader is iterated outside of shim.batches(): after a restart its data begins anew; write "
-    "`for batch in shim.batches(loader)`, or `it = shim.batches(loader)` and `next(it)`"
+    "`for batch in shim.batches(loader)`, or `it = shim.batches(loader)` and `next(it)` "
+    "[outside]"
 )
 
 
@@ -277,7 +278,8 @@ class Cursor:
     def notes(self) -> list[str]:
         """Return what a person should know about taking up the pass that is being made."""
         outside = [_OUTSIDE] if self._births.under_way() else []
-        return [*self._notes, *(self._open.notes if self._open is not None else []), *outside]
+        found = [*self._notes, *(self._open.notes if self._open is not None else [])]
+        return [*(f"{one} [data]" for one in found), *outside]
 
     def let_go(self) -> None:
         """A pass is over, and whoever made it has let go of what it was made over."""

@@ -72,16 +72,17 @@ _WRITTEN = ("parts", "position", "rng")
 
 _INSIDE = (
     "a pass of `batches()` inside another one, or beside one that was left without its end, has no "
-    "boundaries and begins anew after a restart"
+    "boundaries and begins anew after a restart [inside]"
 )
 
 _NUMBERED = (
     "`{}` of enumerate() around batches() begins at 0 again where a pass is taken up: write "
-    "`shim.batches(enumerate(loader))`, which goes on counting"
+    "`shim.batches(enumerate(loader))`, which goes on counting [numbered]"
 )
 
 _NUMBERED_STEPS = (
-    "`{}` of enumerate() around steps() begins at 0 again after a restart: use `shim.step`, which goes on"
+    "`{}` of enumerate() around steps() begins at 0 again after a restart: use `shim.step`, which goes on "
+    "[numbered]"
 )
 
 _COMPLETE = (
@@ -91,7 +92,7 @@ _COMPLETE = (
 
 _UNCLAIMED = (
     "the checkpoint has {} of shim.state(), which this script did not ask for by its first boundary: the "
-    "next checkpoint is without"
+    "next checkpoint is without [unclaimed]"
 )
 
 _current: Shim | None = None
@@ -194,7 +195,7 @@ class Shim:
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
-        self._voice = Voice(doubted=None if proof is None else proof.doubted)
+        self._voice = Voice(choices.ignore, doubted=None if proof is None else proof.doubted)
         self._say = self._voice.say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
@@ -220,7 +221,7 @@ class Shim:
             self._on_leave_signal, self._on_save_signal, self._on_hold_signal, choices.signals
         )
         if warning := self._signals.install():
-            self._say(warning, is_doubt=False)
+            self._say(warning)
         self._at_end = ProcessEnd(self.detach)
         self._link: Link | Proof | None = None
         if proof is not None:
@@ -262,7 +263,7 @@ class Shim:
         self._strays.begin(is_by_hand=False)
         self._cursor.meet(loaders_of_caller(1))
         if self._report.epoch >= num_epochs > 0:
-            self._say(_COMPLETE.format(f"{num_epochs} epochs"), is_doubt=False)
+            self._say(_COMPLETE.format(f"{num_epochs} epochs"))
         for epoch in self._cursor.epochs(num_epochs):
             # The position is the beginning of this epoch; the one before is over.
             if not is_first:
@@ -323,7 +324,7 @@ class Shim:
         rounds = Rounds(loaders, max_items=max_items, max_turns=max_epochs, on_turn=self._on_turn)
         steps = Batches(self._cursor, rounds, accumulate, self)
         if steps.is_over:
-            self._say(_COMPLETE.format(f"{self._report.step} steps"), is_doubt=False)
+            self._say(_COMPLETE.format(f"{self._report.step} steps"))
         self._report.num_steps, self._report.num_epochs = max_steps, max_epochs
         return steps
 
@@ -344,7 +345,7 @@ class Shim:
         if resume != "never" or here.goes_on or here.prove_dir is not None:
             return
         if (aside := keep_aside(here.checkpoints.absolute())) is not None:
-            self._say(f"begins anew; the checkpoints of the run before are in `{aside}`", is_doubt=False)
+            self._say(f"begins anew; the checkpoints of the run before are in `{aside}`")
 
     def boundary(self) -> None:
         """Say that a step is done and nothing is half done; yields here if that is wanted.
@@ -649,7 +650,7 @@ class Shim:
         given = self._offloader.give_back()
         self._freed_bytes = given.bytes_freed
         for note in (f"gave back {format_bytes(given.bytes_freed)} of GPU memory", *given.notes):
-            self._say(note, is_doubt=False)
+            self._say(note)
         return "offload"
 
     def _go_on(self, want: Want) -> Want:
@@ -686,11 +687,11 @@ class Shim:
         """Checkpoint, and give the terminal back until the process is continued; it keeps its memory."""
         try:
             saved = self._save("")
-            self._say(f"checkpoint of step {saved.step} is durable; stopped, `fg` goes on", is_doubt=False)
+            self._say(f"checkpoint of step {saved.step} is durable; stopped, `fg` goes on")
             stop_here()
-            self._say(f"going on from step {saved.step}", is_doubt=False)
+            self._say(f"going on from step {saved.step}")
         except ShimError as error:
-            self._say(f"{words(error)}; training goes on", is_doubt=False)
+            self._say(f"{words(error)}; training goes on")
         self._signals.held()
         if self._periodic is not None:
             self._periodic.restart(self._report.step)
@@ -713,9 +714,9 @@ class Shim:
             return now
         durable = f"checkpoint of step {saved.step} is durable"
         if isinstance(leave, LeaveBySignal):
-            self._say(f"{durable}; ending because of signal {leave.number}", is_doubt=False)
+            self._say(f"{durable}; ending because of signal {leave.number}")
             raise self._ended(128 + leave.number)
-        self._say(f"{durable}; ending because the daemon asked", is_doubt=False)
+        self._say(f"{durable}; ending because the daemon asked")
         raise self._farewell(request, saved)
 
     def _farewell(self, request: str, saved: Saved) -> SystemExit:
@@ -854,10 +855,10 @@ class Shim:
         warned = loaded.manifest.facts.get("warnings")
         more = f"; before it was saved the shim warned of {len(warned)}" if isinstance(warned, list) else ""
         where = f"step {loaded.step}, epoch {loaded.epoch} ({loaded.path})"
-        self._say(f"going on from {where}{more}", is_doubt=False)
+        self._say(f"going on from {where}{more}")
         self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
         if other := other_command(loaded.manifest.command, self._facts["command"]):
-            self._say(other, is_doubt=False)
+            self._say(other)
 
     # --- words ----------------------------------------------------------------------------------
 

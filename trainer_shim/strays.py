@@ -40,11 +40,11 @@ _REST = 50
 
 _WEIGHTS = (
     "the weights of `{}` were changed between attach() and the loop: after a restart that would undo the "
-    "training; do it before attach()"
+    "training; do it before attach() [weights]"
 )
 _DRAWN = (
     "random numbers were drawn between attach() and the loop: after a restart the loop begins with others; "
-    "call attach() right before the loop"
+    "call attach() right before the loop [drawn]"
 )
 
 

@@ -1,14 +1,16 @@
 """What the shim says aloud, on stderr, each thing once an hour while it stays true.
 
-Covers: saying it, an error with its hint in one line, telling a proof of what may not be exact.
+Covers: saying it, unless the script knows; an error with its hint in one line; telling a proof of what may
+not be exact.
 Does not cover: what the daemon is told (link.py).
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from trainer_shim.errors import ShimError
@@ -21,6 +23,8 @@ _LONGEST = 4000
 #: Who looks at a log late, or at its end only, is to see what is still wrong.
 _AGAIN_S = 3600.0
 
+#: The kind of a doubt, at its end.
+_KIND = re.compile(r" \[([a-z-]+)\]$")
 #: So many things are remembered to have been said: on a disk that stays full, each failure has its own step.
 _MOST = 1000
 #: So many doubts stand in a checkpoint.
@@ -36,19 +40,26 @@ class Voice:
     """One session's; may be called from any thread. `doubted` hears of each doubt that is said."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, doubted: Callable[[str], None] | None = None
+        self,
+        ignore: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        doubted: Callable[[str], None] | None = None,
     ) -> None:
-        self._clock, self._doubted = clock, doubted
+        self._ignore, self._clock, self._doubted = ignore, clock, doubted
         #: The doubts that were said, the first ones of many: a checkpoint tells them, too.
         self.doubts: list[str] = []
         #: When each thing was said last.
         self._said: dict[str, float] = {}
 
-    def say(self, text: str, *, is_doubt: bool = True) -> None:
+    def say(self, text: str) -> None:
         """Tell whoever reads the run's output; the same thing again after an hour.
 
-        `is_doubt`: it is about whether the run goes on exactly, not only about what is done.
+        A doubt whether the run goes on exactly ends with its kind in brackets; docs/WARNINGS.md has them all.
         """
+        kind = _KIND.search(text)
+        is_doubt = kind is not None
+        if kind is not None and kind[1] in self._ignore:
+            return
         now = self._clock()
         if now - self._said.get(text, -_AGAIN_S) >= _AGAIN_S:
             if len(self._said) >= _MOST:

@@ -50,6 +50,18 @@ def test_every_public_name_of_the_shim_is_in_its_page():
     assert [] == [name for name in (*trainer_shim.__all__, *methods, "extra", *arguments) if name not in page]
 
 
+def test_every_kind_of_warning_has_its_section_and_no_other_is_there():
+    """
+    The word in brackets at the end of a warning leads to what to do about it.
+    """
+    source = "".join(path.read_text() for path in (ROOT / "trainer_shim").glob("*.py"))
+    kinds = set(re.findall(r"(?:^| |\")\[([a-z-]+)\]\"", source))
+    sections = re.findall(r"^## (.*)$", (ROOT / "docs/WARNINGS.md").read_text(), re.MULTILINE)
+
+    assert len(kinds) > 15
+    assert kinds == {kind for section in sections for kind in section.split(", ")}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_lead_somewhere(path):
     """
