@@ -6,6 +6,7 @@ Does not cover: the source alone (loop_names.py), objects whose state shows in t
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,7 @@ from trainer_shim.variables import State
 __all__ = ["told_of_loops"]
 
 #: What a name may stand for that a loop counts or collects with.
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple)
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple, deque)
 
 _CARRIED = (
     "`{0}` ({1}) goes on from turn to turn and no checkpoint has it: after a restart it begins anew. "

@@ -13,6 +13,8 @@ import copy
 import functools
 import itertools
 import random
+import statistics
+from collections import deque
 from dataclasses import dataclass
 
 import pytest
@@ -209,6 +211,13 @@ def a_default_value_that_collects(script):
             script.step(batch, scale(0.5))
 
 
+def a_deque(script):
+    shim, recent = script.attach(), deque([1.0], maxlen=3)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            recent.append(script.step(batch, statistics.median(recent)))
+
+
 def a_dataclass(script):
     shim, progress = script.attach(), Progress()
     for _ in shim.epochs(2):
@@ -389,6 +398,7 @@ TOLD = {
     a_partial_of_a_closure: "`count` (line",
     a_global_variable: "`num_calls` (line",
     a_default_value_that_collects: "`seen` (line",
+    a_deque: "`recent` (line",
     a_dataclass: "`progress.step` (line",
     a_trainer_class: '`trainer_shim.Fields(self, "num_done")`',
     a_suspended_generator: "`scales` is a generator that goes on",
