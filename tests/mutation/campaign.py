@@ -49,8 +49,8 @@ TESTS = {
         integration/test_refused_in_time integration/test_periodic integration/test_several_trainings
         integration/test_training_in_a_child integration/test_training_in_a_thread
         integration/test_shims_and_daemon""",
-    "strays.py moving.py kept.py loop_*.py inlining.py script_names.py source_places.py": """unit/test_loop_names
-        exactness/test_loop_state exactness/test_strays""",
+    """strays.py moving.py kept.py loop_*.py inlining.py script_names.py
+    source_places.py""": """unit/test_loop_names exactness/test_loop_state exactness/test_strays""",
     "*": """unit/test_reach unit/test_values unit/test_rng exactness/test_loader_light
         exactness/test_loader_doubts exactness/test_numbered_batches exactness/test_doubts
         exactness/test_passes exactness/test_drawn_before_the_loop exactness/test_state_of_the_data
