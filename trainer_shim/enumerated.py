@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import ast
 import functools
-import linecache
 import sys
 
-__all__ = ["PASSES", "SHOWING", "called", "number_of_caller", "source_tree"]
+from trainer_shim.loop_state import decides
+from trainer_shim.source_places import PASSES, SHOWING, called, source_tree
 
-#: Calls that show something and change nothing, by the last part of their name.
-SHOWING = frozenset(
-    {
-        "print", "debug", "info", "warning", "log", "write", "report", "update",
-        "set_postfix", "set_description", "add_scalar", "add_scalars",
-    }
-)  # fmt: skip
+__all__ = ["number_of_caller"]
 
 
 def number_of_caller(depth: int, *, accumulate: int) -> str:
@@ -32,17 +26,9 @@ def number_of_caller(depth: int, *, accumulate: int) -> str:
     frame = sys._getframe(depth + 1)  # noqa: SLF001  # There is no other way to one's caller.
     for loop, name in _numbered_loops(frame.f_code.co_filename):
         if loop.lineno <= frame.f_lineno <= (loop.iter.end_lineno or loop.lineno):
-            return name if any(_uses(one, name, accumulate > 1) for one in loop.body) else ""
+            is_used = any(_uses(one, name, accumulate > 1) for one in loop.body)
+            return name if is_used and decides(frame, loop, name) else ""
     return ""
-
-
-@functools.lru_cache(maxsize=8)
-def source_tree(file: str) -> ast.Module | None:
-    """The source of a file as a tree, None where it cannot be had."""
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError, RecursionError):  # What runs came from somewhere else.
-        return None
 
 
 @functools.lru_cache(maxsize=8)
@@ -71,15 +57,7 @@ def _number(loop: ast.For) -> str:
     return first.id if isinstance(first, ast.Name) else ""
 
 
-#: What of a session gives batches.
-PASSES = ("batches", "steps")
 _BOTH = ("enumerate", *PASSES)
-
-
-def called(call: ast.Call) -> str:
-    """The last part of the name of what is called."""
-    function = call.func
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _uses(node: ast.AST, name: str, is_accumulating: bool) -> bool:  # noqa: FBT001

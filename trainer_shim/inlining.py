@@ -21,8 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
-from trainer_shim.enumerated import SHOWING, called, source_tree
 from trainer_shim.script_names import Called, Names
+from trainer_shim.source_places import SHOWING, called, source_tree
 
 __all__ = ["FILE", "inlined", "is_inner"]
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from trainer_shim.handing_over import is_field
+from trainer_shim.handing_over import Fields, is_field
 from trainer_shim.script_code import is_a
 from trainer_shim.variables import State
 
@@ -60,8 +60,11 @@ class Kept:
 
     def has_object(self, thing: Any) -> bool:
         """Whether an object with a state of its own is saved: a generator, an iterator."""
+        fields = (
+            one for part in self.parts.values() if type(part) is Fields for one in part.state_dict().values()
+        )
         return (
-            any(thing is one for one in self._extra().values())
+            any(thing is one for one in (*self._extra().values(), *fields))
             or self._goes_with_data(thing)
             or any(thing is one for one in _global_generators())
         )

@@ -15,19 +15,21 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from trainer_shim.enumerated import PASSES, called, source_tree
 from trainer_shim.inlining import FILE, inlined, is_inner
 from trainer_shim.loop_uses import ITERATED, Uses, is_harmless, is_over
 from trainer_shim.script_names import Names
 from trainer_shim.source_places import (
+    PASSES,
     Loop,
     bound_by,
+    called,
     calls_in,
     changed_by,
     flow,
     own,
     place_of,
     read_by,
+    source_tree,
     turn_of,
 )
 

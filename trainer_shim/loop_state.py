@@ -6,21 +6,24 @@ Does not cover: the source alone (loop_names.py), objects whose state shows in t
 
 from __future__ import annotations
 
+import ast
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from trainer_shim.inlining import inlined
 from trainer_shim.kept import Kept
 from trainer_shim.loop_names import Carried, carried_at, repeated_at
+from trainer_shim.loop_uses import Uses
 from trainer_shim.reach import attributes, frame_variables
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import MISSING, Names
 from trainer_shim.values import is_numbers
 from trainer_shim.variables import State
 
-__all__ = ["told_of_loops"]
+__all__ = ["decides", "told_of_loops"]
 
 #: What a name may stand for that a loop counts or collects with.
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple, deque)
@@ -61,6 +64,13 @@ def told_of_loops(frame: FrameType, kept: Kept) -> Iterator[tuple[list[str], str
             yield from (([_shown(one.name)], _CARRIED.format(_shown(one.name), _at(one))) for one in some)
     if line := repeated_at(*where):
         yield [], _REPEATED.format(line)
+
+
+def decides(frame: FrameType, loop: ast.For, name: str) -> bool:
+    """Whether a variable of a loop decides about more than what is shown, also where it is handed on."""
+    names = Names(dict(frame_variables(frame)), frame.f_globals)
+    (*_, last) = inlined([loop], names)
+    return isinstance(last, ast.For) and Uses(last, names).matters(name)
 
 
 def _of(owner: str, some: list[Carried]) -> str:

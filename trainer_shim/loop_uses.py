@@ -9,9 +9,19 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from trainer_shim.enumerated import PASSES, SHOWING, called
 from trainer_shim.script_names import Names
-from trainer_shim.source_places import Loop, bound_by, calls_in, changed_by, own_and, place_of, read_by
+from trainer_shim.source_places import (
+    PASSES,
+    SHOWING,
+    Loop,
+    bound_by,
+    called,
+    calls_in,
+    changed_by,
+    own_and,
+    place_of,
+    read_by,
+)
 
 __all__ = ["ITERATED", "Uses", "is_harmless", "is_over"]
 
@@ -24,7 +34,11 @@ _PURE = frozenset(
     {
         "abs", "float", "int", "len", "max", "mean", "min", "round", "str", "sum", "item", "format", "time",
         "range", "sorted", "exp", "log", "log10", "sqrt", "isnan", "isfinite", "bool", "tensor",
-        "perf_counter", "monotonic", "detach", "cpu", "numpy", "tolist", "repr",
+        "perf_counter", "monotonic", "detach", "cpu", "numpy", "tolist", "repr", "join", "items", "keys",
+        "values", "get", "split", "strip", "copy", "deepcopy", "list", "dict", "tuple", "set", "zip",
+        "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
+        "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
+        "upper", "lower",
     }
 )  # fmt: skip
 
@@ -119,11 +133,12 @@ class Uses:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if statement.value is None or any(self._is_of_another(one) for one in targets):
                 return False
-            return all(called(one) in _PURE | _HARMLESS for one in calls_in(statement.value))
+            return all(called(one) in _PURE for one in calls_in(statement.value))
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             call = statement.value
             if changed_by(call) and not self._is_handed(call):
-                return all(called(one) in _PURE | _HARMLESS for one in calls_in(call) if one is not call)
+                return all(called(one) in _PURE for one in calls_in(call) if one is not call)
+            return called(call) in SHOWING
         return is_harmless(statement)
 
     def _is_handed(self, call: ast.Call) -> bool:
@@ -187,7 +202,7 @@ def is_harmless(statement: ast.AST) -> bool:
         return all(called(one) in _PURE | _HARMLESS for one in calls_in(statement.value))
     if not isinstance(statement, ast.Expr):
         return False
-    if isinstance(statement.value, ast.Constant):
+    if isinstance(statement.value, ast.Constant | ast.Name):
         return True
     outer = statement.value
     return isinstance(outer, ast.Call) and called(outer) in SHOWING | _HARMLESS

@@ -89,16 +89,22 @@ class Moving:
             for place, value in variables
             if not (self._kept.is_ignored(_name(place)) or _is_loader(value))
         }
-        found = walk(roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=_is_closed)
+        found = walk(roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed)
+        iterators = [f"{place}<" for place, one in found.others.items() if _is_iterator(one)]
         for place, one in (*found.generators.items(), *found.others.items()):
+            if place.startswith(tuple(iterators)):
+                continue  # What lies in an iterator goes on with it.
             if not self._kept.is_ignored(_name(place)) and not self._kept.is_part(one):
                 moves = self._moves(_name(place), one)
                 if moves is not None:
                     yield place, moves
 
     def _is_looked_at(self, thing: Any) -> bool:
-        is_iterator = is_a(thing, GeneratorType) or stands(thing)
-        return is_iterator or self._is_of_training(thing) or self._is_copy(thing)
+        return _is_iterator(thing) or self._is_of_training(thing) or self._is_copy(thing)
+
+    def _is_closed(self, thing: Any) -> bool:
+        """Whether what lies inside is its own business, or is saved with it."""
+        return self._is_of_training(thing) or _is_loader(thing) or self._kept.is_part(thing)
 
     def _is_of_training(self, thing: Any) -> bool:
         return is_module(thing) or is_optimizer(thing) or _is_scheduler(thing) or _is_scaler(thing)
@@ -164,6 +170,10 @@ def _is_fed_by_us(generator: GeneratorType[Any, Any, Any]) -> bool:
     return any(type(one).__module__.startswith("trainer_shim.") for one in (*inside, generator.gi_yieldfrom))
 
 
+def _is_iterator(thing: Any) -> bool:
+    return is_a(thing, GeneratorType) or stands(thing)
+
+
 def _plain(told: Any) -> Any:
     """A digest that keeps nothing alive."""
     return None if told is None else repr(told)
@@ -172,11 +182,6 @@ def _plain(told: Any) -> Any:
 def _name(place: str) -> str:
     """What the script calls it, without the function that it is in."""
     return place.partition(".")[2]
-
-
-def _is_closed(thing: Any) -> bool:
-    """Whether what lies inside is its own business."""
-    return is_module(thing) or is_optimizer(thing) or _is_scheduler(thing) or _is_loader(thing)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -8,11 +8,16 @@ Does not cover: what a loop carries (loop_names.py), what becomes of it (loop_us
 from __future__ import annotations
 
 import ast
+import functools
+import linecache
 from collections.abc import Iterable, Iterator
 
 __all__ = [
+    "PASSES",
+    "SHOWING",
     "Loop",
     "bound_by",
+    "called",
     "calls_in",
     "changed_by",
     "flow",
@@ -20,10 +25,20 @@ __all__ = [
     "own_and",
     "place_of",
     "read_by",
+    "source_tree",
     "turn_of",
 ]
 
 Loop = ast.For | ast.While
+#: What of a session gives batches.
+PASSES = ("batches", "steps")
+#: Calls that show something and change nothing, by the last part of their name.
+SHOWING = frozenset(
+    {
+        "print", "debug", "info", "warning", "log", "write", "report", "update",
+        "set_postfix", "set_description", "add_scalar", "add_scalars",
+    }
+)  # fmt: skip
 #: Methods of Python's containers that change them.
 _CHANGING = frozenset(
     {
@@ -31,7 +46,34 @@ _CHANGING = frozenset(
         "popleft", "remove", "reverse", "rotate", "setdefault", "sort", "update",
     }
 )  # fmt: skip
+#: Functions that change their first argument.
+_CHANGING_FIRST = frozenset(
+    {
+        "copyto", "heapify", "heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left",
+        "insort_right", "place", "put", "putmask", "shuffle",
+    }
+)  # fmt: skip
+#: Methods that give a tensor or a container a content that does not depend on what it had.
+_OVERWRITING = frozenset(
+    {"bernoulli_", "clear", "copy_", "exponential_", "fill_", "normal_", "random_", "uniform_", "zero_"}
+)
+_LIBRARIES = frozenset({"F", "init", "nn", "torch"})
 _LEAVING = (ast.Continue, ast.Break, ast.Return, ast.Raise)
+
+
+@functools.lru_cache(maxsize=8)
+def source_tree(file: str) -> ast.Module | None:
+    """The source of a file as a tree, None where it cannot be had."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):  # What runs came from somewhere else.
+        return None
+
+
+def called(call: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def own(scope: ast.AST) -> Iterator[ast.AST]:
@@ -66,15 +108,25 @@ def place_of(node: ast.AST) -> str:
 
 def changed_by(call: ast.Call) -> str:
     """The place of what a call changes in place: `a.append(...)`, `a[0].mul_(...)`; "" for other calls."""
+    name = called(call)
+    if name in _CHANGING_FIRST and call.args:
+        return place_of(call.args[0])
     if not isinstance(call.func, ast.Attribute):
         return ""
-    name, thing = call.func.attr, call.func.value
-    if name in _CHANGING or (name.endswith("_") and not name.startswith("_") and name != "requires_grad_"):
+    thing: ast.AST = call.func.value
+    if name in _CHANGING or is_in_place(name):
+        if place_of(thing).partition(".")[0] in _LIBRARIES:  # `nn.init.normal_(weight)`
+            return place_of(call.args[0]) if call.args else ""
         # `a.mul_(...).add_(...)` changes `a` as well.
         while isinstance(thing, ast.Call) and isinstance(thing.func, ast.Attribute):
             thing = thing.func.value
         return place_of(thing)
     return ""
+
+
+def is_in_place(name: str) -> bool:
+    """Whether torch names what changes a tensor in place so."""
+    return name.endswith("_") and not name.startswith("__") and name != "requires_grad_"
 
 
 def _is_target(node: ast.AST) -> bool:
@@ -152,7 +204,10 @@ def _flow_of(node: ast.AST) -> tuple[set[str], set[str]]:
     if isinstance(node, Loop):
         reads, _ = flow(turn_of(node))
         more, _ = flow(node.orelse)
-        return (read_by(node.iter) if isinstance(node, ast.For) else set()) | reads | more, set()
+        if isinstance(node, ast.While):
+            return reads | more, set()
+        # A loop over data or numbers is taken to have a turn: what is printed behind it was assigned in it.
+        return read_by(node.iter) | reads | more, flow(turn_of(node))[1]
     if isinstance(node, ast.With | ast.AsyncWith):
         heads = [head for item in node.items for head in (item.context_expr, item.optional_vars) if head]
         return flow([*heads, *node.body])
@@ -170,5 +225,17 @@ def _flow_of(node: ast.AST) -> tuple[set[str], set[str]]:
         return read_by(node.value) | read_by(node.target) | {place_of(node.target)} - {""}, set()
     if isinstance(node, ast.Name | ast.Tuple | ast.List | ast.Starred | ast.Attribute) and _is_target(node):
         return set(), bound_by([node])
+    if isinstance(node, ast.Expr) and (place := _overwritten(node.value)):
+        assert isinstance(node.value, ast.Call)
+        handed = [*node.value.args, *(one.value for one in node.value.keywords)]
+        return set().union(*map(read_by, handed)), {place}
     named = {one.target.id for one in own_and(node) if isinstance(one, ast.NamedExpr)}
     return read_by(node), named
+
+
+def _overwritten(node: ast.AST) -> str:
+    """The place whose whole content a call makes anew: `a.copy_(...)`, not `a[0].copy_(...)`."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return ""
+    is_whole = node.func.attr in _OVERWRITING and isinstance(node.func.value, ast.Name | ast.Attribute)
+    return place_of(node.func.value) if is_whole else ""

@@ -128,9 +128,12 @@ class Strays:
                         found.append(text)
         with suppress(*ODD, OSError):
             now: dict[str, Moves] = {}
-            moving = Moving(self._kept)
+            moving, ids = Moving(self._kept), set()
             for frame in frames:
-                now.update(moving.inside(variables_of(frame)))
+                for place, one in moving.inside(variables_of(frame)):
+                    if one.id not in ids:  # By the name that it has nearest to the boundary.
+                        ids.add(one.id)
+                        now[place] = one
             found += [
                 one.words
                 for place, one in now.items()

@@ -14,9 +14,11 @@ import functools
 import itertools
 import random
 import statistics
+import sys
 from collections import deque
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -61,6 +63,46 @@ class Normalizer:
         self.count += 1
         self.mean += (x.mean().item() - self.mean) / self.count
         return x - self.mean
+
+
+class Sums(dict):
+    """By name, printed and cleared."""
+
+    def add(self, **values):
+        for key, value in values.items():
+            total, count = self.get(key, (0.0, 0))
+            self[key] = (total + float(value), count + 1)
+
+    def flush(self):
+        text = " ".join(f"{key}={total / count:.3f}" for key, (total, count) in self.items())
+        self.clear()
+        return text
+
+
+class ItemWeights:
+    def __init__(self, num_items):
+        self.table = np.ones(num_items)
+
+    def learn(self, rows, loss):
+        np.put(self.table, rows, 0.5 * self.table[rows] + loss)
+
+
+class Environment:
+    """Has a state of its own, random numbers and all."""
+
+    def __init__(self):
+        self.numbers = random.Random(3)
+
+    def state_dict(self):
+        return {"numbers": self.numbers.getstate()}
+
+    def load_state_dict(self, state):
+        self.numbers.setstate(state["numbers"])
+
+
+def show_progress(number, text):
+    done = "#" * number
+    sys.stdout.write(f"{done} {number} {text}")
 
 
 class Log:
@@ -370,12 +412,14 @@ def a_generator_that_is_used_later(script):
 
 
 def the_best_weights(script):
-    shim, best, best_weights = script.attach(), 1e9, None
+    shim, best_weights = script.attach(), None
+    state = shim.state(best=1e9)
     for _ in shim.epochs(2):
         for batch in shim.batches(script.loader):
             loss = script.step(batch)
-            if loss < best:
-                best, best_weights = loss, copy.deepcopy(script.model.state_dict())
+            if loss < state.best:
+                state.best = loss
+                best_weights = copy.deepcopy(script.model.state_dict())
     script.model.load_state_dict(best_weights)
 
 
@@ -389,7 +433,88 @@ def the_last_state(script):
     script.model.load_state_dict(last)
 
 
+def weights_of_items(script):
+    shim, weights = script.attach(), ItemWeights(12)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            rows = [shim.step % 12]
+            weights.learn(rows, script.step(batch, weights.table[rows[0]]))
+
+
+def sums_that_are_printed(script):
+    shim, sums, num_turns = script.attach(), Sums(), 0
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            sums.add(loss=script.step(batch))
+            num_turns += 1
+            if num_turns % 2 == 0:
+                print(f"{sums.flush()} {num_turns}")
+
+
+def a_loss_that_is_printed_behind_the_epoch(script):
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    shim = script.attach()
+    for epoch in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            loss = script.model(batch).square().mean()
+            scaler.scale(loss).backward()
+            script.opt.step()
+        print(epoch, loss.item())
+
+
+def a_number_that_is_handed_to_a_progress_bar(script):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for index, batch in enumerate(shim.batches(script.loader)):
+            loss = script.step(batch)
+            if index % 2 == 0:
+                show_progress(index, f"{loss:.2f}")
+
+
+def a_part_with_random_numbers(script):
+    environment = Environment()
+    shim = script.attach(environment=environment)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch, environment.numbers.random())
+
+
+def fields_with_random_numbers(script):
+    environment = Environment()
+    shim = script.attach(environment=trainer_shim.Fields(environment, "numbers"))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch, environment.numbers.random())
+
+
+def a_buffer_that_is_filled_anew(script):
+    shim, room = script.attach(), torch.empty(2, 2)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            room.copy_(batch)
+            script.step(room)
+
+
+def a_scaler_in_a_trainer(script):
+    class Holder:
+        def __init__(self):
+            self.scaler = torch.amp.GradScaler("cpu")
+
+        def run(self):
+            for _ in shim.epochs(2):
+                for batch in shim.batches(script.loader):
+                    script.opt.zero_grad()
+                    self.scaler.scale(script.model(batch).square().mean()).backward()
+                    self.scaler.step(script.opt)
+                    self.scaler.update()
+
+    shim, holder = script.attach(), Holder()
+    holder.run()
+
+
 TOLD = {
+    weights_of_items: "`weights.table` (line",
+    a_scaler_in_a_trainer: "`self.scaler` scales the loss",
     the_best_weights: "`best_weights` (line",
     a_mean_that_decides: "`meter.total`, `meter.count`",
     early_stopping: '`trainer_shim.Fields(stopper, "best", "num_bad")`',
@@ -417,6 +542,12 @@ FINE = [
     a_copy_that_is_made_each_time,
     weights_under_another_name,
     the_last_state,
+    sums_that_are_printed,
+    a_loss_that_is_printed_behind_the_epoch,
+    a_number_that_is_handed_to_a_progress_bar,
+    a_part_with_random_numbers,
+    fields_with_random_numbers,
+    a_buffer_that_is_filled_anew,
     a_scaler_handed_over,
 ]
 
@@ -435,7 +566,10 @@ def test_what_decides_and_is_in_no_checkpoint_is_told_by_name(script, capsys, lo
     """
     loop(script)
 
-    assert TOLD[loop] in capsys.readouterr().err
+    told = capsys.readouterr().err
+
+    assert TOLD[loop] in told
+    assert 1 == told.count("trainer_shim: "), told
 
 
 @pytest.mark.parametrize("loop", FINE, ids=lambda one: one.__name__)
