@@ -7,6 +7,7 @@ Does not cover: when it is looked, and what moved (strays.py); variables of loop
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -17,11 +18,10 @@ from trainer_shim import rng
 from trainer_shim.errors import CannotStore
 from trainer_shim.kept import Kept
 from trainer_shim.module_tree import walk as modules_of
-from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.reach import frame_variables, is_generator, walk
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
-from trainer_shim.standing import is_file, stands, trace
+from trainer_shim.standing import is_file, may_stand, stands, trace
 
 __all__ = ["Moves", "Moving"]
 
@@ -62,6 +62,9 @@ _COPY = (
 )
 
 
+_CLOSED = frozenset({"module", "optimizer", "scheduler", "scaler", "loader"})
+
+
 class Moves(NamedTuple):
     """An object that may move: which it is, what to say of it if it did, and where it stands."""
 
@@ -83,63 +86,67 @@ class Moving:
         }
 
     def inside(self, variables: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Moves]]:
-        """Yield what has a state and is not kept, by where it lies."""
-        roots = {
-            place: value
-            for place, value in variables
-            if not (self._kept.is_ignored(_name(place)) or _is_loader(value))
-        }
-        found = walk(roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed)
-        iterators = [f"{place}<" for place, one in found.others.items() if _is_iterator(one)]
+        """Yield what has a state and is not kept, each object once, by where it was found first."""
+        roots: dict[str, Any] = {}
+        for place, value in variables:
+            if not self._kept.is_ignored(_name(place)):
+                roots.setdefault(place, value)
+        found = walk(
+            roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed, has_owners=False
+        )
+        iterators = tuple(
+            f"{place}<" for place, one in found.others.items() if _sort(type(one)) == "iterator"
+        )
         for place, one in (*found.generators.items(), *found.others.items()):
-            if place.startswith(tuple(iterators)):
-                continue  # What lies in an iterator goes on with it.
-            if not self._kept.is_ignored(_name(place)) and not self._kept.is_part(one):
-                moves = self._moves(_name(place), one)
-                if moves is not None:
-                    yield place, moves
+            # What lies in an iterator goes on with it.
+            if place.startswith(iterators) or self._kept.is_ignored(_name(place)) or self._kept.is_part(one):
+                continue
+            moves = self._moves(_name(place), one)
+            if moves is not None:
+                yield place, moves
 
     def _is_looked_at(self, thing: Any) -> bool:
-        return _is_iterator(thing) or self._is_of_training(thing) or self._is_copy(thing)
+        sort = _sort(type(thing))
+        if sort == "container":
+            return self._is_copy(thing)
+        return stands(thing) if sort == "iterator" else sort not in ("", "loader")
 
     def _is_closed(self, thing: Any) -> bool:
         """Whether what lies inside is its own business, or is saved with it."""
-        return self._is_of_training(thing) or _is_loader(thing) or self._kept.is_part(thing)
-
-    def _is_of_training(self, thing: Any) -> bool:
-        return is_module(thing) or is_optimizer(thing) or _is_scheduler(thing) or _is_scaler(thing)
+        return _sort(type(thing)) in _CLOSED or self._kept.is_part(thing)
 
     def _moves(self, name: str, thing: Any) -> Moves | None:
-        if is_generator(thing) or not self._is_of_training(thing):
-            return None if self._kept.has_object(thing) else self._of_value(name, thing)
-        if is_optimizer(thing):
+        sort = _sort(type(thing))
+        if sort == "optimizer":
             if any(id(one) in self._ours for group in thing.param_groups for one in group["params"]):
                 return Moves(id(thing), _OPTIMIZER.format(name), _steps(thing))
             return None
-        if is_module(thing):
+        if sort == "module":
             own = list(_tensors(thing))
             if own and not any(id(one) in self._ours for one in own):
                 return Moves(id(thing), _MODULE.format(name), _versions(own))
             return None
-        if _is_scheduler(thing):
+        if sort == "scheduler":
             if self._kept.is_part(getattr(thing, "optimizer", None)):
                 return Moves(id(thing), _SCHEDULER.format(name), getattr(thing, "last_epoch", 0))
             return None
-        # Its first use makes the tensors; to read them would wait for a device.
-        tensors = [one for one in vars(thing).values() if _is_tensor(one)]
-        return Moves(id(thing), _SCALER.format(name), (len(tensors), _versions(tensors)))
+        if sort == "scaler":
+            # Its first use makes the tensors; to read them would wait for a device.
+            tensors = [one for one in vars(thing).values() if _is_tensor(one)]
+            return Moves(id(thing), _SCALER.format(name), (len(tensors), _versions(tensors)))
+        return None if self._kept.has_object(thing) else self._of_value(name, thing)
 
     def _of_value(self, name: str, thing: Any) -> Moves | None:
         last = name.rpartition(".")[2].strip("<>")
         if is_generator(thing):
             return Moves(id(thing), _GENERATOR.format(name, last), _digest(thing))
-        if self._is_copy(thing):
+        if _sort(type(thing)) == "container":
             return Moves(id(thing), _COPY.format(name, last), _copy_stands(thing))
         return _of_iterator(name, last, thing)
 
     def _is_copy(self, thing: Any) -> bool:
         """Whether a container has tensors of the weights' shapes that are not the weights."""
-        if type(thing) not in (dict, OrderedDict, list, tuple) or not 1 < len(thing) <= _MAX_TENSORS:
+        if not 1 < len(thing) <= _MAX_TENSORS:
             return False
         some = list(thing.values()) if is_a(thing, dict) else list(thing)
         if not all(map(_is_tensor, some)) or any(id(one) in self._ours for one in some):
@@ -150,6 +157,29 @@ class Moving:
         """Whether it is a weight under another name, as `state_dict()` has them."""
         own = (one for part in self._kept.parts.values() if is_module(part) for one in _tensors(part))
         return any(one.data_ptr() == tensor.data_ptr() for one in own if one.shape == tensor.shape)
+
+
+@functools.lru_cache(maxsize=2048)
+def _sort(kind: type) -> str:
+    """What objects of a class are to a training, "" for most.
+
+    By the class alone: to ask an unknown object for an attribute may do anything.
+    """
+    torch, data = sys.modules.get("torch"), sys.modules.get("torch.utils.data")
+    if torch is not None:
+        if issubclass(kind, torch.nn.Module):
+            return "module"
+        if issubclass(kind, torch.optim.Optimizer):
+            return "optimizer"
+    if data is not None and issubclass(kind, data.DataLoader):
+        return "loader"
+    if hasattr(kind, "get_last_lr"):
+        return "scheduler"
+    if any(one.__name__ == "GradScaler" and "amp" in one.__module__ for one in kind.__mro__):
+        return "scaler"
+    if kind in (dict, OrderedDict, list, tuple):
+        return "container"
+    return "iterator" if may_stand(kind) else ""
 
 
 def _of_iterator(name: str, last: str, thing: Any) -> Moves | None:
@@ -170,10 +200,6 @@ def _is_fed_by_us(generator: GeneratorType[Any, Any, Any]) -> bool:
     return any(type(one).__module__.startswith("trainer_shim.") for one in (*inside, generator.gi_yieldfrom))
 
 
-def _is_iterator(thing: Any) -> bool:
-    return is_a(thing, GeneratorType) or stands(thing)
-
-
 def _plain(told: Any) -> Any:
     """A digest that keeps nothing alive."""
     return None if told is None else repr(told)
@@ -187,20 +213,6 @@ def _name(place: str) -> str:
 def _is_tensor(value: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and is_a(value, torch.Tensor)
-
-
-def _is_scheduler(value: Any) -> bool:
-    # By its class: to ask an unknown object for an attribute may do anything.
-    return hasattr(type(value), "get_last_lr") and not is_module(value)
-
-
-def _is_scaler(value: Any) -> bool:
-    return any(kind.__name__ == "GradScaler" and "amp" in kind.__module__ for kind in type(value).__mro__)
-
-
-def _is_loader(value: Any) -> bool:
-    data = sys.modules.get("torch.utils.data")
-    return data is not None and is_a(value, data.DataLoader)
 
 
 def _digest(generator: Any) -> Any:

@@ -104,8 +104,12 @@ def walk(
     *,
     max_visits: int = _MAX_VISITS,
     is_closed: Callable[[Any], bool] = lambda _: False,
+    has_owners: bool = True,
 ) -> Found:
-    """Visit all that `roots` reach, breadth first, each object once; what is closed is not entered."""
+    """Visit all that `roots` reach, breadth first, each object once; what is closed is not entered.
+
+    Without `has_owners` it is not asked which objects keep values, which takes a third of the time.
+    """
     found = Found({}, {}, [], {})
     seen: dict[int, Any] = {}
     # Whether a thing is the loader's own: what global names lead to may be the training's (_is_helper);
@@ -124,7 +128,8 @@ def walk(
             # Without the number, which is another each time.
             found.unseen.append(path.partition("[")[0])
             break
-        _note(found.owners, path, thing, is_own)
+        if has_owners:
+            _note(found.owners, path, thing, is_own)
         if not is_inside and is_other(thing):
             found.others[path] = thing
         if is_closed(thing):

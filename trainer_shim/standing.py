@@ -24,7 +24,7 @@ from typing import Any
 from trainer_shim.reach import ATOMS, frame_variables, is_of_loaders, is_open
 from trainer_shim.script_code import is_a
 
-__all__ = ["go", "is_file", "is_shared", "place", "stands", "trace"]
+__all__ = ["go", "is_file", "is_shared", "may_stand", "place", "stands", "trace"]
 
 #: Iterators over what does not change, which tell how much is left of it.
 _TELLING = frozenset(
@@ -46,6 +46,12 @@ def stands(thing: Any) -> bool:
         # What a user's class keeps lies in its attributes; a loader's iterator is another in each pass.
         return not is_open(thing) and not is_of_loaders(kind)
     return _shared(thing) is not None
+
+
+def may_stand(kind: type) -> bool:
+    """Whether objects of a class may be such things, generators among them."""
+    is_shared = kind.__module__ in ("multiprocessing.sharedctypes", "ctypes")
+    return is_shared or kind in _FILES or hasattr(kind, "__next__")
 
 
 def is_shared(thing: Any) -> bool:

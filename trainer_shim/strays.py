@@ -26,7 +26,7 @@ from trainer_shim.kept import Kept
 from trainer_shim.loop_state import told_of_loops
 from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
-from trainer_shim.moving import Moves, Moving
+from trainer_shim.moving import Moving
 from trainer_shim.nearby import variables_of
 from trainer_shim.script_code import is_a, is_script
 
@@ -127,13 +127,8 @@ class Strays:
                         self._told.update(names)
                         found.append(text)
         with suppress(*ODD, OSError):
-            now: dict[str, Moves] = {}
-            moving, ids = Moving(self._kept), set()
-            for frame in frames:
-                for place, one in moving.inside(variables_of(frame)):
-                    if one.id not in ids:  # By the name that it has nearest to the boundary.
-                        ids.add(one.id)
-                        now[place] = one
+            # The names that are nearest to the boundary first.
+            now = dict(Moving(self._kept).inside(one for frame in frames for one in variables_of(frame)))
             found += [
                 one.words
                 for place, one in now.items()
