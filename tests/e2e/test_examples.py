@@ -103,15 +103,16 @@ def test_an_example_is_short_enough_to_read(script):
     assert 60 > len((EXAMPLES / f"{script}.py").read_text(encoding="utf-8").splitlines())
 
 
-def test_the_code_in_the_readme_is_the_code_of_the_example_it_names():
+@pytest.mark.parametrize("page", ["README.md", "docs/RECIPES.md"])
+def test_the_code_on_a_page_is_the_code_of_the_example_it_names(page):
     """
     Each Python block names its file; its lines stand there in the same order, so what is read also runs.
     """
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"<!-- from (\S+) -->\n```python\n(.*?)```", readme, re.DOTALL)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"<!-- from (\S+) -->\n```python\n(.*?)```", text, re.DOTALL)
 
     assert blocks
-    assert len(blocks) == readme.count("```python")
+    assert len(blocks) == text.count("```python")
     for name, block in blocks:
         lines = iter((ROOT / name).read_text(encoding="utf-8").splitlines())
         missing = [line for line in block.splitlines() if line and line not in lines]
