@@ -6,7 +6,7 @@ Does not cover: what is done at a boundary (session.py), where a pass is (positi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -39,8 +39,17 @@ class Batches(Iterator[Any]):
     then; else it has no boundaries. Left before its end, by `break` or `close()`, the pass is over.
     """
 
-    def __init__(self, cursor: Cursor, loader: Any, accumulate: int, loop: Loop) -> None:
+    def __init__(
+        self,
+        cursor: Cursor,
+        loader: Any,
+        accumulate: int,
+        loop: Loop,
+        over: Callable[[], None] | None = None,
+    ) -> None:
         self._cursor, self._loader, self._accumulate, self._loop = cursor, loader, accumulate, loop
+        #: Called when it came to its end.
+        self._over = over
         self._pass: Pass | None = None
         #: What a pass inside another one gives.
         self._inner: Iterator[Any] = iter(())
@@ -73,6 +82,8 @@ class Batches(Iterator[Any]):
             batch = next(made)
         except StopIteration:
             self._end(made.taken % self._accumulate)
+            if self._over is not None:
+                self._over()
             raise
         except BaseException:
             # Nobody can go on with this pass; a script that catches it may begin another.

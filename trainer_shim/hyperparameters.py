@@ -26,8 +26,13 @@ _MAX_DEPTH = 4
 
 
 def options(part: Any) -> dict[str, str]:
-    """Return what a script chose for an optimizer or a scheduler, as text by name; empty for all else."""
+    """Return what a script chose for an optimizer or a scheduler, as text by name; empty for all else.
+
+    Empty for an optimizer that was at work already: the script loaded its state, which is no choice.
+    """
     if is_optimizer(part):
+        if part.state:
+            return {}
         groups = list(part.param_groups)
         found = {}
         for number, group in enumerate(groups):

@@ -75,6 +75,10 @@ def carried_at(
     if names is not None:
         loops = _around(ast.Module(inlined([loops[0]], names), []), line)
         behind = inlined(behind, names)
+    # One that attaches in each turn is over several trainings: a restart goes through its turns again.
+    loops = [one for one in loops if not any(called(call) == "attach" for call in calls_in(one))]
+    if not loops:
+        return []
     kept = _kept(loops[0], _KEEPING | keepers)
     uses = Uses(loops[0], names)
     results = _results(behind).difference(*(flow(turn_of(one))[1] for one in loops))

@@ -94,9 +94,7 @@ class Moving:
         found = walk(
             roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed, has_owners=False
         )
-        iterators = tuple(
-            f"{place}<" for place, one in found.others.items() if _sort(type(one)) == "iterator"
-        )
+        iterators = tuple(f"{place}<" for place, one in found.others.items() if _sort_of(one) == "iterator")
         for place, one in (*found.generators.items(), *found.others.items()):
             # What lies in an iterator goes on with it.
             if place.startswith(iterators) or self._kept.is_ignored(_name(place)) or self._kept.is_part(one):
@@ -106,17 +104,17 @@ class Moving:
                 yield place, moves
 
     def _is_looked_at(self, thing: Any) -> bool:
-        sort = _sort(type(thing))
+        sort = _sort_of(thing)
         if sort == "container":
             return self._is_copy(thing)
         return stands(thing) if sort == "iterator" else sort not in ("", "loader")
 
     def _is_closed(self, thing: Any) -> bool:
         """Whether what lies inside is its own business, or is saved with it."""
-        return _sort(type(thing)) in _CLOSED or self._kept.is_part(thing)
+        return _sort_of(thing) in _CLOSED or self._kept.is_part(thing)
 
     def _moves(self, name: str, thing: Any) -> Moves | None:
-        sort = _sort(type(thing))
+        sort = _sort_of(thing)
         if sort == "optimizer":
             if any(id(one) in self._ours for group in thing.param_groups for one in group["params"]):
                 return Moves(id(thing), _OPTIMIZER.format(name), _steps(thing))
@@ -140,7 +138,7 @@ class Moving:
         last = name.rpartition(".")[2].strip("<>")
         if is_generator(thing):
             return Moves(id(thing), _GENERATOR.format(name, last), _digest(thing))
-        if _sort(type(thing)) == "container":
+        if _sort_of(thing) == "container":
             return Moves(id(thing), _COPY.format(name, last), _copy_stands(thing))
         return _of_iterator(name, last, thing)
 
@@ -159,12 +157,17 @@ class Moving:
         return any(one.data_ptr() == tensor.data_ptr() for one in own if one.shape == tensor.shape)
 
 
-@functools.lru_cache(maxsize=2048)
-def _sort(kind: type) -> str:
-    """What objects of a class are to a training, "" for most.
+def _sort_of(thing: Any) -> str:
+    """What an object is to a training, "" for most.
 
-    By the class alone: to ask an unknown object for an attribute may do anything.
+    By its class alone: to ask an unknown object for an attribute may do anything.
     """
+    kind: Any = type(thing)
+    return _sort(kind)
+
+
+@functools.lru_cache(maxsize=2048)
+def _sort(kind: Any) -> str:
     torch, data = sys.modules.get("torch"), sys.modules.get("torch.utils.data")
     if torch is not None:
         if issubclass(kind, torch.nn.Module):

@@ -52,7 +52,7 @@ class Periodic:
         self._store, self._wake, self._stage = store, wake, Stage()
         self._every_s, self._every_steps = every_s, every_steps
         self._pid = os.getpid()
-        self._is_due = self._is_closing = self._is_growing = False
+        self._is_due = self._is_now = self._is_closing = self._is_growing = False
         self._due_at_s = math.inf
         self._task: Callable[[], Ended | None] | None = None
         self._ended: list[Ended] = []
@@ -63,15 +63,15 @@ class Periodic:
     def restart(self, step: int) -> None:
         """Count anew from here: something was just saved, or the run begins."""
         with self._changed:
-            self._is_due = self._is_growing = False
+            self._is_due = self._is_now = self._is_growing = False
             self.due_step = math.inf if self._every_steps is None else step + self._every_steps
             self._due_at_s = math.inf if self._every_s is None else time.monotonic() + self._every_s
             self._changed.notify_all()
 
     def make_due(self) -> None:
-        """Something has come at which to save, as the end of an epoch."""
+        """Something has come at which to save, as the end of an epoch: the boundary that comes is the one."""
         with self._changed:
-            self._is_due = True
+            self._is_due = self._is_now = True
 
     def is_due(self, step: int) -> bool:
         """Whether one may begin now; one that is late begins as soon as the one before is written.
@@ -85,6 +85,13 @@ class Periodic:
                 self._is_due, self.due_step = True, math.inf  # The thread says when to look again.
             return self._is_due and self._task is None
 
+    def wait_if_late(self) -> None:
+        """Return when the one that is written is done, if another waits for it: no boundary may follow."""
+        with self._changed:
+            is_late = self._is_due
+        if is_late:
+            self.wait()
+
     def has_news(self) -> bool:
         """Whether the loop is to look here soon, be it told or not; never in a forked child."""
         if os.getpid() != self._pid:
@@ -95,11 +102,12 @@ class Periodic:
     def begin(self, draft: Draft) -> bool:
         """Copy what is to be written and let the thread write it; False: later, there is no memory yet."""
         if not self._stage.has_room(draft):
-            if not self._is_growing:
+            if not (self._is_growing or self._is_now):
                 self._is_growing = True
                 self._hand_over(lambda: self._grow(draft))
                 return False
-            # A state that is larger at each step would always be ahead of the memory taken for it.
+            # A state that is larger at each step would always be ahead of the memory taken for it; and what
+            # is meant for this very boundary does not wait for memory.
             self._grow(draft)
         staged = self._stage.fill(draft)
         epoch = draft.manifest.epoch

@@ -272,11 +272,8 @@ class Shim:
                     self._yield()
             is_first = False
             yield epoch
-        if not is_first:
-            self._epoch_is_over(self._report.epoch)
+        self._run_is_over(None if is_first else self._report.epoch)
         self._training.ran_out()
-        if self._gate.asked:
-            self._yield()
 
     def batches(self, loader: Any, *, accumulate: int = 1) -> Batches:
         """Return the batches of a loader; each `accumulate`-th turn of a loop over them is a boundary.
@@ -322,7 +319,12 @@ class Shim:
             self._say(_NUMBERED_STEPS.format(counter))
         max_items = None if max_steps is None else max_steps * accumulate
         rounds = Rounds(loaders, max_items=max_items, max_turns=max_epochs, on_turn=self._on_turn)
-        steps = Batches(self._cursor, rounds, accumulate, self)
+
+        def over() -> None:
+            is_at_end = max_epochs is not None and (max_steps is None or self._report.step < max_steps)
+            self._run_is_over(max_epochs if is_at_end else None)
+
+        steps = Batches(self._cursor, rounds, accumulate, self, over)
         if steps.is_over:
             self._say(_COMPLETE.format(f"{self._report.step} steps"))
         self._report.num_steps, self._report.num_epochs = max_steps, max_epochs
@@ -338,6 +340,15 @@ class Shim:
         if self._periodic is not None and self._every_epochs and num_done % self._every_epochs == 0:
             self._periodic.make_due()
             self._gate.asked = True
+
+    def _run_is_over(self, num_epochs: int | None) -> None:
+        """No boundary may follow: do what is wanted. An epoch ended here, unless there is no number."""
+        if num_epochs is not None:
+            self._epoch_is_over(num_epochs)
+        if self._gate.asked:
+            if self._periodic is not None:
+                self._periodic.wait_if_late()
+            self._yield()
 
     def _begin_anew_if(self, resume: Resume) -> None:
         """Keep the checkpoints of an earlier run aside, where this is to be a new one."""

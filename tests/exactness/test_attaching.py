@@ -209,19 +209,57 @@ def test_signals_that_are_the_scripts_stay_its(attach):
     assert 128 + signal.SIGTERM == left.value.code
 
 
-def test_each_so_many_epochs_are_saved(attach, tmp_path):
-    """
-    At the boundary of the epoch's end; the first time behind it, when there is memory for the copy.
-    """
-    shim = attach(model=nn.Linear(1, 1), every_epochs=2, keep=9)
-    for _ in shim.epochs(4):
+def by_epochs(shim, num_epochs):
+    for _ in shim.epochs(num_epochs):
         for _ in shim.batches(range(3)):
             shim._periodic.wait()
+
+
+def by_steps(shim, num_epochs):
+    for _ in shim.steps(range(3), max_epochs=num_epochs):
+        shim._periodic.wait()
+
+
+@pytest.mark.parametrize(("every", "num_epochs", "saved"), [(2, 4, [6, 12]), (1, 1, [3]), (1, 3, [3, 6, 9])])
+def test_each_so_many_epochs_are_saved_at_their_ends(attach, tmp_path, every, num_epochs, saved):
+    """
+    The first and the last one, too: no boundary comes after it.
+    """
+    shim = attach(model=nn.Linear(1, 1), every_epochs=every, keep=9)
+    by_epochs(shim, num_epochs)
     shim.detach()
 
-    assert ["step-000000007", "step-000000012"] == sorted(
-        one.name for one in (tmp_path / "run").iterdir() if one.name.startswith("step-")
-    )
+    assert saved == sorted(int(one.name[5:]) for one in (tmp_path / "run").iterdir() if "step-" in one.name)
+
+
+@pytest.mark.parametrize(("num_epochs", "last"), [(1, 3), (3, 9)])
+def test_the_last_epoch_of_steps_is_saved(attach, tmp_path, num_epochs, last):
+    """
+    Those before it are at the first boundary behind their ends.
+    """
+    shim = attach(model=nn.Linear(1, 1), every_epochs=1, keep=9)
+    by_steps(shim, num_epochs)
+    shim.detach()
+    saved = sorted(int(one.name[5:]) for one in (tmp_path / "run").iterdir() if "step-" in one.name)
+
+    assert num_epochs == len(saved)
+    assert last == saved[-1]
+
+
+def test_an_optimizer_whose_state_a_script_loads_itself_is_not_mentioned(attach, capfd):
+    """
+    A script's own --resume, which it leaves out where the shim goes on.
+    """
+    model = nn.Linear(1, 1)
+    mine = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    model(torch.ones(1)).backward()
+    mine.step()
+    loaded = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
+    loaded.load_state_dict(mine.state_dict())
+    attach(model=model, optimizer=loaded).checkpoint()
+    attach(model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.2, momentum=0.9))
+
+    assert "was made with" not in capfd.readouterr().err
 
 
 def test_what_the_script_knows_is_not_told(attach, capfd):

@@ -495,6 +495,26 @@ def a_buffer_that_is_filled_anew(script):
             script.step(room)
 
 
+def trained(script, rate):
+    script.folder = script.folder.parent / str(rate)
+    shim = script.attach()
+    for _ in shim.epochs(1):
+        for batch in shim.batches(script.loader):
+            loss = script.step(batch, rate)
+    shim.detach()
+    return loss
+
+
+def several_trainings(script):
+    """A restart goes through all of them again."""
+    best, path = 1e9, script.folder.parent / "best.txt"
+    for rate in (0.1, 0.2, 0.3):
+        loss = trained(script, rate)
+        if loss < best:
+            best = loss
+            path.write_text(str(rate))
+
+
 def a_scaler_in_a_trainer(script):
     class Holder:
         def __init__(self):
@@ -543,6 +563,7 @@ FINE = [
     weights_under_another_name,
     the_last_state,
     sums_that_are_printed,
+    several_trainings,
     a_loss_that_is_printed_behind_the_epoch,
     a_number_that_is_handed_to_a_progress_bar,
     a_part_with_random_numbers,
