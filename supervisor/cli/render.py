@@ -14,10 +14,12 @@ from supervisor.cli.text import (
     ago,
     bold,
     clean,
+    count_of,
     cut,
     duration,
     folded,
     number,
+    percent,
     size,
     table,
 )
@@ -78,11 +80,11 @@ def _cells(row: JobRow, priority: str) -> tuple[str, ...]:
         state_of(row),
         duration(row.since_s),
         priority,
-        _of(row.step, row.num_steps, percent=True),
-        _of(row.epoch, row.num_epochs),
+        count_of(row.step, row.num_steps),
+        count_of(row.epoch, row.num_epochs, share=False),
         number(row.steps_per_s),
         duration(row.eta_s),
-        "-" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%",
+        percent(row.cpu_pct),
         size(row.rss_bytes),
         ago(row.checkpoint_age_s),
         why(row),
@@ -92,15 +94,6 @@ def _cells(row: JobRow, priority: str) -> tuple[str, ...]:
 def state_of(row: JobRow) -> str:
     """Return the state, with its depth where it has one."""
     return clean(f"{row.state} ({row.depth})" if row.depth else row.state)
-
-
-def _of(value: int | None, total: int | None, *, percent: bool = False) -> str:
-    if value is None:
-        return "-"
-    if not total:
-        return str(value)
-    share = f" {100 * value // total}%" if percent else ""
-    return f"{value}/{total}{share}"
 
 
 def progress(row: JobRow) -> str:
@@ -197,8 +190,8 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     yield (
         "Progress",
         [
-            ("step", _of(row.step, row.num_steps, percent=True)),
-            ("epoch", _of(row.epoch, row.num_epochs)),
+            ("step", count_of(row.step, row.num_steps)),
+            ("epoch", count_of(row.epoch, row.num_epochs, share=False)),
             ("steps/s", number(row.steps_per_s)),
             ("time left", duration(row.eta_s)),
             ("boundary", ago(row.boundary_age_s)),
@@ -244,7 +237,7 @@ def _process(row: JobRow, gpus: Sequence[str]) -> list[tuple[str, str]]:
     return [
         ("pid", "" if row.pid is None else str(row.pid)),
         ("starts", str(row.incarnation) if row.incarnation else ""),
-        ("CPU", "" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%"),
+        ("CPU", percent(row.cpu_pct)),
         ("memory", size(row.rss_bytes)),
         ("left running", left(row)),
         ("GPUs", ", ".join(gpus)),

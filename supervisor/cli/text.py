@@ -12,18 +12,20 @@ from functools import partial
 from math import isfinite
 from typing import Final, NamedTuple
 
-from supervisor.core.units import format_bytes
+from supervisor.core.units import format_bytes, format_number
 
 __all__ = [
     "Column",
     "ago",
     "bold",
     "clean",
+    "count_of",
     "cut",
     "duration",
     "folded",
     "has_room",
     "number",
+    "percent",
     "size",
     "table",
     "two_lines",
@@ -36,6 +38,10 @@ _GAP: Final = "  "
 _LAST_MIN: Final = 24
 #: Narrower than that a value is cut: folded it would be a column of single words.
 _FOLD_MIN: Final = 20
+#: Nothing lasts so long; a broken clock or a rate near zero says it does.
+_LONGEST_S: Final = 1000 * 365 * 86400
+#: No run has so many steps; a script may still report them.
+_COUNTED: Final = 10**12
 _WIDE: Final = frozenset("WF")
 _INVISIBLE: Final = frozenset({"Mn", "Me", "Cf"})
 
@@ -80,13 +86,15 @@ def cut(text: str, width: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return 1.2 s, 94 s, 3m 12s, 2h 05m or 3d 04h."""
+    """Return 1.2 s, 94 s, 3m 12s, 2h 05m, 3d 04h, or that it is longer than anybody waits."""
     # A shim may report any float, and a rate near zero gives an infinite ETA.
     if seconds is None or not isfinite(seconds):
         return "-"
     seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
+    if seconds > _LONGEST_S:
+        return "over 1000 years"
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"
@@ -111,7 +119,29 @@ def number(value: float | None) -> str:
     """Return three digits that count."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return format_number(value)
+
+
+def percent(value: float | None) -> str:
+    """Return whole per cents."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}%" if abs(value) < _COUNTED else f"{value:.3g}%"
+
+
+def count_of(value: int | None, total: int | None, *, share: bool = True) -> str:
+    """Return 7/10 70%; a share only of what is at most the whole."""
+    if value is None:
+        return "-"
+    if not total:
+        return _count(value)
+    part = f" {percent(100 * value // total)}" if share and 0 <= value <= total else ""
+    return f"{_count(value)}/{_count(total)}{part}"
+
+
+def _count(value: int) -> str:
+    """Return every digit: a step is compared by eye, and typed."""
+    return str(value) if abs(value) < _COUNTED else f"{value:.3g}"
 
 
 def bold(text: str) -> str:
