@@ -160,7 +160,7 @@ def _become_as_the_shell(words: list[str]) -> None:
             elif name.startswith("limit."):
                 soft, hard = map(int, text.split(":"))
                 resource.setrlimit(int(name[len("limit.") :]), (soft, hard))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             os.write(2, f"training-supervisor: cannot set {word} as in the shell: {error}\n".encode())
 
 

@@ -23,6 +23,7 @@ from supervisor.core.events import JobEvent
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
+from supervisor.launching import shell_fault
 from supervisor.marks import Marks
 from supervisor.server import looking
 from supervisor.server.access import check_may_act
@@ -77,6 +78,8 @@ def _refuse(desk: Desk, delivery: Delivery, error: SupervisorError) -> None:
 def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
     if not request.cwd.startswith("/"):
         raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
+    if fault := shell_fault(request.shell):
+        raise UsageError(f"cannot run it as the shell that asks: {fault}", hint="correct that word")
     spec = JobSpec(
         argv=request.argv,
         cwd=request.cwd,

@@ -74,6 +74,19 @@ class TestLaunchedCommands:
         assert ["0027", "7", str(cpu), "321", "0"] == lines
         assert "cannot set cpus=99999 as in the shell" in refused
 
+    @pytest.mark.parametrize("name", ["nice", "umask", "cpus", "limit.7"])
+    def test_a_number_that_no_system_knows_keeps_no_command_from_running(self, real, name):
+        """
+        2026-11-29: with a niceness of twelve digits the keeper's child ended with 127 and said nothing.
+        """
+        number = "9" * 30
+        spec = real.spec(script="echo ran", shell=f"{name}={number}" + ":0" * (name == "limit.7"))
+        self.end_of(real, spec)
+        refused, ran = spec.log.read_text().splitlines()
+
+        assert "ran" == ran
+        assert f"cannot set {name}={number}" in refused
+
     def test_no_secret_is_on_disk_or_in_a_command_line(self, real):
         """
         Environment values are only in the memory of the command and its keeper.
