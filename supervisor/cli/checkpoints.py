@@ -55,7 +55,7 @@ def step_argument(name: str = "step", **options: Any) -> Callable[[F], F]:
     return click.argument(name, shell_complete=complete_steps, **options)
 
 
-@checkpoints.command("list")
+@checkpoints.command("list", short_help="List checkpoints, and why each stays or goes.")
 @job_argument()
 @json_option
 @click.pass_context
@@ -78,7 +78,7 @@ def list_(ctx: click.Context, *, job: str, as_json: bool) -> None:
         tell(f"it trained more than once in one process; the others are {names}")
 
 
-@checkpoints.command()
+@checkpoints.command(short_help="Show everything that a checkpoint says about itself.")
 @job_argument()
 @step_argument(metavar="[STEP]", default="latest")
 @json_option

@@ -34,7 +34,7 @@ def reload(ctx: click.Context, *, as_json: bool) -> None:
         data(detail)
 
 
-@click.command()
+@click.command(short_help="Tell the versions of this command and of the daemon.")
 @json_option
 @click.pass_context
 def version(ctx: click.Context, *, as_json: bool) -> None:

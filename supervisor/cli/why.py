@@ -15,7 +15,7 @@ from supervisor.core.states import State
 __all__ = ["why"]
 
 
-@click.command(short_help="Tell why a job is where it is, and what has to happen for it to go on.")
+@click.command(short_help="Tell why a job is where it is, and how it goes on.")
 @job_argument(required=False)
 @json_option
 @click.pass_context
