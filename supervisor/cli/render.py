@@ -22,6 +22,8 @@ from supervisor.cli.text import (
     percent,
     size,
     table,
+    width_of,
+    wrapped,
 )
 from supervisor.core.states import State
 from trainer_shim.protocol import Event, JobRow, ShowReply
@@ -54,7 +56,7 @@ _COLOURS: Final = {
 _BOUNDARY_WORTH_S: Final = 30.0
 #: Five heartbeats.
 _HEARTBEAT_WORTH_S: Final = 10.0
-#: Narrower than that the details of an event would be a word or two.
+#: Narrower than that not even the columns before the details of an event fit.
 _EVENTS_MIN: Final = 80
 _INDENT: Final = "  "
 
@@ -284,22 +286,27 @@ def event_lines(
     else:
         titles = [f"{title}DETAIL"]
     top = [bold(cut(one, width)) if colour else cut(one, width) for one in titles] if header else []
-    lines = (
-        _narrow_lines(event, width) if is_narrow else [cut(_event_line(event), width)] for event in events
-    )
+    lines = (_narrow_lines(event, width) if is_narrow else _event_lines(event, width) for event in events)
     return [*top, *(line for some in lines for line in some)]
 
 
-def _event_line(event: Event) -> str:
+def _event_lines(event: Event, width: int | None) -> list[str]:
     job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
-    return f"{_moment(event.wall)}  {job:<16} {kind:<16} {state:<10} {detail}".rstrip()
+    line = f"{_moment(event.wall)}  {job:<16} {kind:<16} {state:<10} "
+    whole = f"{line}{detail}".rstrip()
+    if width is None or width_of(whole) <= width:
+        return [whole]
+    return [
+        part for text in (line.rstrip(), _INDENT + detail) for part in wrapped(text, width, indent=_INDENT)
+    ]
 
 
 def _narrow_lines(event: Event, width: int | None) -> list[str]:
     job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
     # The year is what a person misses least.
-    first = cut(f"{_moment(event.wall)[5:]} {job:<16} {kind:<16} {state}", width)
-    return [first, *(folded(_INDENT, detail, width) if detail else [])]
+    first = f"{_moment(event.wall)[5:]} {job:<16} {kind:<16} {state}"
+    lines = [first, *([_INDENT + detail] if detail else [])]
+    return [part for line in lines for part in wrapped(line, width or _EVENTS_MIN, indent=_INDENT)]
 
 
 def _moment(wall: float) -> str:

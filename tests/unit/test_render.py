@@ -231,6 +231,20 @@ def test_events_keep_their_details_on_sixty_columns():
     assert [long.detail in line for line in event_lines((long,), width=200)] == [False, True]
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_detail_of_an_event_is_lost(width):
+    """
+    2026-11-29: at 80 columns fourteen were left for it, fewer than at 60.
+    """
+    detail = " ".join(f"word-{number}" for number in range(60))
+    long = replace(EVENTS[0], job="j" * 64, detail=detail)
+    lines = event_lines((long, EVENTS[0]), width=width)
+
+    assert width >= max(map(width_of, lines))
+    assert f"{'j' * 64}" in "".join("".join(lines).split())
+    assert detail in " ".join(" ".join(lines).split())
+
+
 @pytest.mark.parametrize(
     ("row", "text"),
     [
