@@ -17,6 +17,9 @@ __all__ = ["launch_spec", "shell_fault"]
 
 _GOES_ON = "TRAINING_SUPERVISOR_GOES_ON"
 _EVERY = "TRAINING_SUPERVISOR_EVERY_S"
+_HEADING = (
+    "training-supervisor: here a new job `{}` begins; what stands above is of an earlier one of that name"
+)
 
 #: Each word of a shell, and what its numbers may be. -1 is no limit.
 _SHELL_WORDS: Final = (
@@ -39,6 +42,7 @@ def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> Laun
         **({} if job.spec.every_s is None else {_EVERY: str(job.spec.every_s)}),
         **({_GOES_ON: "1"} if job.goes_on else {}),
     }
+    is_new = job.incarnation == job.first_incarnation
     # A job file may name any variable; these two say something by being there.
     theirs = {name: value for name, value in job.spec.env.items() if name not in (_EVERY, _GOES_ON)}
     return LaunchSpec(
@@ -50,6 +54,7 @@ def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> Laun
         env={**theirs, **gpus, **ours},
         run_dir=run_dir,
         log=paths.log(job.name),
+        log_heading=_HEADING.format(job.name) if is_new else "",
         journal=journal,
         is_first=is_first,
     )

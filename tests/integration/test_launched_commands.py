@@ -87,6 +87,22 @@ class TestLaunchedCommands:
         assert "ran" == ran
         assert f"cannot set {name}={number}" in refused
 
+    @pytest.mark.parametrize("earlier", ["old output\n", "without an end", ""])
+    @pytest.mark.parametrize("was_rotated", [False, True])
+    def test_what_an_earlier_job_printed_is_set_apart(self, real, earlier, was_rotated):
+        """
+        2026-11-29: a new job under the name of a removed one showed its output as if it were its own.
+        """
+        spec = real.spec(script="echo new", log_heading="here a new job begins")
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        spec.log.write_text(earlier)
+        if was_rotated:
+            spec.log.with_name(f"{spec.log.name}.1").write_text("older")
+        self.end_of(real, spec)
+        heading = "\nhere a new job begins\n" if earlier or was_rotated else ""
+
+        assert f"{earlier}{heading}new\n" == spec.log.read_text()
+
     def test_no_secret_is_on_disk_or_in_a_command_line(self, real):
         """
         Environment values are only in the memory of the command and its keeper.

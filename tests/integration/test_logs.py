@@ -19,6 +19,7 @@ from supervisor.cli.tail import MAX_TAIL_BYTES, Tail
 from supervisor.logfiles import older_numbers
 from supervisor.rotation import Kept, Logs
 from tests.harness import RunningDaemon, until
+from trainer_shim import protocol as wire
 
 #: Prints numbered lines as fast as it can until it is told to end, as a job does: at the end of the file.
 WRITER = """
@@ -328,6 +329,23 @@ class TestJobs:
         until(lambda: log.stat().st_size <= 50_000)
 
         assert 100_000 == daemon.paths.log("whole").stat().st_size
+
+    def test_a_new_job_under_the_name_of_a_removed_one_begins_with_a_line(self, daemon):
+        """
+        2026-11-29: its log went on where the other's ended. Starts of one job are not set apart.
+        """
+        for word in ("first", "second"):
+            daemon.command("again", "echo", word)
+            daemon.until("again", "completed")
+            if word == "first":
+                daemon.ask(wire.RemoveRequest, "again")
+        daemon.ctl("restart", "again", "--wait")
+        daemon.until("again", "completed")
+        heading = "here a new job `again` begins; what stands above is of an earlier one of that name"
+
+        assert ["first", "", f"training-supervisor: {heading}", "second", "second"] == (
+            daemon.ctl("logs", "again").out.splitlines()
+        )
 
     def test_a_deleted_log_is_read_from_its_process_and_comes_back_on_request(self, daemon):
         """
