@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from supervisor.core import events
 from supervisor.core.events import JobEvent
+from supervisor.core.explain import for_want_of_a_shim
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
@@ -183,7 +184,13 @@ def _pause(desk: Desk, delivery: Delivery, request: protocol.PauseRequest) -> No
         request,
         event,
         lambda job: accepts(job.state, Kind.PAUSE) and job.state not in (State.PAUSING, State.PAUSED),
+        lambda job: _no_shim_yet(job, desk.clock.now()),
     )
+
+
+def _no_shim_yet(job: Job, now: float) -> str:
+    called_off = for_want_of_a_shim(job, now)
+    return f"no training shim has connected yet; {called_off}" if called_off else ""
 
 
 def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> None:
@@ -264,10 +271,11 @@ def _ask_each(
     request: protocol.JobsRequest,
     event: Callable[[Asker], JobEvent],
     applies: Callable[[Job], bool],
+    detail: Callable[[Job], str] = lambda _job: "",
 ) -> None:
     def ask(name: str) -> protocol.Accepted:
         after = desk.engine.ask(name, event(delivery.peer.asker()))
-        return protocol.Accepted(id=request.id, job=name, state=after.state)
+        return protocol.Accepted(id=request.id, job=name, state=after.state, detail=detail(after))
 
     _each(desk, delivery, request, applies, ask)
 

@@ -257,6 +257,10 @@ def test_no_detail_of_an_event_is_lost(width):
             "waiting for a batch boundary (last one 1.2 s ago)",
         ),
         (JobRow(name="j", state="pausing", since_s=1, stage="saving", boundary_age_s=1.2), "saving"),
+        (
+            JobRow(name="j", state="pausing", since_s=1, late=True, stage="waiting for the training shim"),
+            "waiting for the training shim",
+        ),
         (JobRow(name="j", state="pausing", since_s=1, depth="exit"), "pausing (exit)"),
     ],
 )
