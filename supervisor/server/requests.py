@@ -122,7 +122,15 @@ def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> 
             accepted = protocol.Accepted(id=request.id, job="", state="", detail="configuration read")
             desk.answer(delivery, accepted)
 
-    desk.reload(tell)
+    def meanwhile(num_read: int) -> None:
+        files = "file" if num_read == 1 else "files"
+        detail = f"the daemon reads its files; {num_read} {files} so far"
+        under_way = protocol.Accepted(
+            id=request.id, job="", state="", detail=detail, under_way=True, last=False
+        )
+        desk.send(delivery.identity, under_way)
+
+    desk.reload(tell, meanwhile)
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
