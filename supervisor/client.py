@@ -11,15 +11,15 @@ come leaves it open whether the daemon took it, and the error says so.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import zmq
 
-from supervisor.errors import NoDaemon, NotStored, Refused, SupervisorError, Unanswered, UsageError
-from supervisor.frames import decode, encode, next_event, not_an_answer
+from supervisor.errors import NoDaemon, Refused, Unanswered
+from supervisor.frames import decode, encode, next_event, not_an_answer, refusal
 from supervisor.paths import Paths
 from trainer_shim import protocol
 from trainer_shim.safe_files import Unsafe
@@ -76,12 +76,6 @@ def new_id() -> str:
     return os.urandom(8).hex()
 
 
-def refusal(refused: protocol.Refused) -> SupervisorError:
-    """Return what the daemon refused as an error of this side, with the same exit code."""
-    kinds = {2: UsageError, 3: Refused, 5: NotStored}
-    return kinds.get(refused.exit_code, SupervisorError)(refused.error, hint=refused.hint)
-
-
 class Client:
     """A connection to the daemon. Use it from one thread, as a context manager.
 
@@ -129,7 +123,9 @@ class Client:
         """Start a command as a new job."""
         return self._expect(request, protocol.Accepted)
 
-    def ask_jobs(self, request: protocol.JobsRequest | protocol.ReloadRequest) -> Answers:
+    def ask_jobs(
+        self, request: protocol.JobsRequest | protocol.ReloadRequest, say: Callable[[str], object] = str
+    ) -> Answers:
         """Ask something of several jobs, or files; returns one answer for each, refusals included."""
         self._send(request)
         answers: Answers = []
@@ -137,6 +133,9 @@ class Client:
             reply = self._receive(request.id)
             if not isinstance(reply, protocol.Accepted | protocol.Refused):
                 raise not_an_answer(reply)
+            if isinstance(reply, protocol.Accepted) and reply.under_way:
+                say(reply.detail)
+                continue
             answers.append(reply)
             if reply.last:
                 return answers
@@ -190,9 +189,9 @@ class Client:
             yield from reply.blocks
             at = reply.next_wall
 
-    def reload(self) -> protocol.Accepted:
-        """Make the daemon read its configuration and drop-in files now."""
-        *first, last = self.ask_jobs(protocol.ReloadRequest(id=new_id()))
+    def reload(self, say: Callable[[str], object] = str) -> protocol.Accepted:
+        """Make the daemon read its configuration and drop-in files now; long ones are told of meanwhile."""
+        *first, last = self.ask_jobs(protocol.ReloadRequest(id=new_id()), say)
         if isinstance(last, protocol.Accepted):
             return last
         errors = [refusal(one) for one in (*first, last) if isinstance(one, protocol.Refused)]

@@ -14,9 +14,10 @@ import difflib
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -28,13 +29,51 @@ from supervisor.errors import ConfigError
 from supervisor.file_values import Place, described, line_of
 from trainer_shim.safe_files import Unsafe, read_short
 
-__all__ = ["Config", "DaemonConfig", "JobsConfig", "ShimConfig", "load", "read_toml"]
+__all__ = [
+    "RULE_EXAMPLES",
+    "Config",
+    "DaemonConfig",
+    "JobsConfig",
+    "ShimConfig",
+    "advice",
+    "load",
+    "read_toml",
+]
 
 _Seconds = Annotated[float, Meta(ge=0, le=365 * 86400)]
 
 T = TypeVar("T")
 
 _HINT = "`training-supervisord --print-config` shows every setting with its unit and bounds"
+
+#: What a key of a rule may look like.
+RULE_EXAMPLES: Final = MappingProxyType(
+    {
+        "rules": '[[rules]], and below it name = "office-hours" and the other keys of this rule',
+        "name": 'name = "office-hours"',
+        "about": 'about = "The workstation belongs to its owner by day."',
+        "when": 'when = [{ metric = "cpu_foreign_pct", above = 50, clear_below = 40 }]',
+        "metric": 'metric = "cpu_foreign_pct"',
+        "above": "above = 50",
+        "clear_below": "clear_below = 40",
+        "below": "below = 10",
+        "clear_above": "clear_above = 15",
+        "clock": 'clock = "mon-fri 09:00-18:00"',
+        "program": 'program = "steam"',
+        "pause_after_s": "pause_after_s = 45",
+        "pause_again_after_s": "pause_again_after_s = 10",
+        "resume_after_s": "resume_after_s = 180",
+        "depth": 'depth = "auto"',
+        "jobs": 'jobs = { names = ["night-*"], labels = { team = "vision" } }',
+        "names": 'names = ["night-*"]',
+        "users": 'users = ["ada"]',
+        "labels": 'labels = { team = "vision" }',
+        "escalate_after_s": "escalate_after_s = 600",
+        "deadline_s": "deadline_s = 300",
+        "at_deadline": 'at_deadline = "freeze"',
+        "enabled": "enabled = false",
+    }
+)
 
 
 class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +204,29 @@ def load(path: Path, *, read: Callable[[Path], bytes] = read_short) -> Config:
     return config
 
 
+def advice(place: Place, examples: Mapping[str, str], otherwise: str) -> str:
+    """Return what the innermost key of a place that has an example may look like."""
+    known = [step for step in place if isinstance(step, str) and step in examples]
+    return f"for example: {examples[known[-1]]}" if known else otherwise
+
+
+def _advice(place: Place) -> str:
+    """Return what a wrong setting is there for."""
+    if place[:1] == ("rules",):
+        example = advice(place, RULE_EXAMPLES, "")
+        return f"{example}; {_HINT}" if example else _HINT
+    kind: Any = Config
+    for step in place:
+        field = next((one for one in msgspec.structs.fields(kind) if one.encode_name == step), None)
+        if field is None or _is_struct(field.type):
+            kind = kind if field is None else field.type
+            continue
+        metas = get_args(get_type_hints(kind, include_extras=True)[field.name])[1:]
+        about = next((one.description for one in metas if isinstance(one, Meta) and one.description), "")
+        return f"{step}: {about} By default {msgspec.json.encode(field.default).decode()}; {_HINT}"
+    return _HINT
+
+
 def _with_default_rules(data: dict[str, Any]) -> dict[str, Any]:
     """Put the file's rules among the default ones: in the place of one of the same name, else behind them.
 
@@ -193,11 +255,15 @@ def read_toml(
     path: Path,
     kind: type[T],
     *,
-    hint: str = _HINT,
+    advise: Callable[[Place], str] = _advice,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
     prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda data: data,
     read: Callable[[Path], bytes] = read_short,
 ) -> tuple[T, str]:
-    """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError."""
+    """Return a file's contents as a struct, with their digest; all that can be wrong is a ConfigError.
+
+    `advise` is the hint for a wrong value at a place, `elsewhere` those for keys that are said otherwise.
+    """
     if _is_there(path) and not (path.is_file() or path.is_dir()):
         # To read a pipe would be to wait for ever.
         raise ConfigError(f"cannot read `{path}`: it is not a file", hint="move it away")
@@ -216,6 +282,8 @@ def read_toml(
             f"cannot read `{path}`: not valid TOML: {error}",
             hint="correct that place in the file",
         ) from error
+    if told := next((key for key in data if key in elsewhere), None):
+        raise ConfigError(f"cannot use `{path}`: unknown key `{told}`", hint=elsewhere[told])
     _refuse_unknown(path, data, kind, "")
     whole = prepare(data)
     try:
@@ -226,7 +294,7 @@ def read_toml(
         line = line_of(raw.decode("utf-8"), place)
         at = "" if line is None else f" (line {line})"
         raise ConfigError(
-            f"cannot use `{path}`: {_named(place, whole, data)} {what}{at}", hint=hint
+            f"cannot use `{path}`: {_named(place, whole, data)} {what}{at}", hint=advise(place)
         ) from error
 
 

@@ -249,10 +249,12 @@ class Daemon:
         self._log.info("reloaded", problems=len(problems))
         self._manager.ready()
 
-    def _read_again(self, then: Callable[[tuple[SetAside, ...]], None]) -> None:
+    def _read_again(
+        self, then: Callable[[tuple[SetAside, ...]], None], meanwhile: Callable[[int], None] = lambda _: None
+    ) -> None:
         """Read all files again, and make logs anew that lost their name; then calls with what is wrong."""
         self._logs.reopen()
-        self._settings.begin(then)
+        self._settings.begin(then, meanwhile)
 
     def _keep_listening(self) -> None:
         """Come back where the run folder was taken away: /run/user/UID goes with its user's last login."""

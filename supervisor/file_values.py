@@ -81,7 +81,7 @@ def _type_at(of: inspect.Type, place: Place) -> inspect.Type:
 
 def _plain(of: inspect.Type) -> inspect.Type:
     """Return the type without a default of null, or what is only said about it."""
-    if isinstance(of, inspect.Metadata):
+    if isinstance(of, inspect.Metadata) and not _words(of):
         return _plain(of.type)
     if isinstance(of, inspect.UnionType):
         others = [one for one in of.types if not isinstance(one, inspect.NoneType)]
@@ -89,8 +89,15 @@ def _plain(of: inspect.Type) -> inspect.Type:
     return of
 
 
+def _words(of: inspect.Metadata) -> str:
+    """Return what a value may be where its type says it in words: Meta(extra={"words": ...})."""
+    return str((of.extra or {}).get("words", ""))
+
+
 def _allowed(of: inspect.Type) -> str:
     match of:
+        case inspect.Metadata():
+            return _words(of)
         case inspect.LiteralType(values=values):
             return _one_of(values)
         case inspect.EnumType(cls=cls):

@@ -1,6 +1,6 @@
 """Between messages and the client's errors: what cannot be sent, what makes no sense as an answer.
 
-Covers: encoding requests, decoding answers and published events, in words where that fails.
+Covers: encoding requests, decoding answers and published events, in words where that fails; refusals.
 Does not cover: the connection (client.py).
 """
 
@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from supervisor.errors import SupervisorError, UnknownJob, UsageError
+from supervisor.errors import NotStored, Refused, SupervisorError, UnknownJob, UsageError
 from trainer_shim import protocol
 
-__all__ = ["decode", "encode", "next_event", "not_an_answer"]
+__all__ = ["decode", "encode", "next_event", "not_an_answer", "refusal"]
 
 
 def encode(request: protocol.Request) -> bytes:
@@ -72,3 +72,9 @@ def next_event(subscriber: zmq.Socket[bytes], silence_s: float) -> protocol.Even
     except protocol.ProtocolError:
         return None
     return event if isinstance(event, protocol.Event) else None
+
+
+def refusal(refused: protocol.Refused) -> SupervisorError:
+    """Return what the daemon refused as an error of this side, with the same exit code."""
+    kinds = {2: UsageError, 3: Refused, 5: NotStored}
+    return kinds.get(refused.exit_code, SupervisorError)(refused.error, hint=refused.hint)

@@ -6,18 +6,20 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
-from supervisor.config import read_toml
+from supervisor.config import advice, read_toml
 from supervisor.core.durations import parse_period
 from supervisor.core.job import JobSpec
 from supervisor.errors import ConfigError
+from supervisor.file_values import Place
 from trainer_shim.safe_files import read_checked
 
-__all__ = ["NAME", "JobFile", "read_job_file"]
+__all__ = ["EXAMPLES", "NAME", "JobFile", "read_job_file"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -25,6 +27,34 @@ _GIB = 1 << 30
 
 
 _HINT = 'a job file needs at least `command = ["python", "train.py"]` and `cwd = "/where/it/runs"`'
+
+#: What each key may look like.
+EXAMPLES: Final = MappingProxyType(
+    {
+        "command": 'command = ["python", "train.py"]',
+        "cwd": 'cwd = "/where/it/runs"',
+        "env": 'env = { OMP_NUM_THREADS = "4" }',
+        "checkpoints": 'checkpoints = "/data/checkpoints/vision"',
+        "restart": 'restart = "on-failure"',
+        "max_restarts": "max_restarts = 3",
+        "restart_delay_s": "restart_delay_s = 10",
+        "priority": "priority = 5",
+        "protected": "protected = true",
+        "labels": 'labels = { team = "vision" }',
+        "gpus": "gpus = 1",
+        "gpu_memory_gib": "gpu_memory_gib = 20",
+        "memory_gib": "memory_gib = 8",
+        "cpus": "cpus = 4",
+        "keep_children": "keep_children = true",
+        "log_max_bytes": "log_max_bytes = 67108864",
+        "log_files": "log_files = 2",
+        "every": 'every = "10m"',
+    }
+)
+#: What `supervisorctl run` has an option for, and a file says in its command.
+_ELSEWHERE: Final = MappingProxyType(
+    {"nice": 'begin the command with it, from -20 to 19: command = ["nice", "-n", "10", "python", ...]'}
+)
 
 
 class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,6 +94,10 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     every: str | float | None = None
 
 
+def _advice(place: Place) -> str:
+    return advice(place, EXAMPLES, _HINT)
+
+
 def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") -> JobSpec:
     """Return what to run, for that user; the job's name is the file's name without `.toml`.
 
@@ -74,7 +108,7 @@ def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") ->
             f"cannot use `{path}`: `{path.stem}` is not a job name",
             hint="letters, digits, dot, dash and underscore; at most 64, the first a letter or digit",
         )
-    file, digest = read_toml(path, JobFile, hint=_HINT, read=read_checked)
+    file, digest = read_toml(path, JobFile, advise=_advice, elsewhere=_ELSEWHERE, read=read_checked)
     try:
         argv = shlex.split(file.command) if isinstance(file.command, str) else file.command
     except ValueError as error:

@@ -11,12 +11,11 @@ import resource
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from supervisor.errors import SupervisorError
+from supervisor.locks import take_lock
 from supervisor.paths import Paths
-from supervisor.set_aside import SetAside, make_way
-from trainer_shim.lock_file import Held, take_lock
+from supervisor.set_aside import SetAside
+from trainer_shim.lock_file import Held
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
 __all__ = ["check_room", "full_disk", "make_configuration", "make_own", "take_places"]
@@ -45,9 +44,7 @@ def take_places(paths: Paths) -> int:
     make_own(paths.state_dir, for_sockets=False)
     make_own(paths.run_dir, for_sockets=True)
     try:
-        if (odd := make_way(paths.lock, links=True)) is not None:
-            structlog.get_logger("daemon").warning("kept-aside", problem=str(odd))
-        return take_lock(paths.lock, f"{os.getpid()}\n")
+        return take_lock(paths.lock)
     except Held as held:
         holder = held.holder or "unknown"
         raise SupervisorError(

@@ -67,6 +67,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Path
     #: Output is appended here.
     log: Path
+    #: A line that sets its output apart from what stands in the log already, of an earlier job; "": none.
+    log_heading: str = ""
     #: The id of the journal that knows of it; the folder is bound to that.
     journal: str = ""
     #: Nobody can have launched it before: whatever is in its folder is of another run.

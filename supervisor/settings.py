@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from msgspec.structs import replace
@@ -40,8 +40,19 @@ __all__ = ["Settings"]
 #: File systems tell times to two seconds at worst.
 _TICK_S = 2.5
 
+#: Who waits for the end of a round hears from it so often.
+_TELL_S = 1.0
+
 #: Is told what is set aside.
 _Then = Callable[[tuple[SetAside, ...]], None]
+
+
+class _Waiting(NamedTuple):
+    """Who waits for the end of a round, and is told meanwhile how many files were read."""
+
+    then: _Then
+    meanwhile: Callable[[int], None] = lambda _num_read: None
+
 
 _JOB_FILE = re.compile(r"[^.].*\.toml", re.DOTALL)
 
@@ -71,23 +82,26 @@ class Settings:
         #: The round that goes on, and what is to be called at its end; then those for the next one.
         self._round: Iterator[list[SetAside]] | None = None
         self._found: list[SetAside] = []
-        self._then: list[_Then] = []
-        self._again: list[_Then] | None = None
+        self._waiting: list[_Waiting] = []
+        self._again: list[_Waiting] | None = None
         self._next_at = 0.0
+        self._num_read = 0
+        self._tell_at = 0.0
 
     @property
     def next_at(self) -> float | None:
         """Return when there is something to read, by the system's steady clock; None: nothing."""
         return None if self._round is None else self._next_at
 
-    def begin(self, then: _Then | None = None) -> None:
+    def begin(self, then: _Then | None = None, meanwhile: Callable[[int], None] = lambda _: None) -> None:
         """Read everything from now on, a file in each `turn()`; at its end call with what is set aside.
 
         What is asked while a round goes on is done after it: files that it has read may have changed.
         """
-        more = [] if then is None else [then]
+        more = [] if then is None else [_Waiting(then, meanwhile)]
         if self._round is None:
-            self._round, self._found, self._then, self._next_at = self._files(), [], more, 0.0
+            self._round, self._found, self._waiting, self._next_at = self._files(), [], more, 0.0
+            self._num_read = 0
         else:
             self._again = [*(self._again or ()), *more]
 
@@ -101,18 +115,23 @@ class Settings:
             self._found += found
             now = time.monotonic()
             self._next_at = now + (now - begin)
+            self._num_read += 1
+            if now >= self._tell_at:
+                self._tell_at = now + _TELL_S
+                for one in (*self._waiting, *(self._again or ())):
+                    one.meanwhile(self._num_read)
             return
         for problem in self._found:
             if problem not in self.problems:
                 self._log.error("bad-file", problem=str(problem))
         self.problems = tuple(self._found)
-        done, self._round = self._then, None
+        done, self._round = self._waiting, None
         if self._again is not None:
             again, self._again = self._again, None
             self.begin()
-            self._then = again
-        for call in done:
-            call(self.problems)
+            self._waiting = again
+        for one in done:
+            one.then(self.problems)
 
     def _files(self) -> Iterator[list[SetAside]]:
         """Use one file after the other; yields what is set aside of each."""

@@ -525,6 +525,8 @@ class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):
     #: False: it is taken and cannot be stored at present, `detail` says why; it is carried out as soon as it
     #: can be, and lost if the daemon ends before that.
     stored: bool = True
+    #: True: what was asked takes its time, `detail` says how far it is; the answer follows.
+    under_way: bool = False
     #: False: answers about other jobs of the same request follow.
     last: bool = True
 

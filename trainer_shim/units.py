@@ -17,9 +17,9 @@ def format_bytes(num_bytes: float) -> str:
     if num_bytes < 1023.5:
         return f"{num_bytes:.0f} B"
     amount = num_bytes / 1024
-    for unit in ("KiB", "MiB", "GiB"):
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         # What would be rounded to 1024.0 is 1.0 of the next.
         if amount < 1023.95:
             return f"{amount:.1f} {unit}"
         amount /= 1024
-    return f"{amount:.1f} TiB"
+    return f"{amount:.1f} EiB" if amount < 1023.95 else f"{amount:.3g} EiB"

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from supervisor.cli.text import Column, bold, clean, cut, number, table
+from supervisor.cli.text import Column, clean, cut, number, whole_table
 from trainer_shim.checkpoint.manifest import Manifest
 from trainer_shim.checkpoint.nodes import inside
 from trainer_shim.checkpoint.view import View
@@ -202,8 +202,7 @@ def _said(view: View) -> Mapping[str, Any]:
 def diff_lines(rows: Sequence[Difference], *, width: int | None = None, colour: bool = False) -> list[str]:
     """Return the table of `checkpoints diff`."""
     cells = [(row.kind, clean(row.name), _type(row), _words(row)) for row in rows]
-    lines = table(_COLUMNS, cells, width=width)
-    return [bold(lines[0]), *lines[1:]] if colour else lines
+    return whole_table(_COLUMNS, cells, width=width, colour=colour)
 
 
 def _type(row: Difference) -> str:

@@ -60,7 +60,7 @@ class Place(NamedTuple):
             texts = {one.folder.name, _short(one), str(one.known.name.step)}
             if step in texts or wanted in texts:
                 return one
-        raise UsageError(f"cannot find step {step} in `{self.root}`", hint=self._steps())
+        raise UsageError(f"cannot find step {step} in `{self.root}`", hint=self.steps())
 
     def _best(self) -> Seen:
         keep = recorded_keep(self.seen)
@@ -75,10 +75,11 @@ class Place(NamedTuple):
 
     def _first(self, found: Sequence[Seen], what: str) -> Seen:
         if not found:
-            raise UsageError(f"cannot find a {what} in `{self.root}`", hint=self._steps())
+            raise UsageError(f"cannot find a {what} in `{self.root}`", hint=self.steps())
         return found[0]
 
-    def _steps(self) -> str:
+    def steps(self) -> str:
+        """Return which ones there are, for a hint."""
         names = [_short(one) for one in self.seen[:_MAX_NAMED]]
         more = ", ..." if len(self.seen) > _MAX_NAMED else ""
         return f"there are the steps {', '.join(names)}{more}" if names else "there are no checkpoints there"

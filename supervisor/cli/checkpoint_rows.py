@@ -11,7 +11,19 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.cli.checkpoint_places import short_name
-from supervisor.cli.text import Column, ago, bold, clean, duration, folded, number, size, table, width_of
+from supervisor.cli.text import (
+    Column,
+    ago,
+    bold,
+    clean,
+    duration,
+    folded,
+    number,
+    size,
+    table,
+    whole_table,
+    width_of,
+)
 from trainer_shim.checkpoint.retention import Keep, Verdict, decide
 from trainer_shim.checkpoint.survey import Seen
 
@@ -165,8 +177,7 @@ def check_lines(rows: Sequence[Checked], *, width: int | None = None, colour: bo
     def paint(row: int, column: int, cell: str) -> str:
         return f"\x1b[{codes[row]}m{cell}\x1b[0m" if colour and column == 1 else cell
 
-    lines = table(_CHECK_COLUMNS, cells, width=width, paint=paint)
-    return [bold(lines[0]), *lines[1:]] if colour else lines
+    return whole_table(_CHECK_COLUMNS, cells, width=width, paint=paint, colour=colour)
 
 
 def show_lines(

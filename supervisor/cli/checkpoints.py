@@ -26,7 +26,7 @@ from supervisor.cli.checkpoint_places import (
 from supervisor.cli.checkpoint_rows import Checked, check_lines, list_lines, rows_of, show_lines
 from supervisor.cli.meter import Meter
 from supervisor.cli.options import job_argument, json_option
-from supervisor.cli.output import as_row, data, print_json, screen, tell
+from supervisor.cli.output import as_row, data, hint, print_json, screen, tell
 from supervisor.cli.text import clean, size
 from supervisor.errors import Refused, SupervisorError, UsageError
 from trainer_shim.checkpoint import pins, reading, survey
@@ -55,7 +55,7 @@ def step_argument(name: str = "step", **options: Any) -> Callable[[F], F]:
     return click.argument(name, shell_complete=complete_steps, **options)
 
 
-@checkpoints.command("list")
+@checkpoints.command("list", short_help="List checkpoints, and why each stays or goes.")
 @job_argument()
 @json_option
 @click.pass_context
@@ -78,7 +78,7 @@ def list_(ctx: click.Context, *, job: str, as_json: bool) -> None:
         tell(f"it trained more than once in one process; the others are {names}")
 
 
-@checkpoints.command()
+@checkpoints.command(short_help="Show everything that a checkpoint says about itself.")
 @job_argument()
 @step_argument(metavar="[STEP]", default="latest")
 @json_option
@@ -122,7 +122,8 @@ def _details(one: Seen) -> dict[str, Any]:
 def verify_(ctx: click.Context, *, job: str, steps: tuple[str, ...], as_json: bool) -> int:
     """Read every byte of all checkpoints, or of those named; exit code 1 if any is bad."""
     place = find_place(ctx, job)
-    chosen = [place.find(step) for step in steps] or place.seen
+    # The same one may be named in several ways.
+    chosen = list({one.folder: one for one in map(place.find, steps)}.values()) or place.seen
     if not chosen:
         raise SupervisorError(
             f"cannot verify: there are no checkpoints in `{place.root}`", hint="the run has not saved any yet"
@@ -275,6 +276,7 @@ def diff(ctx: click.Context, *, job: str, a: str, b: str, as_json: bool) -> int:
     place = find_place(ctx, job)
     one, other = place.find(a), place.find(b)
     with plain_errors("compare the checkpoints"), _viewed(one) as left, _viewed(other) as right:
+        is_same = one.folder.samefile(other.folder)
         rows = differences(left, right)
     if as_json:
         print_json(rows)
@@ -283,7 +285,10 @@ def diff(ctx: click.Context, *, job: str, a: str, b: str, as_json: bool) -> int:
         for line in diff_lines(rows, width=facts.width, colour=facts.colour):
             data(line)
     num = sum(row.kind != "fact" for row in rows)
-    tell(f"{one.folder.name} and {other.folder.name}: {num or 'no'} leaves of the state differ")
+    both = "is one checkpoint, compared with itself" if is_same else f"and {other.folder.name}"
+    tell(f"{one.folder.name} {both}: {num or 'no'} leaves of the state differ")
+    if is_same:
+        hint(f"name another step; {place.steps()}")
     return 1 if num else 0
 
 

@@ -21,7 +21,7 @@ __all__ = ["completion", "doctor", "reload", "version"]
 def reload(ctx: click.Context, *, as_json: bool) -> None:
     """Make the daemon read its configuration and drop-in job files now."""
     with connect(ctx) as client:
-        answer = client.reload()
+        answer = client.reload(lambda how_far: tell(clean(how_far)))
     if not answer.stored:
         raise NotStored(
             f"cannot say yet what becomes of jobs that the files start: the daemon {clean(answer.detail)}",
@@ -34,7 +34,7 @@ def reload(ctx: click.Context, *, as_json: bool) -> None:
         data(detail)
 
 
-@click.command()
+@click.command(short_help="Tell the versions of this command and of the daemon.")
 @json_option
 @click.pass_context
 def version(ctx: click.Context, *, as_json: bool) -> None:

@@ -39,7 +39,10 @@ _EXIT_INTERRUPTED = 130
 _COMPARING = frozenset({"restart", "checkpoint"})
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    short_help="Start a command as a new job, as this shell would.",
+)
 @click.option("--name", metavar="NAME", help="Name of the job; without it the next free job-N.")
 @click.option("--checkpoints", metavar="DIR", type=click.Path(), help="Where its checkpoints go.")
 @every_option
@@ -126,7 +129,7 @@ def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **opt
 def _verb(kind: type[protocol.JobsRequest], name: str, text: str) -> click.Command:
     """Return a command that takes jobs and waits, and nothing else."""
 
-    @click.command(name, help=text)
+    @click.command(name, help=text, short_help=text)
     @jobs_argument()
     @waitable
     @json_option
@@ -138,14 +141,12 @@ def _verb(kind: type[protocol.JobsRequest], name: str, text: str) -> click.Comma
     return verb
 
 
-resume = _verb(
-    protocol.ResumeRequest, "resume", "Let paused jobs go on where they were; start a queued one now."
-)
+resume = _verb(protocol.ResumeRequest, "resume", "Let paused jobs go on; start a queued one now.")
 stop = _verb(protocol.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
 kill = _verb(protocol.KillRequest, "kill", "End jobs at once, without a checkpoint.")
 
 
-@click.command()
+@click.command(short_help="Start the commands of jobs anew, from their checkpoints.")
 @jobs_argument()
 @click.option("--env-from-here", is_flag=True, help="With the environment of this shell from now on.")
 @waitable
@@ -179,7 +180,7 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
     return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
 
 
-@click.command("set", short_help="Change priority, protection and labels of jobs, and how often they save.")
+@click.command("set", short_help="Change how jobs are treated, and how often they save.")
 @jobs_argument()
 @click.option(
     "--priority", type=click.IntRange(-10000, 10000), help="Higher yields later and returns earlier."

@@ -31,7 +31,7 @@ _SHOW_LINES = 20
 _SHOW_BYTES = 8 * 1024
 
 
-@click.command()
+@click.command(short_help="Show jobs: state, progress, use, and why.")
 @jobs_argument(with_all=False)
 @json_option
 @click.pass_context
@@ -95,7 +95,7 @@ def _num_lines(_ctx: click.Context, _param: click.Parameter, value: str) -> int 
     return int(value)
 
 
-@click.command()
+@click.command(short_help="Show what a job printed, in all its incarnations.")
 @job_argument()
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
 @click.option("-F", "--forever", is_flag=True, help="Go on for ever, also through restarts of the job.")
@@ -167,7 +167,7 @@ def _drain(log: Tail) -> None:
         sys.stdout.buffer.flush()
 
 
-@click.command()
+@click.command(short_help="Show what happened to all jobs, or to one.")
 @job_argument(required=False)
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new one as it comes.")
 @click.option("-n", "--lines", metavar="N", type=click.IntRange(1, 1000), default=100, show_default=True)

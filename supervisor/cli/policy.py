@@ -37,7 +37,7 @@ def policy() -> None:
     """Show, check and try the rules by which jobs make room and come back."""
 
 
-@policy.command()
+@policy.command(short_help="Show every rule, what it reads now, and how near it is.")
 @json_option
 @click.pass_context
 def show(ctx: click.Context, *, as_json: bool) -> None:
@@ -69,7 +69,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[str, ...] | None = None
 
 
-@policy.command()
+@policy.command(short_help="Check a configuration file, and tell what it would change.")
 @click.argument("file", type=click.Path())
 @json_option
 @click.pass_context
@@ -96,7 +96,7 @@ def check(ctx: click.Context, *, file: str, as_json: bool) -> None:
         data("it changes nothing of what is in force")
 
 
-@policy.command()
+@policy.command(short_help="Write the recorded readings as CSV.")
 @click.option(
     "--since", "since_s", type=DURATION, default="1d", show_default=True, metavar="TIME", help="How far back."
 )
@@ -112,7 +112,7 @@ def export(ctx: click.Context, *, since_s: float, file: TextIO) -> None:
     tell(f"{len(samples)} samples")
 
 
-@policy.command()
+@policy.command(short_help="Replay recorded readings against rules.")
 @click.option(
     "--config", "config", metavar="FILE", type=click.Path(), help="Try these rules, not those in force."
 )

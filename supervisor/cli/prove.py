@@ -42,7 +42,10 @@ __all__ = ["prove"]
 _REMOVE_TRIES, _REMOVE_AGAIN_S = 20, 0.1
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    short_help="Run a training without and with pauses; compare every bit.",
+)
 @click.option("--pauses", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @click.option(
     "--depth", type=click.Choice(["hold", "offload", "exit", "mixed"]), default="mixed", show_default=True,

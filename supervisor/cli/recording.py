@@ -205,5 +205,9 @@ def _job(cells: Mapping[str, str]) -> JobUse:
         rss_bytes=_number(cells, "rss_bytes"),
         num_processes=int(float(cells.get("num_processes", "1"))),
         gpu_bytes={uuid: None if cell == "?" else int(float(cell)) for uuid, cell in held},
-        disk=Disk(_number(cells, "disk.free_bytes"), _number(cells, "disk.total_bytes")),
+        disk=Disk(
+            _number(cells, "disk.free_bytes"),
+            _number(cells, "disk.total_bytes"),
+            cells.get("disk.is_there", "1") != "0",
+        ),
     )

@@ -14,12 +14,16 @@ from supervisor.cli.text import (
     ago,
     bold,
     clean,
+    count_of,
     cut,
     duration,
     folded,
     number,
+    percent,
     size,
     table,
+    width_of,
+    wrapped,
 )
 from supervisor.core.states import State
 from trainer_shim.protocol import Event, JobRow, ShowReply
@@ -52,7 +56,7 @@ _COLOURS: Final = {
 _BOUNDARY_WORTH_S: Final = 30.0
 #: Five heartbeats.
 _HEARTBEAT_WORTH_S: Final = 10.0
-#: Narrower than that the details of an event would be a word or two.
+#: Narrower than that not even the columns before the details of an event fit.
 _EVENTS_MIN: Final = 80
 _INDENT: Final = "  "
 
@@ -78,11 +82,11 @@ def _cells(row: JobRow, priority: str) -> tuple[str, ...]:
         state_of(row),
         duration(row.since_s),
         priority,
-        _of(row.step, row.num_steps, percent=True),
-        _of(row.epoch, row.num_epochs),
+        count_of(row.step, row.num_steps),
+        count_of(row.epoch, row.num_epochs, share=False),
         number(row.steps_per_s),
         duration(row.eta_s),
-        "-" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%",
+        percent(row.cpu_pct),
         size(row.rss_bytes),
         ago(row.checkpoint_age_s),
         why(row),
@@ -94,22 +98,14 @@ def state_of(row: JobRow) -> str:
     return clean(f"{row.state} ({row.depth})" if row.depth else row.state)
 
 
-def _of(value: int | None, total: int | None, *, percent: bool = False) -> str:
-    if value is None:
-        return "-"
-    if not total:
-        return str(value)
-    share = f" {100 * value // total}%" if percent else ""
-    return f"{value}/{total}{share}"
-
-
 def progress(row: JobRow) -> str:
     """Return what happens inside the state: the line that a waiting command shows."""
     if row.frozen_s is not None:
         newest = f"its newest checkpoint is {duration(row.checkpoint_age_s)} old"
         has = newest if row.checkpoint_age_s is not None else "it has no checkpoint yet"
         return f"frozen for {duration(row.frozen_s)}: no batch boundary came in time; {has}"
-    if row.late:
+    # Without a shim nobody knows of boundaries.
+    if row.late and "shim" not in row.stage:
         return (
             f"no batch boundary for {duration(row.boundary_age_s)}"
             if row.boundary_age_s
@@ -197,8 +193,8 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     yield (
         "Progress",
         [
-            ("step", _of(row.step, row.num_steps, percent=True)),
-            ("epoch", _of(row.epoch, row.num_epochs)),
+            ("step", count_of(row.step, row.num_steps)),
+            ("epoch", count_of(row.epoch, row.num_epochs, share=False)),
             ("steps/s", number(row.steps_per_s)),
             ("time left", duration(row.eta_s)),
             ("boundary", ago(row.boundary_age_s)),
@@ -244,7 +240,7 @@ def _process(row: JobRow, gpus: Sequence[str]) -> list[tuple[str, str]]:
     return [
         ("pid", "" if row.pid is None else str(row.pid)),
         ("starts", str(row.incarnation) if row.incarnation else ""),
-        ("CPU", "" if row.cpu_pct is None else f"{row.cpu_pct:.0f}%"),
+        ("CPU", percent(row.cpu_pct)),
         ("memory", size(row.rss_bytes)),
         ("left running", left(row)),
         ("GPUs", ", ".join(gpus)),
@@ -291,22 +287,27 @@ def event_lines(
     else:
         titles = [f"{title}DETAIL"]
     top = [bold(cut(one, width)) if colour else cut(one, width) for one in titles] if header else []
-    lines = (
-        _narrow_lines(event, width) if is_narrow else [cut(_event_line(event), width)] for event in events
-    )
+    lines = (_narrow_lines(event, width) if is_narrow else _event_lines(event, width) for event in events)
     return [*top, *(line for some in lines for line in some)]
 
 
-def _event_line(event: Event) -> str:
+def _event_lines(event: Event, width: int | None) -> list[str]:
     job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
-    return f"{_moment(event.wall)}  {job:<16} {kind:<16} {state:<10} {detail}".rstrip()
+    line = f"{_moment(event.wall)}  {job:<16} {kind:<16} {state:<10} "
+    whole = f"{line}{detail}".rstrip()
+    if width is None or width_of(whole) <= width:
+        return [whole]
+    return [
+        part for text in (line.rstrip(), _INDENT + detail) for part in wrapped(text, width, indent=_INDENT)
+    ]
 
 
 def _narrow_lines(event: Event, width: int | None) -> list[str]:
     job, kind, state, detail = map(clean, (event.job, event.kind, event.state, event.detail))
     # The year is what a person misses least.
-    first = cut(f"{_moment(event.wall)[5:]} {job:<16} {kind:<16} {state}", width)
-    return [first, *(folded(_INDENT, detail, width) if detail else [])]
+    first = f"{_moment(event.wall)[5:]} {job:<16} {kind:<16} {state}"
+    lines = [first, *([_INDENT + detail] if detail else [])]
+    return [part for line in lines for part in wrapped(line, width or _EVENTS_MIN, indent=_INDENT)]
 
 
 def _moment(wall: float) -> str:

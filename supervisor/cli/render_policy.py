@@ -5,7 +5,6 @@ Does not cover: asking the daemon, replaying (policy.py), pictures (policy_pictu
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +13,17 @@ import msgspec
 from msgspec.structs import replace
 
 from supervisor.cli.render_why import reading_of
-from supervisor.cli.text import Column, bold, clean, duration, has_room, table, two_lines
+from supervisor.cli.text import (
+    Column,
+    bold,
+    clean,
+    duration,
+    has_room,
+    table,
+    two_lines,
+    whole_table,
+    wrapped,
+)
 from supervisor.core.rules import Rule, Settings
 from supervisor.core.simulation import Happening, Report
 from trainer_shim.protocol import RuleRow, Unread
@@ -53,7 +62,7 @@ _JOBS = (
     Column("NEEDLESS", right=True),
 )
 _TIMELINE = (Column("TIME"), Column("JOB"), Column("WHAT"), Column("RULE", spare=1), Column("WHY"))
-_TALL_TIMELINE = (*_TIMELINE[:3], Column("RULE"), Column("WHY"))
+_TALL_TIMELINE = (*_TIMELINE[:3], Column("RULE  WHY"))
 _MAX_JOBS = 4
 
 #: Of a GPU's UUID: "GPU-" and the first group.
@@ -80,9 +89,7 @@ def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bo
     for why in dict.fromkeys(rule.missing for rule in blind):
         names = _names(rule for rule in blind if rule.missing == why)
         told = clean(f"not watched: {', '.join(names)}: {why}")
-        lines += (
-            textwrap.wrap(told, width, subsequent_indent="  ", break_on_hyphens=False) if width else [told]
-        )
+        lines += wrapped(told, width, indent="  ") if width else [told]
     return lines
 
 
@@ -252,8 +259,7 @@ def timeline_lines(
         )
         for one in timeline
     ]
-    if rows and not has_room(_TIMELINE, rows, width, for_column="RULE"):
-        lines = two_lines(_TALL_TIMELINE, rows, num_above=3, width=width)
-    else:
-        lines = table(_TIMELINE, rows, width=width)
-    return [bold(lines[0]), *lines[1:]] if colour else lines
+    if not rows or has_room(_TIMELINE, rows, width, for_column="RULE"):
+        return whole_table(_TIMELINE, rows, width=width, colour=colour)
+    joined = [(*row[:3], f"{row[3]}  {row[4]}") for row in rows]
+    return whole_table(_TALL_TIMELINE, joined, width=width, colour=colour)

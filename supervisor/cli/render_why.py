@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from supervisor.cli.text import Column, bold, clean, duration, number, table
+from supervisor.cli.text import Column, clean, duration, number, whole_table, wrapped
 from supervisor.core import windows
 from supervisor.core.states import State
 from supervisor.core.verdict import QUEUE
@@ -19,25 +19,29 @@ __all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
 #: Fewer candidates are listed one by one.
 _MAX_OTHERS = 6
 
-_COLUMNS = (Column("NAME"), Column("STATE"), Column("SINCE", spare=1, right=True), Column("WHY"))
+#: Of what does not fit into a line.
+_INDENT = "  "
+
+_COLUMNS = (Column("NAME"), Column("STATE"), Column("SINCE", right=True), Column("WHY"))
 
 
-def why_lines(answer: WhyReply, *, now_wall: float) -> list[str]:
+def why_lines(answer: WhyReply, *, now_wall: float, width: int | None = None) -> list[str]:
     """Return a few sentences: where it is and by whom, what was seen, what has to happen."""
-    return [
-        clean(line) for line in (_first(answer, now_wall), *_grounds(answer), *_prospects(answer)) if line
-    ]
+    said = (_first(answer, now_wall), *_grounds(answer), *_prospects(answer))
+    lines = [clean(line) for line in said if line]
+    if width is None:
+        return lines
+    return [part for line in lines for part in wrapped(line, width, indent=_INDENT)]
 
 
 def short_why_lines(
     answers: Sequence[WhyReply], *, width: int | None = None, colour: bool = False
 ) -> list[str]:
-    """Return a table with a line a job."""
+    """Return a table with a line a job, more where one has no room: nothing is left out."""
     rows = [
         (clean(one.job), clean(_state(one)), duration(one.for_s), clean(_in_short(one))) for one in answers
     ]
-    lines = table(_COLUMNS, rows, width=width)
-    return [bold(lines[0]), *lines[1:]] if colour else lines
+    return whole_table(_COLUMNS, rows, width=width, colour=colour)
 
 
 def reading_of(reading: float | Unread, unit: str) -> str:

@@ -75,6 +75,8 @@ class Tail:
         self._pid = pid
         self._say = say
         self._said: set[str] = set()
+        #: It was said that the job writes elsewhere: once is enough, in whatever words.
+        self._said_away = False
         self._fd: int | None = None
         self._at = 0
         self._mark = _Mark()
@@ -183,7 +185,7 @@ class Tail:
         away = None if self._pid is None else open_away(self._path, self._pid, os.O_RDONLY)
         if away is not None:
             was = f"moved to `{away.name}`" if away.name else "deleted"
-            self._tell(
+            self._tell_away(
                 f"the log `{self._path}` was {was} while its job writes it: this is read from process "
                 f"{self._pid}; `supervisorctl reload` makes a new one"
             )
@@ -198,14 +200,16 @@ class Tail:
     def _warn_of_away(self) -> None:
         """Say it where the job writes somewhere else; a daemon that brings that back has it in a moment."""
         away = None if self._pid is None else open_away(self._path, self._pid, os.O_RDONLY)
-        if away is None:
+        if away is None or self._fd is None:
+            self._said_away = False
             return
-        there = os.fstat(away.fd)
+        there, here = os.fstat(away.fd), os.fstat(self._fd)
         os.close(away.fd)
-        # What the daemon has brought here is not there any more; what it will bring is new.
-        is_left = away.name or (there.st_size and time.time() - there.st_mtime > _BROUGHT_S)
-        if is_left:
-            self._tell(
+        # What the daemon has brought here is not there any more, but for what it was moved with: then the log
+        # was written after the other. What the daemon will bring is new.
+        waits_s = (there.st_mtime - here.st_mtime) if away.name else time.time() - there.st_mtime
+        if there.st_size and waits_s > _BROUGHT_S:
+            self._tell_away(
                 f"the job writes to another file than `{self._path}`, which was put in its place; "
                 "`supervisorctl reload` brings its output here, some seconds late"
             )
@@ -214,6 +218,11 @@ class Tail:
         if text not in self._said:
             self._said.add(text)
             self._say(text)
+
+    def _tell_away(self, text: str) -> None:
+        if not self._said_away:
+            self._said_away = True
+            self._tell(text)
 
     def _unreadable(self, error: OSError) -> Refused:
         return Refused(
@@ -336,7 +345,7 @@ class Tail:
             self._fd = None
             return self._open() is not None
         if not os.path.lexists(self._path):
-            self._tell(
+            self._tell_away(
                 f"the log `{self._path}` was moved or deleted: this goes on with the same file; "
                 "`supervisorctl reload` makes a new one"
             )

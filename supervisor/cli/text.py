@@ -12,22 +12,26 @@ from functools import partial
 from math import isfinite
 from typing import Final, NamedTuple
 
-from supervisor.core.units import format_bytes
+from supervisor.core.units import format_bytes, format_number
 
 __all__ = [
     "Column",
     "ago",
     "bold",
     "clean",
+    "count_of",
     "cut",
     "duration",
     "folded",
     "has_room",
     "number",
+    "percent",
     "size",
     "table",
     "two_lines",
+    "whole_table",
     "width_of",
+    "wrapped",
 ]
 
 _ELLIPSIS: Final = "..."
@@ -36,6 +40,12 @@ _GAP: Final = "  "
 _LAST_MIN: Final = 24
 #: Narrower than that a value is cut: folded it would be a column of single words.
 _FOLD_MIN: Final = 20
+#: Nothing lasts so long; a broken clock or a rate near zero says it does.
+_LONGEST_S: Final = 1000 * 365 * 86400
+#: No run has so many steps; a script may still report them.
+_COUNTED: Final = 10**12
+#: Narrower than that the last column of a whole table stands below the others.
+_BESIDE_MIN: Final = 32
 _WIDE: Final = frozenset("WF")
 _INVISIBLE: Final = frozenset({"Mn", "Me", "Cf"})
 
@@ -80,13 +90,15 @@ def cut(text: str, width: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return 1.2 s, 94 s, 3m 12s, 2h 05m or 3d 04h."""
+    """Return 1.2 s, 94 s, 3m 12s, 2h 05m, 3d 04h, or that it is longer than anybody waits."""
     # A shim may report any float, and a rate near zero gives an infinite ETA.
     if seconds is None or not isfinite(seconds):
         return "-"
     seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s"
+    if seconds > _LONGEST_S:
+        return "over 1000 years"
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"
@@ -111,7 +123,29 @@ def number(value: float | None) -> str:
     """Return three digits that count."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return format_number(value)
+
+
+def percent(value: float | None) -> str:
+    """Return whole per cents."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}%" if abs(value) < _COUNTED else f"{value:.3g}%"
+
+
+def count_of(value: int | None, total: int | None, *, share: bool = True) -> str:
+    """Return 7/10 70%; a share only of what is at most the whole."""
+    if value is None:
+        return "-"
+    if not total:
+        return _count(value)
+    part = f" {percent(100 * value // total)}" if share and 0 <= value <= total else ""
+    return f"{_count(value)}/{_count(total)}{part}"
+
+
+def _count(value: int) -> str:
+    """Return every digit: a step is compared by eye, and typed."""
+    return str(value) if abs(value) < _COUNTED else f"{value:.3g}"
 
 
 def bold(text: str) -> str:
@@ -170,15 +204,74 @@ def two_lines(
     return [line for pair in pairs for line in pair if line.strip()]
 
 
+def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
+    """Return the text on lines of that width, broken between words; those behind the first are indented."""
+    width = max(width, len(indent) + 2)
+    bare = text.lstrip(" ")
+    lines = [text.removesuffix(bare)]
+    for word in bare.split(" "):
+        longer = lines[-1] + (" " if lines[-1].strip() else "") + word
+        if width_of(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1].strip():
+            lines.append(indent)
+        rest = lines[-1] + word
+        while width_of(rest) > width:
+            end = len(indent) + 1
+            while width_of(rest[: end + 1]) <= width:
+                end += 1
+            lines[-1:] = [rest[:end], ""]
+            rest = indent + rest[end:]
+        lines[-1] = rest
+    return lines
+
+
+def whole_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    width: int | None = None,
+    paint: Paint = lambda _row, _column, cell: cell,
+    colour: bool = False,
+) -> list[str]:
+    """Return a table of whose last column nothing is lost: it is folded, or stands below the others."""
+    titles = [column.title for column in columns]
+    widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
+    shown = [i for i in range(len(columns)) if i == 0 or any(row[i] not in ("", "-") for row in rows)]
+    *before, last = _fitting(columns, shown, widths, width)
+    taken = sum(widths[i] + len(_GAP) for i in before)
+    if width is None or taken + widths[last] <= width:
+        lines = table(columns, rows, width=width, paint=paint)
+        return [bold(lines[0]), *lines[1:]] if colour else lines
+    lines = []
+    for number, row in enumerate((titles, *rows)):
+        painted = partial(paint, number - 1) if number else lambda _column, cell: cell
+        if width - taken >= _BESIDE_MIN:
+            start, *more = wrapped(row[last], width - taken)
+            beside = [start if i == last else cell for i, cell in enumerate(row)]
+            lines.append(_line(beside, columns, [*before, last], widths, width, painted))
+            lines += [" " * taken + text for text in more]
+            lines = list(map(bold, lines)) if colour and not number else lines
+            continue
+        padded = {i: _pad(row[i], widths[i], right=columns[i].right) for i in before}
+        above = wrapped(_GAP.join(padded.values()).rstrip(), width, indent=_GAP)
+        if len(above) == 1:
+            above = [
+                _GAP.join(painted(i, cell) if cell.strip() else cell for i, cell in padded.items()).rstrip()
+            ]
+        lines += [line for line in above if line]
+        lines += [_GAP + text for text in wrapped(row[last], width - len(_GAP)) if text]
+        lines = list(map(bold, lines)) if colour and not number else lines
+    return lines
+
+
 def folded(label: str, value: str, width: int | None) -> list[str]:
     """Return the value beside its label, on as many lines as it takes: the end may be what matters."""
     room = None if width is None else width - len(label)
     if room is None or room < _FOLD_MIN or width_of(value) <= room:
         return [cut(label + value, width)]
-    from textwrap import wrap
-
-    lines = wrap(value, room, break_on_hyphens=False)
-    return [cut((" " * len(label) if i else label) + line, width) for i, line in enumerate(lines)]
+    return [(" " * len(label) if i else label) + line for i, line in enumerate(wrapped(value, room))]
 
 
 def _fitting(

@@ -15,7 +15,7 @@ from supervisor.core.states import State
 __all__ = ["why"]
 
 
-@click.command(short_help="Tell why a job is where it is, and what has to happen for it to go on.")
+@click.command(short_help="Tell why a job is where it is, and how it goes on.")
 @job_argument(required=False)
 @json_option
 @click.pass_context
@@ -34,7 +34,7 @@ def why(ctx: click.Context, *, job: str | None, as_json: bool) -> None:
             tell("no jobs; `supervisorctl run -- python train.py` starts one")
         return
     (answer,) = answers
-    for line in why_lines(answer, now_wall=time.time()):
+    for line in why_lines(answer, now_wall=time.time(), width=screen(sys.stdout).width):
         data(line)
     if answer.state == State.QUEUED and answer.waits_for and answer.can_be_started:
         hint(f"you may start it all the same: `supervisorctl resume {answer.job}`")

@@ -71,7 +71,10 @@ _ORDER = tuple(Depth)
 
 def create(name: str, event: Submitted, now: float) -> Job:
     """Return the new, queued job."""
-    return Job(name=name, spec=event.spec, created_at=now, since=now, incarnation=event.incarnation)
+    last = event.incarnation
+    return Job(
+        name=name, spec=event.spec, created_at=now, since=now, incarnation=last, first_incarnation=last + 1
+    )
 
 
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:

@@ -38,6 +38,7 @@ __all__ = [
     "alarms",
     "explain",
     "explain_all",
+    "for_want_of_a_shim",
     "rule_states",
     "waiting",
 ]
@@ -159,7 +160,7 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
         case State.PAUSED | State.PAUSING if may_come_back(job):
             return _of_waiting(answer, job, scene, standings)
         case State.PAUSED | State.PAUSING:
-            return _of_yielding(answer, job)
+            return _of_yielding(answer, job, scene.now)
         case State.RUNNING:
             return _of_running(answer, job, scene)
         case _:
@@ -210,6 +211,13 @@ def _of_other(job: Job, now: float) -> str:
             return f"it is started again in {_left(job.restart_at, now)}, {often}"
         case _:
             return ""
+
+
+def for_want_of_a_shim(job: Job, now: float) -> str:
+    """Return what becomes of a pause of a job that starts, if no training shim comes; or ""."""
+    if job.state is not State.PAUSING or job.depths or job.start_grace_at is None:
+        return ""
+    return f"without one the pause is called off in {_left(job.start_grace_at, now)}, and it runs on"
 
 
 def _left(at: float, now: float) -> str:
@@ -273,15 +281,15 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
     return "; ".join(wanted)
 
 
-def _of_yielding(answer: Explanation, job: Job) -> Explanation:
+def _of_yielding(answer: Explanation, job: Job, now: float) -> Explanation:
     if job.state is State.PAUSING:
-        return msgspec.structs.replace(answer, next=_of_pausing(job))
+        return msgspec.structs.replace(answer, next=_of_pausing(job, now))
     if job.wake_at is not None:
         return msgspec.structs.replace(answer, next="the time that it was paused for ends")
     return msgspec.structs.replace(answer, next=f"a person resumes it: `supervisorctl resume {job.name}`")
 
 
-def _of_pausing(job: Job) -> str:
+def _of_pausing(job: Job, now: float) -> str:
     """What a pause still waits for: often it is not the boundary."""
     if job.frozen_at is not None:
         return f"a person resumes it: `supervisorctl resume {job.name}`; until then it stands still"
@@ -291,6 +299,8 @@ def _of_pausing(job: Job) -> str:
         return "its process ends; it reached no batch boundary in time"
     if job.held_depth is not None:
         return f"it goes from {job.held_depth} to {job.depth}; its checkpoint is durable"
+    if called_off := for_want_of_a_shim(job, now):
+        return f"its training shim connects; {called_off}"
     return "it reaches its next batch boundary and saves"
 
 

@@ -124,6 +124,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     #: Number of the newest launch; counts on from removed jobs of the same name.
     incarnation: int = 0
+    #: The first one that is its own. 0: nobody wrote it down, as in earlier versions.
+    first_incarnation: int = 0
     #: True from the decision to launch until the end of the process is known.
     alive: bool = False
     process: Pid | None = None

@@ -21,6 +21,7 @@ from supervisor.core.rules import Condition
 from supervisor.core.sample import Missing, Reading, Sample
 from supervisor.core.scene import Scene, is_rules
 from supervisor.core.states import State
+from supervisor.core.units import format_tenths
 
 __all__ = ["crossing", "keepers", "may_come_back", "obstacle", "resume_after_s"]
 
@@ -119,8 +120,9 @@ def _would_be_short(
     limit = short * (1 + margin) if is_low else short * (1 - margin)
     if (expected >= limit) if is_low else (expected <= limit):
         return False
+    beyond = f"{format_tenths(expected)} {'<' if is_low else '>'} {format_tenths(limit)}"
     text = (
-        f"with it {condition.metric} would be {expected:.1f} {'<' if is_low else '>'} {limit:.1f}, "
+        f"with it {condition.metric} would be {beyond}, "
         f"the threshold of rule {instance.rule.name} with its margin"
     )
     return Fit(text, _LACKS.get(condition.metric, frozenset()))

@@ -18,7 +18,13 @@ from msgspec import Meta
 __all__ = ["Condition", "PolicyConfig", "QueueConfig", "Rule", "Selector", "Settings"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=30 * 86400)]
-_RuleName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
+_RuleName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z",
+        extra={"words": "a text of 1 to 40 small letters, digits and dashes, the first no dash"},
+    ),
+]
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

@@ -133,12 +133,16 @@ def _enter_group(folder: str) -> None:
         fd = os.open(folder + "/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
         return
+    _try_to_write(fd, b"0")
+    os.close(fd)
+
+
+def _try_to_write(fd: int, text: bytes) -> None:
+    """Write what nothing depends on."""
     try:
-        os.write(fd, b"0")
+        os.write(fd, text)
     except OSError:
         return
-    finally:
-        os.close(fd)
 
 
 def _become_as_the_shell(words: list[str]) -> None:
@@ -160,7 +164,7 @@ def _become_as_the_shell(words: list[str]) -> None:
             elif name.startswith("limit."):
                 soft, hard = map(int, text.split(":"))
                 resource.setrlimit(int(name[len("limit.") :]), (soft, hard))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             os.write(2, f"training-supervisor: cannot set {word} as in the shell: {error}\n".encode())
 
 
@@ -256,9 +260,12 @@ def _check_cwd(cwd: bytes) -> None:
 
 def _open_log(path: bytes) -> int:
     try:
-        return _open_file(path, os.O_WRONLY | os.O_APPEND)
+        log = _open_file(path, os.O_WRONLY | os.O_APPEND)
     except OSError as error:
         raise _CannotStartError(f"cannot write log `{_shown(path)}`: {error.strerror}") from None
+    if sys.argv[5:] and (os.fstat(log).st_size or os.path.lexists(path + b".1")):
+        _try_to_write(log, f"\n{sys.argv[5]}\n".encode())
+    return log
 
 
 def _find_command(spec: _Spec) -> bytes:
@@ -288,7 +295,8 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
         if len(sys.argv) > 4:
             _enter_group(sys.argv[4])
         _store(spec.run_dir, b"process.json", _identity(os.getpid()))
-        _notify()
+        # The daemon that started us, if it still lives; another one looks at the files.
+        _try_to_write(1, b".")
         os.chdir(spec.cwd)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -300,14 +308,6 @@ def _become_command(spec: _Spec, path: bytes, log: int) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         _store_exit(spec.run_dir, _exit_text(f"`{_shown(path)}`: {reason}"))
-
-
-def _notify() -> None:
-    """Tell the daemon that started us, if it still lives; another one looks at the files."""
-    try:
-        os.write(1, b".")
-    except OSError:
-        return
 
 
 def _start(spec: _Spec) -> int:

@@ -20,6 +20,7 @@ _KEEPER = Path(__file__).with_name("keeper.py")
 def start_keeper(python: str, spec: LaunchSpec, max_files: int, control_group: str) -> tuple[int, int]:
     """Start a keeper; returns its pid and the end of its pipe."""
     label = f"{spec.job}.{spec.incarnation}"
+    heading = [spec.log_heading] if spec.log_heading else []
     order = os.memfd_create("order", os.MFD_CLOEXEC)
     try:
         _write_order(order, spec)
@@ -27,7 +28,17 @@ def start_keeper(python: str, spec: LaunchSpec, max_files: int, control_group: s
         try:
             pid = os.posix_spawn(
                 python,
-                [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell, control_group],
+                [
+                    python,
+                    "-I",
+                    "-S",
+                    str(_KEEPER),
+                    label,
+                    str(max_files),
+                    spec.shell,
+                    control_group,
+                    *heading,
+                ],
                 {},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, order, 0),

@@ -128,8 +128,9 @@ class Desk:
     alerts: Callable[[], tuple[str, ...]]
     #: What it could not use and put aside.
     aside: Callable[[], tuple[SetAside, ...]]
-    #: Reads configuration and job files; then calls with what is wrong with them.
-    reload: Callable[[Callable[[tuple[SetAside, ...]], None]], None]
+    #: Reads configuration and job files; then calls with what is wrong with them, and now and then meanwhile
+    #: with how many were read.
+    reload: Callable[[Callable[[tuple[SetAside, ...]], None], Callable[[int], None]], None]
     started_wall: float
     pid: int
     #: Nothing more fits on the disk of the state folder; kept up to date by the daemon.

@@ -20,9 +20,11 @@ from msgspec.structs import replace
 
 from supervisor.core import events
 from supervisor.core.events import JobEvent
+from supervisor.core.explain import for_want_of_a_shim
 from supervisor.core.job import Asker, Job, JobSpec
 from supervisor.core.states import Depth, Kind, State, accepts
 from supervisor.errors import Refused, SupervisorError, UsageError
+from supervisor.launching import shell_fault
 from supervisor.marks import Marks
 from supervisor.server import looking
 from supervisor.server.access import check_may_act
@@ -77,6 +79,8 @@ def _refuse(desk: Desk, delivery: Delivery, error: SupervisorError) -> None:
 def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
     if not request.cwd.startswith("/"):
         raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
+    if fault := shell_fault(request.shell):
+        raise UsageError(f"cannot run it as the shell that asks: {fault}", hint="correct that word")
     spec = JobSpec(
         argv=request.argv,
         cwd=request.cwd,
@@ -118,7 +122,15 @@ def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> 
             accepted = protocol.Accepted(id=request.id, job="", state="", detail="configuration read")
             desk.answer(delivery, accepted)
 
-    desk.reload(tell)
+    def meanwhile(num_read: int) -> None:
+        files = "file" if num_read == 1 else "files"
+        detail = f"the daemon reads its files; {num_read} {files} so far"
+        under_way = protocol.Accepted(
+            id=request.id, job="", state="", detail=detail, under_way=True, last=False
+        )
+        desk.send(delivery.identity, under_way)
+
+    desk.reload(tell, meanwhile)
 
 
 def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
@@ -180,7 +192,13 @@ def _pause(desk: Desk, delivery: Delivery, request: protocol.PauseRequest) -> No
         request,
         event,
         lambda job: accepts(job.state, Kind.PAUSE) and job.state not in (State.PAUSING, State.PAUSED),
+        lambda job: _no_shim_yet(job, desk.clock.now()),
     )
+
+
+def _no_shim_yet(job: Job, now: float) -> str:
+    called_off = for_want_of_a_shim(job, now)
+    return f"no training shim has connected yet; {called_off}" if called_off else ""
 
 
 def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> None:
@@ -261,10 +279,11 @@ def _ask_each(
     request: protocol.JobsRequest,
     event: Callable[[Asker], JobEvent],
     applies: Callable[[Job], bool],
+    detail: Callable[[Job], str] = lambda _job: "",
 ) -> None:
     def ask(name: str) -> protocol.Accepted:
         after = desk.engine.ask(name, event(delivery.peer.asker()))
-        return protocol.Accepted(id=request.id, job=name, state=after.state)
+        return protocol.Accepted(id=request.id, job=name, state=after.state, detail=detail(after))
 
     _each(desk, delivery, request, applies, ask)
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from supervisor.core import suspension
+from supervisor.core.explain import for_want_of_a_shim
 from supervisor.core.job import Asker, Job
 from supervisor.core.sample import Left, Missing, Sample
 from supervisor.core.states import State
@@ -88,7 +89,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         request=job.request,
         stage=UNSTORED.get(sight.unstored, "")
         or suspension.words(job)
-        or stage(job, peer)
+        or "; ".join(filter(None, (stage(job, peer), for_want_of_a_shim(job, now))))
         or _waits(job, sight.waits_for),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,

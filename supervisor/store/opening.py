@@ -16,12 +16,11 @@ import stat
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from supervisor import locks
 from supervisor.errors import SupervisorError
 from supervisor.set_aside import SetAside, keep_aside, make_way
 from supervisor.store.migrate import migrate, migrations
-from trainer_shim import lock_file
+from trainer_shim.lock_file import Held
 from trainer_shim.safe_files import open_checked
 
 __all__ = ["connect", "is_in_place", "open_or_replace", "take_lock", "write_anew"]
@@ -46,12 +45,9 @@ _BESIDE: Final = ("-wal", "-shm", "-journal")
 
 def take_lock(path: Path) -> int:
     """Return a descriptor that holds the lock beside the file; raises SupervisorError when it is taken."""
-    lock = Path(f"{path}.lock")
-    if (odd := make_way(lock, links=True)) is not None:
-        structlog.get_logger("journal").warning("kept-aside", problem=str(odd))
     try:
-        return lock_file.take_lock(lock, str(os.getpid()))
-    except lock_file.Held as held:
+        return locks.take_lock(Path(f"{path}.lock"))
+    except Held as held:
         raise SupervisorError(
             f"cannot open the journal `{path}`: another daemon uses it",
             hint=f"it is process {held.holder or 'unknown'}; was it started with another XDG_RUNTIME_DIR?",
@@ -102,7 +98,7 @@ def write_anew(path: Path, source: sqlite3.Connection) -> SetAside:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.new")
     for name in (draft, *(Path(f"{draft}{end}") for end in _BESIDE)):
-        make_way(name, links=True)
+        locks.clear_way(name)
         name.unlink(missing_ok=True)
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     copy = connect(draft)

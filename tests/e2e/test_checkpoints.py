@@ -95,6 +95,32 @@ def test_a_folder_is_listed_without_a_daemon(ctl, root):
     assert {"val_loss": 0.7} == rows[0]["metrics"]
 
 
+@pytest.mark.parametrize("pair", [("latest",), ("latest", "latest"), ("5", "step-000000005"), ("5", None)])
+def test_a_checkpoint_that_is_compared_with_itself_is_said_to_be(ctl, root, pair):
+    """
+    2026-11-29: `diff latest` answered that nothing differs, as if it had compared two.
+    """
+    words = [word or root / "step-000000005" for word in pair]
+    done = ctl("diff", root, *words)
+    other = ctl("diff", root, "4")
+
+    assert (0, "") == (done.returncode, done.stdout)
+    assert (
+        "step-000000005 is one checkpoint, compared with itself: no leaves of the state differ" in done.stderr
+    )
+    assert "hint: name another step; there are the steps 5, 4, 3, 2, 1" in done.stderr
+    assert (1, False) == (other.returncode, "itself" in other.stderr)
+
+
+def test_a_checkpoint_that_is_named_twice_is_read_once(ctl, root):
+    """
+    `latest` and `5` are the same one: one row, and half of the time.
+    """
+    rows = json.loads(ctl("verify", root, "latest", "4", "5", "step-000000005", "--json").stdout)
+
+    assert ["step-000000005", "step-000000004"] == [row["name"] for row in rows]
+
+
 def test_the_folder_of_a_job_is_asked_of_the_daemon(ctl, home, root):
     """
     A name is a job; without a daemon, or for a name that no job has, a folder of that name will do.

@@ -50,6 +50,33 @@ def commands(
 COMMANDS = dict(commands(cli))
 
 
+def groups(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Group]]:
+    yield path, group
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from groups(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in groups(cli)], ids=" ".join)
+def test_what_a_command_does_is_said_in_a_line(path, monkeypatch, capsys):
+    """
+    2026-11-29: eleven of them ended in three dots at 80 columns, as did the words beside a completion.
+    """
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["supervisorctl", *path, "--help"])
+    main()
+    _, _, listed = capsys.readouterr().out.partition("Commands:\n")
+    group = dict(groups(cli))[path]
+    context = click.Context(group)
+    known = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+    lines = [line.split(maxsplit=1) for line in listed.splitlines()]
+
+    assert lines == [[name, command.get_short_help_str()] for name, command in known]
+    assert [] == [text for _, text in lines if text.endswith("...")]
+
+
 def calls(path: tuple[str, ...], command: click.Command) -> Iterator[list[str]]:
     """Every parameter in turn with every odd word; the others are plain, and nothing waits."""
     plain = {"completion": ["bash"], "run": ["--", "true"], "prove": ["--", "no-such-program"]}

@@ -8,6 +8,8 @@ Does not cover: what such peers say (test_hostile_peers.py).
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import socket
 import threading
 import time
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from supervisor.client import new_id
+from supervisor.client import Client, new_id
 from supervisor.server.router import Router
 from supervisor.server.zmtp import MAX_PARTS, Wire, framed
 from tests.harness import PYTHON, ROOT, RunningDaemon, until
@@ -277,6 +279,35 @@ def test_many_long_job_files_hold_nobody_up():
 
     assert len(seen) >= 4, seen
     assert (2, 1) == (said.code, said.err.count("bad.toml")), said
+
+
+def test_reload_waits_as_long_as_files_are_being_read():
+    """
+    2026-11-29: of 20 long files it gave up after 5 s, with "cannot tell what became of the request".
+    """
+    command = "true " + "a" * 199_000
+    begin = time.monotonic()
+    shlex.split(command)
+    one_s = time.monotonic() - begin
+    # A file is followed by as long a rest.
+    answer_s = 2 + 5 * one_s
+    num_files = 3 + round(answer_s / (2 * one_s))
+    said = []
+    with RunningDaemon() as running:
+        for number in range(num_files):
+            drop_in = running.paths.jobs_dir / f"long-{number}.toml"
+            drop_in.write_text(f'command = "{command}"\ncwd = "/"\ngpus = 1\n')
+        with Client(running.paths, answer_s=answer_s) as client:
+            begin = time.monotonic()
+            answer = client.reload(said.append)
+            took_s = time.monotonic() - begin
+        there = running.names()
+
+    assert answer.stored
+    assert num_files == len(there)
+    assert took_s > answer_s, "the files are too short to prove anything"
+    assert len(said) >= 2
+    assert all(re.fullmatch(r"the daemon reads its files; \d+ files? so far", one) for one in said), said
 
 
 def test_subscriptions_are_not_kept_without_bound(daemon):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.cgroups import own_groups
+from supervisor.errors import UsageError
 from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 
@@ -284,6 +285,18 @@ def test_a_run_is_as_its_shell_was_with_what_was_asked_for_besides(daemon):
 
     assert 0 == said.code, said
     assert expected == daemon.job_log("like").splitlines()
+
+
+def test_a_niceness_that_no_system_has_is_refused_before_anything_is_started(daemon):
+    """
+    2026-11-29: a client that sent one got a job that ended with code 127 and an empty log.
+    """
+    with pytest.raises(UsageError, match="`nice=99999999999` is not from -20 to 19"):
+        daemon.command("nice", "true", shell="umask=18 nice=99999999999")
+    said = daemon.ctl("run", "--nice", "99999999999", "--", "true")
+
+    assert (2, []) == (said.code, daemon.names())
+    assert "99999999999 is not in the range -20<=x<=19" in said.err
 
 
 def test_a_restart_takes_a_new_environment_where_that_is_asked_for(daemon):

@@ -74,6 +74,35 @@ class TestLaunchedCommands:
         assert ["0027", "7", str(cpu), "321", "0"] == lines
         assert "cannot set cpus=99999 as in the shell" in refused
 
+    @pytest.mark.parametrize("name", ["nice", "umask", "cpus", "limit.7"])
+    def test_a_number_that_no_system_knows_keeps_no_command_from_running(self, real, name):
+        """
+        2026-11-29: with a niceness of twelve digits the keeper's child ended with 127 and said nothing.
+        """
+        number = "9" * 30
+        spec = real.spec(script="echo ran", shell=f"{name}={number}" + ":0" * (name == "limit.7"))
+        self.end_of(real, spec)
+        refused, ran = spec.log.read_text().splitlines()
+
+        assert "ran" == ran
+        assert f"cannot set {name}={number}" in refused
+
+    @pytest.mark.parametrize("earlier", ["old output\n", "without an end", ""])
+    @pytest.mark.parametrize("was_rotated", [False, True])
+    def test_what_an_earlier_job_printed_is_set_apart(self, real, earlier, was_rotated):
+        """
+        2026-11-29: a new job under the name of a removed one showed its output as if it were its own.
+        """
+        spec = real.spec(script="echo new", log_heading="here a new job begins")
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        spec.log.write_text(earlier)
+        if was_rotated:
+            spec.log.with_name(f"{spec.log.name}.1").write_text("older")
+        self.end_of(real, spec)
+        heading = "\nhere a new job begins\n" if earlier or was_rotated else ""
+
+        assert f"{earlier}{heading}new\n" == spec.log.read_text()
+
     def test_no_secret_is_on_disk_or_in_a_command_line(self, real):
         """
         Environment values are only in the memory of the command and its keeper.

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -19,6 +20,7 @@ from supervisor.cli.tail import MAX_TAIL_BYTES, Tail
 from supervisor.logfiles import older_numbers
 from supervisor.rotation import Kept, Logs
 from tests.harness import RunningDaemon, until
+from trainer_shim import protocol as wire
 
 #: Prints numbered lines as fast as it can until it is told to end, as a job does: at the end of the file.
 WRITER = """
@@ -260,6 +262,59 @@ class TestFollowing:
         assert b"first\nsecond\n" == b"".join(shown)
         assert b"first\nsecond\n" == log.read_bytes()
 
+    @pytest.mark.parametrize("is_moved", [True, False])
+    @pytest.mark.parametrize("was_open", [True, False])
+    def test_what_became_of_a_log_is_said_once_and_no_more_after_a_reload(self, log, is_moved, was_open):
+        """
+        2026-11-29: a moved log that `reload` had brought back was told as one that needs a reload, and one
+        that was read from its process was told a second time as moved or deleted.
+        """
+        said, shown, logs = [], [], Logs()
+        with log.open("ab") as out, subprocess.Popen(["sleep", "600"], stdout=out) as writer:
+            append(log, b"first\n")
+            with Tail(log, pid=writer.pid, say=said.append) as tail:
+                shown += [rest(tail)] if was_open else []
+                log.rename(log.with_name("saved")) if is_moved else log.unlink()
+                for _ in range(3):
+                    shown.append(rest(tail))
+                before = said.copy()
+                logs.reopen()
+                look(logs, kept(log, max_bytes=1000, pid=writer.pid))
+                for word in (b"second\n", b"third\n"):
+                    out.write(word)
+                    out.flush()
+                    look(logs, kept(log, max_bytes=1000, pid=writer.pid))
+                    shown.append(rest(tail))
+            with Tail(log, pid=writer.pid, say=said.append) as later:
+                rest(later)
+            writer.kill()
+
+        assert 1 == len(before)
+        assert "`supervisorctl reload` makes a new one" in before[0]
+        assert before == said
+        assert b"first\nsecond\nthird\n" == b"".join(shown)
+
+    @pytest.mark.parametrize("age_s", [0, 60])
+    def test_a_file_that_was_put_in_the_place_of_a_log_is_told(self, log, age_s):
+        """
+        The job writes on to the other; nobody brings that here unless it is asked for.
+        """
+        said = []
+        with log.open("ab") as out, subprocess.Popen(["sleep", "600"], stdout=out) as writer:
+            append(log, b"first\n")
+            moved = log.rename(log.with_name("saved"))
+            log.write_bytes(b"")
+            now = time.time() - age_s
+            os.utime(log, (now - 30, now - 30))
+            append(moved, b"second\n")
+            os.utime(moved, (now, now))
+            with Tail(log, pid=writer.pid, say=said.append) as tail:
+                rest(tail)
+            writer.kill()
+
+        assert 1 == len(said)
+        assert "`supervisorctl reload` brings its output here" in said[0]
+
     def test_what_was_rotated_away_unseen_is_told(self, logs, log):
         """
         Whoever reads too slowly hears of it, and goes on with the oldest that is left.
@@ -328,6 +383,23 @@ class TestJobs:
         until(lambda: log.stat().st_size <= 50_000)
 
         assert 100_000 == daemon.paths.log("whole").stat().st_size
+
+    def test_a_new_job_under_the_name_of_a_removed_one_begins_with_a_line(self, daemon):
+        """
+        2026-11-29: its log went on where the other's ended. Starts of one job are not set apart.
+        """
+        for word in ("first", "second"):
+            daemon.command("again", "echo", word)
+            daemon.until("again", "completed")
+            if word == "first":
+                daemon.ask(wire.RemoveRequest, "again")
+        daemon.ctl("restart", "again", "--wait")
+        daemon.until("again", "completed")
+        heading = "here a new job `again` begins; what stands above is of an earlier one of that name"
+
+        assert ["first", "", f"training-supervisor: {heading}", "second", "second"] == (
+            daemon.ctl("logs", "again").out.splitlines()
+        )
 
     def test_a_deleted_log_is_read_from_its_process_and_comes_back_on_request(self, daemon):
         """

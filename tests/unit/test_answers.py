@@ -75,7 +75,7 @@ def desk(house, tmp_path):
         gone=frozenset(),
         aside=lambda: (),
         alerts=lambda: tuple(f"file {number} is bad" for number in range(30)),
-        reload=lambda then: then(()),
+        reload=lambda then, _meanwhile: then(()),
         started_wall=time.time(),
         pid=1,
     )

@@ -89,6 +89,20 @@ def test_the_list_says_of_each_why_it_stays_or_goes(width):
     is_golden(f"checkpoints-{width or 'pipe'}.txt", list_lines(ROWS, metric="val_loss", width=width))
 
 
+@pytest.mark.parametrize("width", [30, 60, 100])
+def test_nothing_of_what_is_bad_is_lost(width):
+    """
+    2026-11-29: at 60 columns nobody could read what is wrong with a file.
+    """
+    whole = "".join("".join(check_lines(CHECKED)).split())
+    lines = check_lines(CHECKED, width=width)
+
+    assert width >= max(map(len, lines))
+    assert sorted(whole.replace("SIZE", "").replace("1.1GiB", "")) == sorted(
+        "".join("".join(lines).split()).replace("SIZE", "").replace("1.1GiB", "")
+    )
+
+
 @pytest.mark.parametrize("width", [60, 100])
 def test_nothing_is_wider_than_the_terminal(width):
     """

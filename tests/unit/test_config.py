@@ -1,14 +1,18 @@
 """Every way in which a settings file can be wrong, in the words that people read."""
 
 import itertools
+import re
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from supervisor.config import Config, load
+from supervisor.config import RULE_EXAMPLES, Config, load
 from supervisor.config_text import annotated_toml
 from supervisor.core.default_rules import DEFAULT_RULES
+from supervisor.core.metrics import METRICS
+from supervisor.core.rules import Condition, Rule, Selector
 from supervisor.errors import ConfigError
 
 
@@ -105,6 +109,80 @@ def test_what_is_wrong_is_named_with_its_key_and_what_to_do(file, text, says, hi
 
     assert says in message
     assert hints in hint
+
+
+SECTIONS = [
+    (section.name, key)
+    for section in msgspec.structs.fields(Config)
+    if section.name != "rules"
+    for key in section.type.__struct_fields__
+]
+
+
+@pytest.mark.parametrize(("section", "key"), SECTIONS)
+def test_the_hint_says_what_the_setting_is_there_for(file, section, key):
+    """
+    2026-11-29: whatever was wrong, the hint was the same.
+    """
+    file.write_text(f"[{section}]\n{key} = []\n")
+    hint = refusal(file)[1]
+
+    assert re.match(rf"{key}: .{{15,}}\. By default \S+; `training-supervisord --print-config`", hint), hint
+
+
+RULE = {
+    "name": 'name = "busy"',
+    "when": 'when = [{ metric = "cpu_pct", above = 50, clear_below = 40 }]',
+    "pause_after_s": "pause_after_s = 1",
+    "resume_after_s": "resume_after_s = 2",
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [
+        *(("", key) for key in Rule.__struct_fields__),
+        *(("when", key) for key in Condition.__struct_fields__),
+        *(("jobs", key) for key in Selector.__struct_fields__),
+    ],
+)
+def test_the_hint_for_a_rule_is_about_the_key_that_is_wrong(file, place, key):
+    """
+    An example that can be used as it is.
+    """
+    odd = f"{key} = 1979-05-27"
+    wrong = {"": odd, "when": f"when = [{{ {odd} }}]", "jobs": f"jobs = {{ {odd} }}"}[place]
+    file.write_text("[[rules]]\n" + "\n".join((RULE | {place or key: wrong}).values()))
+    hint = refusal(file)[1]
+
+    assert hint.startswith(f"for example: {RULE_EXAMPLES[key]}; ")
+
+
+def test_the_examples_for_a_rule_are_a_rule(file):
+    """
+    Those of a condition and of a selection stand in the examples of the whole.
+    """
+    lines = [RULE_EXAMPLES[key] for key in Rule.__struct_fields__]
+    file.write_text("\n".join(["[[rules]]", *lines]))
+    (rule,) = [rule for rule in load(file).rules if rule.name == "office-hours"]
+    inner = tomllib.loads("\n".join(RULE_EXAMPLES[key] for key in Condition.__struct_fields__))
+    selected = tomllib.loads("\n".join(RULE_EXAMPLES[key] for key in Selector.__struct_fields__))
+
+    assert not rule.enabled
+    assert msgspec.convert(inner, Condition).metric in METRICS
+    assert msgspec.convert(selected, Selector).users
+
+
+@pytest.mark.parametrize("name", ["Night", "-x", "", "x" * 41, "a b", "\u00e4"])
+def test_what_a_rule_may_be_called_is_said_in_words(file, name):
+    """
+    2026-11-29: it was a regular expression.
+    """
+    file.write_text("[[rules]]\n" + "\n".join((RULE | {"name": f'name = "{name}"'}).values()))
+    message, hint = refusal(file)
+
+    assert "may only be a text of 1 to 40 small letters, digits and dashes, the first no dash" in message
+    assert hint.startswith('for example: name = "office-hours"; ')
 
 
 def test_bytes_that_are_no_text_are_refused(file):

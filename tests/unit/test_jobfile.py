@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from supervisor.core.job import JobSpec
 from supervisor.errors import ConfigError
-from supervisor.jobfile import NAME, read_job_file
+from supervisor.jobfile import EXAMPLES, NAME, JobFile, read_job_file
 
 BASE = {"PATH": "/bin", "LANG": "C"}
 
@@ -122,6 +122,29 @@ def test_what_is_wrong_is_named(file, text, says):
     file.write_text(text)
 
     assert says in refusal(file)
+
+
+@pytest.mark.parametrize("key", JobFile.__struct_fields__)
+def test_the_hint_is_about_the_key_that_is_wrong(file, key):
+    """
+    2026-11-29: whatever was wrong, the hint was the same smallest job file.
+    """
+    good = {"command": 'command = "x"', "cwd": 'cwd = "/"'}
+    file.write_text("\n".join((good | {key: f"{key} = {{ x = 1979-05-27 }}"}).values()))
+    told = refusal(file)
+    file.write_text("\n".join((good | {key: EXAMPLES[key]}).values()))
+
+    assert f"(for example: {EXAMPLES[key]})" in told
+    assert read_job_file(file, BASE).argv
+
+
+def test_a_niceness_is_said_in_the_command(file):
+    """
+    `run` has an option for it; here the hint says how.
+    """
+    file.write_text('command = "x"\ncwd = "/"\nnice = 99999999999\n')
+
+    assert "unknown key `nice` (begin the command with it, from -20 to 19: command = [" in refusal(file)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Recorded readings as CSV: what is written is read back, and people's own files are too."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from supervisor.cli.recording import read_csv, write_csv
 from supervisor.core.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.errors import UsageError
 
+OPERATIONS = Path(__file__).parents[2] / "docs/OPERATIONS.md"
 WALL = 1_700_000_000.0
 READINGS = st.integers(0, 10**12).map(float) | st.integers(0, 10**5).map(lambda n: n / 1000)
 READINGS |= st.just(Missing("no"))
@@ -50,7 +53,7 @@ SAMPLES = st.builds(
             rss_bytes=READINGS,
             num_processes=st.integers(0, 9),
             gpu_bytes=st.dictionaries(UUIDS, st.none() | BYTES, max_size=2),
-            disk=st.builds(Disk, READINGS, READINGS),
+            disk=st.builds(Disk, READINGS, READINGS, st.booleans()),
         ),
         max_size=2,
     ),
@@ -84,6 +87,41 @@ def test_what_is_written_is_read_back(sample):
     (again,) = read_csv(file, "x.csv")
 
     assert known(sample) == known(again)
+
+
+def filled(kind, **given):
+    """One of that kind with a number in every reading."""
+    return kind(**{name: 1.0 for name in kind.__struct_fields__ if name not in given} | given)
+
+
+def documented():
+    """The columns of the page; `.rss_bytes` behind `jobs.NAME.cpu_pct` is `jobs.NAME.rss_bytes`."""
+    _, _, section = OPERATIONS.read_text().partition("## Recorded readings")
+    found = []
+    for cell in re.findall(r"^\| (`.*?) \|", section.partition("\n## ")[0], re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", cell)
+        start = names[0].rpartition(".")[0]
+        start = ".".join(start.split(".")[:2])
+        found += [f"{start}{name}" if name.startswith(".") else name for name in names]
+    return found
+
+
+def test_every_column_stands_in_the_page_about_them():
+    """
+    2026-11-29: `is_urgent` and `jobs.NAME.disk.is_there` were written, and nowhere explained.
+    """
+    gpu = filled(Gpu, uuid="UUID", index=0, name="x", processes=())
+    use = filled(JobUse, num_processes=1, gpu_bytes={"UUID": 1}, disk=filled(Disk, is_there=True))
+    told = filled(
+        Sample, pressure=filled(Pressure), programs=("x",), gpus=(gpu,), jobs={"NAME": use}, left={},
+        is_urgent=True, weekday=1, second_of_day=1,
+    )  # fmt: skip
+    untold = Sample(at=WALL, wall=WALL, gpus=Missing("x"), programs=Missing("x"))
+    file = io.StringIO()
+    write_csv([told, untold], file)
+    (columns, *_) = file.getvalue().splitlines()
+
+    assert sorted(documented()) == sorted(columns.split(","))
 
 
 def test_a_file_of_ones_own_needs_little():

@@ -10,7 +10,19 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.cli.render import event_lines, progress, show_lines, status_lines, why
-from supervisor.cli.text import Column, clean, cut, duration, number, table, width_of
+from supervisor.cli.text import (
+    Column,
+    ago,
+    clean,
+    count_of,
+    cut,
+    duration,
+    number,
+    percent,
+    size,
+    table,
+    width_of,
+)
 from trainer_shim.protocol import Event, JobRow, ShowReply
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
@@ -219,6 +231,20 @@ def test_events_keep_their_details_on_sixty_columns():
     assert [long.detail in line for line in event_lines((long,), width=200)] == [False, True]
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_detail_of_an_event_is_lost(width):
+    """
+    2026-11-29: at 80 columns fourteen were left for it, fewer than at 60.
+    """
+    detail = " ".join(f"word-{number}" for number in range(60))
+    long = replace(EVENTS[0], job="j" * 64, detail=detail)
+    lines = event_lines((long, EVENTS[0]), width=width)
+
+    assert width >= max(map(width_of, lines))
+    assert f"{'j' * 64}" in "".join("".join(lines).split())
+    assert detail in " ".join(" ".join(lines).split())
+
+
 @pytest.mark.parametrize(
     ("row", "text"),
     [
@@ -231,6 +257,10 @@ def test_events_keep_their_details_on_sixty_columns():
             "waiting for a batch boundary (last one 1.2 s ago)",
         ),
         (JobRow(name="j", state="pausing", since_s=1, stage="saving", boundary_age_s=1.2), "saving"),
+        (
+            JobRow(name="j", state="pausing", since_s=1, late=True, stage="waiting for the training shim"),
+            "waiting for the training shim",
+        ),
         (JobRow(name="j", state="pausing", since_s=1, depth="exit"), "pausing (exit)"),
     ],
 )
@@ -273,6 +303,8 @@ def test_why_answers_the_question(fields, text):
         (3599.6, "1h 00m"),
         (7500, "2h 05m"),
         (273_600, "3d 04h"),
+        (10 * 365 * 86400, "3650d 00h"),
+        (1e12, "over 1000 years"),
     ],
 )
 def test_durations_are_read_at_a_glance(seconds, text):
@@ -286,7 +318,58 @@ def test_numbers_have_three_digits():
     """
     More digits of a rate only flicker.
     """
-    assert ["-", "0.312", "12.3", "1235"] == [number(value) for value in (None, 0.31234, 12.34, 1234.6)]
+    shown = [number(value) for value in (None, 0.31234, 12.34, 1234.6, 9_999_999, 1e308, -1e308)]
+
+    assert ["-", "0.312", "12.3", "1235", "9999999", "1e+308", "-1e+308"] == shown
+
+
+#: What a script may report, a wire may carry and a division may give.
+EXTREME = (1e308, -1e308, 5e-324, 1.8e19, 2**63 - 1, -(2**63), 1e15, float("inf"), float("nan"))
+
+
+@pytest.mark.parametrize("value", EXTREME)
+def test_no_number_takes_more_room_than_a_glance(value):
+    """
+    2026-11-29: a reported loss of 1e308 filled four lines of `status` with its 309 digits.
+    """
+    shown = [number(value), duration(value), ago(value), size(abs(value)), percent(value)]
+    of = [count_of(int(value), 10), count_of(10, int(value))] if abs(value) < 1e300 else []
+
+    assert [] == [text for text in shown if len(text) > 20]
+    assert [] == [text for text in of if len(text) > 24]
+
+
+@pytest.mark.parametrize(
+    ("value", "total", "text"),
+    [
+        (None, 10, "-"),
+        (7, None, "7"),
+        (7, 0, "7"),
+        (7, 10, "7/10 70%"),
+        (12, 10, "12/10"),
+        (2**63 - 1, 10, "9.22e+18/10"),
+        (2**63 - 1, 2**63 - 1, "9.22e+18/9.22e+18 100%"),
+        (10**12 - 1, None, "999999999999"),
+    ],
+)
+def test_a_share_is_one_of_what_is_at_most_the_whole(value, total, text):
+    """
+    2026-11-29: step 2**63 - 1 of 10 was shown as 92233720368547758070 %.
+    """
+    assert text == count_of(value, total)
+
+
+def test_every_number_of_a_job_is_short_in_status_and_show():
+    """
+    Whatever a script reports, the table stays one that is read.
+    """
+    huge = dict.fromkeys(("since_s", "eta_s", "steps_per_s", "cpu_pct", "checkpoint_age_s"), 1e308)
+    row = replace(RUNNING, step=2**63 - 1, epoch=2**63 - 1, metrics={"loss": 1e308}, wake_in_s=1e308, **huge)
+    words = " ".join(
+        [*status_lines([row]), *show_lines(ShowReply(row=row, argv=("x",), cwd="/", every_s=1e308))]
+    )
+
+    assert [] == re.findall(r"\d{14,}", words)
 
 
 def test_clean_keeps_what_is_harmless():

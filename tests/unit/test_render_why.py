@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from supervisor.cli.render_policy import changes, report_lines, rule_lines, timeline_lines
 from supervisor.cli.render_why import short_why_lines, why_lines
+from supervisor.cli.text import width_of
 from supervisor.core.default_rules import DEFAULT_RULES
 from supervisor.core.rules import PolicyConfig, Settings
 from supervisor.core.simulation import Happening, JobReport, Report
@@ -124,6 +125,47 @@ def test_all_jobs_in_short():
     assert ["NAME", "STATE", "SINCE", "WHY"] == lines[0].split()
     assert "rule cpu-foreign: cpu_foreign_pct 83 % > 50 % for 31 s; rule cpu-foreign is on" in lines[1]
     assert lines[2].endswith("nothing asks it to yield")
+
+
+WORDY = replace(
+    PAUSED,
+    job="a-training-with-quite-a-long-name-" + "x" * 30,
+    reason=" ".join(f"word-{number}" for number in range(40)),
+    problem="\u8a13\u7df4 " * 40 + "y" * 130,
+    next="last",
+)
+RUNS = wire.WhyReply(job="day", state="running", for_s=60.0, next="nothing asks it to yield")
+
+
+@pytest.mark.parametrize("width", [*range(20, 100, 7), 60, 80, 200, 400])
+def test_nothing_of_why_is_lost_and_no_line_is_too_wide(width):
+    """
+    2026-11-29: at 60 columns `why` ended in three dots, and why is what was asked.
+    """
+    for answers in ([PAUSED, RUNS], [RUNS, WORDY], [RUNS]):
+        plain = "".join("".join(short_why_lines(answers)).split())
+        lines = short_why_lines(answers, width=width)
+
+        assert width >= max(map(width_of, lines))
+        assert sorted(plain) == sorted("".join("".join(lines).split()))
+    for answer in (PAUSED, WORDY):
+        whole, narrow = why_lines(answer, now_wall=WALL), why_lines(answer, now_wall=WALL, width=width)
+
+        assert width >= max(map(width_of, narrow))
+        assert "".join("".join(whole).split()) == "".join("".join(narrow).split())
+
+
+def test_why_stands_beside_where_there_is_room_and_below_where_not():
+    """
+    A column of single words is none.
+    """
+    beside = short_why_lines([PAUSED, RUNS], width=80)
+    below = short_why_lines([PAUSED, RUNS], width=60)
+
+    assert beside[0].endswith("WHY")
+    assert [" " * beside[0].index("WHY")] == list({line[: beside[0].index("WHY")] for line in beside[2:-1]})
+    assert ["NAME   STATE           SINCE", "  WHY", "night  paused (hold)  2m 58s"] == below[:3]
+    assert ["day    running          60 s", "  nothing asks it to yield"] == below[-2:]
 
 
 LOST = replace(

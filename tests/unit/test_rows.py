@@ -111,6 +111,14 @@ def test_pausable_is_yes_no_or_not_known_yet(fields, expected):
     [
         ({"state": State.PAUSING}, PEER, "waiting for a batch boundary"),
         ({"state": State.PAUSING}, None, "waiting for the training shim to connect"),
+        (
+            {"state": State.PAUSING, "depths": (), "start_grace_at": 1057.0},
+            None,
+            (
+                "waiting for the training shim to connect; "
+                "without one the pause is called off in 57 s, and it runs on"
+            ),
+        ),
         ({"state": State.PAUSING}, saving(), "saving"),
         (
             {"state": State.PAUSING, "yielded": True},
