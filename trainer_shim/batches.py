@@ -22,8 +22,12 @@ class Loop(Protocol):
     def turn(self) -> None:
         """A step is done."""
 
+    @property
+    def needs_a_turn(self) -> bool:
+        """Whether the step of the last batch is to be no boundary."""
+
     def left(self) -> None:
-        """A step is done whose loop was left: no boundary."""
+        """A step is done where nothing can be."""
 
     def pass_is_over(self, num_rest: int) -> None:
         """The pass ended, with so many batches behind its last boundary."""
@@ -78,7 +82,10 @@ class Batches(Iterator[Any]):
         try:
             if made.is_out and made.taken % self._accumulate == 0:
                 made.turned()
-                self._loop.turn()
+                if made.taken == made.length and self._loop.needs_a_turn:
+                    self._loop.left()
+                else:
+                    self._loop.turn()
             batch = next(made)
         except StopIteration:
             self._end(made.taken % self._accumulate)

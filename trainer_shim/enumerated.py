@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 import functools
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from trainer_shim.loop_state import decides
 from trainer_shim.source_places import PASSES, SHOWING, called, source_tree
@@ -18,7 +20,7 @@ from trainer_shim.source_places import PASSES, SHOWING, called, source_tree
 __all__ = ["number_of_caller"]
 
 
-def number_of_caller(depth: int, *, accumulate: int) -> str:
+def number_of_caller(depth: int, *, accumulate: int, is_of_run: Callable[[Any], bool]) -> str:
     """The name of the number that the loop `depth` calls away goes by; empty if there is none that matters.
 
     That it counts the batches which are accumulated is no matter: they are taken up together.
@@ -27,7 +29,7 @@ def number_of_caller(depth: int, *, accumulate: int) -> str:
     for loop, name in _numbered_loops(frame.f_code.co_filename):
         if loop.lineno <= frame.f_lineno <= (loop.iter.end_lineno or loop.lineno):
             is_used = any(_uses(one, name, accumulate > 1) for one in loop.body)
-            return name if is_used and decides(frame, loop, name) else ""
+            return name if is_used and decides(frame, loop, name, is_of_run) else ""
     return ""
 
 

@@ -7,7 +7,7 @@ carries (loop_names.py).
 
 This is procedure inlining as compilers do it: variables of a function get names of their own (they begin with
 `<`), its arguments become assignments or, where they are names already, those names; `return` becomes an
-assignment. Bounded in calls and time: what is left out stays a call.
+assignment. Bounded: what is left out stays a call.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import ast
 import copy
 import functools
 import inspect
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from trainer_shim.script_names import Called, Names
 from trainer_shim.source_places import SHOWING, called, source_tree
 
-__all__ = ["FILE", "inlined", "is_inner"]
+__all__ = ["FILE", "Inlining", "is_inner"]
 
-_MAX_DEPTH, _MAX_CALLS, _MAX_S = 5, 200, 0.25
+#: Bounds that come out the same on a busy machine; all of it takes a fraction of a second.
+_MAX_DEPTH, _MAX_CALLS, _MAX_NODES = 5, 200, 40_000
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 #: What only shows stays a call, which is known to; the averages that people keep have `update()`, too.
 _LEFT = SHOWING - {"update"}
@@ -34,26 +34,26 @@ _LEFT = SHOWING - {"update"}
 FILE = "shim_file"
 
 
-def inlined(statements: Iterable[ast.stmt], names: Names) -> list[ast.stmt]:
-    """Return statements with what they call in the place of the calls; the tree itself stays as it is."""
-    return _Inlining(names).body(statements, 0)
-
-
 def is_inner(place: str) -> bool:
     """Whether this is a variable of a function that is called, new at each call."""
     return place.startswith("<")
 
 
-class _Inlining:
+class Inlining:
+    """One function's statements, with what they call in the place of the calls."""
+
     def __init__(self, names: Names) -> None:
         self._names = names
+        #: The variables that have the results of each function that was called.
+        self.results: dict[CodeType, list[str]] = {}
         self._num_calls = 0
-        self._until = time.monotonic() + _MAX_S
+        self._num_nodes = 0
 
-    def body(self, statements: Iterable[ast.stmt], depth: int) -> list[ast.stmt]:
-        return [one for statement in statements for one in self.statement(statement, depth)]
+    def body(self, statements: Iterable[ast.stmt], depth: int = 0) -> list[ast.stmt]:
+        """Return them anew; the tree itself stays as it is."""
+        return [one for statement in statements for one in self._statement(statement, depth)]
 
-    def statement(self, node: ast.stmt, depth: int) -> list[ast.stmt]:
+    def _statement(self, node: ast.stmt, depth: int) -> list[ast.stmt]:
         """What stands in its place: first what its calls do, then the statement with what they gave."""
         if isinstance(node, _FUNCTIONS):
             return [node]
@@ -64,6 +64,7 @@ class _Inlining:
         return [*before, new]
 
     def _copy(self, node: Any, before: list[ast.stmt], depth: int) -> Any:
+        self._num_nodes += 1
         new = copy.copy(node)
         for field, value in ast.iter_fields(node):
             if isinstance(value, list):
@@ -118,11 +119,12 @@ class _Inlining:
         node = definition(function)
         if node is None or depth >= _MAX_DEPTH or self._num_calls >= _MAX_CALLS:
             return None
-        if time.monotonic() > self._until:
+        if self._num_nodes > _MAX_NODES:
             return None
         self._num_calls += 1
         mark = f"<{self._num_calls}>"
         code = function.__code__
+        self.results.setdefault(code, []).append(f"{mark}return")
         mapping: dict[str, ast.expr] = {
             name: _name(f"{mark}{name}") for name in (*code.co_varnames, *code.co_cellvars)
         }

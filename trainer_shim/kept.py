@@ -45,6 +45,10 @@ class Kept:
         """Whether its `state_dict()` is saved."""
         return any(thing is part for part in self.parts.values())
 
+    def is_of_run(self, thing: Any) -> bool:
+        """Whether what is put into it reaches the training or its data."""
+        return self.is_part(thing) or self._goes_with_data(thing)
+
     def has_of(self, owner: Any, name: str) -> bool:
         """Whether an attribute of an object is saved with the object."""
         if type(owner) is State or type(owner).__module__.startswith(_OURS) or self.is_part(owner):

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from types import CodeType
 from typing import NamedTuple
 
-from trainer_shim.inlining import FILE, inlined, is_inner
+from trainer_shim.inlining import FILE, Inlining, is_inner
 from trainer_shim.loop_uses import ITERATED, Uses, is_harmless, is_over
 from trainer_shim.script_names import Names
 from trainer_shim.source_places import (
@@ -33,7 +34,7 @@ from trainer_shim.source_places import (
     turn_of,
 )
 
-__all__ = ["Carried", "carried_at", "repeated_at"]
+__all__ = ["Carried", "Found", "carried_at", "repeated_at", "unset_behind"]
 
 #: What the result of a loop is handed to.
 _ENDING = frozenset({"load_state_dict", "save"})
@@ -52,6 +53,14 @@ class Carried(NamedTuple):
     matters: bool = True
 
 
+class Found(NamedTuple):
+    """What the loops around a line of a function carry, and whose results decide about something there."""
+
+    carried: list[Carried]
+    #: The code of functions that are called there.
+    using: frozenset[CodeType] = frozenset()
+
+
 def carried_at(
     file: str,
     first_line: int,
@@ -59,28 +68,31 @@ def carried_at(
     *,
     keepers: frozenset[str] = frozenset(),
     names: Names | None = None,
-) -> list[Carried]:
-    """Return what the loops around a line of a function carry; [] where its source cannot be had.
+    is_result_used: bool = False,
+) -> Found:
+    """Return what the loops around a line of a function carry; nothing where its source cannot be had.
 
     `keepers` are names of objects that a checkpoint has: what a statement hands to one is kept. With `names`,
-    what the names of the function stand for, what it calls is followed too.
+    what the names of the function stand for, what it calls is followed too. `is_result_used`: what the
+    function returns decides about something.
     """
     scope = _scope(file, first_line)
     if scope is None:
-        return []
+        return Found([])
     loops = _around(scope, line)
     if not loops:
-        return []
-    behind = _behind(scope, loops[0])
+        return Found([])
+    behind, results_of = _behind(scope, loops[0]), {}
     if names is not None:
-        loops = _around(ast.Module(inlined([loops[0]], names), []), line)
-        behind = inlined(behind, names)
+        inlining = Inlining(names)
+        loops = _around(ast.Module(inlining.body([loops[0]]), []), line)
+        behind, results_of = inlining.body(behind), inlining.results
     # One that attaches in each turn is over several trainings: a restart goes through its turns again.
     loops = [one for one in loops if not any(called(call) == "attach" for call in calls_in(one))]
     if not loops:
-        return []
+        return Found([])
     kept = _kept(loops[0], _KEEPING | keepers)
-    uses = Uses(loops[0], names)
+    uses = Uses([loops[0], *behind], names, is_result_used=is_result_used)
     results = _results(behind).difference(*(flow(turn_of(one))[1] for one in loops))
     found: dict[str, Carried] = {}
     for loop in loops:
@@ -89,7 +101,44 @@ def carried_at(
             if name in exposed | results and name not in kept and not is_inner(name):
                 matters = name in results or uses.matters(name)
                 found.setdefault(name, Carried(name, at, "" if where == file else where, matters))
-    return sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name))
+    using = {code for code, own in results_of.items() if any(map(uses.matters, own))}
+    return Found(
+        sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name)), frozenset(using)
+    )
+
+
+def unset_behind(file: str, first_line: int, line: int) -> list[str]:
+    """Return what is read behind a loop over `batches()` and only set in it, which takes a turn."""
+    scope = _scope(file, first_line)
+    loops = [] if scope is None else _around(scope, line)
+    if scope is None or not loops or not is_over(loops[-1], "batches"):
+        return []
+    loop, block = loops[-1], loops[-2].body if len(loops) > 1 else getattr(scope, "body", [])
+    before = [one for one in block if one.lineno < loop.lineno and (one.end_lineno or 0) < loop.lineno]
+    after = [one for one in block if one.lineno > (loop.end_lineno or loop.lineno)]
+    if len(before) + len(after) + 1 != len(block):
+        return []  # It stands in a branch.
+    _, set_before = flow(before)
+    read, _ = flow(after)
+    set_inside = bound_by([loop.target] if isinstance(loop, ast.For) else []) | set(_changed(loop))
+    found = {name for name in read & set_inside if "." not in name} - set_before
+    # Parameters and variables from farther outside are there, if old: only new names are not.
+    return sorted(found & _first_set_in(scope, loop))
+
+
+def _first_set_in(scope: ast.AST, loop: Loop) -> set[str]:
+    """The names that nothing before a loop sets, in the same function."""
+    inside = {
+        one.id for one in ast.walk(loop) if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)
+    }
+    earlier = {
+        one.id
+        for one in own(scope)
+        if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load) and one.lineno < loop.lineno
+    }
+    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
+        earlier |= {one.arg for one in ast.walk(scope.args) if isinstance(one, ast.arg)}
+    return inside - earlier
 
 
 def repeated_at(file: str, first_line: int, line: int) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
 
-from trainer_shim.inlining import inlined
+from trainer_shim.inlining import Inlining
 from trainer_shim.kept import Kept
-from trainer_shim.loop_names import Carried, carried_at, repeated_at
+from trainer_shim.loop_names import Carried, carried_at, repeated_at, unset_behind
 from trainer_shim.loop_uses import Uses
 from trainer_shim.reach import attributes, frame_variables
 from trainer_shim.script_code import is_a
@@ -23,7 +23,7 @@ from trainer_shim.script_names import MISSING, Names
 from trainer_shim.values import is_numbers
 from trainer_shim.variables import State
 
-__all__ = ["decides", "told_of_loops"]
+__all__ = ["Told", "decides", "needs_a_turn", "told_of_loops"]
 
 #: What a name may stand for that a loop counts or collects with.
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple, deque)
@@ -33,9 +33,16 @@ _CARRIED = (
     "Write `state = shim.state({0}=...)` behind attach() and use `state.{0}` in its place, or reckon it from "
     "`shim.step` [carried]"
 )
+_COLLECTED = (
+    "`{0}` ({1}) goes on from turn to turn and no checkpoint has it: after a restart it begins anew. "
+    "Write `shim.state({0}={0})` behind attach(): it stays the object that it is [carried]"
+)
+#: What goes on being the object that was handed over.
+_COLLECTING = (list, dict, set, deque)
 _CARRIED_BY = (
     "{0} ({1}) {2} on from turn to turn and no checkpoint has {3}: after a restart {4} anew. "
-    "Hand over `trainer_shim.Fields({5}, {6})` as a part, or reckon {3} from `shim.step` [carried]"
+    "Hand over `trainer_shim.Fields({5}, {6})` as a part; what is made anew in each epoch, keep in "
+    "`shim.state()` [carried]"
 )
 _REPEATED = (
     "line {}, in a loop over epochs that the shim does not know of, is done again for past epochs after a "
@@ -43,34 +50,61 @@ _REPEATED = (
 )
 
 
-def told_of_loops(frame: FrameType, kept: Kept) -> Iterator[tuple[list[str], str]]:
-    """Yield what there is to say of the loops around the line that a function of the script is at.
+class Told(NamedTuple):
+    """A sentence, and the variables that it is about."""
 
-    Each with the variables that it is about.
-    """
-    code = frame.f_code
-    where = (code.co_filename, code.co_firstlineno, frame.f_lineno)
-    variables = dict(frame_variables(frame))
-    names = Names(variables, frame.f_globals)
-    found = carried_at(*where, keepers=_holders(variables), names=names)
+    names: list[str]
+    text: str
+
+
+def told_of_loops(frames: Sequence[FrameType], kept: Kept) -> Iterator[Told]:
+    """Yield what there is to say of the loops around the lines that functions are at, the innermost first."""
+    told: list[list[Told]] = []
+    using: frozenset[CodeType] = frozenset()
+    # From outside inwards: whether a result matters shows where it is used.
+    for frame in reversed(frames):
+        code = frame.f_code
+        variables = dict(frame_variables(frame))
+        names = Names(variables, frame.f_globals, kept.is_of_run)
+        found = carried_at(
+            *_where(frame), keepers=_holders(variables), names=names, is_result_used=code in using
+        )
+        told.append([*_sentences(found.carried, names, kept)])
+        if line := repeated_at(*_where(frame)):
+            told[-1].append(Told([], _REPEATED.format(line)))
+        using = found.using
+    for some in reversed(told):
+        yield from some
+
+
+def needs_a_turn(frame: FrameType) -> bool:
+    """Whether the loop over `batches()` around a line has to have a turn, for what is read behind it."""
+    return bool(unset_behind(*_where(frame)))
+
+
+def _where(frame: FrameType) -> tuple[str, int, int]:
+    return frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lineno
+
+
+def _sentences(found: Iterable[Carried], names: Names, kept: Kept) -> Iterator[Told]:
     by_owner: dict[str, list[Carried]] = {}
     for one in found:
         if one.matters and _is_lost(one.name, names, kept):
             by_owner.setdefault(one.name.rpartition(".")[0], []).append(one)
     for owner, some in by_owner.items():
         if owner:
-            yield [_shown(one.name) for one in some], _of(owner, some)
+            yield Told([_shown(one.name) for one in some], _of(owner, some))
         else:
-            yield from (([_shown(one.name)], _CARRIED.format(_shown(one.name), _at(one))) for one in some)
-    if line := repeated_at(*where):
-        yield [], _REPEATED.format(line)
+            for one in some:
+                name, at = _shown(one.name), _at(one)
+                text = _COLLECTED if is_a(names.at(one.name), _COLLECTING) else _CARRIED
+                yield Told([name], text.format(name, at))
 
 
-def decides(frame: FrameType, loop: ast.For, name: str) -> bool:
+def decides(frame: FrameType, loop: ast.For, name: str, is_of_run: Callable[[Any], bool]) -> bool:
     """Whether a variable of a loop decides about more than what is shown, also where it is handed on."""
-    names = Names(dict(frame_variables(frame)), frame.f_globals)
-    (*_, last) = inlined([loop], names)
-    return isinstance(last, ast.For) and Uses(last, names).matters(name)
+    names = Names(dict(frame_variables(frame)), frame.f_globals, is_of_run)
+    return Uses(Inlining(names).body([loop]), names).matters(name)
 
 
 def _of(owner: str, some: list[Carried]) -> str:

@@ -14,6 +14,7 @@ from trainer_shim.source_places import (
     PASSES,
     SHOWING,
     Loop,
+    assigned_by,
     bound_by,
     called,
     calls_in,
@@ -43,25 +44,43 @@ _PURE = frozenset(
 )  # fmt: skip
 
 
+#: Calls that write results for people: no statement that is harmless, but nothing comes back from them.
+_WRITING = frozenset(
+    {
+        "dump", "dumps", "log_metric", "log_metrics", "log_dict", "add_histogram", "plot", "save", "savefig",
+        "savetxt", "savez", "to_csv", "write_text", "writerow",
+    }
+)  # fmt: skip
+
+
 def is_over(loop: Loop, *names: str) -> bool:
     """Whether a loop goes over what a method of such a name gives."""
     return isinstance(loop, ast.For) and any(called(one) in names for one in calls_in(loop.iter))
 
 
 class Uses:
-    """What becomes of a variable inside one loop, followed by name."""
+    """What becomes of variables in some statements, followed by name."""
 
-    def __init__(self, loop: Loop, names: Names | None = None) -> None:
-        self._names = names
+    def __init__(
+        self, statements: Iterable[ast.stmt], names: Names | None = None, *, is_result_used: bool = False
+    ) -> None:
+        self._names, self._is_result_used = names, is_result_used
+        statements = list(statements)
         #: What is made of what, one assignment each.
         self._flows: list[tuple[set[str], set[str]]] = []
         #: What decides about something.
         self._used: set[str] = set()
+        #: What is handed to calls by itself, with all that it holds.
+        self._handed: set[str] = set()
         #: What loops go over, items of something.
         self._items = {
-            name for one in own_and(loop) if isinstance(one, ast.For) for name in bound_by([one.target])
+            name
+            for statement in statements
+            for one in own_and(statement)
+            if isinstance(one, ast.For)
+            for name in bound_by([one.target])
         }
-        self._statement(loop)
+        self._take_all(statements)
 
     def matters(self, name: str) -> bool:
         """Whether it reaches anything but what is shown."""
@@ -71,7 +90,12 @@ class Uses:
             more = {one for sources, targets in self._flows if sources & seen for one in targets}
             grows = not more <= seen
             seen |= more
-        return bool(seen & self._used)
+        return bool(seen & self._used) or any(map(self._is_inside_of_handed, seen))
+
+    def _is_inside_of_handed(self, place: str) -> bool:
+        """Whether the object that it is an attribute of is handed on as a whole."""
+        owner = place.rpartition(".")[0]
+        return owner not in ("", "self") and (owner in self._handed or self._is_inside_of_handed(owner))
 
     def _take(self, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -94,6 +118,10 @@ class Uses:
                 self._flows.append((read_by(node.iter), bound_by([node.target])))
                 self._expression(node.iter)
             self._take_all([*node.body, *node.orelse])
+        elif isinstance(node, ast.Return) and node.value is not None:
+            if self._is_result_used:
+                self._used |= read_by(node.value)
+            self._expression(node.value)
         elif isinstance(node, ast.expr):
             self._expression(node)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -103,7 +131,7 @@ class Uses:
         if node.value is None:
             return
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        places = {place_of(one) for target in targets for one in ast.walk(target)} - {""}
+        places = assigned_by(targets)
         value = read_by(node.value)
         self._flows.append((value, places))
         self._expression(node.value)
@@ -167,8 +195,11 @@ class Uses:
                 continue
             if name == "backward":
                 self._used |= read_by(call.func)
-            if name not in SHOWING and name not in _PURE and not _is_inside_showing(node, call):
+            if name not in SHOWING | _PURE | _WRITING and not _is_inside_showing(node, call):
                 self._used |= handed
+                self._handed |= {
+                    place_of(one) for one in (*call.args, *(word.value for word in call.keywords))
+                }
 
 
 def _assigned_in(statements: Iterable[ast.AST]) -> set[str]:
@@ -176,7 +207,7 @@ def _assigned_in(statements: Iterable[ast.AST]) -> set[str]:
     for one in (inner for statement in statements for inner in own_and(statement)):
         if isinstance(one, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets = one.targets if isinstance(one, ast.Assign) else [one.target]
-            found |= {place_of(inner) for target in targets for inner in ast.walk(target)}
+            found |= assigned_by(targets)
         elif isinstance(one, ast.Call):
             found.add(changed_by(one))
     return found - {""}

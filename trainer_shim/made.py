@@ -191,7 +191,9 @@ class Made:
                 if "layouts" in self._saved:
                     self._compare(name, self._saved["layouts"].get(name, {}))
             before = self._saved.get("options", {}).get(name)
-            if before and (text := hyperparameters.changed_words(name, part, before, self._options[name])):
+            if before and (
+                text := hyperparameters.changed_words(name, part, before, self._options.get(name, {}))
+            ):
                 self._say(text)
 
     def _compare(self, name: str, before: Layouts) -> None:

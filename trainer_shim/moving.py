@@ -36,7 +36,8 @@ _GENERATOR = (
 )
 _ITERATOR = (
     "`{0}` is {2} that goes on from turn to turn, and no checkpoint has where it stands: after a restart it "
-    "begins anew. Keep what it counts in `shim.state({1}=...)`, or make it anew from `shim.step` [iterator]"
+    "begins anew. Write it as a class with attributes for `trainer_shim.Fields`, or reckon from `shim.step` "
+    "[iterator]"
 )
 _FILE = (
     "`{0}` is read on from turn to turn, and no checkpoint has where it stands: after a restart it is read "
@@ -57,8 +58,7 @@ _MODULE = (
 )
 _COPY = (
     "`{0}` holds tensors of the shapes of the weights that change with the training, and no checkpoint has "
-    "them. Write `state = shim.state({1}=...)` behind attach() and use `state.{1}` in its place "
-    "[weights-copy]"
+    "them. Write `shim.state({1}={0})` behind attach(): it stays the object that it is [weights-copy]"
 )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -39,8 +39,15 @@ Called = tuple[FunctionType, ast.expr | None]
 class Names:
     """The names of one function. Those of others get one here that no variable has: it begins with `@`."""
 
-    def __init__(self, variables: Mapping[str, Any], module_variables: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        variables: Mapping[str, Any],
+        module_variables: Mapping[str, Any],
+        is_of_run: Callable[[Any], bool] = lambda _: False,
+    ) -> None:
         self.variables, self.module_variables = dict(variables), module_variables
+        #: Whether an object is a part of the run, or of its data.
+        self._is_of_run = is_of_run
         self._others: dict[str, Any] = {}
         self._by_cell: dict[int, str] = {}
 
@@ -119,9 +126,11 @@ class Names:
         return _of_script(getter, node.value) if is_a(getter, FunctionType) else None
 
     def is_own(self, node: ast.AST) -> bool:
-        """Whether this is an object of the script's own that only keeps values: no module, no library's."""
+        """Whether this is an object of the script's own that only keeps values: no part, no library's."""
         value = self.value(node)
-        return value is not MISSING and _is_of_script_class(value) and not is_module(value)
+        if value is MISSING or is_module(value) or not _is_of_script_class(value):
+            return False
+        return not self._is_of_run(value)
 
     def _by_value(self, value: Any, node: ast.expr) -> Called | None:
         if type(value) is staticmethod:

@@ -212,8 +212,8 @@ class Shim:
         self._open(choices.resume)
         self._look_at_depths()
         self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
-        kept = Kept(self._parts, self._own_values, self._cursor.holds, choices.ignore)
-        self._strays = Strays(kept, self._say, self._report.step)
+        self._kept = Kept(self._parts, self._own_values, self._cursor.holds, choices.ignore)
+        self._strays = Strays(self._kept, self._say, self._report.step)
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
         self._gate.asked = True
@@ -286,7 +286,7 @@ class Shim:
         """
         self._made.lay_out()
         self._strays.begin(is_by_hand=False)
-        if number := number_of_caller(1, accumulate=accumulate):
+        if number := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED.format(number))
         return Batches(self._cursor, loader, accumulate, self)
 
@@ -315,7 +315,7 @@ class Shim:
             raise ValueError("cannot make steps without a loader: `shim.steps(loader, max_steps=...)`")
         self._made.lay_out()
         self._strays.begin(is_by_hand=False)
-        if counter := number_of_caller(1, accumulate=accumulate):
+        if counter := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED_STEPS.format(counter))
         max_items = None if max_steps is None else max_steps * accumulate
         rounds = Rounds(loaders, max_items=max_items, max_turns=max_epochs, on_turn=self._on_turn)
@@ -380,8 +380,13 @@ class Shim:
         if self._gate.asked or step >= self._due_step:
             self._yield()
 
+    @property
+    def needs_a_turn(self) -> bool:
+        """Whether a restart behind the last batch of a pass would fail: the script reads what a turn sets."""
+        return self._strays.needs_a_turn
+
     def left(self) -> None:
-        """The step of a loop over `batches()` that was left by `break`; nothing can be done there."""
+        """The step of a loop over `batches()` behind which nothing is done: it was left by `break`, say."""
         self._report.step += 1
 
     @contextmanager

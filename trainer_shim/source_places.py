@@ -16,6 +16,7 @@ __all__ = [
     "PASSES",
     "SHOWING",
     "Loop",
+    "assigned_by",
     "bound_by",
     "called",
     "calls_in",
@@ -166,6 +167,19 @@ def bound_by(targets: Iterable[ast.AST]) -> set[str]:
         for one in ast.walk(target):
             if isinstance(one, ast.Name | ast.Attribute) and _is_target(one):
                 found.add(place_of(one))
+    return found - {""}
+
+
+def assigned_by(targets: Iterable[ast.AST]) -> set[str]:
+    """What an assignment changes: names and attributes, and containers whose items it sets."""
+    found: set[str] = set()
+    for target in targets:
+        if isinstance(target, ast.Tuple | ast.List):
+            found |= assigned_by(target.elts)
+        elif isinstance(target, ast.Starred):
+            found |= assigned_by([target.value])
+        else:
+            found.add(place_of(target))
     return found - {""}
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ from typing import Any
 
 from trainer_shim import rng
 from trainer_shim.kept import Kept
-from trainer_shim.loop_state import told_of_loops
+from trainer_shim.loop_state import needs_a_turn, told_of_loops
 from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.moving import Moving
@@ -62,7 +62,9 @@ class Strays:
         #: What moves, as it stood at the last look.
         self._seen: dict[str, Any] = {}
         #: The lines at which loops were looked at.
-        self._lines: set[tuple[str, int, int]] = set()
+        self._lines: set[tuple[tuple[str, int, int], ...]] = set()
+        #: Whether the loop over a pass has to have a turn, for what the script reads behind it.
+        self.needs_a_turn = False
         #: The variables that loops were told to carry.
         self._told: set[str] = set()
         self._rests_until = -math.inf
@@ -115,17 +117,18 @@ class Strays:
         now = time.monotonic()
         self._rests_until = now + _REST * (now - began)
 
-    def _found(self, frames: Iterable[FrameType]) -> list[str]:
+    def _found(self, frames: list[FrameType]) -> list[str]:
         found: list[str] = []
         # A script may hold anything: a look that an odd object prevents is none, and costs no training.
         with suppress(*ODD, OSError):
-            for frame in frames:
-                line = (frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lineno)
-                if line not in self._lines:
-                    self._lines.add(line)
-                    for names, text in told_of_loops(frame, self._kept):
-                        self._told.update(names)
-                        found.append(text)
+            lines = tuple((one.f_code.co_filename, one.f_code.co_firstlineno, one.f_lineno) for one in frames)
+            if lines not in self._lines:
+                self._lines.add(lines)
+                for names, text in told_of_loops(frames, self._kept):
+                    self._told.update(names)
+                    found.append(text)
+                if frames:
+                    self.needs_a_turn = needs_a_turn(frames[0])
         with suppress(*ODD, OSError):
             # The names that are nearest to the boundary first.
             now = dict(Moving(self._kept).inside(one for frame in frames for one in variables_of(frame)))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import json
 import random
 import statistics
 import sys
@@ -22,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import trainer_shim
 
@@ -515,6 +516,91 @@ def several_trainings(script):
             path.write_text(str(rate))
 
 
+class Part:
+    """Weights of one's own, attached."""
+
+    weight = 0.5
+
+    def state_dict(self):
+        return {"weight": self.weight}
+
+    def load_state_dict(self, state):
+        self.weight = state["weight"]
+
+
+def a_part_that_is_no_module(script):
+    part, worst = Part(), 0.0
+    shim = script.attach(part=part)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            loss = script.step(batch)
+            if loss > 1e6:
+                loss += worst
+            worst = max(worst, loss)
+            part.weight -= 0.1 * loss
+
+
+class Numbers(Dataset):
+    scale = 1.0
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.full((2,), index * self.scale)
+
+
+def a_data_set_that_follows_a_counter(script):
+    data, count = Numbers(), 0
+    script.loader = DataLoader(data, 2)
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            count += 1
+            data.scale = 1 / count
+            script.step(batch)
+
+
+def settings_that_are_handed_on(script):
+    progress, count = Progress(), 0
+    shim = script.attach()
+    script.model.register_forward_pre_hook(lambda module, given: None)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            count += 1
+            progress.step = count
+            torch.utils.checkpoint.checkpoint(
+                lambda x, given: x * given.step, batch, progress, use_reentrant=False
+            )
+            script.step(batch)
+
+
+def one_epoch(script, shim):
+    meter = Meter()
+    for batch in shim.batches(script.loader):
+        meter.update(script.step(batch))
+    return meter.mean
+
+
+def a_mean_of_an_epoch_that_decides(script):
+    """The loop is in another function than what makes use of it."""
+    shim = script.attach()
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(script.opt)
+    shim.add_parts(plateau=plateau)
+    for _ in shim.epochs(2):
+        plateau.step(one_epoch(script, shim))
+
+
+def a_mean_of_an_epoch_that_is_printed(script):
+    shim = script.attach()
+    means = []
+    for epoch in shim.epochs(2):
+        mean = one_epoch(script, shim)
+        means.append(mean)
+        print(f"{epoch} {mean:.3f}")
+    script.folder.with_suffix(".json").write_text(json.dumps(means))
+
+
 def a_scaler_in_a_trainer(script):
     class Holder:
         def __init__(self):
@@ -543,12 +629,16 @@ TOLD = {
     a_partial_of_a_closure: "`count` (line",
     a_global_variable: "`num_calls` (line",
     a_default_value_that_collects: "`seen` (line",
+    a_part_that_is_no_module: "`worst` (line",
+    a_data_set_that_follows_a_counter: "`count` (line",
+    settings_that_are_handed_on: "`count` (line",
+    a_mean_of_an_epoch_that_decides: "`meter.total`, `meter.count` (line",
     a_deque: "`recent` (line",
     a_dataclass: "`progress.step` (line",
     a_trainer_class: '`trainer_shim.Fields(self, "num_done")`',
     a_suspended_generator: "`scales` is a generator that goes on",
     a_counter_of_itertools: "`numbers` is an iterator that goes on",
-    a_copy_of_the_weights: "`average` holds tensors of the shapes of the weights",
+    a_copy_of_the_weights: "`shim.state(average=average)` behind attach(): it stays the object",
     a_class_with_a_copy_of_the_weights: "`average.shadow` holds tensors of the shapes of the weights",
     a_scaler: "`scaler` scales the loss of the run",
     an_average_inside_an_object: "`holder.average` is a module that changes",
@@ -564,6 +654,7 @@ FINE = [
     the_last_state,
     sums_that_are_printed,
     several_trainings,
+    a_mean_of_an_epoch_that_is_printed,
     a_loss_that_is_printed_behind_the_epoch,
     a_number_that_is_handed_to_a_progress_bar,
     a_part_with_random_numbers,

@@ -216,7 +216,9 @@ def test_what_a_loop_carries_is_named(tmp_path, name):
     """
     body, names = CARRIED[name]
 
-    assert sorted(names) == sorted(one.name for one in carried_at(*place(body, tmp_path)) if one.matters)
+    assert sorted(names) == sorted(
+        one.name for one in carried_at(*place(body, tmp_path)).carried if one.matters
+    )
 
 
 @pytest.mark.parametrize("name", FINE)
@@ -224,7 +226,7 @@ def test_what_is_shown_or_begins_anew_each_turn_is_not(tmp_path, name):
     """
     A false alarm costs more than a remark is worth.
     """
-    assert [] == [one for one in carried_at(*place(FINE[name], tmp_path)) if one.matters]
+    assert [] == [one for one in carried_at(*place(FINE[name], tmp_path)).carried if one.matters]
 
 
 @pytest.mark.parametrize(
@@ -260,6 +262,6 @@ def test_source_that_is_not_the_codes_is_nothing(tmp_path, text):
     file = tmp_path / "gone.py"
     file.write_text(text)
 
-    assert [] == carried_at(str(file), 1, 7)
-    assert [] == carried_at("<stdin>", 1, 1)
+    assert [] == carried_at(str(file), 1, 7).carried
+    assert [] == carried_at("<stdin>", 1, 1).carried
     assert 0 == repeated_at(str(file), 5, 7)
