@@ -134,7 +134,7 @@ def test_the_shim_itself_changes_nothing(workers, accumulate):
     assert (never_paused(workers, accumulate), 1) == paused([], workers, accumulate)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=16, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=PLANS, accumulate=st.sampled_from([1, 2, 4]))
 @example(plan=[(0, "exit")], accumulate=1)
 @example(plan=[(5, "exit"), (6, "exit")], accumulate=1)
@@ -151,7 +151,7 @@ def test_a_paused_run_ends_with_the_same_bits(plan, accumulate):
     assert never_paused(0, accumulate) == digest
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=PLANS, accumulate=st.sampled_from([1, 2]))
 def test_a_paused_run_with_workers_ends_with_the_same_bits(plan, accumulate):
     """

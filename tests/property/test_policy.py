@@ -235,7 +235,7 @@ class World:
 
 
 @given(LIVES)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_whatever_happens_the_promises_hold(life):
     """
     Persons before rules, protected jobs never, one verdict in a settle time, and each of them allowed

@@ -15,7 +15,7 @@ from tests.fakes.disk import FailingDisk
 from trainer_shim.checkpoint import Store, digest
 from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.manifest import File, parse, render
-from trainer_shim.checkpoint.reader import load
+from trainer_shim.checkpoint.reader import _verify, load
 from trainer_shim.errors import CannotRestore, CannotStore, Damaged
 
 FILES = [
@@ -359,3 +359,19 @@ def test_a_state_too_long_to_be_read_is_not_written(tmp_path):
         pytest.raises(CannotStore, match=r"rank-00000\.json: cannot store"),
     ):
         store.save({"story": "x" * (257 << 20)}, step=1, epoch=0, facts={})
+
+
+def test_a_file_that_ends_before_its_size_is_damaged():
+    """
+    It had that size when it was opened. The kernel has such files: they say a page, and hold some bytes.
+    """
+    at = os.open("/sys/devices/system/cpu", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(Damaged, match="it ends too early"):
+            _verify(
+                at,
+                "online",
+                File(size_bytes=os.stat("online", dir_fd=at).st_size, digest=digest.of_bytes(b"")),
+            )
+    finally:
+        os.close(at)
