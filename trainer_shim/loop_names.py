@@ -28,6 +28,7 @@ from trainer_shim.source_places import (
     changed_by,
     flow,
     own,
+    own_and,
     place_of,
     read_by,
     source_tree,
@@ -108,37 +109,31 @@ def carried_at(
 
 
 def unset_behind(file: str, first_line: int, line: int) -> list[str]:
-    """Return what is read behind a loop over `batches()` and only set in it, which takes a turn."""
+    """Return what is read behind a loop over `batches()` and only set in it, or long before.
+
+    Such a name is not there, or has the value of another epoch, where the loop has no turn left.
+    """
     scope = _scope(file, first_line)
     loops = [] if scope is None else _around(scope, line)
     if scope is None or not loops or not is_over(loops[-1], "batches"):
         return []
     loop, block = loops[-1], loops[-2].body if len(loops) > 1 else getattr(scope, "body", [])
-    before = [one for one in block if one.lineno < loop.lineno and (one.end_lineno or 0) < loop.lineno]
-    after = [one for one in block if one.lineno > (loop.end_lineno or loop.lineno)]
-    if len(before) + len(after) + 1 != len(block):
-        return []  # It stands in a branch.
-    _, set_before = flow(before)
-    read, _ = flow(after)
-    set_inside = bound_by([loop.target] if isinstance(loop, ast.For) else []) | set(_changed(loop))
-    found = {name for name in read & set_inside if "." not in name} - set_before
-    # Parameters and variables from farther outside are there, if old: only new names are not.
-    return sorted(found & _first_set_in(scope, loop))
+    before, after = _beside(block, loop)
+    inside = {one.id for one in own(loop) if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
+    return sorted(flow(after)[0] & inside - flow(before)[1])
 
 
-def _first_set_in(scope: ast.AST, loop: Loop) -> set[str]:
-    """The names that nothing before a loop sets, in the same function."""
-    inside = {
-        one.id for one in ast.walk(loop) if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)
-    }
-    earlier = {
-        one.id
-        for one in own(scope)
-        if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load) and one.lineno < loop.lineno
-    }
-    if isinstance(scope, ast.FunctionDef | ast.AsyncFunctionDef):
-        earlier |= {one.arg for one in ast.walk(scope.args) if isinstance(one, ast.arg)}
-    return inside - earlier
+def _beside(block: list[ast.stmt], loop: Loop) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """What is done before and behind a loop in a block, also where it stands in a branch or a `with`."""
+    for index, one in enumerate(block):
+        if one is loop:
+            return block[:index], block[index + 1 :]
+        if any(inner is loop for inner in own(one)):
+            parts = [value for _, value in ast.iter_fields(one) if isinstance(value, list)]
+            inner_block = next(part for part in parts if any(loop in own_and(x) for x in part))
+            before, after = _beside(inner_block, loop)
+            return [*block[:index], *before], [*after, *block[index + 1 :]]
+    return [], []
 
 
 def repeated_at(file: str, first_line: int, line: int) -> int:

@@ -7,6 +7,7 @@ Does not cover: the bits of a training (test_pauses.py).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -39,6 +40,26 @@ def printed(shim, each):
     for epoch in shim.epochs(3):
         for number in shim.batches(range(4)):
             loss = each(number)
+        told.append((epoch, loss))
+    return told
+
+
+def set_long_before(shim, each):
+    told, loss = [], None
+    for epoch in shim.epochs(3):
+        for number in shim.batches(range(4)):
+            loss = each(number)
+        told.append((epoch, loss + 0))
+    return told
+
+
+def inside_a_with(shim, each):
+    told = []
+    for epoch in shim.epochs(3):
+        if epoch >= 0:
+            with contextlib.suppress(ZeroDivisionError):
+                for number in shim.batches(range(4)):
+                    loss = each(number)
         told.append((epoch, loss))
     return told
 
@@ -89,7 +110,9 @@ def run(tmp_path):
         shim.detach()
 
 
-@pytest.mark.parametrize("loop", [printed, of_a_function], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "loop", [printed, set_long_before, inside_a_with, of_a_function], ids=lambda one: one.__name__
+)
 @pytest.mark.parametrize("leave_at", [3, 4, 8])
 def test_a_run_that_is_ended_at_the_last_batch_of_a_pass_goes_on(run, loop, leave_at):
     """
@@ -100,7 +123,7 @@ def test_a_run_that_is_ended_at_the_last_batch_of_a_pass_goes_on(run, loop, leav
 
     assert ended_at >= leave_at
     assert [*range(4)] * 3 == numbers
-    assert sum(numbers) == (told[-1][1] if loop is printed else told[-1])
+    assert sum(numbers) == (told[-1] if loop is of_a_function else told[-1][1])
 
 
 def test_what_is_there_before_the_loop_costs_no_boundary(run):
