@@ -44,6 +44,8 @@ _PURE = frozenset(
 )  # fmt: skip
 
 
+#: Calls that do something, but nothing to the training.
+_ELSEWHERE = frozenset({"collect", "empty_cache", "flush", "fsync", "getpid", "kill", "sleep", "synchronize"})
 #: Calls that write results for people: no statement that is harmless, but nothing comes back from them.
 _WRITING = frozenset(
     {
@@ -166,7 +168,7 @@ class Uses:
             call = statement.value
             if changed_by(call) and not self._is_handed(call):
                 return all(called(one) in _PURE for one in calls_in(call) if one is not call)
-            return called(call) in SHOWING
+            return called(call) in SHOWING | _ELSEWHERE
         return is_harmless(statement)
 
     def _is_handed(self, call: ast.Call) -> bool:
@@ -195,7 +197,7 @@ class Uses:
                 continue
             if name == "backward":
                 self._used |= read_by(call.func)
-            if name not in SHOWING | _PURE | _WRITING and not _is_inside_showing(node, call):
+            if name not in SHOWING | _PURE | _WRITING | _ELSEWHERE and not _is_inside_showing(node, call):
                 self._used |= handed
                 self._handed |= {
                     place_of(one) for one in (*call.args, *(word.value for word in call.keywords))
