@@ -134,6 +134,7 @@ def test_the_shim_itself_changes_nothing(workers, accumulate):
     assert (never_paused(workers, accumulate), 1) == paused([], workers, accumulate)
 
 
+@pytest.mark.timeout(300)
 @settings(max_examples=16, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=PLANS, accumulate=st.sampled_from([1, 2, 4]))
 @example(plan=[(0, "exit")], accumulate=1)
