@@ -194,8 +194,11 @@ def _results(statements: Iterable[ast.stmt]) -> set[str]:
 def _changed(loop: Loop) -> dict[str, tuple[int, str]]:
     """What a turn assigns or changes, with the first line of it, and the file if it is another."""
     found: dict[str, tuple[int, str]] = {}
+    caching = {id(one) for one in _caching(loop)}
     for one, file in _with_files(loop, ""):
         places: set[str] = set()
+        if id(one) in caching:
+            continue
         if isinstance(one, ast.Assign):
             places = bound_by(one.targets) | {
                 place_of(t)
@@ -210,6 +213,37 @@ def _changed(loop: Loop) -> dict[str, tuple[int, str]]:
         for place in places - {""}:
             found.setdefault(place, (getattr(one, "lineno", loop.lineno), file))
     return found
+
+
+def _caching(loop: Loop) -> Iterator[ast.Assign]:
+    """The assignments that make something once, when it is not there: a restart makes it again.
+
+    `if key not in table: table[key] = ...`, or `if window is None: window = ...` of nothing that the loop sets.
+    """
+    _, set_in_turn = flow(turn_of(loop))
+    for branch in own_and(loop):
+        if not isinstance(branch, ast.If):
+            continue
+        table, variable = _absent(branch.test)
+        for one in branch.body:
+            if isinstance(one, ast.Assign) and len(one.targets) == 1:
+                target = one.targets[0]
+                is_made_of_turn = bool(read_by(one.value) & set_in_turn)
+                if (isinstance(target, ast.Subscript) and table and place_of(target) == table) or (
+                    variable and place_of(target) == variable and not is_made_of_turn
+                ):
+                    yield one
+
+
+def _absent(test: ast.expr) -> tuple[str, str]:
+    """The table and the variable, "" for none, that a test finds something missing in."""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        if isinstance(test.ops[0], ast.NotIn):
+            return place_of(test.comparators[0]), ""
+        other = test.comparators[0]
+        if isinstance(test.ops[0], ast.Is) and isinstance(other, ast.Constant) and other.value is None:
+            return "", place_of(test.left)
+    return "", ""
 
 
 def _with_files(node: ast.AST, file: str) -> Iterator[tuple[ast.AST, str]]:

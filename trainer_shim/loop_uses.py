@@ -39,7 +39,7 @@ _PURE = frozenset(
         "values", "get", "split", "strip", "copy", "deepcopy", "list", "dict", "tuple", "set", "zip",
         "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
         "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
-        "upper", "lower",
+        "upper", "lower", "time_ns", "process_time", "now", "total_seconds", "isoformat",
     }
 )  # fmt: skip
 

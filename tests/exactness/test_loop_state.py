@@ -605,6 +605,47 @@ def a_mean_of_an_epoch_that_is_printed(script):
     script.folder.with_suffix(".json").write_text(json.dumps(means))
 
 
+windows, filters = {}, None
+
+
+def spectrum(batch):
+    global filters  # noqa: PLW0603  # As scripts do.
+    if filters is None:
+        filters = torch.eye(2)
+    if batch.dtype not in windows:
+        windows[batch.dtype] = torch.ones(2)
+    return (batch * windows[batch.dtype]) @ filters
+
+
+def what_is_made_once(script):
+    """Made again after a restart, and the same."""
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(spectrum(batch))
+
+
+def the_first_loss_as_a_measure(script):
+    shim, first = script.attach(), None
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            loss = script.step(batch)
+            if first is None:
+                first = loss
+            script.step(batch, first)
+
+
+def a_log_by_the_clock(script):
+    shim, log, num_turns, began = script.attach(), Log(), 0, time.time_ns()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            num_turns += 1
+            script.step(batch)
+            if num_turns % 3 == 0:
+                elapsed = max((time.time_ns() - began) / 1e9, 1e-9)
+                log.add(num_turns / elapsed)
+
+
 num_naps = 0
 
 
@@ -658,6 +699,7 @@ TOLD = {
     a_data_set_that_follows_a_counter: "`count` (line",
     settings_that_are_handed_on: "`count` (line",
     a_mean_of_an_epoch_that_decides: "`meter.total`, `meter.count` (line",
+    the_first_loss_as_a_measure: "`first` (line",
     a_deque: "`recent` (line",
     a_dataclass: "`progress.step` (line",
     a_trainer_class: '`trainer_shim.Fields(self, "num_done")`',
@@ -679,6 +721,8 @@ FINE = [
     the_last_state,
     sums_that_are_printed,
     several_trainings,
+    what_is_made_once,
+    a_log_by_the_clock,
     what_is_done_now_and_then,
     a_mean_of_an_epoch_that_is_printed,
     a_loss_that_is_printed_behind_the_epoch,
