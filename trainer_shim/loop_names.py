@@ -218,7 +218,7 @@ def _changed(loop: Loop) -> dict[str, tuple[int, str]]:
 def _caching(loop: Loop) -> Iterator[ast.Assign]:
     """The assignments that make something once, when it is not there: a restart makes it again.
 
-    `if key not in table: table[key] = ...`, or `if window is None: window = ...` of nothing that the loop sets.
+    `if key not in table: table[key] = ...`, or `if window is None: window = ...` of what no turn sets.
     """
     _, set_in_turn = flow(turn_of(loop))
     for branch in own_and(loop):
