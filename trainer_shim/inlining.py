@@ -49,6 +49,12 @@ class Inlining:
         self._num_calls = 0
         self._num_nodes = 0
 
+    def loop(self, node: ast.For | ast.While) -> list[ast.stmt]:
+        """Return a loop anew, behind what comes before it."""
+        before: list[ast.stmt] = []
+        new = self._copy(node, before, 0)
+        return [*before, new]
+
     def body(self, statements: Iterable[ast.stmt], depth: int = 0) -> list[ast.stmt]:
         """Return them anew; the tree itself stays as it is."""
         return [one for statement in statements for one in self._statement(statement, depth)]
@@ -58,6 +64,14 @@ class Inlining:
         if isinstance(node, _FUNCTIONS):
             return [node]
         before: list[ast.stmt] = []
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+            # Over a list of callbacks, say: once for each of them.
+            items = self._names.items(node.iter)
+            turns = [_Rename({node.target.id: one}, "", "") for one in items]
+            if turns:
+                return [
+                    x for turn in turns for one in node.body for x in self._statement(turn.visit(one), depth)
+                ]
         new = self._copy(node, before, depth)
         if isinstance(new, ast.While):
             new.body = [*new.body, *before]  # Its test is made again behind each turn.
@@ -100,6 +114,8 @@ class Inlining:
             result = self._call(found, args, words, before, depth)
             if result is not None:
                 return ast.copy_location(result, call)
+        for hook in self._names.hooks(function):
+            self._call(hook, [], {}, before, depth)
         for arg in (*call.args, *(word.value for word in call.keywords)):
             handed = self._names.called(arg) if isinstance(arg, ast.Name | ast.Attribute) else None
             if handed is not None:
@@ -115,7 +131,7 @@ class Inlining:
         depth: int,
     ) -> ast.expr | None:
         """Add what a function does with these arguments; return what it gives, None where it stays a call."""
-        function, receiver = what
+        function, first, named = what
         node = definition(function)
         if node is None or depth >= _MAX_DEPTH or self._num_calls >= _MAX_CALLS:
             return None
@@ -130,7 +146,7 @@ class Inlining:
         }
         mapping.update({name: _name(known) for name, known in self._names.free(function).items()})
         mapping.update(self._defaults(function))
-        for name, value in _bound(node, [*([] if receiver is None else [receiver]), *args], words):
+        for name, value in _bound(node, [*first, *args], {**named, **words}):
             if _is_dotted(value) and name not in _stored(node):
                 mapping[name] = value
             else:
@@ -162,12 +178,19 @@ def definition(function: FunctionType) -> ast.FunctionDef | None:
 @functools.lru_cache(maxsize=64)
 def _definitions(file: str) -> dict[tuple[str, int], ast.FunctionDef]:
     tree = source_tree(file)
-    found = {}
+    found: dict[tuple[str, int], ast.FunctionDef] = {}
+    several = set()
     for node in () if tree is None else ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
             found[node.name, first] = node
-    return found
+        elif isinstance(node, ast.Lambda):
+            place = ("<lambda>", node.lineno)
+            several.update([place] if place in found else [])
+            result = ast.copy_location(ast.Return(node.body), node)
+            found[place] = ast.copy_location(ast.FunctionDef("<lambda>", node.args, [result], []), node)
+    # Which of two in one line it is cannot be told.
+    return {place: node for place, node in found.items() if place not in several}
 
 
 def _bound(
@@ -246,7 +269,7 @@ class _Rename(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         new = super().generic_visit(_with_own_lists(node))
-        if isinstance(new, ast.stmt) and not hasattr(new, FILE):
+        if self._file and isinstance(new, ast.stmt) and not hasattr(new, FILE):
             setattr(new, FILE, self._file)
         return new
 

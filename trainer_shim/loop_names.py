@@ -86,10 +86,10 @@ def carried_at(
     behind, results_of = _behind(scope, loops[0]), {}
     if names is not None:
         inlining = Inlining(names)
-        loops = _around(ast.Module(inlining.body([loops[0]]), []), line)
+        loops = _around(ast.Module(inlining.loop(loops[0]), []), line)
         behind, results_of = inlining.body(behind), inlining.results
     # One that attaches in each turn is over several trainings: a restart goes through its turns again.
-    loops = [one for one in loops if not any(called(call) == "attach" for call in calls_in(one))]
+    loops = [one for one in loops if not _attaches(one)]
     if not loops:
         return Found([])
     kept = _kept(loops[0], _KEEPING | keepers)
@@ -106,6 +106,11 @@ def carried_at(
     return Found(
         sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name)), frozenset(using)
     )
+
+
+def _attaches(loop: Loop) -> bool:
+    """Whether each turn is a training of its own."""
+    return any(called(call) == "attach" for call in calls_in(loop))
 
 
 def unset_behind(file: str, first_line: int, line: int) -> list[str]:
@@ -143,7 +148,7 @@ def repeated_at(file: str, first_line: int, line: int) -> int:
     if not any(is_over(one, *PASSES) for one in loops[1:]):
         return 0
     for outer in loops[:-1]:
-        if isinstance(outer, ast.For) and not is_over(outer, *ITERATED):
+        if isinstance(outer, ast.For) and not is_over(outer, *ITERATED) and not _attaches(outer):
             for statement in outer.body:
                 is_inner = statement.lineno <= line <= (statement.end_lineno or line)
                 if not is_inner and not is_harmless(statement):

@@ -104,7 +104,7 @@ def _sentences(found: Iterable[Carried], names: Names, kept: Kept) -> Iterator[T
 def decides(frame: FrameType, loop: ast.For, name: str, is_of_run: Callable[[Any], bool]) -> bool:
     """Whether a variable of a loop decides about more than what is shown, also where it is handed on."""
     names = Names(dict(frame_variables(frame)), frame.f_globals, is_of_run)
-    return Uses(Inlining(names).body([loop]), names).matters(name)
+    return Uses(Inlining(names).loop(loop), names).matters(name)
 
 
 def _of(owner: str, some: list[Carried]) -> str:

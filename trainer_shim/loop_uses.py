@@ -40,12 +40,15 @@ _PURE = frozenset(
         "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
         "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
         "upper", "lower", "time_ns", "process_time", "now", "total_seconds", "isoformat",
+        "OrderedDict", "defaultdict", "Counter", "asdict", "vars",
     }
 )  # fmt: skip
 
 
 #: Calls that do something, but nothing to the training.
-_ELSEWHERE = frozenset({"collect", "empty_cache", "flush", "fsync", "getpid", "kill", "sleep", "synchronize"})
+_ELSEWHERE = frozenset(
+    {"collect", "empty_cache", "flush", "fsync", "getpid", "kill", "sleep", "synchronize", "writeheader"}
+)
 #: Calls that write results for people: no statement that is harmless, but nothing comes back from them.
 _WRITING = frozenset(
     {

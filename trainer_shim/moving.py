@@ -29,6 +29,7 @@ __all__ = ["Moves", "Moving"]
 _MAX_VISITS = 1000
 #: Tensors of a container that is taken for a copy of the weights.
 _MAX_TENSORS = 5000
+_MAX_DEPTH = 4
 
 _GENERATOR = (
     "`{0}` draws random numbers and no checkpoint has it: after a restart it begins anew. Write "
@@ -81,6 +82,8 @@ class Moving:
         modules = [part for part in kept.parts.values() if is_module(part)]
         #: What the parts hold, by identity.
         self._ours = {id(one) for part in modules for one in _tensors(part)}
+        #: The schedulers inside those that are parts, which keep their states.
+        self._inner = {id(one) for part in kept.parts.values() for one in _schedulers_of(part)}
         self._shapes = {
             _shapes(_tensors(part, has_buffers=both)) for part in modules for both in (False, True)
         }
@@ -125,7 +128,7 @@ class Moving:
                 return Moves(id(thing), _MODULE.format(name), _versions(own))
             return None
         if sort == "scheduler":
-            if self._kept.is_part(getattr(thing, "optimizer", None)):
+            if self._kept.is_part(getattr(thing, "optimizer", None)) and id(thing) not in self._inner:
                 return Moves(id(thing), _SCHEDULER.format(name), getattr(thing, "last_epoch", 0))
             return None
         if sort == "scaler":
@@ -155,6 +158,13 @@ class Moving:
         """Whether it is a weight under another name, as `state_dict()` has them."""
         own = (one for part in self._kept.parts.values() if is_module(part) for one in _tensors(part))
         return any(one.data_ptr() == tensor.data_ptr() for one in own if one.shape == tensor.shape)
+
+
+def _schedulers_of(part: Any, depth: int = 0) -> Iterator[Any]:
+    inner = vars(part).get("_schedulers") if hasattr(type(part), "get_last_lr") else None
+    for one in inner if isinstance(inner, list | tuple) and depth < _MAX_DEPTH else ():
+        yield one
+        yield from _schedulers_of(one, depth + 1)
 
 
 def _sort_of(thing: Any) -> str:

@@ -17,12 +17,20 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
+from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.reach import attributes
 from trainer_shim.script_code import is_a, is_script, is_script_class
 
 __all__ = ["MISSING", "Called", "Names", "is_module"]
 
 _HERE = str(Path(__file__).parent)
+
+
+#: Where torch keeps what it calls besides.
+_HOOKS = frozenset(
+    {"_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_forward_pre_hooks", "_forward_hooks"}
+)
+_MAX_ITEMS = 16
 
 
 class _Missing:
@@ -32,8 +40,9 @@ class _Missing:
 MISSING = _Missing()
 
 
-#: A function of the script that an expression calls, and its first argument where the call does not give it.
-Called = tuple[FunctionType, ast.expr | None]
+#: A function of the script that an expression calls, and what it gets before the arguments of the call: the
+#: object of a method, what a partial has; and by name.
+Called = tuple[FunctionType, list[ast.expr], dict[str, ast.expr]]
 
 
 class Names:
@@ -61,6 +70,8 @@ class Names:
         if isinstance(node, ast.Attribute):
             base = self.value(node.value)
             return MISSING if base is MISSING else member(base, node.attr)
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            return _item(self.value(node.value), node.slice.value)
         return MISSING
 
     def at(self, place: str) -> Any:
@@ -103,13 +114,18 @@ class Names:
 
     def called(self, node: ast.expr) -> Called | None:
         """The function of the script behind an expression that is called; None for anything else."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+            # `getattr(hook, "before_step")(trainer)`
+            name = node.args[1] if len(node.args) > 1 else None
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                node = ast.Attribute(node.args[0], name.value, ast.Load())
         if isinstance(node, ast.Attribute):
             base = self.value(node.value)
             if base is MISSING:
                 return None
             value, is_of_class = _found(base, node.attr)
             if is_a(value, FunctionType) and is_of_class and not is_a(base, ModuleType | type):
-                return None if _is_of_torch(base, node.attr) else _of_script(value, node.value)
+                return None if _is_of_torch(base, node.attr) else _of_script(value, [node.value])
             if type(value) is classmethod:
                 return None
         else:
@@ -123,7 +139,7 @@ class Names:
             return None
         value, is_of_class = _found(base, node.attr)
         getter: Any = value.fget if is_of_class and type(value) is property else None
-        return _of_script(getter, node.value) if is_a(getter, FunctionType) else None
+        return _of_script(getter, [node.value]) if is_a(getter, FunctionType) else None
 
     def is_own(self, node: ast.AST) -> bool:
         """Whether this is an object of the script's own that only keeps values: no part, no library's."""
@@ -135,19 +151,49 @@ class Names:
     def _by_value(self, value: Any, node: ast.expr) -> Called | None:
         if type(value) is staticmethod:
             value = value.__func__
-        while is_a(value, functools.partial):
-            value = value.func
+        if is_a(value, functools.partial):
+            inner = self._by_value(value.func, node)
+            if inner is None:
+                return None
+            function, before, words = inner
+            return (
+                function,
+                [*before, *(self._named(one) for one in value.args)],
+                {**words, **{name: self._named(one) for name, one in value.keywords.items()}},
+            )
         if is_a(value, FunctionType):
-            return _of_script(value, None)
+            return _of_script(value, [])
         if is_a(value, MethodType):
             owner, function = value.__self__, value.__func__
             if not is_a(function, FunctionType) or _is_of_torch(owner, function.__name__):
                 return None
-            return _of_script(function, self._named(owner))
+            return _of_script(function, [self._named(owner)])
         if value is MISSING or is_a(value, type) or is_module(value) or not _is_of_script_class(value):
             return None
         called, is_of_class = _found(value, "__call__")
-        return _of_script(called, node) if is_of_class and is_a(called, FunctionType) else None
+        if not is_of_class or not is_a(called, FunctionType):
+            return None
+        return _of_script(
+            called, [node if isinstance(node, ast.Name | ast.Attribute) else self._named(value)]
+        )
+
+    def hooks(self, node: ast.expr) -> list[Called]:
+        """The functions of the script that torch calls with `optimizer.step()` or `model(x)`."""
+        owner = node.value if isinstance(node, ast.Attribute) and node.attr == "step" else node
+        value = self.value(owner)
+        if value is MISSING or not (is_module(value) or is_optimizer(value)):
+            return []
+        tables = [own for name, own in attributes(value) if name in _HOOKS and is_a(own, dict)]
+        found = [self._by_value(one, self._named(one)) for own in tables for one in own.values()]
+        return [one for one in found if one is not None]
+
+    def items(self, node: ast.expr) -> list[ast.expr]:
+        """Names for the script's objects in a short list that a loop goes over; [] for any other."""
+        value = self.value(node)
+        if type(value) not in (list, tuple) or not 0 < len(value) <= _MAX_ITEMS:
+            return []
+        is_own = all(_is_of_script_class(one) or is_a(one, FunctionType | functools.partial) for one in value)
+        return [self._named(one) for one in value] if is_own else []
 
     def _named(self, value: Any) -> ast.expr:
         for name, one in self.variables.items():
@@ -192,9 +238,16 @@ def _is_of_torch(owner: Any, name: str) -> bool:
     return is_module(owner) and name in ("forward", "__call__")
 
 
-def _of_script(function: FunctionType, receiver: ast.expr | None) -> Called | None:
+def _item(thing: Any, key: Any) -> Any:
+    """An item of one of Python's own containers, or MISSING."""
+    if type(thing) in (list, tuple) and type(key) is int and -len(thing) <= key < len(thing):
+        return thing[key]
+    return thing.get(key, MISSING) if type(thing) is dict and type(key) in (str, int) else MISSING
+
+
+def _of_script(function: FunctionType, before: list[ast.expr]) -> Called | None:
     # A decorator as torch.no_grad() puts a function of its own in front.
     while is_a(inner := vars(function).get("__wrapped__"), FunctionType):
         function = inner  # type: ignore[assignment]
     file = function.__code__.co_filename
-    return (function, receiver) if is_script(file) and not file.startswith(_HERE) else None
+    return (function, before, {}) if is_script(file) and not file.startswith(_HERE) else None

@@ -42,6 +42,11 @@ _WEIGHTS = (
     "the weights of `{}` were changed between attach() and the loop: after a restart that would undo the "
     "training; do it before attach() [weights]"
 )
+_PENDING = (
+    "gradients are added up over several boundaries, and no checkpoint has them: say how many batches make a "
+    "step, `shim.batches(loader, accumulate=k)`, or call `shim.boundary()` behind the optimizer's step "
+    "[gradients]"
+)
 _DRAWN = (
     "random numbers were drawn between attach() and the loop: after a restart the loop begins with others; "
     "call attach() right before the loop [drawn]"
@@ -59,6 +64,8 @@ class Strays:
         self.is_begun = False
         self._is_drawn = False
         self._first, self._second = step + 1, step + 2
+        #: The weights and the gradients at the first look, by their counts of changes.
+        self._gradients: _Counts | None = None
         #: What moves, as it stood at the last look.
         self._seen: dict[str, Any] = {}
         #: The lines at which loops were looked at.
@@ -99,6 +106,11 @@ class Strays:
             self._say(_DRAWN)
         if step >= self._second:
             self._first = self._second = 0
+        with suppress(*ODD):
+            now = _gradients(self._kept.parts)
+            if self._gradients is not None and _are_added_up(self._gradients, now):
+                self._say(_PENDING)
+            self._gradients = now if self._second else None
         self._look()
 
     def again(self, *, is_asked: bool) -> None:
@@ -154,6 +166,26 @@ def _frames() -> Iterator[FrameType]:
             num_found += 1
             yield frame
         frame = frame.f_back
+
+
+#: Changes of the weights in all, and of each gradient by the address of its memory.
+_Counts = tuple[int, dict[int, int]]
+
+
+def _gradients(parts: Mapping[str, Any]) -> _Counts:
+    torch = sys.modules.get("torch")
+    modules = [one for one in parts.values() if torch is not None and is_a(one, torch.nn.Module)]
+    weights = [one for module in modules for one in module.parameters()]
+    gradients = [one.grad for one in weights if one.grad is not None]
+    return (
+        sum(one._version for one in weights),  # noqa: SLF001
+        {one.data_ptr(): one._version for one in gradients},  # noqa: SLF001
+    )
+
+
+def _are_added_up(before: _Counts, now: _Counts) -> bool:
+    """Whether no step was made between two boundaries, and what a backward pass gave was added to."""
+    return before[0] == now[0] and any(now[1].get(at, 0) > version for at, version in before[1].items())
 
 
 def _weights(parts: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -646,6 +646,157 @@ def a_log_by_the_clock(script):
                 log.add(num_turns / elapsed)
 
 
+def balancing(power):
+    total = 0.0
+
+    def scale(value):
+        nonlocal total
+        total += value
+        return power / (1 + total)
+
+    return scale
+
+
+def scaled_step(script, scale, batch):
+    return script.step(batch, scale(0.5))
+
+
+def a_closure_in_a_partial(script):
+    shim = script.attach()
+    step = functools.partial(scaled_step, script, balancing(2))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            step(batch)
+
+
+def a_closure_in_a_lambda(script):
+    shim, scale = script.attach(), balancing(2)
+    step = lambda batch: scaled_step(script, scale, batch)  # noqa: E731
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            step(batch)
+
+
+class Clip:
+    """A callback that goes by what it has seen."""
+
+    def __init__(self):
+        self.norms = []
+
+    def before_step(self, script):
+        norm = sum(one.grad.norm().item() for one in script.model.parameters() if one.grad is not None)
+        self.norms.append(norm)
+        torch.nn.utils.clip_grad_norm_(script.model.parameters(), max(1e-3, statistics.median(self.norms)))
+
+
+class Shown:
+    """A callback that prints."""
+
+    def __init__(self):
+        self.turns = 0
+
+    def before_step(self, script):
+        self.turns += 1
+        if self.turns % 4 == 0:
+            print(script.folder, self.turns)
+
+
+def trained_with(script, hooks, call):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.opt.zero_grad()
+            script.model(batch).square().mean().backward()
+            for hook in hooks:
+                call(hook)
+            script.opt.step()
+
+
+def a_callback_in_a_list(script):
+    trained_with(script, [Shown(), Clip()], lambda hook: hook.before_step(script))
+
+
+def a_callback_by_name(script):
+    shim, hooks = script.attach(), [Clip()]
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            for hook in hooks:
+                getattr(hook, "before_step")(script)  # noqa: B009
+            script.step(batch)
+
+
+def callbacks_that_print(script):
+    trained_with(script, [Shown(), Shown()], lambda hook: hook.before_step(script))
+
+
+class Flat:
+    """An average of the weights, made by a hook of the optimizer."""
+
+    def __init__(self, model):
+        self.model = model
+        self.weights = torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+    def __call__(self, optimizer, args, words):
+        self.weights.lerp_(torch.nn.utils.parameters_to_vector(self.model.parameters()).detach(), 0.1)
+
+    def put_into(self, model):
+        torch.nn.utils.vector_to_parameters(self.weights, model.parameters())
+
+
+def an_average_by_a_hook(script):
+    average = Flat(script.model)
+    script.opt.register_step_post_hook(average)
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.opt.zero_grad()
+            script.model(batch).square().mean().backward()
+            script.opt.step()
+    average.put_into(script.model)
+
+
+def schedulers_inside_one(script):
+    LR = torch.optim.lr_scheduler  # noqa: N806
+    warm, main = LR.LinearLR(script.opt, 0.1), LR.StepLR(script.opt, 2)
+    shim = script.attach(scheduler=LR.SequentialLR(script.opt, [warm, main], [3]))
+    scheduler = shim._parts["scheduler"]
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            scheduler.step()
+    print(warm.last_epoch, main.last_epoch)
+
+
+def gradients_over_several_boundaries(script):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            (script.model(batch).square().mean() / 3).backward()
+            if shim.step % 3 == 2:
+                script.opt.step()
+                script.opt.zero_grad()
+
+
+def gradients_that_are_accumulated(script):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for number, batch in enumerate(shim.batches(script.loader, accumulate=3)):
+            (script.model(batch).square().mean() / 3).backward()
+            if number % 3 == 2:
+                script.opt.step()
+                script.opt.zero_grad()
+
+
+def folds_by_hand(script):
+    for fold in range(2):
+        script.folder = script.folder.parent / str(fold)
+        shim = script.attach()
+        for _ in shim.epochs(2):
+            for batch in shim.batches(script.loader):
+                script.step(batch)
+        shim.detach()
+
+
 num_naps = 0
 
 
@@ -700,6 +851,12 @@ TOLD = {
     settings_that_are_handed_on: "`count` (line",
     a_mean_of_an_epoch_that_decides: "`meter.total`, `meter.count` (line",
     the_first_loss_as_a_measure: "`first` (line",
+    a_closure_in_a_partial: "`total` (line",
+    a_closure_in_a_lambda: "`total` (line",
+    a_callback_in_a_list: "norms` (line",
+    a_callback_by_name: "norms` (line",
+    an_average_by_a_hook: "`average.weights` (line",
+    gradients_over_several_boundaries: "gradients are added up over several boundaries",
     a_deque: "`recent` (line",
     a_dataclass: "`progress.step` (line",
     a_trainer_class: '`trainer_shim.Fields(self, "num_done")`',
@@ -721,6 +878,10 @@ FINE = [
     the_last_state,
     sums_that_are_printed,
     several_trainings,
+    callbacks_that_print,
+    schedulers_inside_one,
+    gradients_that_are_accumulated,
+    folds_by_hand,
     what_is_made_once,
     a_log_by_the_clock,
     what_is_done_now_and_then,
