@@ -147,7 +147,8 @@ class Inlining:
         mapping.update({name: _name(known) for name, known in self._names.free(function).items()})
         mapping.update(self._defaults(function))
         for name, value in _bound(node, [*first, *args], {**named, **words}):
-            if _is_dotted(value) and name not in _stored(node):
+            is_kept = _is_dotted(value) or isinstance(value, ast.Constant)
+            if is_kept and name not in _stored(node):
                 mapping[name] = value
             else:
                 mapping[name] = _name(f"{mark}{name}")

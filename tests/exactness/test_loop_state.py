@@ -716,12 +716,16 @@ def a_callback_in_a_list(script):
     trained_with(script, [Shown(), Clip()], lambda hook: hook.before_step(script))
 
 
+def call_all(hooks, name, script):
+    for hook in hooks:
+        getattr(hook, name)(script)
+
+
 def a_callback_by_name(script):
     shim, hooks = script.attach(), [Clip()]
     for _ in shim.epochs(2):
         for batch in shim.batches(script.loader):
-            for hook in hooks:
-                getattr(hook, "before_step")(script)  # noqa: B009
+            call_all(hooks, "before_step", script)
             script.step(batch)
 
 
