@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -104,7 +105,9 @@ def _sentences(found: Iterable[Carried], names: Names, kept: Kept) -> Iterator[T
 def decides(frame: FrameType, loop: ast.For, name: str, is_of_run: Callable[[Any], bool]) -> bool:
     """Whether a variable of a loop decides about more than what is shown, also where it is handed on."""
     names = Names(dict(frame_variables(frame)), frame.f_globals, is_of_run)
-    return Uses(Inlining(names).loop(loop), names).matters(name)
+    with suppress(Exception):  # Whatever a script holds, a look costs no training.
+        return Uses(Inlining(names).loop(loop), names).matters(name)
+    return True
 
 
 def _of(owner: str, some: list[Carried]) -> str:

@@ -22,6 +22,7 @@ from trainer_shim.source_places import (
     own_and,
     place_of,
     read_by,
+    thing_changed_by,
 )
 
 __all__ = ["ITERATED", "Uses", "is_harmless", "is_over"]
@@ -176,10 +177,7 @@ class Uses:
 
     def _is_handed(self, call: ast.Call) -> bool:
         """Whether what a call changes is another's: an item of a loop, an attribute of a network."""
-        assert isinstance(call.func, ast.Attribute)  # It changes something.
-        thing: ast.AST = call.func.value
-        while isinstance(thing, ast.Call) and isinstance(thing.func, ast.Attribute):
-            thing = thing.func.value
+        thing = thing_changed_by(call)
         return self._is_of_another(thing) or place_of(thing) in self._items
 
     def _take_all(self, nodes: Iterable[ast.AST]) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "place_of",
     "read_by",
     "source_tree",
+    "thing_changed_by",
     "turn_of",
 ]
 
@@ -59,6 +60,7 @@ _OVERWRITING = frozenset(
     {"bernoulli_", "clear", "copy_", "exponential_", "fill_", "normal_", "random_", "uniform_", "zero_"}
 )
 _LIBRARIES = frozenset({"F", "init", "nn", "torch"})
+_NOTHING = ast.Constant(None)
 _LEAVING = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -109,20 +111,24 @@ def place_of(node: ast.AST) -> str:
 
 def changed_by(call: ast.Call) -> str:
     """The place of what a call changes in place: `a.append(...)`, `a[0].mul_(...)`; "" for other calls."""
+    return place_of(thing_changed_by(call))
+
+
+def thing_changed_by(call: ast.Call) -> ast.AST:
+    """The expression of what a call changes in place; one without a place for calls that change nothing."""
     name = called(call)
-    if name in _CHANGING_FIRST and call.args:
-        return place_of(call.args[0])
-    if not isinstance(call.func, ast.Attribute):
-        return ""
+    first = call.args[0] if call.args else _NOTHING
+    if name in _CHANGING_FIRST:
+        return first
+    if not isinstance(call.func, ast.Attribute) or not (name in _CHANGING or is_in_place(name)):
+        return _NOTHING
     thing: ast.AST = call.func.value
-    if name in _CHANGING or is_in_place(name):
-        if place_of(thing).partition(".")[0] in _LIBRARIES:  # `nn.init.normal_(weight)`
-            return place_of(call.args[0]) if call.args else ""
-        # `a.mul_(...).add_(...)` changes `a` as well.
-        while isinstance(thing, ast.Call) and isinstance(thing.func, ast.Attribute):
-            thing = thing.func.value
-        return place_of(thing)
-    return ""
+    if place_of(thing).partition(".")[0] in _LIBRARIES:  # `nn.init.normal_(weight)`
+        return first
+    # `a.mul_(...).add_(...)` changes `a` as well.
+    while isinstance(thing, ast.Call) and isinstance(thing.func, ast.Attribute):
+        thing = thing.func.value
+    return thing
 
 
 def is_in_place(name: str) -> bool:

@@ -6,11 +6,15 @@ Does not cover: what is said of them (tests/exactness/test_strays.py).
 
 from __future__ import annotations
 
+import ast
+import importlib
 import textwrap
+from pathlib import Path
 
 import pytest
 
-from trainer_shim.loop_names import carried_at, repeated_at
+from trainer_shim.loop_names import carried_at, repeated_at, unset_behind
+from trainer_shim.script_names import Names
 
 HEAD = "def train():\n    for epoch in shim.epochs(3):\n"
 #: The line of every loop over batches carries this mark; there the boundary is.
@@ -265,3 +269,43 @@ def test_source_that_is_not_the_codes_is_nothing(tmp_path, text):
     assert [] == carried_at(str(file), 1, 7).carried
     assert [] == carried_at("<stdin>", 1, 1).carried
     assert 0 == repeated_at(str(file), 5, 7)
+
+
+@pytest.mark.parametrize(
+    "module", ["argparse", "heapq", "random", "statistics", "tokenize", "typing", "zipfile"]
+)
+def test_no_source_is_too_odd(module):
+    """
+    Every loop of some modules that others wrote: an error in a look would be one in nobody's training.
+    """
+    file = importlib.import_module(module).__file__
+    tree = ast.parse(Path(file).read_text())
+    num_loops = 0
+    for scope in ast.walk(tree):
+        if isinstance(scope, ast.FunctionDef):
+            first = min([scope.lineno, *(one.lineno for one in scope.decorator_list)])
+            for loop in ast.walk(scope):
+                if isinstance(loop, ast.For | ast.While):
+                    num_loops += 1
+                    names = Names({}, vars(importlib.import_module(module)))
+                    carried_at(file, first, loop.body[0].lineno, names=names, is_result_used=True)
+                    repeated_at(file, first, loop.body[0].lineno)
+                    unset_behind(file, first, loop.body[0].lineno)
+
+    assert num_loops > 3
+
+
+def test_what_a_function_changes_in_its_first_argument_is_carried(tmp_path):
+    """
+    As `random.shuffle(order)` and `heappush(best, loss)` do, called by either name.
+    """
+    body = """
+        for x in shim.batches(loader):  # here
+            shuffle(order)
+            heapq.heappush(best, step(x, order[0]))
+            step(best[0])
+        """
+
+    assert ["order", "best"] == [
+        one.name for one in carried_at(*place(body, tmp_path)).carried if one.matters
+    ]
