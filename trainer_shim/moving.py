@@ -248,7 +248,7 @@ def _shapes(tensors: Iterable[Any]) -> tuple[Any, ...]:
 
 def _versions(tensors: Iterable[Any]) -> int:
     """Together the count of their changes in place."""
-    return sum(one._version for one in tensors)  # noqa: SLF001
+    return sum(0 if one.is_inference() else one._version for one in tensors)  # noqa: SLF001
 
 
 def _copy_stands(thing: Any) -> Any:

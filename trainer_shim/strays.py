@@ -131,7 +131,7 @@ class Strays:
 
     def _found(self, frames: list[FrameType]) -> list[str]:
         found: list[str] = []
-        # A script may hold anything and be written in any way: a look that fails is none, and costs no training.
+        # A script may hold anything and be written in any way: a look that fails costs no training.
         with suppress(Exception):
             lines = tuple((one.f_code.co_filename, one.f_code.co_firstlineno, one.f_lineno) for one in frames)
             if lines not in self._lines:
@@ -178,7 +178,7 @@ def _gradients(parts: Mapping[str, Any]) -> _Counts:
     weights = [one for module in modules for one in module.parameters()]
     gradients = [one.grad for one in weights if one.grad is not None]
     return (
-        sum(one._version for one in weights),  # noqa: SLF001
+        sum(0 if one.is_inference() else one._version for one in weights),  # noqa: SLF001
         {one.data_ptr(): one._version for one in gradients},  # noqa: SLF001
     )
 
