@@ -96,7 +96,9 @@ def _enum(value: LiveEnum, path: str, live: Live) -> Any:
     cls = _class(value.name, path, live)
     try:
         if issubclass(cls, enum.Flag):
-            return cls(value.member)
+            member = cls(value.member)
+            if member.value == value.member:  # Python 3.11.2 gives an empty one for bits that it lacks.
+                return member
         if issubclass(cls, enum.Enum):
             return cls[str(value.member)]
     except (LookupError, ValueError):
