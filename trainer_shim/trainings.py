@@ -47,7 +47,7 @@ class Training:
                 "and after a restart the two cannot be told apart; give each training a folder of its own, "
                 'checkpoints="..."'
             )
-        elif is_new and self._number > 1:
+        elif is_new and self._number > 1 and _here.is_replaced:
             text = (
                 f"training {self._number} of this process begins anew, not going on from step "
                 f"{_here.last[0]} of the one before it; its checkpoints go to `{self.folder}`"
@@ -81,6 +81,7 @@ class Training:
             _here.idle = self._place
             return
         _here.over[self._place] = _here.last = where
+        _here.is_replaced = is_replaced
         if not self._is_told:
             _here.num_over += 1
 
@@ -101,6 +102,8 @@ class _Process:
         #: The folders of all that are over, and how far each came; that of the last one.
         self.over: dict[str, Where] = {}
         self.last: Where = (0, 0)
+        #: Whether nobody said that the last one is over, by detach().
+        self.is_replaced = False
         #: The folder of a session that passed no boundary.
         self.idle = ""
 

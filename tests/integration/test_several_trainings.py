@@ -198,6 +198,16 @@ def test_a_notebook_that_trains_anew_is_told_so_and_how_to_go_on(tmp_path):
     assert 1 == done.stderr.count(SHARED)
 
 
+def test_trainings_that_the_script_ends_itself_are_not_mentioned(tmp_path):
+    """
+    Folds and sweeps call detach(): the next one is another training on purpose.
+    """
+    done = notebook(tmp_path, "attach()", "train(3); shim.detach()", "attach()", SHOW)
+
+    assert ["training+2 0"] == done.stdout.splitlines(), done.stderr
+    assert "begins anew" not in done.stderr
+
+
 def test_a_script_that_changes_its_folder_does_not_mix_them_up(tmp_path):
     """
     What is one folder by two names is one; what is two by one name are two.
