@@ -139,13 +139,15 @@ def timeline(stage: Stage, outage: tuple[float, float], thresholds: Thresholds |
 
 def _go_on(stage: Stage, job: str, part: float) -> None:
     """Return when the job has done that part of its steps more than now."""
-    goal = min(_done_now(stage, job) + part, 0.95)
-    stage.sampler.until(f"{job} has done {goal:.0%}", lambda rows: _done(rows[job]) >= goal)
+    begun: list[float] = []
 
+    def is_further(rows) -> bool:
+        done = _done(rows[job])  # 0 until a process that was just started says how many steps there are.
+        if done and not begun:
+            begun.append(done)
+        return bool(begun) and done >= min(begun[0] + part, 0.95)
 
-def _done_now(stage: Stage, job: str) -> float:
-    row = stage.ask(f"status {job}")[0]
-    return row["step"] / row["num_steps"]
+    stage.sampler.until(f"{job} has done {part:.0%} more", is_further)
 
 
 def _done(row) -> float:
