@@ -22,10 +22,6 @@ class Loop(Protocol):
     def turn(self) -> None:
         """A step is done."""
 
-    @property
-    def needs_a_turn(self) -> bool:
-        """Whether the step of the last batch is to be no boundary."""
-
     def left(self) -> None:
         """A step is done where nothing can be."""
 
@@ -49,11 +45,15 @@ class Batches(Iterator[Any]):
         loader: Any,
         accumulate: int,
         loop: Loop,
+        *,
         over: Callable[[], None] | None = None,
+        needs_a_turn: bool = False,
     ) -> None:
         self._cursor, self._loader, self._accumulate, self._loop = cursor, loader, accumulate, loop
         #: Called when it came to its end.
         self._over = over
+        #: Whether the step of the last batch is no boundary: the script reads behind the loop what it sets.
+        self._needs_a_turn = needs_a_turn
         self._pass: Pass | None = None
         #: What a pass inside another one gives.
         self._inner: Iterator[Any] = iter(())
@@ -82,7 +82,7 @@ class Batches(Iterator[Any]):
         try:
             if made.is_out and made.taken % self._accumulate == 0:
                 made.turned()
-                if made.taken == made.length and self._loop.needs_a_turn:
+                if self._needs_a_turn and made.taken == made.length:
                     self._loop.left()
                 else:
                     self._loop.turn()

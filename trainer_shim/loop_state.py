@@ -7,6 +7,8 @@ Does not cover: the source alone (loop_names.py), objects whose state shows in t
 from __future__ import annotations
 
 import ast
+import functools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +26,7 @@ from trainer_shim.script_names import MISSING, Names
 from trainer_shim.values import is_numbers
 from trainer_shim.variables import State
 
-__all__ = ["Told", "decides", "needs_a_turn", "told_of_loops"]
+__all__ = ["Told", "decides", "needs_a_turn", "told_of_loops", "where"]
 
 #: What a name may stand for that a loop counts or collects with.
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple, deque)
@@ -68,22 +70,31 @@ def told_of_loops(frames: Sequence[FrameType], kept: Kept) -> Iterator[Told]:
         variables = dict(frame_variables(frame))
         names = Names(variables, frame.f_globals, kept.is_of_run)
         found = carried_at(
-            *_where(frame), keepers=_holders(variables), names=names, is_result_used=code in using
+            *where(frame), keepers=_holders(variables), names=names, is_result_used=code in using
         )
         told.append([*_sentences(found.carried, names, kept)])
-        if line := repeated_at(*_where(frame)):
+        if line := repeated_at(*where(frame)):
             told[-1].append(Told([], _REPEATED.format(line)))
         using = found.using
     for some in reversed(told):
         yield from some
 
 
-def needs_a_turn(frame: FrameType) -> bool:
-    """Whether the loop over `batches()` around a line has to have a turn, for what is read behind it."""
-    return bool(unset_behind(*_where(frame)))
+def needs_a_turn(depth: int) -> bool:
+    """Whether the loop over `batches()`, `depth` calls away, must have a turn for what is read behind it."""
+    frame = sys._getframe(depth + 1)  # noqa: SLF001  # There is no other way to one's caller.
+    return _needs_a_turn(*where(frame))
 
 
-def _where(frame: FrameType) -> tuple[str, int, int]:
+@functools.lru_cache(maxsize=256)
+def _needs_a_turn(file: str, first_line: int, line: int) -> bool:
+    with suppress(Exception):  # However a script is written, a look costs no training.
+        return bool(unset_behind(file, first_line, line))
+    return False
+
+
+def where(frame: FrameType) -> tuple[str, int, int]:
+    """The file of a function, the line where it begins, and the line that it is at."""
     return frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lineno
 
 

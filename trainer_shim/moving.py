@@ -23,7 +23,7 @@ from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
 from trainer_shim.standing import is_file, may_stand, stands, trace
 
-__all__ = ["Moves", "Moving"]
+__all__ = ["Moves", "Moving", "versions"]
 
 #: Objects that are looked through, the nearest first: the loop waits for it.
 _MAX_VISITS = 1000
@@ -125,7 +125,7 @@ class Moving:
         if sort == "module":
             own = list(_tensors(thing))
             if own and not any(id(one) in self._ours for one in own):
-                return Moves(id(thing), _MODULE.format(name), _versions(own))
+                return Moves(id(thing), _MODULE.format(name), versions(own))
             return None
         if sort == "scheduler":
             if self._kept.is_part(getattr(thing, "optimizer", None)) and id(thing) not in self._inner:
@@ -134,7 +134,7 @@ class Moving:
         if sort == "scaler":
             # Its first use makes the tensors; to read them would wait for a device.
             tensors = [one for one in vars(thing).values() if _is_tensor(one)]
-            return Moves(id(thing), _SCALER.format(name), (len(tensors), _versions(tensors)))
+            return Moves(id(thing), _SCALER.format(name), (len(tensors), versions(tensors)))
         return None if self._kept.has_object(thing) else self._of_value(name, thing)
 
     def _of_value(self, name: str, thing: Any) -> Moves | None:
@@ -246,7 +246,7 @@ def _shapes(tensors: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(sorted(tuple(one.shape) for one in tensors))
 
 
-def _versions(tensors: Iterable[Any]) -> int:
+def versions(tensors: Iterable[Any]) -> int:
     """Together the count of their changes in place."""
     return sum(0 if one.is_inference() else one._version for one in tensors)  # noqa: SLF001
 

@@ -35,6 +35,7 @@ from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
 from trainer_shim.handing_over import GeneratorPart, named_parts
 from trainer_shim.kept import Kept
 from trainer_shim.link import Link, Report
+from trainer_shim.loop_state import needs_a_turn
 from trainer_shim.made import Made
 from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
@@ -294,7 +295,7 @@ class Shim(_Looked):
         self._strays.begin(is_by_hand=False)
         if number := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED.format(number))
-        return Batches(self._cursor, loader, accumulate, self)
+        return Batches(self._cursor, loader, accumulate, self, needs_a_turn=needs_a_turn(1))
 
     def steps(
         self,
@@ -330,7 +331,7 @@ class Shim(_Looked):
             is_at_end = max_epochs is not None and (max_steps is None or self._report.step < max_steps)
             self._run_is_over(max_epochs if is_at_end else None)
 
-        steps = Batches(self._cursor, rounds, accumulate, self, over)
+        steps = Batches(self._cursor, rounds, accumulate, self, over=over)
         if steps.is_over:
             self._say(_COMPLETE.format(f"{self._report.step} steps"))
         self._report.num_steps, self._report.num_epochs = max_steps, max_epochs
@@ -385,11 +386,6 @@ class Shim(_Looked):
         report.step = step = report.step + 1
         if self._gate.asked or step >= self._due_step:
             self._yield()
-
-    @property
-    def needs_a_turn(self) -> bool:
-        """Whether a restart behind the last batch of a pass would fail: the script reads what a turn sets."""
-        return self._strays.needs_a_turn
 
     def left(self) -> None:
         """The step of a loop over `batches()` behind which nothing is done: it was left by `break`, say."""

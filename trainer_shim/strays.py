@@ -23,12 +23,13 @@ from typing import Any
 
 from trainer_shim import rng
 from trainer_shim.kept import Kept
-from trainer_shim.loop_state import needs_a_turn, told_of_loops
+from trainer_shim.loop_state import told_of_loops, where
 from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
-from trainer_shim.moving import Moving
+from trainer_shim.moving import Moving, versions
 from trainer_shim.nearby import variables_of
-from trainer_shim.script_code import is_a, is_script
+from trainer_shim.script_code import is_script
+from trainer_shim.script_names import is_module
 
 __all__ = ["Strays"]
 
@@ -70,8 +71,6 @@ class Strays:
         self._seen: dict[str, Any] = {}
         #: The lines at which loops were looked at.
         self._lines: set[tuple[tuple[str, int, int], ...]] = set()
-        #: Whether the loop over a pass has to have a turn, for what the script reads behind it.
-        self.needs_a_turn = False
         #: The variables that loops were told to carry.
         self._told: set[str] = set()
         self._rests_until = -math.inf
@@ -133,14 +132,12 @@ class Strays:
         found: list[str] = []
         # A script may hold anything and be written in any way: a look that fails costs no training.
         with suppress(Exception):
-            lines = tuple((one.f_code.co_filename, one.f_code.co_firstlineno, one.f_lineno) for one in frames)
+            lines = tuple(map(where, frames))
             if lines not in self._lines:
                 self._lines.add(lines)
                 for names, text in told_of_loops(frames, self._kept):
                     self._told.update(names)
                     found.append(text)
-                if frames:
-                    self.needs_a_turn = needs_a_turn(frames[0])
         with suppress(Exception):
             # The names that are nearest to the boundary first.
             now = dict(Moving(self._kept).inside(one for frame in frames for one in variables_of(frame)))
@@ -173,12 +170,10 @@ _Counts = tuple[int, dict[int, int]]
 
 
 def _gradients(parts: Mapping[str, Any]) -> _Counts:
-    torch = sys.modules.get("torch")
-    modules = [one for one in parts.values() if torch is not None and is_a(one, torch.nn.Module)]
-    weights = [one for module in modules for one in module.parameters()]
+    weights = [one for part in parts.values() if is_module(part) for one in part.parameters()]
     gradients = [one.grad for one in weights if one.grad is not None]
     return (
-        sum(0 if one.is_inference() else one._version for one in weights),  # noqa: SLF001
+        versions(weights),
         {one.data_ptr(): one._version for one in gradients},  # noqa: SLF001
     )
 
@@ -194,12 +189,10 @@ def _weights(parts: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, int]]]:
     Not of buffers: those change in a forward pass before the first batch is asked for, as of a loop that
     fetches ahead.
     """
-    torch = sys.modules.get("torch")
     for name, part in parts.items():
-        if torch is not None and is_a(part, torch.nn.Module):
+        if is_module(part):
             for path, module in modules_of(part):
                 for own, value in module._parameters.items():  # noqa: SLF001
-                    with suppress(
-                        RuntimeError, AttributeError
-                    ):  # One of inference mode has none, nor has None.
+                    # One of inference mode has no count, nor has None.
+                    with suppress(RuntimeError, AttributeError):
                         yield f"{name}.{path}.{own}", value._version  # noqa: SLF001

@@ -14,15 +14,7 @@ from supervisor.core.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 #: What other modules of the shim call of a session.
-INNER = {
-    "turn",
-    "left",
-    "needs_a_turn",
-    "pass_is_over",
-    "pass_is_inside",
-    "meet_loaders",
-    "save_periodically",
-}
+INNER = {"turn", "left", "pass_is_over", "pass_is_inside", "meet_loaders", "save_periodically"}
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

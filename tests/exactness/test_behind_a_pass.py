@@ -126,6 +126,25 @@ def test_a_run_that_is_ended_at_the_last_batch_of_a_pass_goes_on(run, loop, leav
     assert sum(numbers) == (told[-1] if loop is of_a_function else told[-1][1])
 
 
+def test_the_second_loop_of_a_script_goes_on_as_well(run):
+    """
+    Which nobody has looked at yet when its first pass ends.
+    """
+
+    def two_loops(shim, each):
+        told = []
+        for _ in shim.epochs(2):
+            for _ in shim.batches(range(4)):
+                pass
+            for number in shim.batches(range(4)):
+                loss = each(number)
+            told.append(loss)
+        return told
+
+    assert run(two_loops, 8)[0] is None
+    assert [12] == run(two_loops)[0]
+
+
 def test_what_is_there_before_the_loop_costs_no_boundary(run):
     """
     Only where it has to, the last batch's boundary waits for what comes behind the pass.
