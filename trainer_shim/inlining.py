@@ -21,7 +21,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from trainer_shim.script_names import Called, Names
-from trainer_shim.source_places import SHOWING, called, source_tree
+from trainer_shim.source_places import SHOWING, called, first_line_of, set_in, source_tree
 
 __all__ = ["FILE", "Inlining", "is_inner"]
 
@@ -67,7 +67,7 @@ class Inlining:
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
             # Over a list of callbacks, say: once for each of them.
             items = self._names.items(node.iter)
-            turns = [_Rename({node.target.id: one}, "", "") for one in items]
+            turns = [_Rename({node.target.id: one}) for one in items]
             if turns:
                 return [
                     x for turn in turns for one in node.body for x in self._statement(turn.visit(one), depth)
@@ -148,7 +148,7 @@ class Inlining:
         mapping.update(self._defaults(function))
         for name, value in _bound(node, [*first, *args], {**named, **words}):
             is_kept = _is_dotted(value) or isinstance(value, ast.Constant)
-            if is_kept and name not in _stored(node):
+            if is_kept and name not in set_in(ast.walk(node)):
                 mapping[name] = value
             else:
                 mapping[name] = _name(f"{mark}{name}")
@@ -183,8 +183,7 @@ def _definitions(file: str) -> dict[tuple[str, int], ast.FunctionDef]:
     several = set()
     for node in () if tree is None else ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-            found[node.name, first] = node
+            found[node.name, first_line_of(node)] = node
         elif isinstance(node, ast.Lambda):
             place = ("<lambda>", node.lineno)
             several.update([place] if place in found else [])
@@ -239,12 +238,6 @@ def _straight(body: list[ast.stmt]) -> list[ast.stmt]:
     return found
 
 
-def _stored(node: ast.FunctionDef) -> set[str]:
-    return {
-        one.id for one in ast.walk(node) if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)
-    }
-
-
 def _is_dotted(node: ast.AST) -> bool:
     while isinstance(node, ast.Attribute):
         node = node.value
@@ -263,9 +256,9 @@ _LEFT_OUT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Global, as
 
 
 class _Rename(ast.NodeTransformer):
-    """A copy of a function's statements in the names of the loop that calls it."""
+    """A copy of statements in other names; those of a function with what gets its result, and its file."""
 
-    def __init__(self, mapping: Mapping[str, ast.expr], result: str, file: str) -> None:
+    def __init__(self, mapping: Mapping[str, ast.expr], result: str = "", file: str = "") -> None:
         self._mapping, self._result, self._file = mapping, result, file
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -282,7 +275,9 @@ class _Rename(ast.NodeTransformer):
             return ast.copy_location(ast.Name(known.id, node.ctx), node)
         return known
 
-    def visit_Return(self, node: ast.Return) -> ast.stmt:
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        if not self._result:
+            return self.generic_visit(node)
         value = ast.Constant(None) if node.value is None else self.visit(node.value)
         new = _assignment(self._result, value, node)
         setattr(new, FILE, self._file)

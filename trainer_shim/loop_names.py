@@ -22,15 +22,16 @@ from trainer_shim.script_names import Names
 from trainer_shim.source_places import (
     PASSES,
     Loop,
-    bound_by,
     called,
     calls_in,
-    changed_by,
+    changes,
+    first_line_of,
     flow,
     own,
     own_and,
     place_of,
     read_by,
+    set_in,
     source_tree,
     turn_of,
 )
@@ -124,8 +125,7 @@ def unset_behind(file: str, first_line: int, line: int) -> list[str]:
         return []
     loop, block = loops[-1], loops[-2].body if len(loops) > 1 else getattr(scope, "body", [])
     before, after = _beside(block, loop)
-    inside = {one.id for one in own(loop) if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
-    return sorted(flow(after)[0] & inside - flow(before)[1])
+    return sorted(flow(after)[0] & set_in(own(loop)) - flow(before)[1])
 
 
 def _beside(block: list[ast.stmt], loop: Loop) -> tuple[list[ast.stmt], list[ast.stmt]]:
@@ -162,10 +162,8 @@ def _scope(file: str, first_line: int) -> ast.AST | None:
     if tree is None:
         return None
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
-            if first == first_line:
-                return node
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and first_line_of(node) == first_line:
+            return node
     return tree if first_line <= 1 else None
 
 
@@ -201,21 +199,7 @@ def _changed(loop: Loop) -> dict[str, tuple[int, str]]:
     found: dict[str, tuple[int, str]] = {}
     caching = {id(one) for one in _caching(loop)}
     for one, file in _with_files(loop, ""):
-        places: set[str] = set()
-        if id(one) in caching:
-            continue
-        if isinstance(one, ast.Assign):
-            places = bound_by(one.targets) | {
-                place_of(t)
-                for target in one.targets
-                for t in ast.walk(target)
-                if isinstance(t, ast.Subscript)
-            }
-        elif isinstance(one, ast.AugAssign | ast.AnnAssign | ast.NamedExpr):
-            places = {place_of(one.target)}
-        elif isinstance(one, ast.Call):
-            places = {changed_by(one)}
-        for place in places - {""}:
+        for place in set() if id(one) in caching else changes(one):
             found.setdefault(place, (getattr(one, "lineno", loop.lineno), file))
     return found
 

@@ -22,7 +22,7 @@ from trainer_shim.loop_names import Carried, carried_at, repeated_at, unset_behi
 from trainer_shim.loop_uses import Uses
 from trainer_shim.reach import attributes, frame_variables
 from trainer_shim.script_code import is_a
-from trainer_shim.script_names import MISSING, Names
+from trainer_shim.script_names import MISSING, Names, member
 from trainer_shim.values import is_numbers
 from trainer_shim.variables import State
 
@@ -153,8 +153,7 @@ def _is_lost(place: str, names: Names, kept: Kept) -> bool:
     for name in rest:
         if value is MISSING or kept.has_of(value, name):
             return False
-        root = f"{root}.{name}"
-        value = names.at(root)
+        value = member(value, name)
     if kept.is_ignored(shown) or kept.has(shown.rpartition(".")[2], value) or kept.is_part(value):
         return False
     return is_a(value, _PLAIN) or is_numbers(value) or hasattr(type(value), "__dataclass_fields__")

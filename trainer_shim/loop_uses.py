@@ -19,6 +19,7 @@ from trainer_shim.source_places import (
     called,
     calls_in,
     changed_by,
+    changes,
     own_and,
     place_of,
     read_by,
@@ -206,14 +207,7 @@ class Uses:
 
 
 def _assigned_in(statements: Iterable[ast.AST]) -> set[str]:
-    found: set[str] = set()
-    for one in (inner for statement in statements for inner in own_and(statement)):
-        if isinstance(one, ast.Assign | ast.AugAssign | ast.AnnAssign):
-            targets = one.targets if isinstance(one, ast.Assign) else [one.target]
-            found |= assigned_by(targets)
-        elif isinstance(one, ast.Call):
-            found.add(changed_by(one))
-    return found - {""}
+    return {place for statement in statements for one in own_and(statement) for place in changes(one)}
 
 
 def _is_inside_showing(node: ast.AST, call: ast.Call) -> bool:

@@ -149,7 +149,7 @@ class Moving:
         """Whether a container has tensors of the weights' shapes that are not the weights."""
         if not 1 < len(thing) <= _MAX_TENSORS:
             return False
-        some = list(thing.values()) if is_a(thing, dict) else list(thing)
+        some = _items(thing)
         if not all(map(_is_tensor, some)) or any(id(one) in self._ours for one in some):
             return False
         return _shapes(some) in self._shapes and not self._shares(some[0])
@@ -252,8 +252,11 @@ def versions(tensors: Iterable[Any]) -> int:
 
 
 def _copy_stands(thing: Any) -> Any:
-    some = list(thing.values()) if is_a(thing, dict) else list(thing)
-    return hash(tuple((id(one), 0 if one.is_inference() else one._version) for one in some))  # noqa: SLF001
+    return hash(tuple((id(one), versions([one])) for one in _items(thing)))
+
+
+def _items(thing: Any) -> list[Any]:
+    return list(thing.values() if is_a(thing, dict) else thing)
 
 
 def _steps(optimizer: Any) -> Any:

@@ -21,7 +21,7 @@ from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.reach import attributes
 from trainer_shim.script_code import is_a, is_script, is_script_class
 
-__all__ = ["MISSING", "Called", "Names", "is_module"]
+__all__ = ["MISSING", "Called", "Names", "is_module", "member"]
 
 _HERE = str(Path(__file__).parent)
 

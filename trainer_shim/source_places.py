@@ -21,11 +21,14 @@ __all__ = [
     "called",
     "calls_in",
     "changed_by",
+    "changes",
+    "first_line_of",
     "flow",
     "own",
     "own_and",
     "place_of",
     "read_by",
+    "set_in",
     "source_tree",
     "thing_changed_by",
     "turn_of",
@@ -187,6 +190,25 @@ def assigned_by(targets: Iterable[ast.AST]) -> set[str]:
         else:
             found.add(place_of(target))
     return found - {""}
+
+
+def changes(node: ast.AST) -> set[str]:
+    """What one statement or call changes by itself, not by what stands inside of it."""
+    if isinstance(node, ast.Assign):
+        return assigned_by(node.targets)
+    if isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr):
+        return assigned_by([node.target])
+    return {place_of(thing_changed_by(node))} - {""} if isinstance(node, ast.Call) else set()
+
+
+def set_in(nodes: Iterable[ast.AST]) -> set[str]:
+    """The names among nodes that are set or deleted."""
+    return {one.id for one in nodes if isinstance(one, ast.Name) and not isinstance(one.ctx, ast.Load)}
+
+
+def first_line_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The line where its code begins: that of its first decorator, if it has any."""
+    return min([function.lineno, *(one.lineno for one in function.decorator_list)])
 
 
 def turn_of(loop: Loop) -> list[ast.AST]:

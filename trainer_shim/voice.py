@@ -57,7 +57,6 @@ class Voice:
         A doubt whether the run goes on exactly ends with its kind in brackets; docs/WARNINGS.md has them all.
         """
         kind = _KIND.search(text)
-        is_doubt = kind is not None
         if kind is not None and kind[1] in self._ignore:
             return
         now = self._clock()
@@ -68,7 +67,7 @@ class Voice:
             # A disk that is too full for a checkpoint is too full for the log too; a terminal may be gone.
             with suppress(OSError, ValueError):
                 print(f"trainer_shim: {text}", file=sys.stderr, flush=True)  # noqa: T201
-            if is_doubt and text not in self.doubts and len(self.doubts) < _MOST_KEPT:
+            if kind is not None and text not in self.doubts and len(self.doubts) < _MOST_KEPT:
                 self.doubts.append(text)
-            if is_doubt and self._doubted is not None:
+            if kind is not None and self._doubted is not None:
                 self._doubted(text)
