@@ -252,17 +252,16 @@ def whole_table(
             beside = [start if i == last else cell for i, cell in enumerate(row)]
             lines.append(_line(beside, columns, [*before, last], widths, width, painted))
             lines += [" " * taken + text for text in more]
-            lines = list(map(bold, lines)) if colour and not number else lines
-            continue
-        padded = {i: _pad(row[i], widths[i], right=columns[i].right) for i in before}
-        above = wrapped(_GAP.join(padded.values()).rstrip(), width, indent=_GAP)
-        if len(above) == 1:
-            above = [
-                _GAP.join(painted(i, cell) if cell.strip() else cell for i, cell in padded.items()).rstrip()
-            ]
-        lines += [line for line in above if line]
-        lines += [_GAP + text for text in wrapped(row[last], width - len(_GAP)) if text]
-        lines = list(map(bold, lines)) if colour and not number else lines
+        else:
+            padded = {i: _pad(row[i], widths[i], right=columns[i].right) for i in before}
+            above = wrapped(_GAP.join(padded.values()).rstrip(), width, indent=_GAP)
+            if len(above) == 1:
+                cells = (painted(i, cell) if cell.strip() else cell for i, cell in padded.items())
+                above = [_GAP.join(cells).rstrip()]
+            lines += [line for line in above if line]
+            lines += [_GAP + text for text in wrapped(row[last], width - len(_GAP)) if text]
+        if colour and number == 0:
+            lines = list(map(bold, lines))
     return lines
 
 
