@@ -23,7 +23,7 @@ from typing import Any
 from trainer_shim.script_names import Called, Names
 from trainer_shim.source_places import SHOWING, called, first_line_of, set_in, source_tree
 
-__all__ = ["FILE", "Inlining", "is_inner"]
+__all__ = ["FILE", "Inlining", "definition", "is_inner"]
 
 #: Bounds that come out the same on a busy machine; all of it takes a fraction of a second.
 _MAX_DEPTH, _MAX_CALLS, _MAX_NODES = 5, 200, 40_000

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trainer_shim.handing_over import Fields, is_field
+from trainer_shim.own_states import leaves_out
 from trainer_shim.script_code import is_a
 from trainer_shim.variables import State
 
@@ -51,8 +52,10 @@ class Kept:
 
     def has_of(self, owner: Any, name: str) -> bool:
         """Whether an attribute of an object is saved with the object."""
-        if type(owner) is State or type(owner).__module__.startswith(_OURS) or self.is_part(owner):
+        if type(owner) is State or type(owner).__module__.startswith(_OURS):
             return True
+        if self.is_part(owner):
+            return not leaves_out(owner, name)
         return any(is_field(part, owner, name) for part in self.parts.values())
 
     def has(self, name: str, value: Any) -> bool:

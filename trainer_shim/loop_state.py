@@ -47,6 +47,10 @@ _CARRIED_BY = (
     "Hand over `trainer_shim.Fields({5}, {6})` as a part; what is made anew in each epoch, keep in "
     "`shim.state()` [carried]"
 )
+_LEFT_OUT = (
+    "{0} ({1}) {2} on from turn to turn, and `state_dict()` of `{5}` leaves {3} out: after a restart {4} "
+    "anew. Add {3} there and in `load_state_dict()` [carried]"
+)
 _REPEATED = (
     "line {}, in a loop over epochs that the shim does not know of, is done again for past epochs after a "
     "restart: write `for epoch in shim.epochs(num_epochs)` [epochs]"
@@ -105,7 +109,8 @@ def _sentences(found: Iterable[Carried], names: Names, kept: Kept) -> Iterator[T
             by_owner.setdefault(one.name.rpartition(".")[0], []).append(one)
     for owner, some in by_owner.items():
         if owner:
-            yield Told([_shown(one.name) for one in some], _of(owner, some))
+            text = _LEFT_OUT if kept.is_part(names.at(owner)) else _CARRIED_BY
+            yield Told([_shown(one.name) for one in some], _of(owner, some, text))
         else:
             for one in some:
                 name, at = _shown(one.name), _at(one)
@@ -121,11 +126,11 @@ def decides(frame: FrameType, loop: ast.For, name: str, is_of_run: Callable[[Any
     return True
 
 
-def _of(owner: str, some: list[Carried]) -> str:
+def _of(owner: str, some: list[Carried], text: str) -> str:
     """One sentence for all attributes of one object."""
     last = [one.name.rpartition(".")[2] for one in some]
     is_one = len(some) == 1
-    return _CARRIED_BY.format(
+    return text.format(
         ", ".join(f"`{_shown(one.name)}`" for one in some),
         _at(some[0]),
         "goes" if is_one else "go",

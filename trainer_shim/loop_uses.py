@@ -7,7 +7,7 @@ Does not cover: which variables a loop carries (loop_names.py).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from trainer_shim.script_names import Names
 from trainer_shim.source_places import (
@@ -42,7 +42,7 @@ _PURE = frozenset(
         "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
         "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
         "upper", "lower", "time_ns", "process_time", "now", "total_seconds", "isoformat",
-        "OrderedDict", "defaultdict", "Counter", "asdict", "vars",
+        "OrderedDict", "defaultdict", "Counter", "asdict", "vars", "open", "writer", "DictWriter",
     }
 )  # fmt: skip
 
@@ -73,6 +73,7 @@ class Uses:
     ) -> None:
         self._names, self._is_result_used = names, is_result_used
         statements = list(statements)
+        self._tuples = _tuples(statements)
         #: What is made of what, one assignment each.
         self._flows: list[tuple[set[str], set[str]]] = []
         #: What decides about something.
@@ -91,7 +92,8 @@ class Uses:
 
     def matters(self, name: str) -> bool:
         """Whether it reaches anything but what is shown."""
-        seen = {name}
+        items = (_item_of(name, i).id for i in range(self._tuples.get(name, 0)))
+        seen = {name, _keys_of(name), *items}
         grows = True
         while grows:
             more = {one for sources, targets in self._flows if sources & seen for one in targets}
@@ -115,14 +117,14 @@ class Uses:
             inner = [*node.body, *node.orelse]
             if all(map(self._only_reckons, inner)):
                 # What it assigns depends on it.
-                self._flows.append((read_by(node.test), _assigned_in(inner)))
+                self._flow(_tested(node.test), _assigned_in(inner))
             else:
-                self._used |= read_by(node.test)
+                self._used |= _tested(node.test)
             self._expression(node.test)
             self._take_all(inner)
         elif isinstance(node, ast.For):
             if not is_over(node, *ITERATED):  # The data is the shim's.
-                self._flows.append((read_by(node.iter), bound_by([node.target])))
+                self._flow(read_by(node.iter), bound_by([node.target]))
                 self._expression(node.iter)
             self._take_all([*node.body, *node.orelse])
         elif isinstance(node, ast.Return) and node.value is not None:
@@ -138,13 +140,44 @@ class Uses:
         if node.value is None:
             return
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        places = assigned_by(targets)
-        value = read_by(node.value)
-        self._flows.append((value, places))
+        for target in targets:
+            for one, value in self._pairs(target, node.value):
+                self._assigned(one, value, is_whole=not isinstance(node, ast.AugAssign))
         self._expression(node.value)
+
+    def _assigned(self, target: ast.expr, value: ast.expr, *, is_whole: bool) -> None:
+        reads, places = read_by(value), assigned_by([target])
+        if is_whole and isinstance(target, ast.Name | ast.Attribute):
+            self._flows.append((reads, places))
+            self._flows.append((_keys_read(value), set(map(_keys_of, places))))
+        elif isinstance(target, ast.Subscript) and _is_text(target.slice):
+            self._flows.append((reads, places))
+        else:
+            self._flow(reads, places)
         # `group["lr"] = ...`, `model.temperature = ...`: what is handed to another's object is used.
-        if any(self._is_of_another(one) for one in targets):
-            self._used |= value - places
+        if self._is_of_another(target):
+            self._used |= reads - places
+
+    def _pairs(self, target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr]]:
+        """What is assigned to what, item by item where a tuple is: `return loss, text` is often both."""
+        num = self._tuples.get(value.id, 0) if isinstance(value, ast.Name) else _num_items(value)
+        if isinstance(value, ast.Name):
+            items: list[ast.expr] = [_item_of(value.id, i) for i in range(num)]
+        else:
+            items = value.elts if isinstance(value, ast.Tuple) else []
+        if num and isinstance(target, ast.Tuple) and _num_items(target) == num:
+            for one, item in zip(target.elts, items, strict=True):
+                yield from self._pairs(one, item)
+        elif isinstance(target, ast.Name) and isinstance(value, ast.Tuple) and target.id in self._tuples:
+            for i, item in enumerate(items):
+                yield _item_of(target.id, i, ast.Store()), item
+                yield target, _item_of(target.id, i)
+        else:
+            yield target, value
+
+    def _flow(self, sources: set[str], targets: set[str]) -> None:
+        """What targets hold, and which keys they have, is made of the sources."""
+        self._flows.append((sources, targets | set(map(_keys_of, targets))))
 
     def _is_of_another(self, target: ast.AST) -> bool:
         is_item = isinstance(target, ast.Subscript)
@@ -195,7 +228,7 @@ class Uses:
                 for place in read_by(one)
             }
             if (place := changed_by(call)) and not self._is_handed(call):
-                self._flows.append((handed, {place}))
+                self._flow(handed, {place})
                 continue
             if name == "backward":
                 self._used |= read_by(call.func)
@@ -204,6 +237,69 @@ class Uses:
                 self._handed |= {
                     place_of(one) for one in (*call.args, *(word.value for word in call.keywords))
                 }
+
+
+def _keys_of(place: str) -> str:
+    """A name for which keys a place has, apart from what they hold."""
+    return f"{place}?"
+
+
+def _keys_read(value: ast.expr) -> set[str]:
+    """What decides about the keys of a value: of `{"reward": total} if is_done else {}`, `is_done`."""
+    if isinstance(value, ast.Dict):
+        keys = (read_by(one) for one in value.keys if one is not None)
+        others = (_keys_read(one) for key, one in zip(value.keys, value.values, strict=True) if key is None)
+        return set().union(*keys, *others)
+    if isinstance(value, ast.IfExp):
+        return _tested(value.test) | _keys_read(value.body) | _keys_read(value.orelse)
+    if isinstance(value, ast.Name | ast.Attribute):
+        return _owner_read(value) | {_keys_of(place_of(value))}
+    return read_by(value)
+
+
+def _tested(test: ast.expr) -> set[str]:
+    """What a test reads; of what it looks for a key in, the keys."""
+    if isinstance(test, ast.BoolOp):
+        return set().union(*map(_tested, test.values))
+    if isinstance(test, ast.UnaryOp):
+        return _tested(test.operand)
+    if isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In | ast.NotIn) and len(test.ops) == 1:
+        table = test.comparators[0]
+        if isinstance(table, ast.Name | ast.Attribute):
+            return read_by(test.left) | _owner_read(table) | {_keys_of(place_of(table))}
+    return read_by(test)
+
+
+def _owner_read(thing: ast.Name | ast.Attribute) -> set[str]:
+    return read_by(thing.value) if isinstance(thing, ast.Attribute) else set()
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _tuples(statements: Iterable[ast.stmt]) -> dict[str, int]:
+    """The names that stand for tuples of one length wherever they are assigned, with that length."""
+    found: dict[str, set[int]] = {}
+    for node in (one for statement in statements for one in own_and(statement)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and len(node.targets) == 1:
+            if not isinstance(node.value, ast.Constant) or node.value.value is not None:
+                found.setdefault(node.targets[0].id, set()).add(_num_items(node.value))
+        elif isinstance(node, ast.stmt | ast.NamedExpr | ast.Call):
+            bound = {node.target} if isinstance(node, ast.For | ast.NamedExpr | ast.AnnAssign) else set()
+            for name in changes(node) | bound_by(bound):
+                found.setdefault(name, set()).add(0)
+    return {name: min(nums) for name, nums in found.items() if len(nums) == 1 and min(nums)}
+
+
+def _num_items(node: ast.expr) -> int:
+    """How many items a tuple in the source has, 0 where it cannot be told."""
+    is_told = isinstance(node, ast.Tuple) and not any(isinstance(one, ast.Starred) for one in node.elts)
+    return len(node.elts) if is_told and isinstance(node, ast.Tuple) else 0
+
+
+def _item_of(name: str, index: int, ctx: ast.expr_context | None = None) -> ast.Name:
+    return ast.Name(f"{name}[{index}]", ctx or ast.Load())
 
 
 def _assigned_in(statements: Iterable[ast.AST]) -> set[str]:

@@ -10,6 +10,7 @@ Does not cover: variables of the loop itself (tests/unit/test_loop_names.py), pa
 from __future__ import annotations
 
 import copy
+import csv
 import functools
 import gc
 import itertools
@@ -839,7 +840,127 @@ def a_scaler_in_a_trainer(script):
     holder.run()
 
 
+class Lookahead:
+    """Slow weights behind an optimizer; its state is the optimizer's alone."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.num_steps = optimizer, 0
+
+    def state_dict(self):
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state):
+        self.optimizer.load_state_dict(state)
+
+    def step(self):
+        self.optimizer.step()
+        self.num_steps += 1
+        if self.num_steps % 2 == 0:
+            for group in self.optimizer.param_groups:
+                for weight in group["params"]:
+                    weight.data.mul_(0.9)
+
+
+class WholeLookahead(Lookahead):
+    def state_dict(self):
+        return {"inner": super().state_dict(), "n": self.counts()}
+
+    def counts(self):
+        return self.num_steps
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state["inner"])
+        self.num_steps = state["n"]
+
+
+class Restarting(torch.optim.SGD):
+    """Torch saves its groups and its state, not what the script adds."""
+
+    def __init__(self, weights, lr):
+        super().__init__(weights, lr)
+        self.num_calls = 0
+
+    def step(self, closure=None):
+        self.num_calls += 1
+        for group in self.param_groups:
+            group["lr"] = 0.01 / self.num_calls
+        return super().step(closure)
+
+
+def a_part_that_leaves_something_out(script, kind=Lookahead):
+    wrapped = kind(script.opt)
+    script.shim = shim = trainer_shim.attach(checkpoints=script.folder, model=script.model, wrapped=wrapped)
+    script.opt = wrapped
+    wrapped.zero_grad = wrapped.optimizer.zero_grad
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            wrapped.zero_grad()
+            script.model(batch).square().mean().backward()
+            wrapped.step()
+
+
+def a_part_that_has_all(script):
+    a_part_that_leaves_something_out(script, WholeLookahead)
+
+
+def an_optimizer_with_a_counter(script):
+    opt = script.opt = Restarting(script.model.parameters(), lr=0.01)
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            opt.zero_grad()
+            script.model(batch).square().mean().backward()
+            opt.step()
+
+
+class Episodes:
+    """An environment that sums up rewards for the log."""
+
+    def __init__(self):
+        self.rewards, self.num_turns = [], 0
+
+    def turn(self, is_last):
+        self.rewards.append(1.0)
+        info = {"sum": sum(self.rewards)} if is_last else {}
+        return 0.5, info
+
+
+def a_sum_in_an_entry_that_is_looked_for(script):
+    shim, episodes, sums = script.attach(), Episodes(), []
+    for _ in shim.epochs(2):
+        for i, batch in shim.batches(enumerate(script.loader)):
+            scale, info = episodes.turn(i % 3 == 2)
+            if "sum" in info:
+                sums.append(info["sum"])
+                script.opt.zero_grad()
+            script.step(batch, scale)
+        print(sums)
+
+
+def a_sum_that_decides_about_an_entry(script):
+    shim, episodes = script.attach(), Episodes()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            _, info = episodes.turn(sum(episodes.rewards) > 3)
+            if "sum" in info:
+                script.opt.zero_grad()
+            script.step(batch)
+
+
+def a_mean_in_a_row_of_a_table(script):
+    shim, meter = script.attach(), Meter()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            meter.update(script.step(batch))
+        row = {"loss": meter.mean}
+        with (script.folder.parent / "log.csv").open("a") as file:
+            csv.DictWriter(file, fieldnames=row.keys()).writerow(row)
+
+
 TOLD = {
+    a_part_that_leaves_something_out: "`wrapped.num_steps` (line",
+    an_optimizer_with_a_counter: "`opt.num_calls` (line",
+    a_sum_that_decides_about_an_entry: "`episodes.rewards` (line",
     weights_of_items: "`weights.table` (line",
     a_scaler_in_a_trainer: "`self.scaler` scales the loss",
     the_best_weights: "`best_weights` (line",
@@ -873,6 +994,9 @@ TOLD = {
     a_generator_that_is_used_later: "`numbers` draws random numbers",
 }
 FINE = [
+    a_part_that_has_all,
+    a_sum_in_an_entry_that_is_looked_for,
+    a_mean_in_a_row_of_a_table,
     a_mean_that_is_shown,
     early_stopping_handed_over,
     a_log_of_ones_own,

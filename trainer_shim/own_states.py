@@ -1,0 +1,56 @@
+"""What a part of the script's own class leaves out of its `state_dict()`, from its source.
+
+Covers: classes of the script, and those that the script derives from torch's optimizers.
+Does not cover: networks, whose attributes go with them (module_state.py); how a loop uses what is left out
+(loop_state.py).
+"""
+
+from __future__ import annotations
+
+import ast
+from types import FunctionType
+from typing import Any
+
+from trainer_shim.inlining import Inlining, definition
+from trainer_shim.optimizer_state import is_optimizer
+from trainer_shim.script_code import is_a, is_script_class
+from trainer_shim.script_names import Names, is_module
+
+__all__ = ["leaves_out"]
+
+#: Ways to read attributes that are not named in the source.
+_ANY = frozenset({"__dict__", "asdict", "getattr", "vars", "__getstate__"})
+#: What torch's own optimizers save.
+_OPTIMIZERS = frozenset({"defaults", "param_groups", "state"})
+
+
+def leaves_out(part: Any, name: str) -> bool:
+    """Whether no `state_dict()` of its class reads an attribute; False where that cannot be told."""
+    if is_module(part) or not is_script_class(type(part)):
+        return False
+    for kind in type(part).__mro__:
+        function = vars(kind).get("state_dict")
+        if function is None:
+            continue
+        if not is_script_class(kind):
+            return is_optimizer(part) and name not in _OPTIMIZERS
+        read = _read_in(part, function)
+        if name in read or read & _ANY or not read:
+            return False
+        if "super" not in read:
+            return True
+    return False
+
+
+def _read_in(part: Any, function: Any) -> set[str]:
+    """The names and attributes that a method and those of the part that it calls mention; {} for none."""
+    node = definition(function) if is_a(function, FunctionType) else None
+    if node is None or not node.args.args:
+        return set()
+    names = Names({node.args.args[0].arg: part}, function.__globals__)
+    return {
+        getattr(one, "attr", getattr(one, "id", ""))
+        for statement in (*node.body, *Inlining(names).body(node.body))
+        for one in ast.walk(statement)
+        if isinstance(one, ast.Name | ast.Attribute)
+    }
