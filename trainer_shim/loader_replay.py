@@ -48,7 +48,6 @@ class Replayed(Way):
             return
         self._drawn = {who: set(names) for who, names in resume["drawn"].items()}
         self._last = resume.get("last")
-        self._check_mixed()
         if is_persistent:
             loader._iterator = None
         self._reopen(loader, resume, streams)
@@ -112,6 +111,7 @@ class Replayed(Way):
             woven, loader, start=start, num_in_pass=woven["in_pass"], places=places
         )
         streams.know(self._iterator if woven["in_pass"] else loader, self._weaving)
+        self._check_mixed()  # Now the loaders inside are known.
         num_read = self._weaving.num_read
         if num_read:
             self._tell_cost(began, f"; {_SPARE}" if self._weaving.strands else "")

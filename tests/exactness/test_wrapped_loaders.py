@@ -99,6 +99,16 @@ def test_nothing_is_said_of_a_wrapper_that_is_exact(tmp_path, capsys, name):
     assert "" == capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["zip", "enumerate", "object"])
+def test_nor_is_it_said_at_the_restart(tmp_path, capsys, name):
+    """
+    Items and training draw from one generator; no batch is made of another one, so that is exact.
+    """
+    whole_and_cut(tmp_path, epochs_over(lambda _run: WRAPPED[name](loader(), loader())), (3,))
+
+    assert "same generator" not in capsys.readouterr().err
+
+
 def one_stream(cut_it):
     """Four epochs of four batches each of one endless stream; a pass of the loader has six."""
 
