@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.common import main, print_table, range_of, scratch, take_turns
-from supervisor.core.events import PauseAsked
-from supervisor.core.job import Asker, Job, JobSpec
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.events import PauseAsked
+from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.states import Depth, State
 from supervisor.ports import Batch, JournalRow
 from supervisor.store.journal import SqliteJournal
 

@@ -23,14 +23,14 @@ from msgspec.structs import replace
 from benchmarks.policy_heldout import HELD_OUT, SEEDS
 from benchmarks.policy_peers import PEERS
 from benchmarks.policy_traces import DAY_S, GIB, TRACES, WORST, Trace, oscillation, samples
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.job import Job
-from supervisor.core.policy import decide
-from supervisor.core.policy_memory import Footprint, Memory
-from supervisor.core.rules import Condition, PolicyConfig, Settings
-from supervisor.core.sample import Sample
-from supervisor.core.simulation import Decider, Report, SimJob, simulate
-from supervisor.core.verdict import Verdict
+from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.verdict import Verdict
+from supervisor.core.policy.decide import decide
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.memory import Footprint, Memory
+from supervisor.core.policy.rules import Condition, PolicyConfig, Settings
+from supervisor.core.policy.simulation import Decider, Report, SimJob, simulate
+from supervisor.core.readings.sample import Sample
 
 SETTINGS = Settings(rules=DEFAULT_RULES)
 OSCILLATION = "oscillation, own worst"

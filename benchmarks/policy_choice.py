@@ -19,10 +19,10 @@ from statistics import mean
 from benchmarks.policy import ours_with
 from benchmarks.policy_peers import PEERS
 from benchmarks.policy_traces import DAY_S, GIB, Trace, samples
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.policy_memory import Footprint
-from supervisor.core.rules import PolicyConfig, Settings
-from supervisor.core.simulation import Decider, Report, SimJob, simulate
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.memory import Footprint
+from supervisor.core.policy.rules import PolicyConfig, Settings
+from supervisor.core.policy.simulation import Decider, Report, SimJob, simulate
 
 SEEDS = (1, 2)
 TICK_S = 5.0

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from supervisor.core.job import Job
-from supervisor.core.sample import Missing, Sample
-from supervisor.core.states import Depth, State
-from supervisor.core.verdict import Verdict
+from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.verdict import Verdict
+from supervisor.core.readings.sample import Missing, Sample
 
 Verdicts = tuple[Verdict, ...]
 

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
-from supervisor.core.sample import Pressure, Sample
+from supervisor.core.readings.sample import Pressure, Sample
 
 GIB = float(1 << 30)
 DAY_S = 86400

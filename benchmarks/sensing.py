@@ -128,10 +128,10 @@ def _process(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _look_ours(pids: Sequence[int]) -> Iterator[None]:
-    from supervisor.core.job import Pid
+    from supervisor.core.jobs.job import Pid
     from supervisor.monitors.snapshot import Sampler
     from supervisor.ports import WatchedJob
-    from supervisor.procfs import boot_id, read_stat
+    from supervisor.system.procfs import boot_id, read_stat
 
     sampler = Sampler()
     sampler.watch({"steam"})
@@ -198,7 +198,7 @@ def _reaction(num_runs: int) -> None:
 
 def _make_group() -> Path | None:
     """Return a new group with a limit below ours, of the version that has one here."""
-    from supervisor.cgroups import memory_folder
+    from supervisor.system.cgroups import memory_folder
 
     place = memory_folder()
     if place is None:

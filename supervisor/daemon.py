@@ -21,35 +21,36 @@ from collections.abc import Callable
 
 import structlog
 
-from supervisor import __version__, log, streams
+from supervisor import __version__
 from supervisor.clock import SteadyClock
-from supervisor.config import Config
-from supervisor.config_text import annotated_toml
-from supervisor.core.events import Yielded
+from supervisor.core.jobs.events import Yielded
 from supervisor.engine import Engine
 from supervisor.errors import SupervisorError
 from supervisor.freezer import CudaFreezer
 from supervisor.launcher import HANDOVER_S, KeeperLauncher
-from supervisor.marks import Marks
 from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import Sampler
 from supervisor.paths import Paths
 from supervisor.places import check_room, full_disk, make_configuration, make_own, take_places
+from supervisor.policy_loop import Steward
 from supervisor.ports import JournalRow, World
-from supervisor.procfs import boot_id
 from supervisor.rotation import Logs, kept_logs
 from supervisor.server import requests
-from supervisor.server.desk import Desk
-from supervisor.server.history import event_message, stored
+from supervisor.server.event_rows import event_message, stored
+from supervisor.server.request_context import Desk
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
 from supervisor.service import ServiceManager
 from supervisor.set_aside import SetAside
-from supervisor.settings import Settings
+from supervisor.settings.config import Config
+from supervisor.settings.config_text import annotated_toml
+from supervisor.settings.reload import Settings
 from supervisor.signals import Signals, survive_a_closed_terminal
-from supervisor.steward import Steward
 from supervisor.store.journal import SqliteJournal
+from supervisor.system import log, streams
+from supervisor.system.marks import Marks
+from supervisor.system.procfs import boot_id
 from supervisor.watch import LOOK_S, FolderWatch
 
 __all__ = ["Daemon", "main"]

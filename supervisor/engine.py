@@ -23,10 +23,9 @@ from typing import Literal
 import structlog
 from msgspec.structs import replace
 
-from supervisor.config import Config
-from supervisor.core import apply as core
-from supervisor.core import leftovers, suspension
-from supervisor.core.effects import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs import cuda_context, leftovers
+from supervisor.core.jobs.effects import (
     AskCheckpoint,
     AskPause,
     AskResume,
@@ -38,7 +37,7 @@ from supervisor.core.effects import (
     Suspend,
     Unsuspend,
 )
-from supervisor.core.events import (
+from supervisor.core.jobs.events import (
     Attached,
     ContextMoved,
     ContextUnknown,
@@ -51,8 +50,9 @@ from supervisor.core.events import (
     SuspendAsked,
     TimerFired,
 )
-from supervisor.core.job import Asker, Exit, Job, JobSpec
+from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
+from supervisor.job_table import Roster
 from supervisor.launching import launch_spec
 from supervisor.paths import Paths
 from supervisor.ports import (
@@ -61,8 +61,8 @@ from supervisor.ports import (
     Started,
     World,
 )
-from supervisor.roster import Roster
 from supervisor.set_aside import SetAside
+from supervisor.settings.config import Config
 from supervisor.staging import Staging
 from supervisor.taken import Taken
 
@@ -161,7 +161,7 @@ class Engine:
         job = self._apply(job, event)
         if isinstance(event, Attached) and event.incarnation == job.incarnation:
             self._follow_shim(job)
-        if self.config.jobs.free_cuda_context and suspension.may_begin(job, event):
+        if self.config.jobs.free_cuda_context and cuda_context.may_begin(job, event):
             self._suspend(job)
 
     def remove(self, name: str, by: Asker) -> None:
@@ -264,7 +264,7 @@ class Engine:
                 # Whether the last word on it was carried out is not known.
                 word: Literal["STOP", "CONT"] = "CONT" if job.frozen_at is None else "STOP"
                 self._carry_out(Signal(job.name, job.incarnation, word))
-            if suspension.is_away(job):
+            if cuda_context.is_away(job):
                 self.observe(job.name, ContextUnknown(incarnation=job.incarnation))
             return
         if job.process is None:

@@ -3,7 +3,7 @@
 Covers: the driver's process checkpoint (driver 570 and later, through `cuda.core`), each call with a
 time limit and tried again; one that hangs is left alone and told. Implements ports.ProcessFreezer.
 Does not cover: when it may be done: only for a job that is paused at depth `offload`, its checkpoint
-durable (core/suspension.py).
+durable (core/jobs/cuda_context.py).
 
 A call of the driver may take minutes, and a restore without room may never end. It cannot be ended
 from outside either; so each runs in a thread of its own, and a process whose call has not come back is
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.ports import Froze
-from supervisor.procfs import boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat
 
 __all__ = ["CudaFreezer", "CudaProcess", "Limits"]
 

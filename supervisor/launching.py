@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from supervisor.core.job import Job
+from supervisor.core.jobs.job import Job
 from supervisor.paths import Paths
 from supervisor.ports import LaunchSpec
 

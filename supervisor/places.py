@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.errors import SupervisorError
-from supervisor.locks import take_lock
 from supervisor.paths import Paths
 from supervisor.set_aside import SetAside
+from supervisor.system.locks import take_lock
 from trainer_shim.lock_file import Held
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 

@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import JobEvent, Yielded
-from supervisor.core.job import Exit, Job, Pid
-from supervisor.core.sample import Sample
+from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
+from supervisor.core.jobs.events import JobEvent, Yielded
+from supervisor.core.jobs.job import Exit, Job, Pid
+from supervisor.core.readings.sample import Sample
 
 __all__ = [
     "Batch",

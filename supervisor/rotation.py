@@ -1,7 +1,7 @@
 """Logs of jobs are kept short: what is longer than its limit is copied to `log.1` and cut.
 
 Covers: when a log is copied and cut, full disks, copies that a crash cut short, logs that lost their name.
-Does not cover: reading them (cli/tail.py), the daemon's own log (log.py).
+Does not cover: reading them (cli/output/tail.py), the daemon's own log (log.py).
 
 The job writes to its file itself, always at the end of it (O_APPEND): it never waits for us and needs
 nobody (docs/decisions/0010). So a log cannot be closed, only cut, and what is written between our last
@@ -21,13 +21,13 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from supervisor.config import JobsConfig
-from supervisor.core.job import Job
+from supervisor.core.jobs.job import Job
 from supervisor.core.units import format_bytes
-from supervisor.logfiles import STAGED, Away, FileId, numbered, older_numbers, open_away
-from supervisor.monitors.aside import Aside
+from supervisor.monitors.background_call import Aside
 from supervisor.paths import Paths
 from supervisor.set_aside import keep_aside
+from supervisor.settings.config import JobsConfig
+from supervisor.system.logfiles import STAGED, Away, FileId, numbered, older_numbers, open_away
 from trainer_shim.safe_files import Unsafe, open_checked
 
 __all__ = ["Kept", "Logs", "kept_logs"]

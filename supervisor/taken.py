@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.errors import Refused, UsageError
 from supervisor.ports import Orphan
 from supervisor.set_aside import SetAside

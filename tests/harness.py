@@ -24,7 +24,7 @@ from supervisor.client import Client, new_id
 from supervisor.errors import NoDaemon, SupervisorError
 from supervisor.launcher.own_groups import OwnGroups
 from supervisor.paths import Paths
-from supervisor.procfs import read_stat
+from supervisor.system.procfs import read_stat
 from tests.trainers import chain
 from trainer_shim import protocol as wire
 

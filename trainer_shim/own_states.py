@@ -26,13 +26,14 @@ _OPTIMIZERS = frozenset({"defaults", "param_groups", "state"})
 
 def leaves_out(part: Any, name: str) -> bool:
     """Whether no `state_dict()` of its class reads an attribute; False where that cannot be told."""
-    if is_module(part) or not is_script_class(type(part)):
+    kind: Any = type(part)
+    if is_module(part) or not is_script_class(kind):
         return False
-    for kind in type(part).__mro__:
-        function = vars(kind).get("state_dict")
+    for one in kind.__mro__:
+        function = vars(one).get("state_dict")
         if function is None:
             continue
-        if not is_script_class(kind):
+        if not is_script_class(one):
             return is_optimizer(part) and name not in _OPTIMIZERS
         read = _read_in(part, function)
         if name in read or read & _ANY or not read:

@@ -19,7 +19,7 @@ import torch
 from benchmarks.gpu.device import GIB, MIB, Device, Nvml
 from benchmarks.gpu.report import Finding, Notes
 from benchmarks.gpu.standin import stand_in_env
-from supervisor.core.sample import Missing
+from supervisor.core.readings.sample import Missing
 from supervisor.monitors import gpu as monitors
 
 _PER_DEVICE = {

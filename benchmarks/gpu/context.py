@@ -20,9 +20,9 @@ import torch
 from benchmarks.gpu.device import MIB, Device, Nvml
 from benchmarks.gpu.report import Finding, NotAvailable, Notes
 from benchmarks.gpu.training import Training, seed
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.freezer import CudaFreezer, Limits
-from supervisor.procfs import boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat
 
 #: Driver that has the process checkpoint for the first time.
 _FIRST_DRIVER = 570

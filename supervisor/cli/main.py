@@ -14,35 +14,36 @@ from typing import Final
 
 import click
 
-from supervisor import __version__, streams
+from supervisor import __version__
 from supervisor.errors import SupervisorError
+from supervisor.system import streams
 
 __all__ = ["COMMANDS", "cli", "main"]
 
-#: Command -> the module that has it.
+#: Command -> the module below supervisor.cli that has it.
 COMMANDS: Final = {
-    "run": "jobs",
-    "status": "look",
-    "show": "look",
-    "why": "why",
-    "logs": "look",
-    "events": "look",
-    "pause": "jobs",
-    "resume": "jobs",
-    "stop": "jobs",
-    "kill": "jobs",
-    "restart": "jobs",
-    "checkpoint": "jobs",
-    "checkpoints": "checkpoints",
-    "remove": "jobs",
-    "set": "jobs",
-    "wait": "jobs",
-    "prove": "prove",
-    "policy": "policy",
-    "reload": "host",
-    "doctor": "host",
-    "version": "host",
-    "completion": "host",
+    "run": "commands.jobs",
+    "status": "commands.look",
+    "show": "commands.look",
+    "why": "commands.why",
+    "logs": "commands.look",
+    "events": "commands.look",
+    "pause": "commands.jobs",
+    "resume": "commands.jobs",
+    "stop": "commands.jobs",
+    "kill": "commands.jobs",
+    "restart": "commands.jobs",
+    "checkpoint": "commands.jobs",
+    "checkpoints": "checkpoints.commands",
+    "remove": "commands.jobs",
+    "set": "commands.jobs",
+    "wait": "commands.jobs",
+    "prove": "prove.command",
+    "policy": "commands.policy",
+    "reload": "commands.host",
+    "doctor": "commands.host",
+    "version": "commands.host",
+    "completion": "commands.host",
 }
 #: Where the function is called otherwise: the word means something in Python.
 _FUNCTIONS: Final = {"set": "set_job"}
@@ -141,7 +142,7 @@ def _usage(error: click.UsageError, name: str) -> int:
 
 
 def _print_error(message: str, hint: str, code: int) -> int:
-    from supervisor.cli.text import clean
+    from supervisor.cli.output.text import clean
 
     sys.stdout.flush()
     sys.stderr.write(f"error: {clean(message)}\n" + (f"\nhint: {clean(hint)}\n" if hint else ""))

@@ -1,6 +1,6 @@
 """Times as people type them, the same on the command line and in their files. Pure.
 
-Does not cover: how a time is shown (cli/text.py).
+Does not cover: how a time is shown (cli/output/text.py).
 """
 
 from __future__ import annotations

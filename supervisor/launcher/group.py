@@ -18,11 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
-from supervisor.marks import Marks, Start, start_of
-from supervisor.procfs import Stat, boot_id
+from supervisor.system.marks import Marks, Start, start_of
+from supervisor.system.procfs import Stat, boot_id
 
 __all__ = ["Ending", "members", "send"]
 

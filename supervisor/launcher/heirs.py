@@ -16,12 +16,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from supervisor.core.job import Exit, Pid
+from supervisor.core.jobs.job import Exit, Pid
 from supervisor.launcher import group, records, stop
 from supervisor.launcher.identity import is_alive
 from supervisor.launcher.reap import NOT_OURS, reap
 from supervisor.launcher.runs import Run
-from supervisor.procfs import Stat, boot_id, read_stat
+from supervisor.system.procfs import Stat, boot_id, read_stat
 
 __all__ = ["HANDOVER_S", "after", "name"]
 

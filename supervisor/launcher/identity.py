@@ -14,8 +14,8 @@ import errno
 import os
 import select
 
-from supervisor.core.job import Pid
-from supervisor.procfs import boot_id, read_stat
+from supervisor.core.jobs.job import Pid
+from supervisor.system.procfs import boot_id, read_stat
 
 __all__ = ["has_ended", "identify", "is_alive", "open_process"]
 

@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records
 from supervisor.launcher.identity import identify, is_alive
 from supervisor.launcher.stop import read_table
-from supervisor.marks import Marks
 from supervisor.ports import LaunchSpec, Orphan
-from supervisor.procfs import read_stat
+from supervisor.system.marks import Marks
+from supervisor.system.procfs import read_stat
 
 __all__ = ["foreign", "keeper_above", "last_incarnation", "left", "orphans"]
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from supervisor.cgroups import own_groups
-from supervisor.marks import GROUP, group_prefix, start_of
+from supervisor.system.cgroups import own_groups
+from supervisor.system.marks import GROUP, group_prefix, start_of
 
 __all__ = ["OwnGroups"]
 

@@ -13,8 +13,8 @@ import os
 from collections.abc import Container
 from contextlib import suppress
 
-from supervisor.core.job import Exit
-from supervisor.procfs import read_stat
+from supervisor.core.jobs.job import Exit
+from supervisor.system.procfs import read_stat
 
 __all__ = ["NOT_OURS", "reap", "reap_orphans"]
 

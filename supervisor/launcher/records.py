@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from supervisor.core.job import Exit, Pid
+from supervisor.core.jobs.job import Exit, Pid
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
 __all__ = [

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor.core.job import Exit, Pid
+from supervisor.core.jobs.job import Exit, Pid
 from supervisor.ports import LaunchSpec
-from supervisor.procfs import boot_id
+from supervisor.system.procfs import boot_id
 
 __all__ = ["Run"]
 

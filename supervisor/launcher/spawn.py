@@ -20,7 +20,7 @@ from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from supervisor.core.job import Exit, Pid
+from supervisor.core.jobs.job import Exit, Pid
 from supervisor.launcher import group, heirs, leftovers, linux, records, stop
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
 from supervisor.launcher.order import start_keeper
@@ -28,8 +28,8 @@ from supervisor.launcher.own_groups import OwnGroups
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.launcher.runs import Run
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
-from supervisor.procfs import boot_id
 from supervisor.set_aside import SetAside
+from supervisor.system.procfs import boot_id
 
 __all__ = ["KeeperLauncher"]
 

@@ -17,9 +17,9 @@ import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.launcher.identity import open_process
-from supervisor.procfs import Stat, read_stat
+from supervisor.system.procfs import Stat, read_stat
 
 __all__ = ["leftovers", "living", "read_table", "send", "tree", "wake"]
 

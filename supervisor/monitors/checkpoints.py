@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from supervisor.core.job import Job
+from supervisor.core.jobs.job import Job
 from supervisor.monitors.disks import Disks
 
 __all__ = ["Checkpoints"]

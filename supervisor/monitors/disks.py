@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from supervisor.core.sample import Disk, Missing
-from supervisor.monitors.aside import Aside
+from supervisor.core.readings.sample import Disk, Missing
+from supervisor.monitors.background_call import Aside
 
 __all__ = ["Disks", "look"]
 

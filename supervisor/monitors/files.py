@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from supervisor.core.sample import Missing
+from supervisor.core.readings.sample import Missing
 
 __all__ = ["KeptFile", "attempt", "read_text"]
 

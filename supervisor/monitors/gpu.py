@@ -19,9 +19,9 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from supervisor.core.sample import Gpu, GpuProcess, Missing, Reading
-from supervisor.monitors.aside import Aside
-from supervisor.procfs import sees_host_pids
+from supervisor.core.readings.sample import Gpu, GpuProcess, Missing, Reading
+from supervisor.monitors.background_call import Aside
+from supervisor.system.procfs import sees_host_pids
 
 __all__ = ["Gpus", "Nvml"]
 

@@ -22,9 +22,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from supervisor.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
-from supervisor.core.sample import Missing, Reading
+from supervisor.core.readings.sample import Missing, Reading
 from supervisor.monitors.files import KeptFile, attempt
+from supervisor.system.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
 
 __all__ = ["Cpu", "CpuReading", "Memory", "MemoryReading", "load_1min"]
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from supervisor.core.sample import Missing, Pressure, Reading
+from supervisor.core.readings.sample import Missing, Pressure, Reading
 from supervisor.monitors.files import KeptFile, attempt
 
 __all__ = ["MemoryTrigger", "PressureFiles", "parse"]

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import msgspec
 
-from supervisor.core.job import Pid
-from supervisor.core.sample import Left
-from supervisor.marks import Marks
+from supervisor.core.jobs.job import Pid
+from supervisor.core.readings.sample import Left
+from supervisor.system.marks import Marks
 
 __all__ = ["Processes", "Usage"]
 

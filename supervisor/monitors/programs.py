@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
 
-from supervisor.core.sample import Missing
+from supervisor.core.readings.sample import Missing
 from supervisor.monitors.files import read_text
 
 __all__ = ["Programs"]

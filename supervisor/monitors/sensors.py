@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from supervisor.core.sample import Missing, Reading
+from supervisor.core.readings.sample import Missing, Reading
 from supervisor.monitors.files import attempt, read_text
 
 __all__ = ["SensorReading", "read_sensors"]

@@ -3,7 +3,7 @@
 Covers: what is read how often, whose use is whose, and when to look again
 sooner than asked.
 Does not cover: the readings themselves (the other modules here), what follows
-from them (core/policy.py).
+from them (core/policy/decide.py).
 
 Foreign CPU is what is left of the whole when ours is taken away, and can be wrong
 for one sample: a job that ended meanwhile took its last bit with it, and counts
@@ -20,10 +20,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.cgroups import cpu_groups, memory_groups
-from supervisor.core.job import Pid
-from supervisor.core.sample import Disk, Gpu, JobUse, Missing, Reading, Sample
-from supervisor.monitors.aside import Aside
+from supervisor.core.jobs.job import Pid
+from supervisor.core.readings.sample import Disk, Gpu, JobUse, Missing, Reading, Sample
+from supervisor.monitors.background_call import Aside
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.gpu import Gpus
 from supervisor.monitors.host import Cpu, Memory, load_1min
@@ -32,6 +31,7 @@ from supervisor.monitors.processes import Processes, Usage
 from supervisor.monitors.programs import Programs
 from supervisor.monitors.sensors import SensorReading, read_sensors
 from supervisor.ports import WatchedJob
+from supervisor.system.cgroups import cpu_groups, memory_groups
 
 __all__ = ["Sampler"]
 
@@ -66,7 +66,7 @@ class Sampler:
         disks: Disks | None = None,
         jobs: Path | None = None,
     ) -> None:
-        """`jobs` is the folder that the marks of jobs' processes lie below (supervisor/marks.py)."""
+        """`jobs` is the folder that the marks of jobs' processes lie below (supervisor/system/marks.py)."""
         self._processes = Processes(proc=proc, jobs=jobs)
         self._programs = Programs(proc=proc)
         self._cpu = Cpu(proc=proc)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.errors import Refused
-from supervisor.procfs import read_stat
 from supervisor.server.router import Peer
+from supervisor.system.procfs import read_stat
 
 __all__ = ["check_may_act", "is_within"]
 

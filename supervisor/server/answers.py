@@ -1,7 +1,7 @@
 """Answers about the policy: why a job is where it is, how near each rule is, what was recorded.
 
 Covers: cutting to what fits into messages. Does not cover: the answers themselves
-(core/explain.py), what is printed (cli/).
+(core/policy/explain.py), what is printed (cli/).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from supervisor.core import suspension
-from supervisor.core.blocks import pack
-from supervisor.core.explain import Explanation, RuleState
-from supervisor.core.job import Job
-from supervisor.core.states import State
+from supervisor.core.jobs import cuda_context
+from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.states import State
+from supervisor.core.policy.explain import Explanation, RuleState
+from supervisor.core.readings.blocks import pack
 from supervisor.errors import Refused
-from supervisor.server.desk import Desk, parted
+from supervisor.server.request_context import Desk, parted
 from supervisor.server.router import Delivery
 from supervisor.server.rows import SAVING, UNSTORED, stage
 from trainer_shim import protocol
@@ -117,7 +117,7 @@ def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> protoc
         since_wall=desk.clock.wall() - (desk.clock.now() - job.since),
         depth=job.depth,
         problem=job.problem,
-        context=suspension.words(job),
+        context=cuda_context.words(job),
         stage=now_in,
     )
 

@@ -26,11 +26,11 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from supervisor.core.job import Asker
+from supervisor.core.jobs.job import Asker
 from supervisor.errors import SupervisorError
 from supervisor.server.zmtp import Violation, Wire, framed
 from supervisor.set_aside import keep_aside
-from supervisor.users import user_name
+from supervisor.system.users import user_name
 
 __all__ = ["Connection", "Connections", "Peer", "max_connections"]
 

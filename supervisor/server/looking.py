@@ -7,9 +7,9 @@ Does not cover: the policy (answers.py), requests that change something (request
 from __future__ import annotations
 
 from supervisor import __version__
-from supervisor.core.job import Job
-from supervisor.server.desk import Desk, parted
-from supervisor.server.history import event_message
+from supervisor.core.jobs.job import Job
+from supervisor.server.event_rows import event_message
+from supervisor.server.request_context import Desk, parted
 from supervisor.server.router import Delivery
 from trainer_shim import protocol
 

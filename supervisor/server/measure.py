@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from supervisor.core.events import Checkpointed, JobEvent, Yielded
-from supervisor.core.job import Job
+from supervisor.core.jobs.events import Checkpointed, JobEvent, Yielded
+from supervisor.core.jobs.job import Job
 from supervisor.ports import Clock
 
 __all__ = ["Jobs", "Measure", "Measured"]

@@ -18,20 +18,20 @@ from typing import Any, Literal
 import structlog
 from msgspec.structs import replace
 
-from supervisor.core import events
-from supervisor.core.events import JobEvent
-from supervisor.core.explain import for_want_of_a_shim
-from supervisor.core.job import Asker, Job, JobSpec
-from supervisor.core.states import Depth, Kind, State, accepts
+from supervisor.core.jobs import events
+from supervisor.core.jobs.events import JobEvent
+from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.states import Depth, Kind, State, accepts
+from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
-from supervisor.marks import Marks
 from supervisor.server import looking
 from supervisor.server.access import check_may_act
 from supervisor.server.answers import policy, samples, why, why_queued
-from supervisor.server.desk import Desk, refusal
+from supervisor.server.request_context import Desk, refusal
 from supervisor.server.router import Delivery
 from supervisor.set_aside import SetAside
+from supervisor.system.marks import Marks
 from trainer_shim import protocol
 
 __all__ = ["take"]

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from supervisor.server.bounded_messages import fitted
 from supervisor.server.connections import Connection, Connections, Peer
-from supervisor.server.fitting import fitted
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
 

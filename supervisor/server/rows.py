@@ -6,11 +6,11 @@ import math
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from supervisor.core import suspension
-from supervisor.core.explain import for_want_of_a_shim
-from supervisor.core.job import Asker, Job
-from supervisor.core.sample import Left, Missing, Sample
-from supervisor.core.states import State
+from supervisor.core.jobs import cuda_context
+from supervisor.core.jobs.job import Asker, Job
+from supervisor.core.jobs.states import State
+from supervisor.core.policy.explain import for_want_of_a_shim
+from supervisor.core.readings.sample import Left, Missing, Sample
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
@@ -88,7 +88,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         pausable=_pausable(job),
         request=job.request,
         stage=UNSTORED.get(sight.unstored, "")
-        or suspension.words(job)
+        or cuda_context.words(job)
         or "; ".join(filter(None, (stage(job, peer), for_want_of_a_shim(job, now))))
         or _waits(job, sight.waits_for),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import structlog
 
-from supervisor.config import ShimConfig
-from supervisor.core import events
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.job import Job, Pid
-from supervisor.core.states import Depth
-from supervisor.marks import Marks, Start
+from supervisor.core.jobs import events
+from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
+from supervisor.core.jobs.job import Job, Pid
+from supervisor.core.jobs.states import Depth
 from supervisor.ports import Clock
-from supervisor.procfs import boot_id, read_stat
 from supervisor.server.access import is_within
 from supervisor.server.measure import Jobs, Measure, Measured
 from supervisor.server.router import Delivery
+from supervisor.settings.config import ShimConfig
+from supervisor.system.marks import Marks, Start
+from supervisor.system.procfs import boot_id, read_stat
 from trainer_shim import protocol
 from trainer_shim.safe_files import read_in
 

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from supervisor.core.job import Job
-from supervisor.core.sample import Sample
+from supervisor.core.jobs.job import Job
+from supervisor.core.readings.sample import Sample
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, StoredBlock, StoredEvent
 from supervisor.set_aside import SetAside

@@ -16,10 +16,10 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from supervisor import locks
 from supervisor.errors import SupervisorError
 from supervisor.set_aside import SetAside, keep_aside, make_way
 from supervisor.store.migrate import migrate, migrations
+from supervisor.system import locks
 from trainer_shim.lock_file import Held
 from trainer_shim.safe_files import open_checked
 

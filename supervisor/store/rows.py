@@ -16,11 +16,11 @@ from typing import Final
 
 import msgspec
 
-from supervisor.core.events import JobEvent
-from supervisor.core.job import Job
-from supervisor.jobfile import NAME
+from supervisor.core.jobs.events import JobEvent
+from supervisor.core.jobs.job import Job
+from supervisor.job_table import sharing
 from supervisor.ports import StoredEvent, Unreadable
-from supervisor.roster import sharing
+from supervisor.settings.jobfile import NAME
 
 __all__ = ["read_events", "read_facts", "read_jobs"]
 

@@ -1,7 +1,7 @@
 """Recorded readings: blocks of samples, coarser with age, never larger than they may be.
 
 Covers: writing a block, thinning, pruning, reading back by time.
-Does not cover: threads and transactions (journal.py), how values are folded (core/thinning.py).
+Does not cover: threads and transactions (journal.py), how values are folded (core/readings/thinning.py).
 
 As they were taken for two hours, one in 10 s for two days, one in 60 s as long
 as there is room. One step of thinning at a time, so that no call takes long.
@@ -13,9 +13,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from supervisor.core.blocks import pack, unpack
-from supervisor.core.sample import Sample
-from supervisor.core.thinning import thinned
+from supervisor.core.readings.blocks import pack, unpack
+from supervisor.core.readings.sample import Sample
+from supervisor.core.readings.thinning import thinned
 from supervisor.ports import StoredBlock
 
 __all__ = ["read", "write"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import trainer_shim
-from supervisor.core.diagram import mermaid
-from supervisor.core.metrics import METRICS
+from supervisor.core.jobs.diagram import mermaid
+from supervisor.core.readings.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 #: What other modules of the shim call of a session.
@@ -114,7 +114,7 @@ def test_every_metric_is_in_the_table_of_the_policy():
 
 def test_the_diagram_of_states_is_the_table():
     """
-    `python -m supervisor.core.diagram` prints what docs/ARCHITECTURE.md has to show.
+    `python -m supervisor.core.jobs.diagram` prints what docs/ARCHITECTURE.md has to show.
     """
     text = (ROOT / "docs/ARCHITECTURE.md").read_text()
     blocks = re.findall(r"^```mermaid\n(.*?)^```", text, re.MULTILINE | re.DOTALL)

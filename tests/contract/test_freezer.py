@@ -14,9 +14,9 @@ import threading
 
 import pytest
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.freezer import CudaFreezer, Limits
-from supervisor.procfs import boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat
 from tests.fakes.freezer import FakeCuda, FakeFreezer
 from tests.harness import until
 

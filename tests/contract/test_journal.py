@@ -20,9 +20,9 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.events import JobEvent, Removed, Submitted
-from supervisor.core.job import Asker, Job, JobSpec
-from supervisor.core.states import State
+from supervisor.core.jobs.events import JobEvent, Removed, Submitted
+from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.states import State
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, Unreadable
 from supervisor.store.journal import SqliteJournal

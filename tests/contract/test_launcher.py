@@ -11,7 +11,7 @@ import signal
 import msgspec
 import pytest
 
-from supervisor.core.job import Exit
+from supervisor.core.jobs.job import Exit
 from supervisor.ports import Ended
 from tests.fakes.launcher_worlds import DEAF, FakeWorld, RealWorld, ended, ends_of, started, until, until_true
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.blocks import pack, unpack
-from supervisor.core.sample import JobUse, Sample
+from supervisor.core.readings.blocks import pack, unpack
+from supervisor.core.readings.sample import JobUse, Sample
 from supervisor.ports import Batch
 from supervisor.store import samples as store
 from supervisor.store.journal import SqliteJournal

@@ -13,13 +13,13 @@ import sys
 import msgspec
 import pytest
 
-from supervisor.core.job import Pid
-from supervisor.core.sample import Missing, Sample
+from supervisor.core.jobs.job import Pid
+from supervisor.core.readings.sample import Missing, Sample
 from supervisor.launcher.identity import identify
 from supervisor.monitors.processes import Processes
 from supervisor.monitors.snapshot import Sampler
 from supervisor.ports import WatchedJob
-from supervisor.procfs import boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat
 from tests.fakes.sampler import FakeSampler
 
 #: A Tuesday.

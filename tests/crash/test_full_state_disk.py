@@ -16,7 +16,7 @@ from harness import RunningDaemon, until
 
 from supervisor.client import new_id
 from supervisor.errors import UsageError
-from supervisor.procfs import read_stat
+from supervisor.system.procfs import read_stat
 from trainer_shim import protocol as wire
 
 

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from supervisor.launcher.linux import adopt_orphans
-from supervisor.procfs import read_stat
+from supervisor.system.procfs import read_stat
 from tests.harness import CHAIN, PYTHON, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click import Context
 
-from supervisor.cli.checkpoint_places import complete_steps
+from supervisor.cli.checkpoints.places import complete_steps
 from supervisor.cli.main import cli
 from tests.fakes.daemon import FakeDaemon
 from trainer_shim import protocol as wire

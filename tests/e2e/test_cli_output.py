@@ -675,7 +675,8 @@ def modules_after_status(home):
 
 HEAVY = (
     "structlog psutil pynvml watchdog torch numpy asyncio zmq.asyncio sqlite3 logging subprocess unittest"
-    " importlib.metadata http email supervisor.cli.jobs supervisor.cli.host supervisor.cli.doctor"
+    " importlib.metadata http email"
+    " supervisor.cli.commands.jobs supervisor.cli.commands.host supervisor.cli.commands.doctor"
 )
 
 

@@ -7,10 +7,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.blocks import pack
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.rules import Settings
-from supervisor.core.sample import Gpu, GpuProcess, JobUse, Sample
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.rules import Settings
+from supervisor.core.readings.blocks import pack
+from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Sample
 from tests.e2e.test_cli_output import ctl, daemon, home  # noqa: F401  # fixtures
 from trainer_shim import protocol as wire
 

@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.ports import Froze
 
 __all__ = ["FakeCuda", "FakeFreezer"]

@@ -16,9 +16,9 @@ from contextlib import suppress
 
 import msgspec
 
-from supervisor.core.events import JobEvent
-from supervisor.core.job import Job
-from supervisor.core.sample import Sample
+from supervisor.core.jobs.events import JobEvent
+from supervisor.core.jobs.job import Job
+from supervisor.core.readings.sample import Sample
 from supervisor.ports import Batch, Journal, JournalRow, StoredBlock, StoredEvent
 
 __all__ = ["BrakedJournal", "FakeDisk", "FakeJournal"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from supervisor.core.job import Exit, Pid
+from supervisor.core.jobs.job import Exit, Pid
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 
 __all__ = ["FakeLauncher", "FakeMachine"]

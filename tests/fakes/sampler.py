@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from supervisor.core.job import Pid
-from supervisor.core.sample import Disk, JobUse, Missing, Sample
+from supervisor.core.jobs.job import Pid
+from supervisor.core.readings.sample import Disk, JobUse, Missing, Sample
 from supervisor.ports import WatchedJob
 
 __all__ = ["FakeSampler"]

@@ -16,8 +16,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import (
+from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
+from supervisor.core.jobs.events import (
     AbleTo,
     Attached,
     Checkpointed,
@@ -26,8 +26,8 @@ from supervisor.core.events import (
     Resumed,
     Yielded,
 )
-from supervisor.core.job import Pid
-from supervisor.core.states import Depth
+from supervisor.core.jobs.job import Pid
+from supervisor.core.jobs.states import Depth
 from trainer_shim.gate import Want, merge
 from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from supervisor.core import apply as core
-from supervisor.core.events import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.events import (
     Admitted,
     Attached,
     Checkpointed,
@@ -18,13 +18,13 @@ from supervisor.core.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.explain import explain, rule_states
-from supervisor.core.job import Asker, Exit, JobSpec
-from supervisor.core.policy import decide, look_around
-from supervisor.core.policy_memory import Memory
-from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule, Settings
-from supervisor.core.sample import Gpu, GpuProcess, JobUse, Sample
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.job import Asker, Exit, JobSpec
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy.decide import decide, look_around
+from supervisor.core.policy.explain import explain, rule_states
+from supervisor.core.policy.memory import Memory
+from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule, Settings
+from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Sample
 
 GIB = float(1 << 30)
 

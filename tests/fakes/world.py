@@ -13,10 +13,9 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from supervisor.config import Config, JobsConfig
-from supervisor.core import apply as core
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.events import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
+from supervisor.core.jobs.events import (
     Admitted,
     JobEvent,
     RestartAsked,
@@ -25,11 +24,12 @@ from supervisor.core.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.job import Job, JobSpec, Pid
-from supervisor.core.states import FINAL, Depth, State
+from supervisor.core.jobs.job import Job, JobSpec, Pid
+from supervisor.core.jobs.states import FINAL, Depth, State
 from supervisor.engine import Engine
 from supervisor.paths import Paths
 from supervisor.ports import Batch, Journal, LaunchSpec, World
+from supervisor.settings.config import Config, JobsConfig
 from tests.fakes.clock import FakeClock
 from tests.fakes.freezer import FakeFreezer
 from tests.fakes.journal import BrakedJournal

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.sample import Disk, Missing
-from supervisor.monitors.aside import Aside
+from supervisor.core.readings.sample import Disk, Missing
+from supervisor.monitors.background_call import Aside
 from supervisor.monitors.disks import Disks, look
 from tests.fakes.clock import FakeClock
 from tests.harness import until

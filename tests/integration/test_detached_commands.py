@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from supervisor.launcher import records
-from supervisor.procfs import read_stat
+from supervisor.system.procfs import read_stat
 from tests.harness import CHAIN, CONFIG, RunningDaemon, until
 from trainer_shim import protocol as wire
 

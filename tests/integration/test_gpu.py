@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.core import metrics
-from supervisor.core.sample import Gpu, GpuProcess, Missing, Sample
+from supervisor.core.readings import metrics
+from supervisor.core.readings.sample import Gpu, GpuProcess, Missing, Sample
 from tests.harness import until
 from tests.nvml import GIB, Card, FakeDriver, Holder
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cgroups import own_groups
 from supervisor.errors import UsageError
+from supervisor.system.cgroups import own_groups
 from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 
@@ -112,7 +112,7 @@ GROUPED = """
 import msgspec, os, select, sys, time
 from pathlib import Path
 from supervisor.launcher import KeeperLauncher
-from supervisor.marks import Marks, Start
+from supervisor.system.marks import Marks, Start
 from supervisor.ports import Ended, LaunchSpec
 
 folder = Path(sys.argv[1])

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.core.job import Exit
-from supervisor.procfs import read_stat
+from supervisor.core.jobs.job import Exit
+from supervisor.system.procfs import read_stat
 from tests.fakes.launcher_worlds import COMMAND, GUARD_S, RealWorld, ended, started, until_true
 
 

@@ -16,9 +16,9 @@ import time
 
 import pytest
 
-from supervisor.cli.tail import MAX_TAIL_BYTES, Tail
-from supervisor.logfiles import older_numbers
+from supervisor.cli.output.tail import MAX_TAIL_BYTES, Tail
 from supervisor.rotation import Kept, Logs
+from supervisor.system.logfiles import older_numbers
 from tests.harness import RunningDaemon, until
 from trainer_shim import protocol as wire
 

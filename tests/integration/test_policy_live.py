@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from supervisor.procfs import read_stat
+from supervisor.system.procfs import read_stat
 from tests.harness import CONFIG, RunningDaemon, is_running, until
 from trainer_shim import protocol as wire
 

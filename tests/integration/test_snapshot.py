@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core import metrics
-from supervisor.core.job import Pid
-from supervisor.core.sample import Disk, Gpu, GpuProcess, Missing
+from supervisor.core.jobs.job import Pid
+from supervisor.core.readings import metrics
+from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, Missing
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.snapshot import Sampler
 from supervisor.ports import WatchedJob

@@ -21,7 +21,7 @@ import pytest
 from supervisor.client import Client
 from supervisor.errors import NoDaemon, Refused
 from supervisor.paths import Paths
-from supervisor.procfs import read_stat
+from supervisor.system.procfs import read_stat
 from tests.harness import CHAIN, CONFIG, GUARD_S, PYTHON, ROOT, Run, RunningDaemon, until
 from tests.other_user import OTHER, Listener, acting_as, needs_root
 from trainer_shim import protocol as wire

@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from supervisor.core import apply as core
-from supervisor.core import suspension
-from supervisor.core.effects import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs import cuda_context
+from supervisor.core.jobs.effects import (
     AskCheckpoint,
     AskPause,
     AskResume,
@@ -23,7 +23,7 @@ from supervisor.core.effects import (
     Suspend,
     Unsuspend,
 )
-from supervisor.core.events import (
+from supervisor.core.jobs.events import (
     AbleTo,
     Admitted,
     Attached,
@@ -46,10 +46,10 @@ from supervisor.core.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.job import Asker, Exit, Job, JobSpec, Pid
-from supervisor.core.sample import Missing
-from supervisor.core.states import FINAL, TRANSITIONS, Depth, State
-from supervisor.core.verdict import Candidate, Evidence, Verdict
+from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec, Pid
+from supervisor.core.jobs.states import FINAL, TRANSITIONS, Depth, State
+from supervisor.core.jobs.verdict import Candidate, Evidence, Verdict
+from supervisor.core.readings.sample import Missing
 from supervisor.errors import Refused
 
 REQUESTS = st.sampled_from(["", "r1", "r2", "r3"])
@@ -304,8 +304,8 @@ def test_nothing_is_asked_of_a_process_without_its_context(life, event):
     # One that rests may be told once more to wait where it waits: that takes no device.
     asks += [one for one in effects if isinstance(one, AskPause) and not rests]
 
-    assert not (suspension.is_away(after) and asks)
-    assert not suspension.is_away(after) or (after.alive and after.context_process is not None)
+    assert not (cuda_context.is_away(after) and asks)
+    assert not cuda_context.is_away(after) or (after.alive and after.context_process is not None)
     assert after.context_at is None or after.context in ("taking", "lost")
     assert after.context not in ("freed", "unsure", "kept") or rests
     assert rests or not any(isinstance(effect, Suspend) for effect in effects)
@@ -319,7 +319,7 @@ def test_a_context_comes_back_or_its_process_is_ended(life):
     Whatever the driver says: in the end the job listens again, or starts from its checkpoint.
     """
     job, now = life
-    assume(suspension.is_away(job))
+    assume(cuda_context.is_away(job))
     asked = ResumeAsked(request="r9", by=Asker("person", "ada"), start_grace_s=5.0)
     job, _ = step(job, asked, now)
     while job.context == "taking":

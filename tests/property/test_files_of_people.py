@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from supervisor.config import Config, DaemonConfig, JobsConfig, ShimConfig, load
-from supervisor.config_text import annotated_toml
-from supervisor.core.conditions import Condition
-from supervisor.core.rules import PolicyConfig, QueueConfig, Rule
+from supervisor.core.policy.conditions import Condition
+from supervisor.core.policy.rules import PolicyConfig, QueueConfig, Rule
 from supervisor.errors import ConfigError
-from supervisor.jobfile import JobFile, read_job_file
+from supervisor.settings.config import Config, DaemonConfig, JobsConfig, ShimConfig, load
+from supervisor.settings.config_text import annotated_toml
+from supervisor.settings.jobfile import JobFile, read_job_file
 
 WORDS = {
     field

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from supervisor.core import apply as core
-from supervisor.core.events import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.events import (
     CheckpointAsked,
     PauseAsked,
     PauseFailed,
@@ -27,8 +27,8 @@ from supervisor.core.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.job import Asker, Job
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.job import Asker, Job
+from supervisor.core.jobs.states import Depth, State
 from supervisor.errors import Refused, SupervisorError
 from supervisor.store.journal import SqliteJournal
 from tests.fakes.journal import FakeDisk, FakeJournal

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from supervisor.core import apply as core
-from supervisor.core.events import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.events import (
     Admitted,
     Attached,
     PauseAsked,
@@ -27,13 +27,13 @@ from supervisor.core.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.explain import explain, rule_states
-from supervisor.core.job import Asker, Exit, JobSpec
-from supervisor.core.policy import decide
-from supervisor.core.policy_memory import Memory
-from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule, Settings
-from supervisor.core.sample import Gpu, GpuProcess, JobUse, Missing, Sample
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.job import Asker, Exit, JobSpec
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy.decide import decide
+from supervisor.core.policy.explain import explain, rule_states
+from supervisor.core.policy.memory import Memory
+from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule, Settings
+from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Missing, Sample
 from supervisor.errors import Refused
 
 GIB = float(1 << 30)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from supervisor.core.events import ProcessEnded
-from supervisor.core.job import Asker, Exit
-from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule, Selector
-from supervisor.core.sample import Gpu, GpuProcess, Missing
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.events import ProcessEnded
+from supervisor.core.jobs.job import Asker, Exit
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule, Selector
+from supervisor.core.readings.sample import Gpu, GpuProcess, Missing
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 BYTES = int(GIB)

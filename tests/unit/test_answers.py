@@ -12,16 +12,16 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.events import PauseAsked
-from supervisor.core.job import Asker, Pid
-from supervisor.core.sample import Gpu
-from supervisor.core.states import Depth
-from supervisor.marks import Marks
+from supervisor.core.jobs.events import PauseAsked
+from supervisor.core.jobs.job import Asker, Pid
+from supervisor.core.jobs.states import Depth
+from supervisor.core.readings.sample import Gpu
 from supervisor.paths import Paths
 from supervisor.server import requests
-from supervisor.server.desk import Desk
+from supervisor.server.request_context import Desk
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
+from supervisor.system.marks import Marks
 from tests.unit.test_steward import CONFIG, House
 from trainer_shim import protocol as wire
 

@@ -1,15 +1,15 @@
 """What each event does to a job, row by surprising row.
 
-Covers: the rows of core/apply.py that a reader would not guess from the table
+Covers: the rows of core/jobs/apply.py that a reader would not guess from the table
 of states, and every refusal.
 Does not cover: orders of events that nobody thought of (tests/property).
 """
 
 import pytest
 
-from supervisor.core import apply as core
-from supervisor.core.effects import AskCheckpoint, AskPause, AskResume, AskStop, EndGroup, Launch, Signal
-from supervisor.core.events import (
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop, EndGroup, Launch, Signal
+from supervisor.core.jobs.events import (
     AbleTo,
     Admitted,
     Attached,
@@ -28,8 +28,8 @@ from supervisor.core.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.job import Asker, Exit, JobSpec, Pid
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.job import Asker, Exit, JobSpec, Pid
+from supervisor.core.jobs.states import Depth, State
 from supervisor.errors import InvalidTransition, Refused
 
 ADA, BOB, RULE = Asker("person", "ada"), Asker("person", "bob"), Asker("rule", "busy")

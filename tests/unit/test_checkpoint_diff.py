@@ -9,7 +9,7 @@ from types import MappingProxyType, SimpleNamespace
 import pytest
 import torch
 
-from supervisor.cli.checkpoint_diff import diff_lines, differences
+from supervisor.cli.checkpoints.diff import diff_lines, differences
 from trainer_shim.checkpoint import Store, record
 from trainer_shim.checkpoint.layout import Name
 from trainer_shim.checkpoint.view import viewed

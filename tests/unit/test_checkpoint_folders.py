@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from supervisor.cli.command import earlier_checkpoints
-from supervisor.core.job import JobSpec
+from supervisor.cli.commands.new_command import earlier_checkpoints
+from supervisor.core.jobs.job import JobSpec
 from supervisor.engine import Engine
 from supervisor.paths import Paths
 from supervisor.ports import World

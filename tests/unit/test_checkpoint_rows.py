@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.checkpoint_rows import Checked, check_lines, list_lines, rows_of, show_lines
+from supervisor.cli.checkpoints.rows import Checked, check_lines, list_lines, rows_of, show_lines
 from trainer_shim.checkpoint.layout import Name
 from trainer_shim.checkpoint.manifest import File, Manifest
 from trainer_shim.checkpoint.retention import Keep, Known

@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 import pytest
 
-from supervisor.cli.command import check_request, find_command, job_environment
+from supervisor.cli.commands.new_command import check_request, find_command, job_environment
 from supervisor.cli.main import COMMANDS, cli
 from supervisor.cli.options import DURATION
-from supervisor.cli.output import Screen
-from supervisor.cli.progress import Progress
-from supervisor.cli.tail import Tail
+from supervisor.cli.output.progress import Progress
+from supervisor.cli.output.screen import Screen
+from supervisor.cli.output.tail import Tail
 from supervisor.errors import Refused, UsageError
 from trainer_shim.protocol import RunRequest
 

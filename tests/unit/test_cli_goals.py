@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.cli.goals import Since, is_over, judge
+from supervisor.cli.commands.goals import Since, is_over, judge
 from trainer_shim.protocol import JobRow
 
 

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.hysteresis import Trend
-from supervisor.core.rules import Condition
-from supervisor.core.sample import Missing
-from supervisor.core.states import State
+from supervisor.core.jobs.states import State
+from supervisor.core.policy.hysteresis import Trend
+from supervisor.core.policy.rules import Condition
+from supervisor.core.readings.sample import Missing
 from tests.fakes.steered_machine import CPU, GIB, MEMORY, Machine
 
 STAYS = replace(CPU, resume_after_s=60.0, pause_again_after_s=300.0)

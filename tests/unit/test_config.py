@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.config import RULE_EXAMPLES, Config, load
-from supervisor.config_text import annotated_toml
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.metrics import METRICS
-from supervisor.core.rules import Condition, Rule, Selector
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.rules import Condition, Rule, Selector
+from supervisor.core.readings.metrics import METRICS
 from supervisor.errors import ConfigError
+from supervisor.settings.config import RULE_EXAMPLES, Config, load
+from supervisor.settings.config_text import annotated_toml
 
 
 @pytest.fixture

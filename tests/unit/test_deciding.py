@@ -7,12 +7,12 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.conditions import least_short_s, look_at_all
-from supervisor.core.job import Asker
-from supervisor.core.policy_memory import Memory
-from supervisor.core.rules import Condition, PolicyConfig, Rule, Selector
-from supervisor.core.sample import Disk, Missing, Sample
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.job import Asker
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy.conditions import least_short_s, look_at_all
+from supervisor.core.policy.memory import Memory
+from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Selector
+from supervisor.core.readings.sample import Disk, Missing, Sample
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 ADA = Asker("person", "ada")

@@ -1,6 +1,6 @@
 """Rows in messages: as many as fit, and never a frame over the limit."""
 
-from supervisor.server import desk
+from supervisor.server import request_context
 from trainer_shim import protocol
 
 
@@ -16,7 +16,7 @@ def test_long_rows_are_sent_in_more_messages():
     `status` answers however much the jobs have to say.
     """
     chatty = rows(100, metrics={f"{'m' * 60}-{number}": 0.5 for number in range(64)}, problem="p" * 4000)
-    parts = desk.parted(chatty)
+    parts = request_context.parted(chatty)
     frames = [
         protocol.encode(protocol.JobRows(id="x", rows=part, alerts=("a" * 1000,) * 20)) for part in parts
     ]
@@ -29,4 +29,4 @@ def test_no_rows_are_one_empty_message():
     """
     Whoever asks about nothing is answered all the same.
     """
-    assert [()] == desk.parted([])
+    assert [()] == request_context.parted([])

@@ -2,9 +2,9 @@
 
 import pytest
 
-from supervisor.core.detaching import problem
-from supervisor.core.job import Job, JobSpec
-from supervisor.core.states import Depth
+from supervisor.core.jobs.detaching import problem
+from supervisor.core.jobs.job import Job, JobSpec
+from supervisor.core.jobs.states import Depth
 
 
 def told(*argv, ran_s=1.0, depths=()):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core import explain as explaining
-from supervisor.core.events import ProcessEnded
-from supervisor.core.job import Asker, Exit, JobSpec
-from supervisor.core.policy_memory import Footprint
-from supervisor.core.rules import Condition, Rule, Selector, Settings
-from supervisor.core.sample import Gpu, GpuProcess, JobUse, Missing, Sample
-from supervisor.core.simulation import SimJob, recorded_jobs, simulate
-from supervisor.core.states import Depth, State
-from supervisor.core.whatif import corrected
+from supervisor.core.jobs.events import ProcessEnded
+from supervisor.core.jobs.job import Asker, Exit, JobSpec
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy import explain as explaining
+from supervisor.core.policy.memory import Footprint
+from supervisor.core.policy.rules import Condition, Rule, Selector, Settings
+from supervisor.core.policy.simulation import SimJob, recorded_jobs, simulate
+from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Missing, Sample
+from supervisor.core.readings.whatif import corrected
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, RULES, Machine, gpu
 
 ADA = Asker("person", "ada")

@@ -9,10 +9,10 @@ import os
 import msgspec
 import pytest
 
-from supervisor.core.job import Pid
+from supervisor.core.jobs.job import Pid
 from supervisor.launcher.identity import identify, is_alive, open_process
 from supervisor.launcher.stop import leftovers, tree
-from supervisor.procfs import Stat, boot_id, parse_stat
+from supervisor.system.procfs import Stat, boot_id, parse_stat
 
 BEHIND_THE_NAME = b" S 17 42 43 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 250 18446744073709551615\n"
 BOOT = "this-boot"

@@ -3,9 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.job import JobSpec
+from supervisor.core.jobs.job import JobSpec
 from supervisor.errors import ConfigError
-from supervisor.jobfile import EXAMPLES, NAME, JobFile, read_job_file
+from supervisor.settings.jobfile import EXAMPLES, NAME, JobFile, read_job_file
 
 BASE = {"PATH": "/bin", "LANG": "C"}
 

@@ -6,9 +6,9 @@ Does not cover: what an event does to a job (test_apply.py), real processes (tes
 
 import pytest
 
-from supervisor.core.events import Admitted, PauseAsked, ResumeAsked
-from supervisor.core.job import Asker
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.events import Admitted, PauseAsked, ResumeAsked
+from supervisor.core.jobs.job import Asker
+from supervisor.core.jobs.states import Depth, State
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.world import SupervisedMachine
 

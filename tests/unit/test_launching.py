@@ -2,7 +2,7 @@
 
 import pytest
 
-from supervisor.cli.command import shell_words
+from supervisor.cli.commands.new_command import shell_words
 from supervisor.launching import shell_fault
 
 

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.explain import explain_all
-from supervisor.core.policy import decide
-from supervisor.core.rules import QueueConfig
+from supervisor.core.policy.decide import decide
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.explain import explain_all
+from supervisor.core.policy.rules import QueueConfig
 from tests.fakes.steered_machine import GIB, Machine, gpu
 
 

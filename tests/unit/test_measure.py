@@ -7,9 +7,9 @@ Covers: one job's words over time. Does not cover: the messages (test_shim_table
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core import events
-from supervisor.core.job import Job, JobSpec
-from supervisor.core.states import State
+from supervisor.core.jobs import events
+from supervisor.core.jobs.job import Job, JobSpec
+from supervisor.core.jobs.states import State
 from supervisor.server.measure import Measured
 from tests.fakes.clock import FakeClock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.cli.model_card import check_version, page
+from supervisor.cli.checkpoints.model_card import check_version, page
 from supervisor.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from math import gcd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.cli.pause_points import choose
+from supervisor.cli.prove.pause_points import choose
 
 SEEDS = st.integers(0, 10_000)
 ALL = ["exit", "offload", "hold"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from supervisor.cli.policy_picture import draw, panels_of
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.rules import Condition, Rule, Settings
-from supervisor.core.sample import Disk, Gpu, GpuProcess, JobUse, Sample
-from supervisor.core.simulation import Happening, Report, recorded_jobs, simulate
+from supervisor.cli.commands.policy_picture import draw, panels_of
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.rules import Condition, Rule, Settings
+from supervisor.core.policy.simulation import Happening, Report, recorded_jobs, simulate
+from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Sample
 
 GIB = 1 << 30
 FILM = Rule(name="film", when=(Condition(program="steam"),), pause_after_s=1.0, resume_after_s=9.0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.cli.recording import read_csv, write_csv
-from supervisor.core.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
+from supervisor.cli.commands.recording import read_csv, write_csv
+from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.errors import UsageError
 
 OPERATIONS = Path(__file__).parents[2] / "docs/OPERATIONS.md"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from supervisor.cli.render import event_lines, progress, show_lines, status_lines, why
-from supervisor.cli.text import (
+from supervisor.cli.output.render import event_lines, progress, show_lines, status_lines, why
+from supervisor.cli.output.text import (
     Column,
     ago,
     clean,

@@ -5,13 +5,13 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from supervisor.cli.render_policy import changes, report_lines, rule_lines, timeline_lines
-from supervisor.cli.render_why import short_why_lines, why_lines
-from supervisor.cli.text import width_of
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.rules import PolicyConfig, Settings
-from supervisor.core.simulation import Happening, JobReport, Report
-from supervisor.core.states import Depth
+from supervisor.cli.output.render_policy import changes, report_lines, rule_lines, timeline_lines
+from supervisor.cli.output.render_why import short_why_lines, why_lines
+from supervisor.cli.output.text import width_of
+from supervisor.core.jobs.states import Depth
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.rules import PolicyConfig, Settings
+from supervisor.core.policy.simulation import Happening, JobReport, Report
 from trainer_shim import protocol as wire
 
 WALL = time.mktime((2026, 11, 22, 14, 5, 0, 0, 0, -1))

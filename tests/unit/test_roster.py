@@ -2,9 +2,9 @@
 
 import msgspec
 
-from supervisor.core.job import Job, JobSpec
-from supervisor.core.states import State
-from supervisor.roster import Roster, sharing
+from supervisor.core.jobs.job import Job, JobSpec
+from supervisor.core.jobs.states import State
+from supervisor.job_table import Roster, sharing
 
 
 def job(name, **fields):

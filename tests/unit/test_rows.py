@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
+from supervisor.core.jobs.states import Depth, State
 from supervisor.server.rows import Reading, Sight, row
 from supervisor.server.shims import ShimPeer
 from trainer_shim.protocol import Position

@@ -5,15 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from supervisor.config import Config, load
 from supervisor.core import windows
-from supervisor.core.default_rules import DEFAULT_RULES
-from supervisor.core.hysteresis import Side, Trend, Trigger
-from supervisor.core.metrics import METRICS
-from supervisor.core.rule_check import check_rules, unreachable
-from supervisor.core.rules import Rule
-from supervisor.core.shortage import RESOURCES
+from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.hysteresis import Side, Trend, Trigger
+from supervisor.core.policy.rule_check import check_rules, unreachable
+from supervisor.core.policy.rules import Rule
+from supervisor.core.policy.shortage import RESOURCES
+from supervisor.core.readings.metrics import METRICS
 from supervisor.errors import ConfigError
+from supervisor.settings.config import Config, load
 
 GPU_RULE = "gpu-foreign-process"
 TIMES = "pause_after_s = 1\nresume_after_s = 1\n"

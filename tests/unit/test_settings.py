@@ -2,7 +2,7 @@
 
 import os
 
-from supervisor import settings
+from supervisor.settings import reload
 
 
 def test_what_is_not_utf8_or_ours_is_not_inherited(monkeypatch):
@@ -13,4 +13,4 @@ def test_what_is_not_utf8_or_ours_is_not_inherited(monkeypatch):
         os, "environ", {"GOOD": "yes", "BAD": "\udcff", "TRAINING_SUPERVISOR_HOME": "/x", "\udcfe": "name"}
     )
 
-    assert {"GOOD": "yes"} == settings._own_environment()
+    assert {"GOOD": "yes"} == reload._own_environment()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.job import Job, JobSpec, Pid
-from supervisor.core.states import State
-from supervisor.marks import Marks
+from supervisor.core.jobs.job import Job, JobSpec, Pid
+from supervisor.core.jobs.states import State
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
+from supervisor.system.marks import Marks
 from tests.fakes.clock import FakeClock
 from trainer_shim import protocol as wire
 

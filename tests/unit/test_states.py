@@ -4,9 +4,9 @@ import runpy
 
 import pytest
 
-from supervisor.core import diagram
-from supervisor.core.diagram import mermaid
-from supervisor.core.states import FINAL, TRANSITIONS, Kind, State, accepts, next_state
+from supervisor.core.jobs import diagram
+from supervisor.core.jobs.diagram import mermaid
+from supervisor.core.jobs.states import FINAL, TRANSITIONS, Kind, State, accepts, next_state
 from supervisor.errors import InvalidTransition
 
 
@@ -85,7 +85,7 @@ def test_the_diagram_shows_every_arrow():
 
 def test_the_diagram_is_printed(capsys):
     """
-    `python -m supervisor.core.diagram` is how the documents get it.
+    `python -m supervisor.core.jobs.diagram` is how the documents get it.
     """
     runpy.run_path(diagram.__file__, run_name="__main__")
 

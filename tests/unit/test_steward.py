@@ -10,15 +10,15 @@ import itertools
 import msgspec
 import pytest
 
-from supervisor.config import Config, DaemonConfig
-from supervisor.core.blocks import unpack
-from supervisor.core.events import Admitted, PauseAsked, ResumeAsked
-from supervisor.core.job import Asker
-from supervisor.core.rules import Condition, PolicyConfig, QueueConfig, Rule
-from supervisor.core.sample import Gpu, GpuProcess
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs.events import Admitted, PauseAsked, ResumeAsked
+from supervisor.core.jobs.job import Asker
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule
+from supervisor.core.readings.blocks import unpack
+from supervisor.core.readings.sample import Gpu, GpuProcess
 from supervisor.errors import Refused
-from supervisor.steward import Steward
+from supervisor.policy_loop import Steward
+from supervisor.settings.config import Config, DaemonConfig
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.sampler import FakeSampler
 from tests.fakes.world import SupervisedMachine

@@ -6,10 +6,10 @@ Does not cover: the driver (tests/contract/test_freezer.py), orders that nobody 
 
 import pytest
 
-from supervisor.core import suspension
-from supervisor.core.events import PauseAsked, ResumeAsked, StopAsked
-from supervisor.core.job import Asker
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs import cuda_context
+from supervisor.core.jobs.events import PauseAsked, ResumeAsked, StopAsked
+from supervisor.core.jobs.job import Asker
+from supervisor.core.jobs.states import Depth, State
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.world import SupervisedMachine
 
@@ -153,7 +153,7 @@ def test_a_context_that_cannot_be_freed_leaves_the_job_paused(world):
     break_driver(world)
     pause(world)
     world.turns()
-    kept = (job(world).state, job(world).depth, suspension.words(job(world)), job(world).problem)
+    kept = (job(world).state, job(world).depth, cuda_context.words(job(world)), job(world).problem)
     resume(world)
     world.come_to_rest()
 
@@ -171,7 +171,7 @@ def test_a_context_that_comes_back_late_is_waited_for(world):
     break_driver(world)
     resume(world)
     world.turns()
-    words = suspension.words(job(world))
+    words = cuda_context.words(job(world))
     world.driver_problems.clear()
     world.clock.advance(11.0)
     world.come_to_rest()

@@ -1,7 +1,7 @@
 """What stands for many readings when they grow old."""
 
-from supervisor.core.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
-from supervisor.core.thinning import fold, thinned
+from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
+from supervisor.core.readings.thinning import fold, thinned
 
 GONE = Missing("it does not answer")
 

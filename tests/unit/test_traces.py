@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from supervisor.cli.cause import find_cause, stray_generators, unseeded
-from supervisor.cli.traces import Difference, compare, run_of
+from supervisor.cli.prove.cause import find_cause, stray_generators, unseeded
+from supervisor.cli.prove.traces import Difference, compare, run_of
 from trainer_shim import trace
 from trainer_shim.trace import End, Look, Metric, Paused, Returned, Said, Start, Step
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from supervisor.cli.cause import find_cause
-from supervisor.cli.traces import Difference, compare, run_of
+from supervisor.cli.prove.cause import find_cause
+from supervisor.cli.prove.traces import Difference, compare, run_of
 from trainer_shim.trace import End, Look, Metric, Paused, Start, Step
 
 NUM_EPOCHS, NUM_STEPS = 3, 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.cli.text import size
+from supervisor.cli.output.text import size
 from supervisor.core import units
 from trainer_shim import units as units_of_the_shim
 

@@ -1,6 +1,6 @@
 """How people are told what a proof came to."""
 
-from supervisor.cli.verdict import Verdict, show
+from supervisor.cli.prove.result import Verdict, show
 from trainer_shim.trace import Point
 
 POINTS = [Point(2, 0, "exit"), Point(5, 0, "hold"), Point(7, 0, "exit")]

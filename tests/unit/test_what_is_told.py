@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core import apply as core
-from supervisor.core import explain as explaining
-from supervisor.core.events import Attached, PauseAsked, ProcessEnded, RestartAsked, TimerFired, Yielded
-from supervisor.core.job import Asker, Exit
-from supervisor.core.rules import Condition, QueueConfig, Rule, Settings
-from supervisor.core.sample import Gpu, GpuProcess, JobUse, Missing, Sample
-from supervisor.core.simulation import SimJob, recorded_jobs, simulate
-from supervisor.core.states import Depth, State
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.events import Attached, PauseAsked, ProcessEnded, RestartAsked, TimerFired, Yielded
+from supervisor.core.jobs.job import Asker, Exit
+from supervisor.core.jobs.states import Depth, State
+from supervisor.core.policy import explain as explaining
+from supervisor.core.policy.rules import Condition, QueueConfig, Rule, Settings
+from supervisor.core.policy.simulation import SimJob, recorded_jobs, simulate
+from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Missing, Sample
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 ADA = Asker("person", "ada")

@@ -8,9 +8,9 @@ import os
 
 import pytest
 
-from supervisor.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
-from supervisor.core.sample import Missing
+from supervisor.core.readings.sample import Missing
 from supervisor.monitors.host import Cpu, Memory
+from supervisor.system.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
 from tests.fakes.machine import FakeMachine
 
 TICKS = os.sysconf("SC_CLK_TCK")

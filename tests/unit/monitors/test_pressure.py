@@ -7,7 +7,7 @@ Does not cover: a kernel that calls (tests/integration/test_memory_trigger.py).
 
 import pytest
 
-from supervisor.core.sample import Missing, Pressure
+from supervisor.core.readings.sample import Missing, Pressure
 from supervisor.monitors.pressure import MemoryTrigger, PressureFiles
 from tests.fakes.machine import FakeMachine
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.job import Pid
-from supervisor.core.sample import Left
+from supervisor.core.jobs.job import Pid
+from supervisor.core.readings.sample import Left
 from supervisor.monitors.processes import Processes, Usage
 from tests.fakes.machine import BOOT, FakeMachine
 

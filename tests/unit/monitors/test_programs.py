@@ -6,7 +6,7 @@ Does not cover: which processes are foreign (test_processes.py).
 
 import pytest
 
-from supervisor.core.sample import Missing
+from supervisor.core.readings.sample import Missing
 from supervisor.monitors.programs import Programs
 from tests.fakes.machine import FakeMachine
 

@@ -6,7 +6,7 @@ Does not cover: hardware.
 
 import pytest
 
-from supervisor.core.sample import Missing
+from supervisor.core.readings.sample import Missing
 from supervisor.monitors.sensors import read_sensors
 from tests.fakes.machine import FakeMachine
 

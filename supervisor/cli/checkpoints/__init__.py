@@ -1,0 +1,1 @@
+"""The commands about checkpoints, and the export of models."""

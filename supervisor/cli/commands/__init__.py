@@ -1,0 +1,1 @@
+"""The commands about jobs, the policy and the installation."""

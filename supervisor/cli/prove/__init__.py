@@ -1,0 +1,1 @@
+"""The command `prove`: a run without and with pauses, compared bit for bit."""

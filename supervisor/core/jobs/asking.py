@@ -1,0 +1,34 @@
+"""What a shim is to be asked so that it does what its job's record says. Pure.
+
+Covers: the words for the present state. Does not cover: when they are said (apply.py, suspension.py).
+"""
+
+from __future__ import annotations
+
+from supervisor.core.jobs.effects import AskPause, AskResume, AskStop, Effect, Signal
+from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.states import Depth, State
+
+__all__ = ["ask_again", "ask_pause"]
+
+
+def ask_pause(job: Job, now: float) -> AskPause:
+    """Return the pause that is under way, as its shim is asked for it."""
+    left_s = max(0.0, job.deadline_at - now) if job.deadline_at is not None else 0.0
+    by_rule = job.asked_by is not None and job.asked_by.kind == "rule"
+    return AskPause(job.name, job.request, job.depth or Depth.HOLD, left_s, by_rule)
+
+
+def ask_again(job: Job, now: float) -> tuple[Effect, ...]:
+    """Return what a process that could not listen is to be asked now that it can."""
+    match job.state:
+        case State.PAUSING:
+            return (ask_pause(job, now),)
+        case State.RUNNING | State.RESUMING:
+            return (AskResume(job.name, job.request),)
+        case State.STOPPING if job.insisted == "TERM":
+            return (Signal(job.name, job.incarnation, "TERM"),)
+        case State.STOPPING if not job.insisted:
+            return (AskStop(job.name, job.request),)
+        case _:
+            return ()

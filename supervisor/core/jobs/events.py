@@ -1,0 +1,266 @@
+"""What can happen to a job: past facts and requests from outside, as data.
+
+The journal keeps every event that changed a job, so applying them again gives
+the same jobs. Numbers that came from the configuration travel inside the event
+for the same reason.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from supervisor.core.jobs.job import Asker, Exit, JobSpec, Pid
+from supervisor.core.jobs.states import Depth
+from supervisor.core.jobs.verdict import Verdict
+
+__all__ = [
+    "AbleTo",
+    "Admitted",
+    "Attached",
+    "CheckpointAsked",
+    "Checkpointed",
+    "ContextMoved",
+    "ContextUnknown",
+    "Event",
+    "JobEvent",
+    "PauseAsked",
+    "PauseFailed",
+    "ProcessEnded",
+    "ProcessStarted",
+    "Removed",
+    "RestartAsked",
+    "ResumeAsked",
+    "Resumed",
+    "SpecChanged",
+    "StopAsked",
+    "Submitted",
+    "SuspendAsked",
+    "TimerFired",
+    "Yielded",
+]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
+    """Base of all; the tag is the class name in kebab case and is what the journal stores."""
+
+
+class Submitted(Event, tag="submitted", frozen=True, kw_only=True):
+    """A person or a drop-in file wants a new job."""
+
+    spec: JobSpec
+    #: Launches of removed jobs of that name: their run folders tell how those ended.
+    incarnation: int = 0
+
+
+class Admitted(Event, tag="admitted", frozen=True, kw_only=True):
+    """A queued job may start now."""
+
+    start_grace_s: float
+    #: What it was given, by UUID.
+    gpus: tuple[str, ...] = ()
+    #: Where the queue or a rule decided it.
+    verdict: Verdict | None = None
+
+
+class ProcessStarted(Event, tag="process-started", frozen=True, kw_only=True):
+    """The keeper started the command."""
+
+    incarnation: int
+    process: Pid
+
+
+class ProcessEnded(Event, tag="process-ended", frozen=True, kw_only=True):
+    """The command ended, or could not be started."""
+
+    incarnation: int
+    exit: Exit
+    #: The shim left word that its checkpoint was durable before it ended.
+    yielded: bool = False
+
+
+class Attached(Event, tag="attached", frozen=True, kw_only=True):
+    """A shim said hello, for the first time or again after a lost connection."""
+
+    incarnation: int
+    depths: tuple[Depth, ...]
+    #: The pause request that it is holding for, or "" while it trains.
+    holding: str = ""
+    holding_depth: Depth | None = None
+
+
+class AbleTo(Event, tag="able-to", frozen=True, kw_only=True):
+    """What a connected shim can give back has changed: a model was moved to a GPU after attach()."""
+
+    incarnation: int
+    depths: tuple[Depth, ...]
+
+
+class PauseAsked(Event, tag="pause-asked", frozen=True, kw_only=True):
+    """Somebody wants the job to yield."""
+
+    request: str
+    by: Asker
+    depth: Depth
+    deadline_s: float
+    reason: str = ""
+    #: Resume by itself after that long.
+    for_s: float | None = None
+    #: What is done with a pause that is late: nothing, stop all processes where they are, or end them.
+    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    #: Between SIGTERM and SIGKILL, should it come to that.
+    kill_grace_s: float = 15.0
+    verdict: Verdict | None = None
+
+
+class ResumeAsked(Event, tag="resume-asked", frozen=True, kw_only=True):
+    """Somebody wants the job to go on."""
+
+    request: str
+    by: Asker
+    #: For a job that has to be launched again.
+    start_grace_s: float
+    gpus: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+
+
+class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
+    """Somebody wants the job to end: after a checkpoint, or (`kill`) at once."""
+
+    request: str
+    by: Asker
+    how: Literal["checkpoint", "kill"]
+    stop_grace_s: float
+    kill_grace_s: float
+    #: Processes that it started live, whether its command does or not.
+    has_left: bool = False
+
+
+class RestartAsked(Event, tag="restart-asked", frozen=True, kw_only=True):
+    """Somebody wants the command launched anew, from its newest checkpoint."""
+
+    request: str
+    by: Asker
+    stop_grace_s: float
+    kill_grace_s: float
+
+
+class CheckpointAsked(Event, tag="checkpoint-asked", frozen=True, kw_only=True):
+    """Somebody wants a checkpoint, and training to go on."""
+
+    request: str
+    by: Asker
+
+
+class Checkpointed(Event, tag="checkpointed", frozen=True, kw_only=True):
+    """A shim reports a durable checkpoint."""
+
+    step: int
+    epoch: int
+    path: str
+    digest: str
+
+
+class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
+    """A shim reached the boundary: its checkpoint is durable, and it holds or is about to exit."""
+
+    request: str
+    depth: Depth
+    step: int
+    epoch: int
+    path: str
+    digest: str
+    #: Memory of devices that was given back.
+    bytes_freed: int = 0
+
+
+class PauseFailed(Event, tag="pause-failed", frozen=True, kw_only=True):
+    """A shim could not do what was asked: it trains on, or holds as it did before."""
+
+    request: str
+    why: str
+    #: How deep it holds all the same; None: it trains on.
+    holding_depth: Depth | None = None
+
+
+class Resumed(Event, tag="resumed", frozen=True, kw_only=True):
+    """A held shim trains again."""
+
+    request: str
+
+
+class SuspendAsked(Event, tag="suspend-asked", frozen=True, kw_only=True):
+    """The settings want the CUDA context of a job freed that waits at depth `offload`."""
+
+    #: The one that trains; the job's own may be a script around it.
+    process: Pid
+    #: So long it is tried to take the context back.
+    restore_limit_s: float
+
+
+class ContextUnknown(Event, tag="context-unknown", frozen=True, kw_only=True):
+    """A new daemon took up a job: what came of the driver's last call is not known."""
+
+    incarnation: int
+
+
+class ContextMoved(Event, tag="context-moved", frozen=True, kw_only=True):
+    """The driver freed a CUDA context, or took it back, or could not."""
+
+    process: Pid
+    #: None: not known.
+    is_freed: bool | None
+    #: Why it is not where it was to be, or "".
+    why: str = ""
+
+
+class Removed(Event, tag="removed", frozen=True, kw_only=True):
+    """A person is done with the job; its record goes, its checkpoints stay."""
+
+    by: Asker
+
+
+class SpecChanged(Event, tag="spec-changed", frozen=True, kw_only=True):
+    """Its drop-in file was edited, or a person changed how it is treated; the next launch uses it."""
+
+    spec: JobSpec
+    #: None: the file.
+    by: Asker | None = None
+
+
+class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):
+    """A moment written in the job has come."""
+
+    timer: Literal["start-grace", "deadline", "wake", "insist", "restart", "context"]
+    #: For timers that launch a command.
+    start_grace_s: float = 0.0
+    #: For one that was paused without a process, by UUID.
+    gpus: tuple[str, ...] = ()
+    #: Its shim is at a boundary and writes a checkpoint.
+    is_saving: bool = False
+
+
+JobEvent = (
+    Submitted
+    | Admitted
+    | ProcessStarted
+    | ProcessEnded
+    | Attached
+    | AbleTo
+    | PauseAsked
+    | ResumeAsked
+    | StopAsked
+    | RestartAsked
+    | CheckpointAsked
+    | Checkpointed
+    | Yielded
+    | PauseFailed
+    | Resumed
+    | SuspendAsked
+    | ContextMoved
+    | ContextUnknown
+    | Removed
+    | SpecChanged
+    | TimerFired
+)

@@ -1,0 +1,116 @@
+"""What a reading says about one condition, and what all conditions of a rule say together.
+
+Covers: sides of thresholds, windows of time, programs; how near it is.
+Does not cover: holding times (hysteresis.py), measuring (monitors/).
+
+Levels can lie between their thresholds. Circumstances (a window, a program,
+battery or mains) are so or not so; when one of them is over, the rule is over:
+at six in the evening "weekdays nine to six, while others use the CPU" ends
+however busy the CPU still is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from supervisor.core import windows
+from supervisor.core.policy.hysteresis import Side
+from supervisor.core.policy.rules import Condition
+from supervisor.core.readings.metrics import METRICS
+from supervisor.core.readings.sample import Missing, Reading, Sample
+
+__all__ = ["Look", "combined", "is_circumstance", "least_short_s", "look", "look_at_all", "thresholds"]
+
+_CIRCUMSTANCES = frozenset({"on_battery"})
+
+#: Means since the sample before, of 100 % at most.
+_MEANS = frozenset({"cpu_pct", "cpu_foreign_pct"})
+
+
+class Look(NamedTuple):
+    """One condition as it is seen now."""
+
+    side: Side
+    reading: Reading
+    #: 0 at the clear threshold, 1 at the one that makes it short; more: beyond.
+    nearness: float
+
+
+def look_at_all(when: Sequence[Condition], sample: Sample, place: str) -> tuple[Look, ...]:
+    """Return what each condition says, in their order."""
+    return tuple([look(condition, sample, place) for condition in when])
+
+
+def look(condition: Condition, sample: Sample, place: str) -> Look:
+    """Return what one condition says; the place is used where its metric has places."""
+    if condition.clock:
+        return _fact(windows.parse(condition.clock).contains(sample.weekday, sample.second_of_day))
+    if condition.program:
+        if isinstance(sample.programs, Missing):
+            return Look(Side.UNKNOWN, sample.programs, 0.0)
+        return _fact(condition.program in sample.programs)
+    metric = METRICS[condition.metric]
+    reading = metric.read(sample, place if metric.place != "host" else "")
+    if isinstance(reading, Missing):
+        return Look(Side.UNKNOWN, reading, 0.0)
+    if math.isnan(reading):
+        return Look(Side.UNKNOWN, Missing("not a number"), 0.0)
+    short, clear = thresholds(condition)
+    if short > clear:
+        side = Side.SHORT if reading > short else Side.CLEAR if reading < clear else Side.BETWEEN
+    else:
+        side = Side.SHORT if reading < short else Side.CLEAR if reading > clear else Side.BETWEEN
+    return Look(side, reading, (reading - clear) / (short - clear))
+
+
+def thresholds(condition: Condition) -> tuple[float, float]:
+    """Return where a metric becomes short and where it is clear; rule_check.py keeps them apart."""
+    if condition.above is not None and condition.clear_below is not None:
+        return condition.above, condition.clear_below
+    assert condition.below is not None
+    assert condition.clear_above is not None
+    return condition.below, condition.clear_above
+
+
+def least_short_s(when: Sequence[Condition], looks: Sequence[Look], sample: Sample) -> float:
+    """Return for how long a rule that is short now must have been so already; 0 where nobody can tell.
+
+    CPU use is a mean and never more than 100 %: a mean of 75 % was above 50 % for half of its time or more.
+    """
+    if not all(condition.metric in _MEANS and condition.above is not None for condition in when):
+        return 0.0
+    shares = [
+        (seen.reading - thresholds(condition)[0]) / (100 - thresholds(condition)[0])
+        for condition, seen in zip(when, looks, strict=True)
+        if not isinstance(seen.reading, Missing) and thresholds(condition)[0] < 100
+    ]
+    return sample.cpu_over_s * max(0.0, min(shares, default=0.0))
+
+
+def is_circumstance(condition: Condition) -> bool:
+    """Say whether it can only be so or not so."""
+    return not condition.metric or condition.metric in _CIRCUMSTANCES
+
+
+def combined(when: Sequence[Condition], looks: Sequence[Look]) -> Side:
+    """Return the side of the rule: short when all are, clear when all levels or one circumstance is."""
+    sides = {look.side for look in looks}
+    if len(sides) == 1:
+        return sides.pop()
+    for condition, seen in zip(when, looks, strict=True):
+        if seen.side is Side.CLEAR and is_circumstance(condition):
+            return Side.CLEAR
+    levels = {
+        seen.side for condition, seen in zip(when, looks, strict=True) if not is_circumstance(condition)
+    }
+    if levels == {Side.CLEAR}:
+        return Side.CLEAR
+    if Side.BETWEEN in sides or {Side.SHORT, Side.CLEAR} <= levels:
+        return Side.BETWEEN
+    return Side.UNKNOWN
+
+
+def _fact(is_so: bool) -> Look:  # noqa: FBT001
+    return Look(Side.SHORT, 1.0, 1.0) if is_so else Look(Side.CLEAR, 0.0, 0.0)

@@ -1,0 +1,1 @@
+"""What is measured: metrics, samples, and how they are stored."""

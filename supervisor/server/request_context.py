@@ -1,0 +1,278 @@
+"""What a request is handled with: the engine, the shims, the journal, and ways to answer.
+
+Covers: answering when the journal has it, rows of jobs, telling watchers.
+Does not cover: what each request does (requests.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from supervisor.core.jobs.events import JobEvent
+from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.states import State
+from supervisor.core.policy.explain import Explanation, RuleState
+from supervisor.core.policy.scene import is_rules
+from supervisor.core.readings.sample import Left, Sample
+from supervisor.errors import Refused, SupervisorError
+from supervisor.paths import Paths
+from supervisor.ports import Clock, Journal
+from supervisor.server.router import Delivery, Router
+from supervisor.server.rows import Reading, Sight, Unstored, row
+from supervisor.server.shims import ShimTable
+from supervisor.set_aside import SetAside
+from supervisor.settings.config import Config
+from supervisor.system.procfs import has_ended
+from trainer_shim import protocol
+
+__all__ = ["Desk", "parted", "refusal"]
+
+#: A watcher that is silent for that long has gone; clients repeat their wish every 2 s.
+_WATCH_S = 10.0
+
+#: Rows in one message; what is left of the frame's limit is for alerts.
+_PART_BYTES = protocol.MAX_FRAME_BYTES // 2
+
+#: More bad files than that say no more.
+_MAX_ALERTS = 20
+_ALERT_CHARS = 1000
+_MAX_ASIDE = 1000
+
+#: Answers that wait for a journal that cannot be written, each with what changed.
+_MAX_WAITING = 1000
+
+#: A kill is always taken: it ends what may have filled the disk.
+_REFUSED_WHEN_FULL = (
+    protocol.RunRequest,
+    protocol.PauseRequest,
+    protocol.ResumeRequest,
+    protocol.StopRequest,
+    protocol.RestartRequest,
+    protocol.CheckpointRequest,
+    protocol.RemoveRequest,
+    protocol.SetRequest,
+)
+
+T = TypeVar("T")
+_Answer = protocol.Accepted | protocol.Refused
+
+
+class _Engine(Protocol):
+    """What is needed of the engine."""
+
+    config: Config
+
+    @property
+    def jobs(self) -> Mapping[str, Job]: ...
+    @property
+    def held(self) -> frozenset[str]: ...
+    def job(self, name: str) -> Job: ...
+    def find(self, name: str) -> Job | None: ...
+    def submit(self, name: str | None, spec: JobSpec) -> Job: ...
+    def ask(self, name: str, event: JobEvent) -> Job: ...
+    def observe(self, name: str, event: JobEvent) -> None: ...
+    def remove(self, name: str, by: Asker) -> None: ...
+    def then(self, call: Callable[[], None]) -> None: ...
+
+
+class _Steward(Protocol):
+    """What is needed of the steward."""
+
+    def explain(self, name: str) -> Explanation: ...
+    def explain_all(self) -> Iterator[Explanation]: ...
+    def waiting(self) -> dict[str, str]: ...
+    def never_fits(self, spec: JobSpec) -> str: ...
+    def rule_states(self) -> tuple[RuleState, ...]: ...
+    def settling(self) -> str: ...
+    def fresh(self, *, after_wall: float, before_wall: float) -> list[Sample]: ...
+
+
+@dataclass
+class _Watch:
+    request: str
+    #: Empty: all jobs.
+    names: frozenset[str]
+    until: float
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """An answer that goes out when the journal has what it is about."""
+
+    identity: bytes
+    make: Callable[[], _Answer]
+    #: Its peer was told that nothing can be stored.
+    is_told: bool = False
+
+
+@dataclass
+class Desk:
+    """Lives in the loop's thread."""
+
+    engine: _Engine
+    router: Router
+    shims: ShimTable
+    journal: Journal
+    steward: _Steward
+    clock: Clock
+    paths: Paths
+    #: What the jobs' processes use, by job name; kept up to date by the daemon.
+    readings: dict[str, Reading]
+    #: Folders of newest checkpoints that are not there any more; likewise.
+    gone: frozenset[str]
+    #: What the daemon has to complain about itself.
+    alerts: Callable[[], tuple[str, ...]]
+    #: What it could not use and put aside.
+    aside: Callable[[], tuple[SetAside, ...]]
+    #: Reads configuration and job files; then calls with what is wrong with them, and now and then meanwhile
+    #: with how many were read.
+    reload: Callable[[Callable[[tuple[SetAside, ...]], None], Callable[[int], None]], None]
+    started_wall: float
+    pid: int
+    #: Nothing more fits on the disk of the state folder; kept up to date by the daemon.
+    is_full: bool = False
+    #: What their commands left running, by job name; likewise.
+    left: Mapping[str, tuple[Left, ...]] = field(default_factory=dict)
+    _watches: dict[bytes, _Watch] = field(default_factory=dict)
+    _changed: set[str] = field(default_factory=set)
+    _waiting: list[_Waiting] = field(default_factory=list)
+
+    def watch(self, identity: bytes, request: str, names: frozenset[str]) -> None:
+        """Tell this peer of changes of these jobs, or of all; for a while."""
+        self._watches = {peer: watch for peer, watch in self._watches.items() if self.router.is_there(peer)}
+        self._watches[identity] = _Watch(request, names, self.clock.now() + _WATCH_S)
+
+    def mark_changed(self, job: str) -> None:
+        """Note that watchers of a job have something to see."""
+        self._changed.add(job)
+
+    def tell_watchers(self) -> None:
+        """Send the rows that changed since the last call to whoever watches them."""
+        if not self._changed:
+            return
+        now = self.clock.now()
+        self._watches = {peer: watch for peer, watch in self._watches.items() if watch.until > now}
+        changed, self._changed = self._changed, set()
+        for identity, watch in list(self._watches.items()):
+            names = changed & watch.names if watch.names else changed
+            jobs = [job for name in sorted(names) if (job := self.engine.find(name)) is not None]
+            if jobs and not self.send_rows(identity, watch.request, jobs):
+                del self._watches[identity]
+
+    def answer(self, delivery: Delivery, message: _Answer | Callable[[], _Answer]) -> None:
+        """Answer once everything so far is stored; with what is called then, where it depends on that."""
+        if isinstance(message, protocol.Refused) and self._is_full():
+            self.send(delivery.identity, message)
+            return
+        waiting = _Waiting(delivery.identity, message if callable(message) else lambda: message)
+        self._waiting.append(waiting)
+
+        def send() -> None:
+            self._waiting.remove(waiting)
+            if not waiting.is_told:
+                self.send(waiting.identity, waiting.make())
+
+        self.engine.then(send)
+
+    def check_room(self, message: object) -> None:
+        """Raise Refused for what would be held in memory beside all that cannot be stored already."""
+        if self._is_full() and isinstance(message, _REFUSED_WHEN_FULL):
+            raise Refused(
+                "cannot take more requests: too many wait for the journal, which cannot be written",
+                hint="`supervisorctl status` tells why; `supervisorctl kill` needs no journal",
+            )
+
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= _MAX_WAITING and bool(self.journal.problem())
+
+    def tell_unstored(self) -> None:
+        """Tell whoever waits for an answer that it may be long in coming, while nothing can be stored."""
+        if not self._waiting or not (problem := self.journal.problem()):
+            return
+        for waiting in self._waiting:
+            if not waiting.is_told:
+                waiting.is_told = True
+                answer = waiting.make()
+                if isinstance(answer, protocol.Accepted):
+                    answer = msgspec.structs.replace(answer, stored=False, detail=problem[:_ALERT_CHARS])
+                self.send(waiting.identity, answer)
+
+    def rows(self, jobs: Iterable[Job]) -> Iterator[protocol.JobRow]:
+        """Return the lines of some jobs."""
+        now = self.clock.now()
+        waiting: dict[str, str] | None = None
+        for job in jobs:
+            log = str(self.paths.log(job.name))
+            if waiting is None and (job.state is State.QUEUED or is_rules(job)):
+                # Of all in the line at once, and only where one of them is asked about.
+                waiting = self.steward.waiting()
+            is_gone = job.checkpoint is not None and job.checkpoint.path in self.gone
+            sight = Sight(
+                self.shims.peer(job),
+                self.shims.last_position(job),
+                self.readings.get(job.name),
+                (waiting or {}).get(job.name, ""),
+                is_gone,
+                self.left.get(job.name, ()),
+                self.unstored(job),
+            )
+            yield row(job, sight, now=now, log=log)
+
+    def unstored(self, job: Job) -> Unstored:
+        """Return what is not as it looks while the disk of the journal is full."""
+        if not (self.is_full or self.journal.problem()):
+            return ""
+        if job.alive and job.process is not None and has_ended(job.process):
+            return "ended"
+        return "held" if job.name in self.engine.held else ""
+
+    def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
+        """Send the lines of some jobs, in as many messages as it takes."""
+        parts = parted(self.rows(jobs))
+        for part in parts[:-1]:
+            self.send(identity, protocol.JobRows(id=request, rows=part, more=True))
+        found = self.alerts()
+        alerts = tuple(alert[:_ALERT_CHARS] for alert in found[:_MAX_ALERTS])
+        if len(found) > _MAX_ALERTS:
+            alerts += (f"and {len(found) - _MAX_ALERTS} more like these; the daemon's log has them all",)
+        return self.send(identity, protocol.JobRows(id=request, rows=parts[-1], alerts=alerts))
+
+    def send_aside(self, identity: bytes, request: str) -> None:
+        """Send what is set aside; rows of jobs follow."""
+        rows = [_aside_row(one) for one in self.aside()[:_MAX_ASIDE]]
+        for part in parted(rows) if rows else ():
+            self.send(identity, protocol.JobRows(id=request, aside=part, more=True))
+
+    def send(self, identity: bytes, message: protocol.Message) -> bool:
+        """Send now; False when the peer is gone."""
+        return self.router.send(identity, message)
+
+
+def _aside_row(one: SetAside) -> protocol.AsideRow:
+    texts = msgspec.structs.asdict(one).items()
+    # Names of files may be anything.
+    clean = {key: text.encode(errors="backslashreplace").decode()[:_ALERT_CHARS] for key, text in texts}
+    return protocol.AsideRow(**clean)
+
+
+def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:
+    """Return the rows in as many parts as messages are needed; at least one, which may be empty."""
+    parts: list[tuple[T, ...]] = [()]
+    room = _PART_BYTES
+    for one in rows:
+        size = len(msgspec.msgpack.encode(one))
+        if parts[-1] and size > room:
+            parts.append(())
+            room = _PART_BYTES
+        parts[-1] += (one,)
+        room -= size
+    return parts
+
+
+def refusal(request: str, error: SupervisorError, *, job: str = "") -> protocol.Refused:
+    """Return an error as an answer."""
+    return protocol.Refused(id=request, job=job, error=str(error), hint=error.hint, exit_code=error.exit_code)

@@ -1,0 +1,1 @@
+"""What the operating system says and keeps for us: processes, users, control groups, locks, logs, streams."""

@@ -1,0 +1,72 @@
+"""What /proc says of a process and of this boot: the one place that reads it for the launcher and the server.
+
+Covers: the fields of `/proc/PID/stat` that tell processes apart and tie them
+together, the boot id.
+Does not cover: what they use (monitors/), and the keeper, which imports nothing of ours.
+"""
+
+# A Path for each file of /proc costs more than reading it.
+# ruff: noqa: PTH123
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from supervisor.core.jobs.job import Pid
+
+__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids"]
+
+#: The first pid namespace has the same name in every kernel.
+_HOST_PIDS = "pid:[4026531836]"
+
+
+class Stat(NamedTuple):
+    """The part of `/proc/PID/stat` that tells processes apart and ties them together."""
+
+    state: str
+    parent: int
+    session: int
+    start_ticks: int
+
+
+def parse_stat(text: bytes) -> Stat:
+    """Return the fields behind the name, which may itself hold spaces, newlines and parentheses."""
+    fields = text[text.rindex(b")") + 1 :].split()
+    return Stat(
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+    )
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return who runs under this number now; None when nobody does."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return parse_stat(file.read())
+    # The second one: the process ended between open and read.
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def has_ended(process: Pid) -> bool:
+    """Say whether a process is over, also while its parent has not taken note."""
+    stat = read_stat(process.pid)
+    return stat is None or stat.state == "Z" or stat.start_ticks != process.start_ticks
+
+
+@cache
+def boot_id() -> str:
+    """Return the name of this boot of the machine; it cannot change while we run."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def sees_host_pids(proc: Path = Path("/proc")) -> bool:
+    """Say whether numbers of processes here are those of the machine; in most containers they are not."""
+    try:
+        return str((proc / "self/ns/pid").readlink()) == _HOST_PIDS
+    except OSError:
+        return False
