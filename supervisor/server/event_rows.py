@@ -62,8 +62,8 @@ def _detail_of_fact(event: JobEvent) -> str:
             return str(exit_)
         case events.AbleTo(depths=depths):
             return ", ".join(depths)
-        case events.Checkpointed(step=step) | events.Yielded(step=step):
-            return f"step {step}"
+        case events.Checkpointed(checkpoint=checkpoint) | events.Yielded(checkpoint=checkpoint):
+            return f"step {checkpoint.step}"
         case events.PauseFailed(why=words) | events.TimerFired(timer=words):
             return words
         case events.ContextMoved(is_freed=is_freed, why=words):

@@ -158,6 +158,6 @@ def _checkpoint_of(event: JobEvent) -> Checkpointed | None:
         case Checkpointed():
             return event
         case Yielded():
-            return Checkpointed(step=event.step, epoch=event.epoch, path=event.path, digest=event.digest)
+            return Checkpointed(checkpoint=event.checkpoint)
         case _:
             return None

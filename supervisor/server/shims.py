@@ -17,7 +17,7 @@ import structlog
 
 from supervisor.core.jobs import events
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.jobs.job import Job, Pid
+from supervisor.core.jobs.job import CheckpointRef, Job, Pid
 from supervisor.core.jobs.states import Depth
 from supervisor.ports import Clock
 from supervisor.server.access import is_within
@@ -256,14 +256,10 @@ def read_receipt(run_dir: Path) -> events.Yielded | None:
 
 
 def _yielded_event(message: protocol.Yielded) -> events.Yielded:
-    checkpoint = message.checkpoint
     return events.Yielded(
         request=message.request,
         depth=Depth(message.depth),
-        step=checkpoint.step,
-        epoch=checkpoint.epoch,
-        path=checkpoint.path,
-        digest=checkpoint.digest,
+        checkpoint=_reference(message.checkpoint),
         bytes_freed=message.bytes_freed,
     )
 
@@ -274,8 +270,17 @@ def _failed_event(message: protocol.CannotYield) -> events.PauseFailed:
 
 
 def _checkpointed_event(message: protocol.Checkpointed) -> events.Checkpointed:
-    return events.Checkpointed(
-        step=message.step, epoch=message.epoch, path=message.path, digest=message.digest
+    return events.Checkpointed(checkpoint=_reference(message))
+
+
+def _reference(message: protocol.Checkpointed) -> CheckpointRef:
+    return CheckpointRef(
+        step=message.step,
+        epoch=message.epoch,
+        path=message.path,
+        digest=message.digest,
+        size_bytes=message.size_bytes,
+        took_s=message.took_s,
     )
 
 

@@ -20,7 +20,7 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.jobs.events import JobEvent, Removed, Submitted
+from supervisor.core.jobs.events import Checkpointed, JobEvent, Removed, Submitted, Yielded
 from supervisor.core.jobs.job import Asker, Job, JobSpec
 from supervisor.core.jobs.states import State
 from supervisor.errors import SupervisorError
@@ -605,6 +605,9 @@ class TestSqliteJournal:
             jobs["held"].incarnation,
         )
         assert {"next_job_number": "4"} == facts
+        assert [7, 3, 4, 2, 7, 2, 2] == [
+            one.event.checkpoint.step for one in stored if isinstance(one.event, Checkpointed | Yielded)
+        ]
         # What came later has its default.
         assert (None, False) == (jobs["held"].spec.every_s, jobs["held"].goes_on)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -26,7 +25,7 @@ from supervisor.core.jobs.events import (
     Resumed,
     Yielded,
 )
-from supervisor.core.jobs.job import Pid
+from supervisor.core.jobs.job import CheckpointRef, Pid
 from supervisor.core.jobs.states import Depth
 from trainer_shim.gate import Want, merge
 from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
@@ -116,7 +115,7 @@ class FakeTrainer:
 
     def _answer_saves(self, want: Want) -> None:
         for _ in want.saves:
-            self._tell(Checkpointed(**self._checkpoint()))
+            self._tell(Checkpointed(checkpoint=self._checkpoint()))
 
     def _hold(self, pause: Pause, *, can_save: bool) -> None:
         held = self.holding
@@ -129,12 +128,13 @@ class FakeTrainer:
             self._tell(PauseFailed(request=pause.request, why="no room", holding_depth=holding))
             if held is not None:
                 self.holding = replace(pause, depth=held.depth)
-                self._tell(Yielded(request=pause.request, depth=Depth(held.depth), **self._checkpoint()))
+                depth_now, saved = Depth(held.depth), self._checkpoint()
+                self._tell(Yielded(request=pause.request, depth=depth_now, checkpoint=saved))
             return
         self.holding = replace(pause, depth=depth)
         freed = 4096 if depth == "offload" else 0
-        place = self._checkpoint()
-        self._tell(Yielded(request=pause.request, depth=Depth(depth), bytes_freed=freed, **place))
+        saved = self._checkpoint()
+        self._tell(Yielded(request=pause.request, depth=Depth(depth), bytes_freed=freed, checkpoint=saved))
 
     def _leave(self, want: Want, *, can_save: bool) -> None:
         asked = want.leave if isinstance(want.leave, Stop) else want.pause
@@ -145,12 +145,12 @@ class FakeTrainer:
                 self.inbox.appendleft(want.pause)
             return
         self.is_leaving = True
-        self.receipt = Yielded(request=asked.request, depth=Depth.EXIT, **self._checkpoint())
+        self.receipt = Yielded(request=asked.request, depth=Depth.EXIT, checkpoint=self._checkpoint())
         self._tell(self.receipt)
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _checkpoint(self) -> CheckpointRef:
         path = f"/ckpt/{self.job}/step-{self.step}"
-        return {"step": self.step, "epoch": 0, "path": path, "digest": f"{self.job}-{self.step}"}
+        return CheckpointRef(step=self.step, epoch=0, path=path, digest=f"{self.job}-{self.step}")
 
     def _tell(self, event: JobEvent) -> None:
         if self.is_connected:

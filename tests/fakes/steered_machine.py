@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec.structs import replace
 
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import (
@@ -18,7 +17,7 @@ from supervisor.core.jobs.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, Exit, JobSpec
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec
 from supervisor.core.jobs.states import Depth, State
 from supervisor.core.policy.decide import decide, look_around
 from supervisor.core.policy.explain import explain, rule_states
@@ -148,8 +147,7 @@ class Machine:
         if name in self.failing:
             self.happen(name, PauseFailed(request="r", why="the disk is full", holding_depth=was_held))
             return
-        place = {"step": 1, "epoch": 0, "path": "/c", "digest": str(self.now)}
-        self.happen(name, Yielded(request="r", depth=depth, **place))
+        self.happen(name, Yielded(request="r", depth=depth, checkpoint=self.checkpoint()))
         if depth is Depth.EXIT:
             self.happen(name, ProcessEnded(incarnation=self.jobs[name].incarnation, exit=Exit(code=75)))
 
@@ -162,9 +160,10 @@ class Machine:
 
     def saved(self, name, **of):
         """A checkpoint that was written now."""
-        event = Checkpointed(step=1, epoch=0, path="/c", digest=str(self.now))
-        self.happen(name, event)
-        self.jobs[name] = replace(self.jobs[name], checkpoint=replace(self.jobs[name].checkpoint, **of))
+        self.happen(name, Checkpointed(checkpoint=self.checkpoint(**of)))
+
+    def checkpoint(self, **of):
+        return CheckpointRef(step=1, epoch=0, path="/c", digest=str(self.now), **of)
 
     @property
     def told(self):

@@ -14,7 +14,8 @@ import time
 import pytest
 
 from supervisor.system.procfs import read_stat
-from tests.harness import CONFIG, RunningDaemon, is_running, until
+from tests.harness import CONFIG, PYTHON, ROOT, RunningDaemon, is_running, until
+from tests.trainers.flooding import LAST, TOOK_S
 from trainer_shim import protocol as wire
 
 PROGRAM = "ts-foreign-1"
@@ -97,6 +98,20 @@ def test_a_job_makes_room_while_a_program_runs_and_comes_back(daemon, guest):
     kinds = {event.kind: event.detail for event in daemon.events("night")}
     assert "hold by rule guest: " in kinds["pause-asked"]
     assert "by rule guest" in kinds["resume-asked"]
+
+
+def test_how_long_a_save_took_decides_and_is_told(daemon, guest):
+    """
+    What a shim tells of its checkpoint comes all the way to the one who asks why.
+    """
+    daemon.command("large", PYTHON, str(ROOT / "tests/trainers/flooding.py"), "checkpointed", "0")
+    until(lambda: daemon.row("large").checkpoint_step == LAST, lambda: daemon.job_log("large"))
+    with guest():
+        daemon.until("large", "pausing")
+        told = daemon.ctl("why", "large").out
+    daemon.ask(wire.KillRequest, "large")
+
+    assert f"saves in about {TOOK_S:.0f} s" in told
 
 
 def test_persons_overrule_rules_both_ways(daemon):

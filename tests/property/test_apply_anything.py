@@ -46,7 +46,7 @@ from supervisor.core.jobs.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec, Pid
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
 from supervisor.core.jobs.states import FINAL, TRANSITIONS, Depth, State
 from supervisor.core.jobs.verdict import Candidate, Evidence, Verdict
 from supervisor.core.readings.sample import Missing
@@ -72,10 +72,13 @@ ASKERS = st.sampled_from([Asker("person", "ada"), Asker("rule", "busy")])
 ASKED = {"request": REQUESTS, "by": ASKERS}
 GRACES = {"stop_grace_s": GRACE_S, "kill_grace_s": KILL_GRACE_S}
 PLACE = {
-    "step": st.integers(0, 9),
-    "epoch": st.just(0),
-    "path": st.just("/c"),
-    "digest": st.sampled_from("abc"),
+    "checkpoint": st.builds(
+        CheckpointRef,
+        step=st.integers(0, 9),
+        epoch=st.just(0),
+        path=st.just("/c"),
+        digest=st.sampled_from("abc"),
+    )
 }
 DEPTHS = st.sampled_from(Depth)
 PLACES = st.sampled_from([Depth.HOLD, Depth.OFFLOAD])
@@ -141,12 +144,13 @@ REQUESTED = st.one_of(
     st.builds(RestartAsked, **ASKED, **GRACES),
     st.builds(CheckpointAsked, **ASKED),
 )
+SAVED = CheckpointRef(step=1, epoch=0, path="/c", digest="a")
 #: A job that rests without its CUDA context, which chance alone rarely comes to.
 FREED = (
     Admitted(start_grace_s=5.0),
     Attached(incarnation=0, depths=tuple(Depth)),
     PauseAsked(request="r1", by=Asker("rule", "busy"), depth=Depth.OFFLOAD, deadline_s=5.0),
-    Yielded(request="r1", depth=Depth.OFFLOAD, step=1, epoch=0, path="/c", digest="a"),
+    Yielded(request="r1", depth=Depth.OFFLOAD, checkpoint=SAVED),
     SuspendAsked(process=TRAINER, restore_limit_s=60.0),
     ContextMoved(process=TRAINER, is_freed=True),
 )

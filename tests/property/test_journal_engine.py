@@ -27,7 +27,7 @@ from supervisor.core.jobs.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, Job
+from supervisor.core.jobs.job import Asker, CheckpointRef, Job
 from supervisor.core.jobs.states import Depth, State
 from supervisor.errors import Refused, SupervisorError
 from supervisor.store.journal import SqliteJournal
@@ -229,10 +229,10 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
         """Something a job that is over, or a request that is answered, is told of once more."""
         found = self.world.engine.find(job)
         if found is not None and (not found.alive or found.request != request):
-            place = {"step": 1, "epoch": 0, "path": "/old", "digest": "old"}
+            saved = CheckpointRef(step=1, epoch=0, path="/old", digest="old")
             match kind:
                 case "hold" if not found.alive:
-                    event = Yielded(request=request, depth=Depth.HOLD, **place)
+                    event = Yielded(request=request, depth=Depth.HOLD, checkpoint=saved)
                 case "resumed" if not found.alive:
                     event = Resumed(request=request)
                 case _:

@@ -27,7 +27,7 @@ from supervisor.core.jobs.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, Exit, JobSpec
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec
 from supervisor.core.jobs.states import Depth, State
 from supervisor.core.policy.decide import decide
 from supervisor.core.policy.explain import explain, rule_states
@@ -197,7 +197,7 @@ class World:
             while timer := core.due(self.jobs[name], self.now, start_grace_s=60.0):
                 self.happen(name, timer)
             job = self.jobs[name]
-            place = {"step": 1, "epoch": 0, "path": "/c", "digest": f"{self.now}"}
+            saved = CheckpointRef(step=1, epoch=0, path="/c", digest=f"{self.now}")
             if name in self.stuck:
                 continue
             if job.state in (State.STARTING, State.RESUMING) and not job.depths and job.alive:
@@ -205,7 +205,7 @@ class World:
             elif job.state is State.RESUMING:
                 self.happen(name, Resumed(request=job.request))
             elif job.state is State.PAUSING:
-                self.happen(name, Yielded(request=job.request, depth=job.depth, **place))
+                self.happen(name, Yielded(request=job.request, depth=job.depth, checkpoint=saved))
                 if job.depth is Depth.EXIT:
                     self.happen(name, ProcessEnded(incarnation=job.incarnation, exit=Exit(code=75)))
 

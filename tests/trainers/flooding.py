@@ -18,10 +18,19 @@ import zmq
 from trainer_shim import protocol as wire
 
 LAST = 999_999
+#: How long each of its checkpoints takes, in its own words.
+TOOK_S = 80.0
 
 
 def saved(number: int) -> wire.Checkpointed:
-    return wire.Checkpointed(step=number, epoch=0, path=str(Path.cwd()), digest=f"{number}" * 10)
+    return wire.Checkpointed(
+        step=number,
+        epoch=0,
+        path=str(Path.cwd()),
+        digest=f"{number}" * 10,
+        size_bytes=40 << 30,
+        took_s=TOOK_S,
+    )
 
 
 def hello(number: int, **fields: object) -> wire.Hello:

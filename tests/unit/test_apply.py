@@ -28,13 +28,13 @@ from supervisor.core.jobs.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, Exit, JobSpec, Pid
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec, Pid
 from supervisor.core.jobs.states import Depth, State
 from supervisor.errors import InvalidTransition, Refused
 
 ADA, BOB, RULE = Asker("person", "ada"), Asker("person", "bob"), Asker("rule", "busy")
 HOLD, OFFLOAD, EXIT = Depth
-PLACE = {"step": 7, "epoch": 1, "path": "/ckpt/7", "digest": "d7"}
+PLACE = {"checkpoint": CheckpointRef(step=7, epoch=1, path="/ckpt/7", digest="d7")}
 
 
 class Life:

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs import events
-from supervisor.core.jobs.job import Job, JobSpec
+from supervisor.core.jobs.job import CheckpointRef, Job, JobSpec
 from supervisor.core.jobs.states import State
 from supervisor.server.measure import Measured
 from tests.fakes.clock import FakeClock
@@ -49,7 +49,7 @@ class Scene:
 
     @property
     def steps(self):
-        return [event.step for event in self.jobs.heard]
+        return [event.checkpoint.step for event in self.jobs.heard]
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def scene():
 
 
 def saved(step):
-    return events.Checkpointed(step=step, epoch=0, path="/c", digest=str(step))
+    return events.Checkpointed(checkpoint=CheckpointRef(step=step, epoch=0, path="/c", digest=str(step)))
 
 
 def test_what_is_beyond_the_measure_is_heard_a_second_later_and_only_the_newest(scene):
@@ -118,7 +118,7 @@ def test_of_a_process_that_is_gone_the_newest_checkpoint_counts_and_nothing_else
     """
     Its other words would be taken for those of the next start.
     """
-    place = {"step": 77, "epoch": 0, "path": "/c", "digest": "77"}
+    place = {"checkpoint": CheckpointRef(step=77, epoch=0, path="/c", digest="77")}
     left = events.Yielded(request="r", depth="exit", **place)
     scene.say(*map(saved, range(12)), left, events.Resumed(request="r"))
     scene.jobs.job = replace(scene.jobs.job, incarnation=2)

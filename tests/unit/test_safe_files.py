@@ -360,4 +360,4 @@ class TestRunFolders:
 
         assert "" == said
         assert "a week of work" == precious.read_text()
-        assert read_receipt(tmp_path).step == 3
+        assert read_receipt(tmp_path).checkpoint.step == 3

@@ -198,8 +198,8 @@ class TestWhatAPauseWaitsFor:
         """
         machine.happen("a", PauseAsked(request="r", by=ADA, depth=Depth.EXIT, deadline_s=9.0))
         before = machine.why("a").next
-        saved = {"step": 1, "epoch": 0, "path": "/c", "digest": "d"}
-        machine.happen("a", Yielded(request="r", depth=Depth.EXIT, **saved))
+        saved = machine.checkpoint()
+        machine.happen("a", Yielded(request="r", depth=Depth.EXIT, checkpoint=saved))
         ending = machine.why("a").next
         other = Machine(CPU).submit("a").run(100)
         other.pause("a", ADA)

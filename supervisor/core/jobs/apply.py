@@ -42,7 +42,7 @@ from supervisor.core.jobs.events import (
     TimerFired,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, GoAhead, Job
+from supervisor.core.jobs.job import Asker, Exit, GoAhead, Job
 from supervisor.core.jobs.states import FINAL, Depth, Kind, State, accepts, next_state
 from supervisor.core.jobs.verdict import QUEUE, Verdict
 from supervisor.errors import Refused
@@ -515,10 +515,9 @@ def _checkpointed(job: Job, event: Checkpointed, now: float) -> Outcome:
 
 
 def _with_checkpoint(job: Job, event: Checkpointed | Yielded, now: float) -> Job:
-    if job.checkpoint is not None and job.checkpoint.digest == event.digest:
+    if job.checkpoint is not None and job.checkpoint.digest == event.checkpoint.digest:
         return job
-    ref = CheckpointRef(step=event.step, epoch=event.epoch, path=event.path, digest=event.digest, at=now)
-    return replace(job, checkpoint=ref)
+    return replace(job, checkpoint=replace(event.checkpoint, at=now))
 
 
 def _yielded(job: Job, event: Yielded, now: float) -> Outcome:

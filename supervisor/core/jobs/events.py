@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from supervisor.core.jobs.job import Asker, Exit, JobSpec, Pid
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec, Pid
 from supervisor.core.jobs.states import Depth
 from supervisor.core.jobs.verdict import Verdict
 
@@ -156,10 +156,7 @@ class CheckpointAsked(Event, tag="checkpoint-asked", frozen=True, kw_only=True):
 class Checkpointed(Event, tag="checkpointed", frozen=True, kw_only=True):
     """A shim reports a durable checkpoint."""
 
-    step: int
-    epoch: int
-    path: str
-    digest: str
+    checkpoint: CheckpointRef
 
 
 class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
@@ -167,10 +164,7 @@ class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
 
     request: str
     depth: Depth
-    step: int
-    epoch: int
-    path: str
-    digest: str
+    checkpoint: CheckpointRef
     #: Memory of devices that was given back.
     bytes_freed: int = 0
 

@@ -61,14 +61,15 @@ class GoAhead(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
 
 
-class CheckpointRef(msgspec.Struct, frozen=True):
+class CheckpointRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A checkpoint that a shim reported durable."""
 
     step: int
     epoch: int
     path: str
     digest: str
-    at: float
+    #: When the daemon heard of it.
+    at: float = 0.0
     size_bytes: int = 0
     #: How long writing it took; 0: not told.
     took_s: float = 0.0

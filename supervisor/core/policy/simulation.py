@@ -33,7 +33,7 @@ from supervisor.core.jobs.events import (
     Submitted,
     Yielded,
 )
-from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec
 from supervisor.core.jobs.states import Depth, State
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy import decide as policy
@@ -249,8 +249,8 @@ class _World:
                 request=request, by=by, depth=depth, deadline_s=verdict.deadline_s, reason=verdict.reason
             ),
         )
-        place: dict[str, Any] = {"step": len(self.timeline), "epoch": 0, "path": "/", "digest": request}
-        self._later(took_s, name, Yielded(request=request, depth=depth, **place))
+        saved = CheckpointRef(step=len(self.timeline), epoch=0, path="/", digest=request)
+        self._later(took_s, name, Yielded(request=request, depth=depth, checkpoint=saved))
         if depth is Depth.EXIT:
             ended = ProcessEnded(incarnation=self.jobs[name].incarnation, exit=_ENDED, yielded=True)
             self._later(took_s, name, ended)
