@@ -131,6 +131,7 @@ _NO_PAUSE: dict[str, Any] = {
     "at_deadline": "wait",
     "verdict": None,
     "wake_at": None,
+    "is_pause_refused": False,
 }
 
 
@@ -142,6 +143,7 @@ _GONE: dict[str, Any] = {
     "depth": Depth.EXIT,
     "held_depth": None,
     "bytes_freed": 0,
+    "is_pause_refused": False,
     **_REACHED,
 }
 
@@ -347,6 +349,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "reason": event.reason,
         "wake_at": None if event.for_s is None else now + event.for_s,
         "problem": "",
+        "is_pause_refused": False,
         "verdict": event.verdict,
         "at_deadline": event.at_deadline,
     }
@@ -355,7 +358,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         # A rule may make a person's pause deeper, but never takes it over.
         if not is_deeper:
             return job, ()
-        asked = {"problem": ""}
+        asked = {"problem": "", "is_pause_refused": False}
     if job.state is State.PAUSED and (not job.alive or not is_deeper):
         taken_over = replace(job, **asked)
         # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
@@ -545,14 +548,14 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         return job, ()
     if event.holding_depth is not None and accepts(job.state, Kind.STILL_HELD):
         problem = f"cannot pause at depth {job.depth}: {event.why}"
-        held = {"depth": event.holding_depth, "held_depth": None}
+        held = {"depth": event.holding_depth, "held_depth": None, "is_pause_refused": True}
         return _move(job, Kind.STILL_HELD, now, **held, **_REACHED, problem=problem), ()
     verb = "stop" if job.state is State.STOPPING else "pause"
     back = _move(
         job,
         Kind.NOT_PAUSED,
         now,
-        **_NO_PAUSE,
+        **_NO_PAUSE | {"is_pause_refused": verb == "pause"},
         went_on=None,
         insist_at=None,
         insisted="",
@@ -603,7 +606,8 @@ def _without_shim(job: Job, now: float) -> Outcome:
     """The time for a shim to connect is over: the job runs, and cannot be paused for now."""
     if job.state is State.PAUSING:
         why = "cannot pause: no training shim has connected"
-        return _move(job, Kind.NOT_PAUSED, now, **_NO_PAUSE, went_on=None, problem=why), ()
+        refused = _NO_PAUSE | {"is_pause_refused": True}
+        return _move(job, Kind.NOT_PAUSED, now, **refused, went_on=None, problem=why), ()
     return (_move(job, Kind.READY, now, **_NO_PAUSE) if accepts(job.state, Kind.READY) else job), ()
 
 

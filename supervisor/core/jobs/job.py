@@ -198,6 +198,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit: Exit | None = None
     #: The last thing that did not work, for people.
     problem: str = ""
+    #: The pause that was asked for last could not be done; `problem` says why.
+    is_pause_refused: bool = False
 
     @property
     def is_over(self) -> bool:

@@ -26,8 +26,6 @@ _GOES = frozenset({State.STARTING, State.RUNNING, State.RESUMING})
 _FIRST_REPEAT_S = 30.0
 _LONGEST_REPEAT_S = 3600.0
 
-#: How the words begin in which a job says that it could not.
-_REFUSED = "cannot pause"
 
 #: After a longer gap between two looks nobody can say who let a job go on.
 _LONGEST_GAP_S = 60.0
@@ -76,7 +74,7 @@ def _came_free(
 ) -> dict[str, object]:
     """A job that yielded goes on, and no rule let it: it could not yield, or somebody wants it to go on."""
     free: dict[str, object] = {"paused_by": (), "returned_at": None}
-    if job.problem.startswith(_REFUSED) or job.since < known.asked_at:
+    if job.is_pause_refused or job.since < known.asked_at:
         return free | _ask_again(known, now)
     has_woken = known.wakes_at is not None and job.since >= known.wakes_at
     if has_woken or gap_s > _LONGEST_GAP_S:
@@ -91,7 +89,7 @@ def _overruled(instances: Instances) -> dict[str, object]:
 
 def _yielded(known: JobMemory, job: Job, now: float) -> dict[str, object]:
     """It is paused; perhaps only as deep as it was before it was asked to go deeper."""
-    if job.problem.startswith(_REFUSED):
+    if job.is_pause_refused:
         return _ask_again(known, now)
     return {"num_refusals": 0}
 
