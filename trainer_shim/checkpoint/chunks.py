@@ -17,8 +17,9 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Generic, NamedTuple, TypeVar
 
 from trainer_shim.checkpoint.digest import CHUNK_BYTES
@@ -178,10 +179,27 @@ def _submitted(pool: ThreadPoolExecutor, run: Callable[[], None], num_helpers: i
     return helpers
 
 
+#: An interruption may swallow the word that a helper ended; it is looked again then.
+_LOST_WAKE_S = 0.1
+
+
 def _wait(helpers: list[Future[None]], hand_out: _HandOut[Item]) -> None:
     """Return when all have ended, whatever interrupts: they must not write to what is being removed."""
+    ended: set[Future[None]] = set()
+    wake: SimpleQueue[None] = SimpleQueue()
+
+    def note(helper: Future[None]) -> None:
+        ended.add(helper)
+        wake.put(None)
+
     try:
-        wait(helpers)
+        for helper in helpers:
+            helper.add_done_callback(note)
+        # Not by concurrent.futures.wait(): interrupted between its locks it leaves one of them taken, and
+        # then nobody ever hears that a helper has ended.
+        while not ended.issuperset(helpers):
+            with suppress(Empty):
+                wake.get(timeout=_LOST_WAKE_S)
     except BaseException:
         hand_out.stop()
         _wait(helpers, hand_out)

@@ -17,14 +17,18 @@ import pytest
 from trainer_shim.checkpoint.chunks import _HandOut, _wait
 
 
-def test_an_interruption_waits_for_the_helpers_and_is_not_lost():
+@pytest.mark.parametrize("later", range(40))
+def test_an_interruption_waits_for_the_helpers_and_is_not_lost(later):
     """
-    Ctrl-C in a save ends the script, once no thread writes to what is being removed.
+    Ctrl-C in a save ends the script, once no thread writes to what is being removed; whatever the main
+    thread is at just then.
     """
     hand_out, helper = _HandOut(itertools.count()), Future()
 
     def interrupt():
-        while not helper._waiters:
+        while not helper._done_callbacks:
+            pass
+        for _ in range(50 * later):
             pass
         os.kill(os.getpid(), signal.SIGINT)
         while next(hand_out, None) is not None:  # Until it was stopped.
