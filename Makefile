@@ -80,10 +80,10 @@ $(VENV)/.torch: $(INPUTS)
 
 $(VENV)/.demo: $(VENV)/.torch
 	@echo "setup: this package and what the demo needs"
-	@$(PIP) install -c constraints.txt -e . --group demo
+	@$(PIP) install -c constraints.txt -e .[daemon] --group demo
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch
 	@echo "setup: this package and what development needs"
-	@$(PIP) install -c constraints.txt -e . --group dev
+	@$(PIP) install -c constraints.txt -e .[daemon] --group dev
 	@touch $(VENV)/.demo $@

@@ -2,6 +2,6 @@
 
 import sys
 
-from supervisor.daemon import main
+from supervisor.entry import daemon
 
-sys.exit(main())
+sys.exit(daemon())
