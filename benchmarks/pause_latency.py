@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import goal, main, print_table, range_of, scratch, wait_for
 from benchmarks.scene import Scene
+from supervisor import api
 from supervisor.client import new_id
-from trainer_shim import protocol
 
 GOAL_MS = 5.0
 
@@ -108,7 +108,7 @@ class _Loop:
 
     def pause(self) -> None:
         """Ask for a hold; return when the client sees it."""
-        request = protocol.PauseRequest(id=new_id(), jobs=self._jobs, depth="hold")
+        request = api.PauseRequest(id=new_id(), jobs=self._jobs, depth="hold")
         asked = time.monotonic_ns()
         self._client.ask_jobs(request)
         accepted = time.monotonic_ns()
@@ -117,7 +117,7 @@ class _Loop:
 
     def go_on(self) -> None:
         """End the hold; return when the loop runs."""
-        self._client.ask_jobs(protocol.ResumeRequest(id=new_id(), jobs=self._jobs))
+        self._client.ask_jobs(api.ResumeRequest(id=new_id(), jobs=self._jobs))
         self._await("running")
 
     def measured(self) -> list[Pause]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.common import ROOT, own_env, wait_for
+from supervisor import api
 from supervisor.client import Client, new_id
 from supervisor.errors import NoDaemon
 from supervisor.paths import Paths
-from trainer_shim import protocol
 
 __all__ = ["Scene", "keepers"]
 
@@ -56,7 +56,7 @@ class Scene:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.client.ask_jobs(protocol.KillRequest(id=new_id(), all=True))
+            self.client.ask_jobs(api.KillRequest(id=new_id(), all=True))
             wait_for(lambda: all(row.state in _FINAL for row in self.rows()), "the jobs to end")
             self.client.close()
         finally:
@@ -76,16 +76,14 @@ class Scene:
         """Return another connection to the daemon."""
         return Client(self.paths, answer_s=60)
 
-    def rows(self) -> list[protocol.JobRow]:
+    def rows(self) -> list[api.JobRow]:
         """Return the rows of all jobs."""
         return self.client.status().rows
 
     def run(self, name: str, argv: Sequence[str], **env_more: str) -> None:
         """Start a job; with more of an environment if need be."""
         env = own_env(OMP_NUM_THREADS="1", **env_more)
-        self.client.run(
-            protocol.RunRequest(id=new_id(), argv=tuple(argv), cwd=str(self.home), env=env, name=name)
-        )
+        self.client.run(api.RunRequest(id=new_id(), argv=tuple(argv), cwd=str(self.home), env=env, name=name))
 
     def stamps(self, job: str) -> Path:
         """Return where a toy trainer writes."""
@@ -114,7 +112,7 @@ class Scene:
             return False
 
 
-def keepers(rows: Sequence[protocol.JobRow]) -> set[int]:
+def keepers(rows: Sequence[api.JobRow]) -> set[int]:
     """Return the processes that stand between the daemon and the jobs."""
     parents = set()
     for row in rows:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import zmq
 
+from supervisor import api
 from supervisor.errors import NoDaemon, Refused, Unanswered
 from supervisor.frames import decode, encode, next_event, not_an_answer, refusal
 from supervisor.paths import Paths
@@ -42,7 +43,7 @@ _BUSY: Final = "it is busy, stopped (SIGSTOP) or of another version; its log say
 _EVENTS_PAGE: Final = 1000
 
 
-Answers = list[protocol.Accepted | protocol.Refused]
+Answers = list[api.Accepted | protocol.Refused]
 
 T = TypeVar("T")
 
@@ -50,16 +51,16 @@ T = TypeVar("T")
 class Status(NamedTuple):
     """Rows of jobs, and what the daemon itself has to complain about."""
 
-    rows: list[protocol.JobRow]
+    rows: list[api.JobRow]
     alerts: list[str]
     #: What it put aside.
-    aside: list[protocol.AsideRow]
+    aside: list[api.AsideRow]
 
 
 class Policy(NamedTuple):
     """Every rule at every place, and what is in force."""
 
-    rules: list[protocol.RuleRow]
+    rules: list[api.RuleRow]
     #: What has to show its effect before anything else is decided, or "".
     settling: str
     #: JSON of `core.rules.Settings`.
@@ -67,8 +68,8 @@ class Policy(NamedTuple):
 
 
 _LOOK_LATER = "`supervisorctl status` shows what it took, when it is back"
-_CHANGING = (protocol.JobsRequest, protocol.RunRequest, protocol.ReloadRequest)
-_LOOKING = (protocol.StatusRequest, protocol.WatchRequest)
+_CHANGING = (api.JobsRequest, api.RunRequest, api.ReloadRequest)
+_LOOKING = (api.StatusRequest, api.WatchRequest)
 
 
 def new_id() -> str:
@@ -119,21 +120,21 @@ class Client:
         """The socket that is looked at."""
         return self._server.endpoint.removeprefix("ipc://")
 
-    def run(self, request: protocol.RunRequest) -> protocol.Accepted:
+    def run(self, request: api.RunRequest) -> api.Accepted:
         """Start a command as a new job."""
-        return self._expect(request, protocol.Accepted)
+        return self._expect(request, api.Accepted)
 
     def ask_jobs(
-        self, request: protocol.JobsRequest | protocol.ReloadRequest, say: Callable[[str], object] = str
+        self, request: api.JobsRequest | api.ReloadRequest, say: Callable[[str], object] = str
     ) -> Answers:
         """Ask something of several jobs, or files; returns one answer for each, refusals included."""
         self._send(request)
         answers: Answers = []
         while True:
             reply = self._receive(request.id)
-            if not isinstance(reply, protocol.Accepted | protocol.Refused):
+            if not isinstance(reply, api.Accepted | protocol.Refused):
                 raise not_an_answer(reply)
-            if isinstance(reply, protocol.Accepted) and reply.under_way:
+            if isinstance(reply, api.Accepted) and reply.under_way:
                 say(reply.detail)
                 continue
             answers.append(reply)
@@ -142,28 +143,28 @@ class Client:
 
     def status(self, jobs: tuple[str, ...] = ()) -> Status:
         """Return the rows of the jobs named, or of all."""
-        request = protocol.StatusRequest(id=new_id(), jobs=jobs, all=not jobs)
+        request = api.StatusRequest(id=new_id(), jobs=jobs, all=not jobs)
         self._send(request)
         status = Status([], [], [])
         while True:
-            reply = self._take(request.id, protocol.JobRows)
+            reply = self._take(request.id, api.JobRows)
             status.rows.extend(reply.rows)
             status.alerts.extend(reply.alerts)
             status.aside.extend(reply.aside)
             if not reply.more:
                 return status
 
-    def show(self, job: str) -> protocol.ShowReply:
+    def show(self, job: str) -> api.ShowReply:
         """Return everything about one job."""
-        return self._expect(protocol.ShowRequest(id=new_id(), job=job), protocol.ShowReply)
+        return self._expect(api.ShowRequest(id=new_id(), job=job), api.ShowReply)
 
-    def why(self, job: str | None = None) -> list[protocol.WhyReply]:
+    def why(self, job: str | None = None) -> list[api.WhyReply]:
         """Return why a job is where it is, or of all jobs in short."""
-        request = protocol.WhyRequest(id=new_id(), job=job)
+        request = api.WhyRequest(id=new_id(), job=job)
         self._send(request)
-        answers: list[protocol.WhyReply] = []
+        answers: list[api.WhyReply] = []
         while True:
-            reply = self._take(request.id, protocol.WhyReply)
+            reply = self._take(request.id, api.WhyReply)
             if reply.job:
                 answers.append(reply)
             if not reply.more:
@@ -171,11 +172,11 @@ class Client:
 
     def policy(self) -> Policy:
         """Return the rules with their readings now, and the settings in force."""
-        request = protocol.PolicyRequest(id=new_id())
+        request = api.PolicyRequest(id=new_id())
         self._send(request)
-        rules: list[protocol.RuleRow] = []
+        rules: list[api.RuleRow] = []
         while True:
-            reply = self._take(request.id, protocol.PolicyReply)
+            reply = self._take(request.id, api.PolicyReply)
             rules.extend(reply.rules)
             if not reply.more:
                 return Policy(rules, reply.settling, reply.settings)
@@ -184,37 +185,35 @@ class Client:
         """Yield blocks of recorded readings that begin in between, oldest first."""
         at: float | None = after_wall
         while at is not None:
-            request = protocol.SamplesRequest(id=new_id(), after_wall=at, before_wall=before_wall)
-            reply = self._expect(request, protocol.SamplesReply)
+            request = api.SamplesRequest(id=new_id(), after_wall=at, before_wall=before_wall)
+            reply = self._expect(request, api.SamplesReply)
             yield from reply.blocks
             at = reply.next_wall
 
-    def reload(self, say: Callable[[str], object] = str) -> protocol.Accepted:
+    def reload(self, say: Callable[[str], object] = str) -> api.Accepted:
         """Make the daemon read its configuration and drop-in files now; long ones are told of meanwhile."""
-        *first, last = self.ask_jobs(protocol.ReloadRequest(id=new_id()), say)
-        if isinstance(last, protocol.Accepted):
+        *first, last = self.ask_jobs(api.ReloadRequest(id=new_id()), say)
+        if isinstance(last, api.Accepted):
             return last
         errors = [refusal(one) for one in (*first, last) if isinstance(one, protocol.Refused)]
         raise ExceptionGroup("cannot use all files", errors) if first else errors[0]
 
-    def version(self) -> protocol.VersionReply:
+    def version(self) -> api.VersionReply:
         """Return what the daemon is."""
-        return self._expect(protocol.VersionRequest(id=new_id()), protocol.VersionReply)
+        return self._expect(api.VersionRequest(id=new_id()), api.VersionReply)
 
-    def events(
-        self, *, job: str | None = None, after_seq: int = -1, limit: int = 100
-    ) -> list[protocol.Event]:
+    def events(self, *, job: str | None = None, after_seq: int = -1, limit: int = 100) -> list[api.Event]:
         """Return stored events after that number, oldest first; with -1 the newest `limit`."""
-        request = protocol.EventsRequest(id=new_id(), job=job, after_seq=after_seq, limit=limit)
+        request = api.EventsRequest(id=new_id(), job=job, after_seq=after_seq, limit=limit)
         self._send(request)
-        events: list[protocol.Event] = []
+        events: list[api.Event] = []
         while True:
-            reply = self._take(request.id, protocol.EventsReply)
+            reply = self._take(request.id, api.EventsReply)
             events.extend(reply.events)
             if not reply.more:
                 return events
 
-    def follow(self, *, job: str | None = None, limit: int = 100) -> Iterator[protocol.Event]:
+    def follow(self, *, job: str | None = None, limit: int = 100) -> Iterator[api.Event]:
         """Return the newest `limit` events, then each new one as it comes, once and in order; never ends.
 
         It subscribes before it asks for the stored ones, and asks again after a gap or a silence:
@@ -238,7 +237,7 @@ class Client:
                     if job in (None, each.job):
                         yield each
 
-    def _missed(self, seen: int, job: str | None, event: protocol.Event | None) -> list[protocol.Event]:
+    def _missed(self, seen: int, job: str | None, event: api.Event | None) -> list[api.Event]:
         """Return what is stored after `seen`, and the published event that showed the gap."""
         try:
             page = found = self.events(job=job, after_seq=seen, limit=_EVENTS_PAGE)
@@ -298,7 +297,7 @@ class Client:
         known = home is None or str(home) == os.environ.get("TRAINING_SUPERVISOR_HOME")
         return f"start it: `training-supervisord{'' if known else f' --home {home}'}`"
 
-    def _expect(self, request: protocol.Request, kind: type[T]) -> T:
+    def _expect(self, request: api.Request, kind: type[T]) -> T:
         self._send(request)
         return self._take(request.id, kind)
 
@@ -310,7 +309,7 @@ class Client:
             raise not_an_answer(reply)
         return reply
 
-    def _send(self, request: protocol.Request) -> None:
+    def _send(self, request: api.Request) -> None:
         frame = encode(request)
         self._may_change = isinstance(request, _CHANGING) and not isinstance(request, _LOOKING)
         if not self._socket.poll(int(self._answer_s * 1000), zmq.POLLOUT):
@@ -354,7 +353,7 @@ class Watch:
 
     def __init__(self, client: Client, jobs: tuple[str, ...]) -> None:
         self._client = client
-        self._request = protocol.WatchRequest(id=new_id(), jobs=jobs, all=not jobs)
+        self._request = api.WatchRequest(id=new_id(), jobs=jobs, all=not jobs)
         self._frame = encode(self._request)
         self._repeat_at = monotonic()
         self._heard_at = monotonic()
@@ -364,7 +363,7 @@ class Watch:
         """Seconds without a word from the daemon; it answers every few seconds while it is there."""
         return monotonic() - self._heard_at
 
-    def poll(self, timeout_s: float) -> list[protocol.JobRow]:
+    def poll(self, timeout_s: float) -> list[api.JobRow]:
         """Return the rows that arrived, waiting for at most that long; raises what the daemon refuses."""
         socket = self._client._socket  # noqa: SLF001  # One connection has one owner; this is its other half.
         deadline = monotonic() + timeout_s
@@ -389,10 +388,10 @@ class Watch:
             # Not connected (yet): look again soon.
             self._repeat_at = now + 0.1
 
-    def _rows(self, reply: Any) -> list[protocol.JobRow]:
+    def _rows(self, reply: Any) -> list[api.JobRow]:
         if reply.id != self._request.id:
             return []
         self._heard_at = monotonic()
         if isinstance(reply, protocol.Refused):
             raise refusal(reply)
-        return list(reply.rows) if isinstance(reply, protocol.JobRows) else []
+        return list(reply.rows) if isinstance(reply, api.JobRows) else []

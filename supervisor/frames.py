@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 import zmq
 
+from supervisor import api
 from supervisor.errors import NotStored, Refused, SupervisorError, UnknownJob, UsageError
 from trainer_shim import protocol
 
 __all__ = ["decode", "encode", "next_event", "not_an_answer", "refusal"]
 
 
-def encode(request: protocol.Request) -> bytes:
+def encode(request: api.Request) -> bytes:
     """Return the frame; what the daemon could not read is refused here, with a better error."""
     jobs = (*getattr(request, "jobs", ()), *filter(None, [getattr(request, "job", None)]))
     for job in jobs:
@@ -27,7 +28,7 @@ def encode(request: protocol.Request) -> bytes:
             raise UnknownJob(job) from None
     try:
         frame = protocol.encode(request)
-        protocol.decode(frame)
+        api.decode(frame)
     except (protocol.ProtocolError, UnicodeEncodeError) as error:
         raise UsageError(
             f"cannot send the request: {error}", hint="shorten it, or name fewer jobs at a time"
@@ -38,7 +39,7 @@ def encode(request: protocol.Request) -> bytes:
 def decode(frames: list[bytes]) -> Any:
     """Return the answer; raises SupervisorError, with what to do, for what is none."""
     try:
-        reply = protocol.decode(b"".join(frames))
+        reply = api.decode(b"".join(frames))
     except protocol.ProtocolError as error:
         if error.kind == "version":
             theirs, ours = frames[0][0], protocol.VERSION
@@ -63,15 +64,15 @@ def not_an_answer(reply: object) -> SupervisorError:
     )
 
 
-def next_event(subscriber: zmq.Socket[bytes], silence_s: float) -> protocol.Event | None:
+def next_event(subscriber: zmq.Socket[bytes], silence_s: float) -> api.Event | None:
     """Return the next published event, or None after a silence."""
     if not subscriber.poll(int(silence_s * 1000)):
         return None
     try:
-        event = protocol.decode(subscriber.recv())
+        event = api.decode(subscriber.recv())
     except protocol.ProtocolError:
         return None
-    return event if isinstance(event, protocol.Event) else None
+    return event if isinstance(event, api.Event) else None
 
 
 def refusal(refused: protocol.Refused) -> SupervisorError:

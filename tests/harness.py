@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
+from supervisor import api
 from supervisor.client import Client, new_id
 from supervisor.errors import NoDaemon, SupervisorError
 from supervisor.launcher.own_groups import OwnGroups
@@ -264,18 +265,18 @@ class RunningDaemon:
             finally:
                 process.kill()
 
-    def row(self, job: str) -> wire.JobRow:
+    def row(self, job: str) -> api.JobRow:
         return self.client.status((job,)).rows[0]
 
     def names(self) -> list[str]:
         return [row.name for row in self.client.status().rows]
 
-    def until(self, job: str, claim: Callable[[wire.JobRow], Any] | str) -> wire.JobRow:
+    def until(self, job: str, claim: Callable[[api.JobRow], Any] | str) -> api.JobRow:
         """Return the job's row once the claim about it (or about its state) is true."""
         wanted = (lambda row: row.state == claim) if isinstance(claim, str) else claim
-        last: list[wire.JobRow] = []
+        last: list[api.JobRow] = []
 
-        def look() -> wire.JobRow | None:
+        def look() -> api.JobRow | None:
             last[:] = [self.row(job)]
             return last[0] if wanted(last[0]) else None
 
@@ -300,10 +301,10 @@ class RunningDaemon:
         file = self.paths.log(job)
         return file.read_text() if file.exists() else ""
 
-    def events(self, job: str | None = None) -> list[wire.Event]:
+    def events(self, job: str | None = None) -> list[api.Event]:
         return self.client.events(job=job, limit=1000)
 
-    def ask(self, kind: type[wire.JobsRequest], *jobs: str, **fields: Any) -> list[Any]:
+    def ask(self, kind: type[api.JobsRequest], *jobs: str, **fields: Any) -> list[Any]:
         """Ask something of jobs; a refusal is an error here, with its exit code and hint."""
         answers = self.client.ask_jobs(kind(id=new_id(), jobs=jobs, **fields))
         for answer in answers:
@@ -311,21 +312,21 @@ class RunningDaemon:
                 raise Denied(answer)
         return answers
 
-    def try_to(self, kind: type[wire.JobsRequest], job: str, **fields: Any) -> None:
+    def try_to(self, kind: type[api.JobsRequest], job: str, **fields: Any) -> None:
         """Ask, and take it well when the job's state does not allow it."""
         (answer,) = self.client.ask_jobs(kind(id=new_id(), jobs=(job,), **fields))
-        assert isinstance(answer, wire.Accepted) or answer.exit_code == 3, answer
+        assert isinstance(answer, api.Accepted) or answer.exit_code == 3, answer
 
     def pause(self, *jobs: str, **fields: Any) -> None:
-        self.ask(wire.PauseRequest, *jobs, **fields)
+        self.ask(api.PauseRequest, *jobs, **fields)
 
     def resume(self, *jobs: str) -> None:
-        self.ask(wire.ResumeRequest, *jobs)
+        self.ask(api.ResumeRequest, *jobs)
 
     def command(self, name: str, *argv: str, **fields: Any) -> None:
         """Start any command as a job."""
         env = fields.pop("env", self.job_env())
-        request = wire.RunRequest(id=new_id(), argv=argv, cwd=str(self.work), env=env, name=name)
+        request = api.RunRequest(id=new_id(), argv=argv, cwd=str(self.work), env=env, name=name)
         self.client.run(_with(request, fields))
 
     def job_env(self, **more: object) -> dict[str, str]:
@@ -369,7 +370,7 @@ class Denied(SupervisorError):
         self.code = refused.exit_code
 
 
-def _with(request: wire.RunRequest, fields: dict[str, Any]) -> wire.RunRequest:
+def _with(request: api.RunRequest, fields: dict[str, Any]) -> api.RunRequest:
     from msgspec.structs import replace  # noqa: PLC0415
 
     return replace(request, **fields)

@@ -21,6 +21,7 @@ from benchmarks.gpu.context import check_library
 from benchmarks.gpu.device import GIB, MIB, Device, Nvml
 from benchmarks.gpu.report import Finding, Notes
 from benchmarks.scene import Scene
+from supervisor import api
 from supervisor.client import new_id
 from trainer_shim import protocol
 
@@ -63,7 +64,7 @@ def _measure(notes: Notes, where: tuple[Device, Nvml, Scene], what: tuple[str, i
     held = base - nvml.free_bytes()
     notes.put("held MiB", held / MIB)
     began = time.perf_counter()
-    asked = protocol.PauseRequest(id=new_id(), jobs=("job",), depth=asked_depth)
+    asked = api.PauseRequest(id=new_id(), jobs=("job",), depth=asked_depth)
     (answer,) = scene.client.ask_jobs(asked)
     if isinstance(answer, protocol.Refused):
         raise Finding(f"the pause was refused: {answer.error}")
@@ -97,16 +98,16 @@ def _go_on(notes: Notes, scene: Scene, depth: str) -> None:
         notes.put("stage", row.stage or row.problem)
     step = _row(scene).step or 0
     began = time.perf_counter()
-    scene.client.ask_jobs(protocol.ResumeRequest(id=new_id(), jobs=("job",)))
+    scene.client.ask_jobs(api.ResumeRequest(id=new_id(), jobs=("job",)))
     _until(scene, lambda row: row.state == "running" and (row.step or 0) > step, "steps after the pause")
     notes.put("trains again s", time.perf_counter() - began)
 
 
-def _row(scene: Scene) -> protocol.JobRow:
+def _row(scene: Scene) -> api.JobRow:
     return next(row for row in scene.rows() if row.name == "job")
 
 
-def _until(scene: Scene, claim, what: str) -> protocol.JobRow:
+def _until(scene: Scene, claim, what: str) -> api.JobRow:
     give_up_at = time.monotonic() + _GUARD_S
     while not claim(row := _row(scene)):
         if time.monotonic() > give_up_at or row.state == "failed":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from supervisor import api
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.states import State
@@ -31,7 +32,7 @@ _PAGE_BYTES = protocol.MAX_FRAME_BYTES - 8192
 _PAGE = 32
 
 
-def why(desk: Desk, delivery: Delivery, request: protocol.WhyRequest) -> None:
+def why(desk: Desk, delivery: Delivery, request: api.WhyRequest) -> None:
     """Answer about one job in full, about all of them in short."""
     if request.job is not None:
         job = desk.engine.job(request.job)
@@ -43,7 +44,7 @@ def why(desk: Desk, delivery: Delivery, request: protocol.WhyRequest) -> None:
         verdict = None if answer.verdict is None else replace(answer.verdict, candidates=())
         short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1])
         desk.send(delivery.identity, replace(short, more=True))
-    desk.send(delivery.identity, protocol.WhyReply(id=request.id))
+    desk.send(delivery.identity, api.WhyReply(id=request.id))
 
 
 def why_queued(desk: Desk, name: str) -> str:
@@ -58,19 +59,19 @@ def why_queued(desk: Desk, name: str) -> str:
         return ""
 
 
-def policy(desk: Desk, delivery: Delivery, request: protocol.PolicyRequest) -> None:
+def policy(desk: Desk, delivery: Delivery, request: api.PolicyRequest) -> None:
     """Answer with every rule at every place, and with the settings in force."""
     rules = [_rule_row(state) for state in desk.steward.rule_states()]
     for part in parted(rules):
-        desk.send(delivery.identity, protocol.PolicyReply(id=request.id, rules=part, more=True))
+        desk.send(delivery.identity, api.PolicyReply(id=request.id, rules=part, more=True))
     settings = msgspec.json.encode(desk.engine.config.settings).decode()
     if len(settings) > _PAGE_BYTES:
         settings = ""
-    last = protocol.PolicyReply(id=request.id, settling=desk.steward.settling(), settings=settings)
+    last = api.PolicyReply(id=request.id, settling=desk.steward.settling(), settings=settings)
     desk.send(delivery.identity, last)
 
 
-def samples(desk: Desk, delivery: Delivery, request: protocol.SamplesRequest) -> None:
+def samples(desk: Desk, delivery: Delivery, request: api.SamplesRequest) -> None:
     """Answer with as many blocks of readings as fit into one message."""
     found = desk.journal.recorded(after_wall=request.after_wall, before_wall=request.before_wall, limit=_PAGE)
     blocks: list[bytes] = []
@@ -87,15 +88,13 @@ def samples(desk: Desk, delivery: Delivery, request: protocol.SamplesRequest) ->
         block = pack(fresh)
         # Where it does not fit it is among the stored ones in a minute.
         blocks += [block] if len(block) <= room else []
-    reply = protocol.SamplesReply(
-        id=request.id, blocks=tuple(blocks), next_wall=None if is_last else next_wall
-    )
+    reply = api.SamplesReply(id=request.id, blocks=tuple(blocks), next_wall=None if is_last else next_wall)
     desk.send(delivery.identity, reply)
 
 
-def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> protocol.WhyReply:
+def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> api.WhyReply:
     # The wire has the same fields, and may not import the core.
-    reply = msgspec.convert(msgspec.to_builtins(_cut(explanation)), protocol.WhyReply)
+    reply = msgspec.convert(msgspec.to_builtins(_cut(explanation)), api.WhyReply)
     if reply.verdict is not None and explanation.verdict is not None:
         num_candidates = len(explanation.verdict.candidates)
         reply = replace(reply, verdict=replace(reply.verdict, num_candidates=num_candidates))
@@ -134,8 +133,8 @@ def _cut(explanation: Explanation) -> Explanation:
     )
 
 
-def _rule_row(state: RuleState) -> protocol.RuleRow:
-    row = msgspec.convert(msgspec.to_builtins(_with_fewer_names(state)), protocol.RuleRow)
+def _rule_row(state: RuleState) -> api.RuleRow:
+    row = msgspec.convert(msgspec.to_builtins(_with_fewer_names(state)), api.RuleRow)
     return replace(row, num_jobs=len(state.jobs))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from supervisor import api
 from supervisor.core.jobs import events
 from supervisor.core.jobs.events import JobEvent
 from supervisor.ports import JournalRow, StoredEvent, Unreadable
-from trainer_shim import protocol
 
 __all__ = ["event_message", "stored"]
 
@@ -16,10 +16,10 @@ def stored(row: JournalRow) -> StoredEvent:
     return StoredEvent(seq=row.seq, at=row.at, wall=row.wall, job=row.job, event=row.event, state=state)
 
 
-def event_message(event: StoredEvent) -> protocol.Event:
+def event_message(event: StoredEvent) -> api.Event:
     """Return a journal row as subscribers and `events` see it."""
     is_readable = not isinstance(event.event, Unreadable)
-    return protocol.Event(
+    return api.Event(
         seq=event.seq,
         wall=event.wall,
         job=event.job,

@@ -6,12 +6,11 @@ Does not cover: the policy (answers.py), requests that change something (request
 
 from __future__ import annotations
 
-from supervisor import __version__
+from supervisor import __version__, api
 from supervisor.core.jobs.job import Job
 from supervisor.server.event_rows import event_message
 from supervisor.server.request_context import Desk, parted
 from supervisor.server.router import Delivery
-from trainer_shim import protocol
 
 __all__ = ["events", "show", "status", "version", "watch"]
 
@@ -22,25 +21,25 @@ def _some(desk: Desk, names: tuple[str, ...]) -> list[Job]:
     return [desk.engine.job(name) for name in dict.fromkeys(names)]
 
 
-def status(desk: Desk, delivery: Delivery, request: protocol.StatusRequest) -> None:
+def status(desk: Desk, delivery: Delivery, request: api.StatusRequest) -> None:
     """Answer with the lines of some jobs, or of all and what is set aside."""
     if not request.jobs:
         desk.send_aside(delivery.identity, request.id)
     desk.send_rows(delivery.identity, request.id, _some(desk, request.jobs))
 
 
-def watch(desk: Desk, delivery: Delivery, request: protocol.WatchRequest) -> None:
+def watch(desk: Desk, delivery: Delivery, request: api.WatchRequest) -> None:
     """Answer with the lines of some jobs, and with each change from now on."""
     jobs = _some(desk, request.jobs)
     desk.watch(delivery.identity, request.id, frozenset(request.jobs))
     desk.send_rows(delivery.identity, request.id, jobs)
 
 
-def show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None:
+def show(desk: Desk, delivery: Delivery, request: api.ShowRequest) -> None:
     """Answer with all that there is to say about a job."""
     job = desk.engine.job(request.job)
     spec, checkpoint = job.spec, job.checkpoint
-    reply = protocol.ShowReply(
+    reply = api.ShowReply(
         id=request.id,
         row=next(desk.rows([job])),
         argv=spec.argv,
@@ -64,15 +63,15 @@ def show(desk: Desk, delivery: Delivery, request: protocol.ShowRequest) -> None:
     desk.send(delivery.identity, reply)
 
 
-def events(desk: Desk, delivery: Delivery, request: protocol.EventsRequest) -> None:
+def events(desk: Desk, delivery: Delivery, request: api.EventsRequest) -> None:
     """Answer with what has happened; raises Refused for a job that never was."""
     stored = desk.journal.history(after_seq=request.after_seq, job=request.job, limit=request.limit)
     if request.job is not None and not stored and not _has_history(desk, request.job):
         desk.engine.job(request.job)  # Raises, unless it has just been made.
     *parts, last = parted(event_message(one) for one in stored)
     for part in parts:
-        desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=part, more=True))
-    desk.send(delivery.identity, protocol.EventsReply(id=request.id, events=last))
+        desk.send(delivery.identity, api.EventsReply(id=request.id, events=part, more=True))
+    desk.send(delivery.identity, api.EventsReply(id=request.id, events=last))
 
 
 def _has_history(desk: Desk, name: str) -> bool:
@@ -80,9 +79,9 @@ def _has_history(desk: Desk, name: str) -> bool:
     return bool(desk.journal.history(after_seq=-1, job=name, limit=1))
 
 
-def version(desk: Desk, delivery: Delivery, request: protocol.VersionRequest) -> None:
+def version(desk: Desk, delivery: Delivery, request: api.VersionRequest) -> None:
     """Answer who this daemon is."""
-    reply = protocol.VersionReply(
+    reply = api.VersionReply(
         id=request.id,
         version=__version__,
         pid=desk.pid,

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from supervisor import api
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
 from supervisor.core.jobs.states import State
@@ -47,18 +48,18 @@ _MAX_WAITING = 1000
 
 #: A kill is always taken: it ends what may have filled the disk.
 _REFUSED_WHEN_FULL = (
-    protocol.RunRequest,
-    protocol.PauseRequest,
-    protocol.ResumeRequest,
-    protocol.StopRequest,
-    protocol.RestartRequest,
-    protocol.CheckpointRequest,
-    protocol.RemoveRequest,
-    protocol.SetRequest,
+    api.RunRequest,
+    api.PauseRequest,
+    api.ResumeRequest,
+    api.StopRequest,
+    api.RestartRequest,
+    api.CheckpointRequest,
+    api.RemoveRequest,
+    api.SetRequest,
 )
 
 T = TypeVar("T")
-_Answer = protocol.Accepted | protocol.Refused
+_Answer = api.Accepted | protocol.Refused
 
 
 class _Engine(Protocol):
@@ -197,11 +198,11 @@ class Desk:
             if not waiting.is_told:
                 waiting.is_told = True
                 answer = waiting.make()
-                if isinstance(answer, protocol.Accepted):
+                if isinstance(answer, api.Accepted):
                     answer = msgspec.structs.replace(answer, stored=False, detail=problem[:_ALERT_CHARS])
                 self.send(waiting.identity, answer)
 
-    def rows(self, jobs: Iterable[Job]) -> Iterator[protocol.JobRow]:
+    def rows(self, jobs: Iterable[Job]) -> Iterator[api.JobRow]:
         """Return the lines of some jobs."""
         now = self.clock.now()
         waiting: dict[str, str] | None = None
@@ -234,29 +235,29 @@ class Desk:
         """Send the lines of some jobs, in as many messages as it takes."""
         parts = parted(self.rows(jobs))
         for part in parts[:-1]:
-            self.send(identity, protocol.JobRows(id=request, rows=part, more=True))
+            self.send(identity, api.JobRows(id=request, rows=part, more=True))
         found = self.alerts()
         alerts = tuple(alert[:_ALERT_CHARS] for alert in found[:_MAX_ALERTS])
         if len(found) > _MAX_ALERTS:
             alerts += (f"and {len(found) - _MAX_ALERTS} more like these; the daemon's log has them all",)
-        return self.send(identity, protocol.JobRows(id=request, rows=parts[-1], alerts=alerts))
+        return self.send(identity, api.JobRows(id=request, rows=parts[-1], alerts=alerts))
 
     def send_aside(self, identity: bytes, request: str) -> None:
         """Send what is set aside; rows of jobs follow."""
         rows = [_aside_row(one) for one in self.aside()[:_MAX_ASIDE]]
         for part in parted(rows) if rows else ():
-            self.send(identity, protocol.JobRows(id=request, aside=part, more=True))
+            self.send(identity, api.JobRows(id=request, aside=part, more=True))
 
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send now; False when the peer is gone."""
         return self.router.send(identity, message)
 
 
-def _aside_row(one: SetAside) -> protocol.AsideRow:
+def _aside_row(one: SetAside) -> api.AsideRow:
     texts = msgspec.structs.asdict(one).items()
     # Names of files may be anything.
     clean = {key: text.encode(errors="backslashreplace").decode()[:_ALERT_CHARS] for key, text in texts}
-    return protocol.AsideRow(**clean)
+    return api.AsideRow(**clean)
 
 
 def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:

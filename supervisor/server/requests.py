@@ -18,6 +18,7 @@ from typing import Any, Literal
 import structlog
 from msgspec.structs import replace
 
+from supervisor import api
 from supervisor.core.jobs import events
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
@@ -76,7 +77,7 @@ def _refuse(desk: Desk, delivery: Delivery, error: SupervisorError) -> None:
     desk.answer(delivery, refusal(getattr(delivery.message, "id", ""), error))
 
 
-def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
+def _run(desk: Desk, delivery: Delivery, request: api.RunRequest) -> None:
     if not request.cwd.startswith("/"):
         raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
     if fault := shell_fault(request.shell):
@@ -105,36 +106,34 @@ def _run(desk: Desk, delivery: Delivery, request: protocol.RunRequest) -> None:
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
     job = desk.engine.submit(request.name, spec)
 
-    def accepted() -> protocol.Accepted:  # By then the policy has been asked about it.
+    def accepted() -> api.Accepted:  # By then the policy has been asked about it.
         detail = why_queued(desk, job.name)
-        return protocol.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
+        return api.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
 
     desk.answer(delivery, accepted)
 
 
-def _reload(desk: Desk, delivery: Delivery, request: protocol.ReloadRequest) -> None:
+def _reload(desk: Desk, delivery: Delivery, request: api.ReloadRequest) -> None:
     def tell(problems: tuple[SetAside, ...]) -> None:
         told = [UsageError(one.why, hint=one.hint) for one in problems[:_MAX_PROBLEMS]]
         for error in told:
             answer = refusal(request.id, error)
             desk.answer(delivery, replace(answer, last=error is told[-1]))
         if not told:
-            accepted = protocol.Accepted(id=request.id, job="", state="", detail="configuration read")
+            accepted = api.Accepted(id=request.id, job="", state="", detail="configuration read")
             desk.answer(delivery, accepted)
 
     def meanwhile(num_read: int) -> None:
         files = "file" if num_read == 1 else "files"
         detail = f"the daemon reads its files; {num_read} {files} so far"
-        under_way = protocol.Accepted(
-            id=request.id, job="", state="", detail=detail, under_way=True, last=False
-        )
+        under_way = api.Accepted(id=request.id, job="", state="", detail=detail, under_way=True, last=False)
         desk.send(delivery.identity, under_way)
 
     desk.reload(tell, meanwhile)
 
 
-def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> None:
-    def remove(name: str) -> protocol.Accepted:
+def _remove(desk: Desk, delivery: Delivery, request: api.RemoveRequest) -> None:
+    def remove(name: str) -> api.Accepted:
         job = desk.engine.find(name)
         if job is not None and job.spec.source and Path(job.spec.source).exists():
             raise Refused(
@@ -143,13 +142,13 @@ def _remove(desk: Desk, delivery: Delivery, request: protocol.RemoveRequest) -> 
             )
         desk.engine.remove(name, delivery.peer.asker())
         kept = f"its checkpoints stay in {job.spec.checkpoints}" if job and job.checkpoint else ""
-        return protocol.Accepted(id=request.id, job=name, state="removed", detail=kept)
+        return api.Accepted(id=request.id, job=name, state="removed", detail=kept)
 
     _each(desk, delivery, request, lambda job: job.is_over, remove)
 
 
-def _set(desk: Desk, delivery: Delivery, request: protocol.SetRequest) -> None:
-    def change(name: str) -> protocol.Accepted:
+def _set(desk: Desk, delivery: Delivery, request: api.SetRequest) -> None:
+    def change(name: str) -> api.Accepted:
         job = desk.engine.job(name)
         spec = job.spec
         if spec.source:
@@ -166,12 +165,12 @@ def _set(desk: Desk, delivery: Delivery, request: protocol.SetRequest) -> None:
             every_s=None if request.no_every else request.every_s or spec.every_s,
         )
         after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=delivery.peer.asker()))
-        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
+        return api.Accepted(id=request.id, job=job.name, state=after.state)
 
     _each(desk, delivery, request, lambda _job: True, change)
 
 
-def _pause(desk: Desk, delivery: Delivery, request: protocol.PauseRequest) -> None:
+def _pause(desk: Desk, delivery: Delivery, request: api.PauseRequest) -> None:
     jobs = desk.engine.config.jobs
 
     def event(by: Asker) -> JobEvent:
@@ -201,7 +200,7 @@ def _no_shim_yet(job: Job, now: float) -> str:
     return f"no training shim has connected yet; {called_off}" if called_off else ""
 
 
-def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> None:
+def _resume(desk: Desk, delivery: Delivery, request: api.ResumeRequest) -> None:
     def event(by: Asker) -> JobEvent:
         grace_s = desk.engine.config.jobs.start_grace_s
         return events.ResumeAsked(request=_new_request(), by=by, start_grace_s=grace_s)
@@ -216,11 +215,11 @@ def _resume(desk: Desk, delivery: Delivery, request: protocol.ResumeRequest) -> 
     )
 
 
-def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protocol.KillRequest) -> None:
-    jobs, kill = desk.engine.config.jobs, isinstance(request, protocol.KillRequest)
+def _stop(desk: Desk, delivery: Delivery, request: api.StopRequest | api.KillRequest) -> None:
+    jobs, kill = desk.engine.config.jobs, isinstance(request, api.KillRequest)
     marks = Marks(desk.paths.jobs_state_dir)
 
-    def ask(name: str) -> protocol.Accepted:
+    def ask(name: str) -> api.Accepted:
         job = desk.engine.job(name)
         left = marks.left_of(job.name) if kill and not job.alive else []
         event = events.StopAsked(
@@ -233,15 +232,15 @@ def _stop(desk: Desk, delivery: Delivery, request: protocol.StopRequest | protoc
         )
         after = desk.engine.ask(job.name, event)
         pids = f"what it left is ended: {', '.join(map(str, left))}" if left else ""
-        return protocol.Accepted(id=request.id, job=job.name, state=after.state, detail=pids)
+        return api.Accepted(id=request.id, job=job.name, state=after.state, detail=pids)
 
     _each(desk, delivery, request, lambda job: not job.is_over, ask)
 
 
-def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -> None:
+def _restart(desk: Desk, delivery: Delivery, request: api.RestartRequest) -> None:
     graces = _graces(desk)
 
-    def ask(name: str) -> protocol.Accepted:
+    def ask(name: str) -> api.Accepted:
         job, by = desk.engine.job(name), delivery.peer.asker()
         if request.env is not None and job.spec.source:
             raise Refused(
@@ -253,7 +252,7 @@ def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -
             # Behind it: a restart that is refused changes nothing, and no launch happens in between.
             spec = replace(job.spec, env=request.env)
             after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
-        return protocol.Accepted(id=request.id, job=job.name, state=after.state)
+        return api.Accepted(id=request.id, job=job.name, state=after.state)
 
     # When it is stored, the policy has been asked about it.
     _each(
@@ -261,7 +260,7 @@ def _restart(desk: Desk, delivery: Delivery, request: protocol.RestartRequest) -
     )
 
 
-def _checkpoint(desk: Desk, delivery: Delivery, request: protocol.CheckpointRequest) -> None:
+def _checkpoint(desk: Desk, delivery: Delivery, request: api.CheckpointRequest) -> None:
     def event(by: Asker) -> JobEvent:
         return events.CheckpointAsked(request=_new_request(), by=by)
 
@@ -276,14 +275,14 @@ def _graces(desk: Desk) -> dict[str, float]:
 def _ask_each(
     desk: Desk,
     delivery: Delivery,
-    request: protocol.JobsRequest,
+    request: api.JobsRequest,
     event: Callable[[Asker], JobEvent],
     applies: Callable[[Job], bool],
     detail: Callable[[Job], str] = lambda _job: "",
 ) -> None:
-    def ask(name: str) -> protocol.Accepted:
+    def ask(name: str) -> api.Accepted:
         after = desk.engine.ask(name, event(delivery.peer.asker()))
-        return protocol.Accepted(id=request.id, job=name, state=after.state, detail=detail(after))
+        return api.Accepted(id=request.id, job=name, state=after.state, detail=detail(after))
 
     _each(desk, delivery, request, applies, ask)
 
@@ -291,10 +290,10 @@ def _ask_each(
 def _each(
     desk: Desk,
     delivery: Delivery,
-    request: protocol.JobsRequest,
+    request: api.JobsRequest,
     applies: Callable[[Job], bool],
-    act: Callable[[str], protocol.Accepted],
-    told: Callable[[protocol.Accepted], protocol.Accepted] = lambda accepted: accepted,
+    act: Callable[[str], api.Accepted],
+    told: Callable[[api.Accepted], api.Accepted] = lambda accepted: accepted,
 ) -> None:
     """Act on every job, whoever is refused; `told` makes the answer of what is stored."""
     if bool(request.jobs) == request.all:
@@ -302,17 +301,17 @@ def _each(
     names = list(dict.fromkeys(request.jobs))
     if request.all:
         names = [job.name for job in desk.engine.jobs.values() if applies(job)]
-    answers: list[protocol.Accepted | protocol.Refused] = []
+    answers: list[api.Accepted | protocol.Refused] = []
     for name in names:
         try:
             answers.append(act(name))
         except SupervisorError as error:
             answers.append(refusal(request.id, error, job=name))
-    nothing = protocol.Accepted(id=request.id, job="", state="", detail="no job to act on")
+    nothing = api.Accepted(id=request.id, job="", state="", detail="no job to act on")
     answers = answers or [nothing]
     for number, answer in enumerate(answers, 1):
         whole = replace(answer, last=number == len(answers))
-        desk.answer(delivery, partial(told, whole) if isinstance(whole, protocol.Accepted) else whole)
+        desk.answer(delivery, partial(told, whole) if isinstance(whole, api.Accepted) else whole)
 
 
 def _tag(message: object) -> str:
@@ -325,22 +324,22 @@ def _new_request() -> str:
 
 
 _HANDLERS: dict[type, Callable[[Desk, Delivery, Any], None]] = {
-    protocol.StatusRequest: looking.status,
-    protocol.WatchRequest: looking.watch,
-    protocol.ShowRequest: looking.show,
-    protocol.EventsRequest: looking.events,
-    protocol.WhyRequest: why,
-    protocol.PolicyRequest: policy,
-    protocol.SamplesRequest: samples,
-    protocol.VersionRequest: looking.version,
-    protocol.RunRequest: _run,
-    protocol.ReloadRequest: _reload,
-    protocol.RemoveRequest: _remove,
-    protocol.SetRequest: _set,
-    protocol.PauseRequest: _pause,
-    protocol.ResumeRequest: _resume,
-    protocol.StopRequest: _stop,
-    protocol.KillRequest: _stop,
-    protocol.RestartRequest: _restart,
-    protocol.CheckpointRequest: _checkpoint,
+    api.StatusRequest: looking.status,
+    api.WatchRequest: looking.watch,
+    api.ShowRequest: looking.show,
+    api.EventsRequest: looking.events,
+    api.WhyRequest: why,
+    api.PolicyRequest: policy,
+    api.SamplesRequest: samples,
+    api.VersionRequest: looking.version,
+    api.RunRequest: _run,
+    api.ReloadRequest: _reload,
+    api.RemoveRequest: _remove,
+    api.SetRequest: _set,
+    api.PauseRequest: _pause,
+    api.ResumeRequest: _resume,
+    api.StopRequest: _stop,
+    api.KillRequest: _stop,
+    api.RestartRequest: _restart,
+    api.CheckpointRequest: _checkpoint,
 }

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from supervisor import api
 from supervisor.server.bounded_messages import fitted
 from supervisor.server.connections import Connection, Connections, Peer
 from trainer_shim import protocol
@@ -127,7 +128,7 @@ class Router:
             self._log.error("not-sent", error=str(error), message=type(message).__name__)
             return False
 
-    def publish(self, event: protocol.Event) -> None:
+    def publish(self, event: api.Event) -> None:
         """Tell every subscriber; one that is slow misses some and asks the journal for them."""
         frame = fitted(event)
         for connection in list(self._connections.all.values()):
@@ -162,7 +163,7 @@ class Router:
             self._drop("malformed", f"{len(parts)} frames", peer)
             return None
         try:
-            return Delivery(identity, peer, protocol.decode(parts[0]))
+            return Delivery(identity, peer, api.decode(parts[0]))
         except ProtocolError as error:
             self._drop(error.kind, str(error), peer)
             # Without the number of a question it may be a shim's word, and a refusal would send that away.

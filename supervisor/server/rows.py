@@ -6,6 +6,7 @@ import math
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from supervisor import api
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
 from supervisor.core.jobs.states import State
@@ -71,7 +72,7 @@ class Sight(NamedTuple):
     unstored: Unstored = ""
 
 
-def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
+def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
     """Return the line of a job in `status`."""
     peer = sight.peer
     reading = sight.reading if job.process is not None else None
@@ -79,7 +80,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
     is_before_hold = reading is not None and job.state is State.PAUSED and reading.at - job.since < _LOOK_S
     checkpoint = None if sight.is_gone else job.checkpoint
     exit_ = job.exit
-    return protocol.JobRow(
+    return api.JobRow(
         name=job.name,
         state=job.state,
         since_s=_age(job.since, now),
@@ -112,7 +113,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> protocol.JobRow:
         user=job.spec.user,
         ended=sight.unstored == "ended",
         left=tuple(
-            protocol.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in sight.left
+            api.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in sight.left
         ),
         **_progress(job, sight, now),  # type: ignore[arg-type]
     )

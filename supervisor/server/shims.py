@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from supervisor import api
 from supervisor.core.jobs import events
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.jobs.job import CheckpointRef, Job, Pid
@@ -249,7 +250,7 @@ class ShimTable:
 def read_receipt(run_dir: Path) -> events.Yielded | None:
     """Return what the shim left in writing before its process ended, if it is there and whole."""
     try:
-        message = protocol.decode(read_in(run_dir, protocol.RECEIPT))
+        message = api.decode(read_in(run_dir, protocol.RECEIPT))
     except (OSError, protocol.ProtocolError):
         return None
     return _yielded_event(message) if isinstance(message, protocol.Yielded) else None

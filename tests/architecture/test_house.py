@@ -30,7 +30,7 @@ MAX_FILE_LINES = 400
 #: Longer, and why that reads better than two files.
 LONG_FILES = {
     "supervisor/core/jobs/apply.py": "one handler an event; what a pause means is read in one place",
-    "trainer_shim/protocol.py": "the whole wire, one struct after the other",
+    "supervisor/api.py": "the whole wire of the commands, one struct after the other",
     "trainer_shim/session.py": "the order of things at a boundary is the promise, so it stays together",
 }
 

@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import pytest
 
+from supervisor import api
 from supervisor.client import new_id
 from tests.harness import Run, RunningDaemon, until
-from trainer_shim import protocol as wire
 
 NUM_STEPS = 80
 
@@ -136,25 +136,25 @@ class Scene:
 
     def stopping_before_the_boundary(self) -> Crash:
         run = self.train("step")
-        self.daemon.ask(wire.StopRequest, self.job)
+        self.daemon.ask(api.StopRequest, self.job)
         return Crash(run, "stopping", "stopped", ("step",))
 
     def stopping_but_not_gone(self) -> Crash:
         run = self.train("step")
         run.block("exit")
-        self.daemon.ask(wire.StopRequest, self.job)
+        self.daemon.ask(api.StopRequest, self.job)
         run.passed("step")
         run.until_at("exit")
         return Crash(run, "stopping", "stopped", ("exit",))
 
     def restarting(self) -> Crash:
         run = self.train("step")
-        self.daemon.ask(wire.RestartRequest, self.job)
+        self.daemon.ask(api.RestartRequest, self.job)
         return Crash(run, "stopping", "completed", ("step",), num_starts=2)
 
     def over(self) -> Crash:
         run = self.train()
-        self.daemon.ask(wire.KillRequest, self.job)
+        self.daemon.ask(api.KillRequest, self.job)
         self.daemon.until(self.job, "stopped")
         return Crash(run, "stopped", "stopped")
 
@@ -352,7 +352,7 @@ def test_kills_at_random_moments_lose_nothing_for_long(daemon):
         if time.monotonic() > until_s:
             break
         for job in kill_at_random(daemon, secrets.randbits(32), suffix=f"-{number}"):
-            daemon.ask(wire.RemoveRequest, job)
+            daemon.ask(api.RemoveRequest, job)
 
 
 def kill_at_random(daemon: RunningDaemon, seed: int, suffix: str = "") -> list[str]:
@@ -381,14 +381,14 @@ def kill_at_random(daemon: RunningDaemon, seed: int, suffix: str = "") -> list[s
 def ask_at_random(daemon: RunningDaemon, chance: random.Random, job: str) -> None:
     """Ask, and at times do not wait for the answer."""
     kinds = (
-        wire.PauseRequest,
-        wire.PauseRequest,
-        wire.ResumeRequest,
-        wire.CheckpointRequest,
-        wire.StopRequest,
+        api.PauseRequest,
+        api.PauseRequest,
+        api.ResumeRequest,
+        api.CheckpointRequest,
+        api.StopRequest,
     )
     kind = chance.choice(kinds)
-    fields = {"depth": chance.choice(["hold", "exit"])} if kind is wire.PauseRequest else {}
+    fields = {"depth": chance.choice(["hold", "exit"])} if kind is api.PauseRequest else {}
     if chance.random() < 0.5:
         daemon.client._send(kind(id=new_id(), jobs=(job,), **fields))
         return
@@ -401,9 +401,9 @@ def finish(daemon: RunningDaemon, job: str) -> None:
     def is_complete() -> bool:
         state = daemon.row(job).state
         if state == "paused":
-            daemon.try_to(wire.ResumeRequest, job)
+            daemon.try_to(api.ResumeRequest, job)
         elif state == "stopped":
-            daemon.try_to(wire.RestartRequest, job)
+            daemon.try_to(api.RestartRequest, job)
         assert state != "failed", f"{daemon.row(job)} {daemon.job_log(job)}"
         return state == "completed"
 

@@ -14,10 +14,10 @@ import subprocess
 import pytest
 from harness import RunningDaemon, until
 
+from supervisor import api
 from supervisor.client import new_id
 from supervisor.errors import UsageError
 from supervisor.system.procfs import read_stat
-from trainer_shim import protocol as wire
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +199,12 @@ def test_what_waits_for_the_disk_is_bounded(daemon, disk):
         (answer,) = daemon.client.ask_jobs(kind(id=new_id(), jobs=("changed",), **fields))
         return answer
 
-    answers = (asked(wire.SetRequest, priority=number) for number in range(5000))
-    taken = list(itertools.takewhile(lambda answer: isinstance(answer, wire.Accepted), answers))
-    refused = asked(wire.StopRequest)
+    answers = (asked(api.SetRequest, priority=number) for number in range(5000))
+    taken = list(itertools.takewhile(lambda answer: isinstance(answer, api.Accepted), answers))
+    refused = asked(api.StopRequest)
     with pytest.raises(UsageError):
         daemon.row("no-such-job")
-    killed = asked(wire.KillRequest)
+    killed = asked(api.KillRequest)
     disk.free()
     row = daemon.until("changed", "stopped")
 

@@ -19,8 +19,8 @@ from contextlib import closing
 
 import pytest
 
+from supervisor import api
 from tests.harness import CONFIG, Run, RunningDaemon, is_running, until
-from trainer_shim import protocol as wire
 
 SLEEP = ("sleep", "1000")
 
@@ -157,23 +157,23 @@ def test_a_journal_from_a_copy_does_not_take_later_runs_for_its_own(daemon):
     daemon.terminate()
     copy = daemon.paths.journal.read_bytes()
     daemon.start()
-    daemon.ask(wire.RestartRequest, "job")
+    daemon.ask(api.RestartRequest, "job")
     daemon.until("job", lambda row: row.state == "failed" and row.incarnation == 2)
     daemon.terminate()
     daemon.paths.journal.write_bytes(copy)
     (daemon.work / "third").unlink()
     daemon.start()
 
-    daemon.ask(wire.RestartRequest, "job")
+    daemon.ask(api.RestartRequest, "job")
     row = daemon.until("job", lambda row: row.state == "failed" and row.incarnation == 2)
     assert "holds a run that this journal does not know of" in row.problem
     assert not (daemon.work / "third").exists()
-    daemon.ask(wire.RestartRequest, "job")
+    daemon.ask(api.RestartRequest, "job")
     daemon.until("job", lambda row: row.state == "failed" and row.exit_code == 3)
     assert (daemon.work / "third").exists()
 
 
-def finished(daemon, name: str, run: Run) -> wire.JobRow:
+def finished(daemon, name: str, run: Run) -> api.JobRow:
     run.let_go("exit")
     return daemon.until(name, lambda row: row.state in ("completed", "failed"))
 

@@ -17,10 +17,10 @@ from contextlib import suppress
 import msgspec
 import pytest
 
+from supervisor import api
 from supervisor.launcher.linux import adopt_orphans
 from supervisor.system.procfs import read_stat
 from tests.harness import CHAIN, PYTHON, RunningDaemon, is_running, until
-from trainer_shim import protocol as wire
 
 NUM_STEPS = 60
 PR_SET_CHILD_SUBREAPER = 36
@@ -74,13 +74,13 @@ def test_a_trainer_killed_while_it_trains_is_failed_and_can_be_restarted(daemon,
     The signal shows; `restart` goes on from the newest checkpoint.
     """
     run = daemon.train(job, steps=NUM_STEPS, hold=("step-40",))
-    daemon.ask(wire.CheckpointRequest, job)
+    daemon.ask(api.CheckpointRequest, job)
     saved = daemon.until(job, lambda row: row.checkpoint_step).checkpoint_step
     run.until_at("step-40")
     kill(run.starts[0])
     row = daemon.until(job, "failed")
     run.let_go("step-40")
-    daemon.ask(wire.RestartRequest, job)
+    daemon.ask(api.RestartRequest, job)
     daemon.until(job, "completed")
 
     assert signal.SIGKILL == row.exit_signal
@@ -116,7 +116,7 @@ def test_a_trainer_killed_while_it_saves_is_failed_and_loses_only_that_save(daem
     """
     job += depth
     run = daemon.train(job, steps=NUM_STEPS, hold=("step-20",))
-    daemon.ask(wire.CheckpointRequest, job)
+    daemon.ask(api.CheckpointRequest, job)
     saved = daemon.until(job, lambda row: row.checkpoint_step).checkpoint_step
     run.until_at("step-20")
     run.block("save")
@@ -126,7 +126,7 @@ def test_a_trainer_killed_while_it_saves_is_failed_and_loses_only_that_save(daem
     kill(run.starts[0])
     row = daemon.until(job, "failed")
     run.let_go("save")
-    daemon.ask(wire.RestartRequest, job)
+    daemon.ask(api.RestartRequest, job)
     daemon.until(job, "completed")
 
     assert (saved, signal.SIGKILL) == (row.checkpoint_step, row.exit_signal)
@@ -145,7 +145,7 @@ def test_a_failed_job_that_may_restart_does_so_by_itself(daemon, job):
     file.write_text(f'command = {command}\ncwd = "{daemon.work}"\n{policy}\n[env]\n{env}\n')
     until(lambda: job in daemon.names(), "the job of the file")
     run.until_at("step-30")
-    daemon.ask(wire.CheckpointRequest, job)
+    daemon.ask(api.CheckpointRequest, job)
     run.passed("step-30")
     daemon.until(job, lambda row: row.checkpoint_step)
     kill(run.starts[0])

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from click import Context
 
+from supervisor import api
 from supervisor.cli.checkpoints.places import complete_steps
 from supervisor.cli.main import cli
 from tests.fakes.daemon import FakeDaemon
-from trainer_shim import protocol as wire
 from trainer_shim.checkpoint import Keep, Store
 from trainer_shim.checkpoint.reader import visible
 
@@ -127,7 +127,7 @@ def test_the_folder_of_a_job_is_asked_of_the_daemon(ctl, home, root):
     """
     with FakeDaemon(home) as daemon:
         daemon.add("job-1", "completed")
-        daemon.shows["job-1"] = wire.ShowReply(
+        daemon.shows["job-1"] = api.ShowReply(
             row=daemon.rows["job-1"], argv=(), cwd="/", checkpoints=str(root)
         )
         assert 6 == len(ctl("list", "job-1").stdout.splitlines())
@@ -146,7 +146,7 @@ def test_further_trainings_of_a_process_are_listed_by_their_number(ctl, home, ro
     (root.parent / f"{root.name}+x").mkdir()
     with FakeDaemon(home) as daemon:
         daemon.add("job-1", "completed")
-        daemon.shows["job-1"] = wire.ShowReply(
+        daemon.shows["job-1"] = api.ShowReply(
             row=daemon.rows["job-1"], argv=(), cwd="/", checkpoints=str(root)
         )
         first, second = ctl("list", "job-1"), ctl("list", "job-1+2")

@@ -15,6 +15,7 @@ from time import monotonic
 
 import pytest
 
+from supervisor import api
 from tests.fakes.daemon import FakeDaemon
 from trainer_shim import protocol as wire
 
@@ -138,7 +139,7 @@ def test_json_has_the_same_rows_with_every_field(daemon, home):
     (row,) = json.loads(ctl(home, "status", "--json").stdout)
 
     assert ("job-1", 12, None) == (row["name"], row["step"], row["eta_s"])
-    assert set(wire.JobRow.__struct_fields__) == set(row)
+    assert set(api.JobRow.__struct_fields__) == set(row)
 
 
 def test_without_a_daemon_a_command_says_what_to_start(home):
@@ -168,7 +169,7 @@ def test_a_refusal_is_an_error_with_its_hint_and_code(daemon, home, code):
     """
     The daemon's words reach the person unchanged.
     """
-    daemon.answers[wire.ReloadRequest] = refused("cannot read `x`", code)
+    daemon.answers[api.ReloadRequest] = refused("cannot read `x`", code)
     done = ctl(home, "reload")
 
     assert (code, "", "error: cannot read `x`\n\nhint: try again\n") == (
@@ -183,8 +184,8 @@ def test_the_exit_code_of_several_jobs_is_the_worst(daemon, home):
     Each job is told; the code is the highest.
     """
     daemon.add("job-1", "running")
-    daemon.answers[wire.PauseRequest] = lambda r: [
-        wire.Accepted(id=r.id, job="job-1", state="pausing", last=False),
+    daemon.answers[api.PauseRequest] = lambda r: [
+        api.Accepted(id=r.id, job="job-1", state="pausing", last=False),
         wire.Refused(id=r.id, job="a", error="cannot pause `a`", exit_code=3, last=False),
         wire.Refused(id=r.id, job="b", error="cannot find `b`", exit_code=2),
     ]
@@ -240,7 +241,7 @@ def test_run_sends_the_command_and_the_environment_without_our_settings(daemon, 
         home, "run", "--restart", "on-failure", "--checkpoints", "ck", "--", "sh", "-c", "--", "--json",
         cwd=tmp_path, LR="0.1",
     )  # fmt: skip
-    request = daemon.received(wire.RunRequest)
+    request = daemon.received(api.RunRequest)
 
     assert (0, "job-1 queued\n") == (done.returncode, done.stdout)
     assert "hint: `supervisorctl logs -f job-1`" in done.stderr
@@ -259,7 +260,7 @@ def test_run_sends_how_the_job_is_to_be_treated(daemon, home):
         "--gpus", "2", "--gpu-memory", "20G", "--memory", "512M", "--cpus", "1.5",
         "--log-max", "1M", "--log-files", "0", "--every", "1h30m", "--", "sh", "-c", "true",
     )  # fmt: skip
-    request = daemon.received(wire.RunRequest)
+    request = daemon.received(api.RunRequest)
 
     assert (0, "job-1 queued\n") == (done.returncode, done.stdout)
     assert (-5, True, {"team": "vision", "why": "a=b"}) == (
@@ -282,7 +283,7 @@ def test_set_sends_only_what_is_to_change(daemon, home):
     """
     daemon.add("night", "running")
     done = ctl(home, "set", "night", "--no-protect", "--label", "team=")
-    request = daemon.received(wire.SetRequest)
+    request = daemon.received(api.SetRequest)
 
     assert (0, "night running\n") == (done.returncode, done.stdout)
     assert (None, False, {"team": ""}) == (request.priority, request.protected, request.labels)
@@ -298,7 +299,7 @@ def test_set_changes_how_often_a_job_saves_or_takes_it_away(daemon, home):
     sent = []
     for words in (("--every", "2h"), ("--no-every",)):
         assert 0 == ctl(home, "set", "night", *words).returncode
-        request = daemon.received(wire.SetRequest, count=len(sent) + 1)
+        request = daemon.received(api.SetRequest, count=len(sent) + 1)
         sent.append((request.every_s, request.no_every))
     both = ctl(home, "set", "night", "--every", "2h", "--no-every")
     often = ctl(home, "run", "--every", "0.5s", "--", "sh", "-c", "true")
@@ -327,7 +328,7 @@ def test_pause_hands_over_what_was_asked(daemon, home):
         "--reason",
         "lunch",
     )
-    request = daemon.received(wire.PauseRequest)
+    request = daemon.received(api.PauseRequest)
 
     assert (0, "no job it applies to\n") == (done.returncode, done.stdout)
     assert ((), True, "exit", 600.0, "lunch") == (
@@ -445,7 +446,7 @@ def test_checkpoint_waits_for_a_newer_one(daemon, home):
     """
     daemon.add("job-1", "running", step=100, checkpoint_step=90, checkpoint_age_s=60.0)
     with Running(home, "checkpoint", "--wait", "job-1") as waiting:
-        daemon.received(wire.WatchRequest)
+        daemon.received(api.WatchRequest)
         daemon.change("job-1", checkpoint_step=101, checkpoint_age_s=0.0)
 
         assert 0 == waiting.end()
@@ -493,7 +494,7 @@ def test_show_of_a_failed_job_has_the_end_of_its_log(daemon, home, tmp_path):
     log = tmp_path / "log"
     log.write_text("Traceback\nValueError: bad\n")
     row = daemon.add("job-1", "failed", problem="exit code 1", log=str(log))
-    daemon.shows["job-1"] = wire.ShowReply(row=row, argv=("python", "train.py"), cwd="/")
+    daemon.shows["job-1"] = api.ShowReply(row=row, argv=("python", "train.py"), cwd="/")
     done = ctl(home, "show", "job-1")
 
     assert "Last lines of the log\n  Traceback\n  ValueError: bad\n" in done.stdout
@@ -504,11 +505,11 @@ def test_followed_events_are_one_object_a_line(daemon, home):
     """
     A program reads each event as it happens; Ctrl-C ends it quietly.
     """
-    event = wire.Event(seq=1, wall=1.7e9, job="job-1", kind="submitted", state="queued")
+    event = api.Event(seq=1, wall=1.7e9, job="job-1", kind="submitted", state="queued")
     daemon.publish(event, send=False)
     with Running(home, "events", "-f", "--json") as following:
         following.sees(following.out, '"seq":1')
-        daemon.publish(wire.Event(seq=2, wall=1.7e9, job="job-1", kind="admitted", state="starting"))
+        daemon.publish(api.Event(seq=2, wall=1.7e9, job="job-1", kind="admitted", state="starting"))
         following.sees(following.out, '"seq":2')
         following.process.send_signal(signal.SIGINT)
 
@@ -535,7 +536,7 @@ def test_another_protocol_version_is_a_clear_error(daemon, home):
     """
     After an upgrade of one side the person learns what to do.
     """
-    daemon.answers[wire.StatusRequest] = lambda _: [b"\x09x"]
+    daemon.answers[api.StatusRequest] = lambda _: [b"\x09x"]
     done = ctl(home, "status")
 
     assert 1 == done.returncode

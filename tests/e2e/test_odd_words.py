@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from supervisor import api
 from supervisor.cli.main import cli, main
 from tests.fakes.daemon import FakeDaemon
-from trainer_shim import protocol as wire
 
 #: What click itself reads (whole numbers, choices) needs few of them.
 FEW = ("", "\udcff", "9" * 400, "nan")
@@ -117,7 +117,7 @@ def test_no_word_of_any_command_makes_a_traceback(path, folder, home, monkeypatc
     With a daemon that knows one job.
     """
     with FakeDaemon(home) as daemon:
-        daemon.rows = {"job": wire.JobRow(name="job", state="completed", since_s=1.0)}
+        daemon.rows = {"job": api.JobRow(name="job", state="completed", since_s=1.0)}
         monkeypatch.setenv("TRAINING_SUPERVISOR_HOME", str(home))
         for words in calls(path, COMMANDS[path]):
             said(words, monkeypatch, capfd)
@@ -132,12 +132,12 @@ def test_no_home_makes_a_traceback(home_word, folder, monkeypatch, capfd):
         said(["--home", home_word, *words], monkeypatch, capfd)
 
 
-@pytest.mark.parametrize("rows", [(), (wire.JobRow(name="job", state="x", since_s=0.0, log="/a\0b"),)])
+@pytest.mark.parametrize("rows", [(), (api.JobRow(name="job", state="x", since_s=0.0, log="/a\0b"),)])
 def test_logs_take_no_word_of_a_daemon_for_granted(rows, folder, home, monkeypatch, capfd):
     """
     No row, and a path that no file can have.
     """
     with FakeDaemon(home) as daemon:
-        daemon.answers[wire.StatusRequest] = lambda request: [wire.JobRows(id=request.id, rows=rows)]
+        daemon.answers[api.StatusRequest] = lambda request: [api.JobRows(id=request.id, rows=rows)]
         for words in (["logs", "job"], ["logs", "-f", "job"]):
             assert "cannot understand" in said(["--home", str(home), *words], monkeypatch, capfd)

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from supervisor import api
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rules import Settings
 from supervisor.core.readings.blocks import pack
 from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Sample
 from tests.e2e.test_cli_output import ctl, daemon, home  # noqa: F401  # fixtures
-from trainer_shim import protocol as wire
 
 BUSY = """
 [policy]
@@ -177,7 +177,7 @@ def test_labels_are_not_taken_away_by_a_slip(daemon, home):  # noqa: F811
     meant = ctl(home, "set", "night", "--label", "team=")
 
     assert (2, True) == (slip.returncode, "`team` is not of the form key=value" in slip.stderr)
-    assert wire.SetRequest not in told
+    assert api.SetRequest not in told
     assert (0, {"team": ""}) == (meant.returncode, daemon.requests[-1].labels)
     assert 2 == ctl(home, "run", "--label", "team", "--", "true").returncode
 
@@ -187,7 +187,7 @@ def test_rules_and_answers_are_shown(daemon, home):  # noqa: F811
     As tables for people and as lists of objects for programs.
     """
     daemon.add("night", "running")
-    daemon.rules = [wire.RuleRow(rule="busy", conditions=(wire.ConditionRow(what="x", short="> 1"),))]
+    daemon.rules = [api.RuleRow(rule="busy", conditions=(api.ConditionRow(what="x", short="> 1"),))]
     shown = ctl(home, "policy", "show")
     listed = json.loads(ctl(home, "policy", "show", "--json").stdout)
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 import zmq
 from msgspec.structs import replace
 
+from supervisor import api
 from supervisor.paths import Paths
 from trainer_shim import protocol as wire
 
@@ -30,11 +31,11 @@ class FakeDaemon:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.paths = Paths.find(str(home))
-        self.rows: dict[str, wire.JobRow] = {}
-        self.shows: dict[str, wire.ShowReply] = {}
+        self.rows: dict[str, api.JobRow] = {}
+        self.shows: dict[str, api.ShowReply] = {}
         self.alerts: tuple[str, ...] = ()
-        self.events: list[wire.Event] = []
-        self.rules: list[wire.RuleRow] = []
+        self.events: list[api.Event] = []
+        self.rules: list[api.RuleRow] = []
         #: JSON of the policy's settings in force.
         self.settings = ""
         #: Recorded readings: Unix time of the first one, and the block.
@@ -59,7 +60,7 @@ class FakeDaemon:
     def start(self) -> None:
         """Listen; may be called again after stop()."""
         self.paths.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._watchers: dict[bytes, tuple[wire.WatchRequest, float]] = {}
+        self._watchers: dict[bytes, tuple[api.WatchRequest, float]] = {}
         self._wake_read, self._wake_write = os.pipe()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
@@ -83,10 +84,10 @@ class FakeDaemon:
         os.close(self._wake_read)
         os.close(self._wake_write)
 
-    def add(self, name: str, state: str, **fields: Any) -> wire.JobRow:
+    def add(self, name: str, state: str, **fields: Any) -> api.JobRow:
         """Set a job's row before anybody asks."""
         fields.setdefault("since_s", 1.0)
-        row = self.rows[name] = wire.JobRow(name=name, state=state, **fields)
+        row = self.rows[name] = api.JobRow(name=name, state=state, **fields)
         return row
 
     def change(self, name: str, **fields: Any) -> None:
@@ -98,7 +99,7 @@ class FakeDaemon:
 
         self._post(task)
 
-    def publish(self, event: wire.Event, *, store: bool = True, send: bool = True) -> None:
+    def publish(self, event: api.Event, *, store: bool = True, send: bool = True) -> None:
         """Store an event and publish it; either can be left out."""
 
         if store:
@@ -141,19 +142,19 @@ class FakeDaemon:
                 self._handle(*self._router.recv_multipart())
 
     def _handle(self, peer: bytes, frame: bytes) -> None:
-        request = wire.decode(frame)
+        request = api.decode(frame)
         self.requests.append(request)
         answer = self.answers.get(type(request))
         replies = answer(request) if answer else getattr(self, f"_{type(request).__name__}")(request)
-        if isinstance(request, wire.WatchRequest):
+        if isinstance(request, api.WatchRequest):
             self._watchers[peer] = (request, monotonic() + 10.0)
         for reply in replies or []:
             self._router.send_multipart([peer, reply if isinstance(reply, bytes) else wire.encode(reply)])
 
-    def _push(self, row: wire.JobRow) -> None:
+    def _push(self, row: api.JobRow) -> None:
         for peer, (request, until) in self._watchers.items():
             if monotonic() < until and (request.all or row.name in request.jobs):
-                self._router.send_multipart([peer, wire.encode(wire.JobRows(id=request.id, rows=(row,)))])
+                self._router.send_multipart([peer, wire.encode(api.JobRows(id=request.id, rows=(row,)))])
 
     def _unknown(self, request: Any, name: str, *, last: bool = True) -> wire.Refused:
         return wire.Refused(
@@ -174,7 +175,7 @@ class FakeDaemon:
         step = self.rows_per_message
         pages = [tuple(rows[i : i + step]) for i in range(0, len(rows), step)] or [()]
         return [
-            wire.JobRows(
+            api.JobRows(
                 id=request.id,
                 rows=page,
                 more=number < len(pages),
@@ -192,58 +193,58 @@ class FakeDaemon:
             last = number == len(names)
             if name in self.rows:
                 state = self.rows[name].state
-                answers.append(wire.Accepted(id=request.id, job=name, state=state, last=last))
+                answers.append(api.Accepted(id=request.id, job=name, state=state, last=last))
             else:
                 answers.append(self._unknown(request, name, last=last))
-        return answers or [wire.Accepted(id=request.id, job="", state="", detail="no job it applies to")]
+        return answers or [api.Accepted(id=request.id, job="", state="", detail="no job it applies to")]
 
     _PauseRequest = _ResumeRequest = _StopRequest = _KillRequest = _accept
     _RestartRequest = _CheckpointRequest = _RemoveRequest = _SetRequest = _accept
 
-    def _ShowRequest(self, request: wire.ShowRequest) -> list[wire.Message]:  # noqa: N802
+    def _ShowRequest(self, request: api.ShowRequest) -> list[wire.Message]:  # noqa: N802
         if request.job not in self.shows:
             return [self._unknown(request, request.job)]
         return [replace(self.shows[request.job], id=request.id)]
 
-    def _RunRequest(self, request: wire.RunRequest) -> list[wire.Message]:  # noqa: N802
+    def _RunRequest(self, request: api.RunRequest) -> list[wire.Message]:  # noqa: N802
         name = request.name or f"job-{len(self.rows) + 1}"
         self.add(name, "queued")
-        return [wire.Accepted(id=request.id, job=name, state="queued")]
+        return [api.Accepted(id=request.id, job=name, state="queued")]
 
-    def _EventsRequest(self, request: wire.EventsRequest) -> list[wire.Message]:  # noqa: N802
+    def _EventsRequest(self, request: api.EventsRequest) -> list[wire.Message]:  # noqa: N802
         found = [event for event in self.events if request.job in (None, event.job)]
         if request.after_seq < 0:
             found = found[-request.limit :]
         else:
             found = [event for event in found if event.seq > request.after_seq][: request.limit]
-        return [wire.EventsReply(id=request.id, events=tuple(found))]
+        return [api.EventsReply(id=request.id, events=tuple(found))]
 
-    def _WhyRequest(self, request: wire.WhyRequest) -> list[wire.Message]:  # noqa: N802
+    def _WhyRequest(self, request: api.WhyRequest) -> list[wire.Message]:  # noqa: N802
         if request.job is None:
             rows = [
-                wire.WhyReply(id=request.id, job=name, state=row.state, more=True)
+                api.WhyReply(id=request.id, job=name, state=row.state, more=True)
                 for name, row in self.rows.items()
             ]
-            return [*rows, wire.WhyReply(id=request.id)]
+            return [*rows, api.WhyReply(id=request.id)]
         if request.job not in self.rows:
             return [self._unknown(request, request.job)]
-        return [wire.WhyReply(id=request.id, job=request.job, state=self.rows[request.job].state)]
+        return [api.WhyReply(id=request.id, job=request.job, state=self.rows[request.job].state)]
 
-    def _PolicyRequest(self, request: wire.PolicyRequest) -> list[wire.Message]:  # noqa: N802
-        rules = [wire.PolicyReply(id=request.id, rules=(rule,), more=True) for rule in self.rules]
-        return [*rules, wire.PolicyReply(id=request.id, settings=self.settings)]
+    def _PolicyRequest(self, request: api.PolicyRequest) -> list[wire.Message]:  # noqa: N802
+        rules = [api.PolicyReply(id=request.id, rules=(rule,), more=True) for rule in self.rules]
+        return [*rules, api.PolicyReply(id=request.id, settings=self.settings)]
 
-    def _SamplesRequest(self, request: wire.SamplesRequest) -> list[wire.Message]:  # noqa: N802
+    def _SamplesRequest(self, request: api.SamplesRequest) -> list[wire.Message]:  # noqa: N802
         left = [
             (wall, block) for wall, block in self.blocks if request.after_wall < wall < request.before_wall
         ]
         page = left[: self.rows_per_message]
         next_wall = page[-1][0] if len(page) < len(left) else None
         blocks = tuple(block for _, block in page)
-        return [wire.SamplesReply(id=request.id, blocks=blocks, next_wall=next_wall)]
+        return [api.SamplesReply(id=request.id, blocks=blocks, next_wall=next_wall)]
 
-    def _ReloadRequest(self, request: wire.ReloadRequest) -> list[wire.Message]:  # noqa: N802
-        return [wire.Accepted(id=request.id, job="", state="", detail="2 job files read")]
+    def _ReloadRequest(self, request: api.ReloadRequest) -> list[wire.Message]:  # noqa: N802
+        return [api.Accepted(id=request.id, job="", state="", detail="2 job files read")]
 
-    def _VersionRequest(self, request: wire.VersionRequest) -> list[wire.Message]:  # noqa: N802
-        return [wire.VersionReply(id=request.id, version="0.1.0", pid=4711, num_jobs=len(self.rows))]
+    def _VersionRequest(self, request: api.VersionRequest) -> list[wire.Message]:  # noqa: N802
+        return [api.VersionReply(id=request.id, version="0.1.0", pid=4711, num_jobs=len(self.rows))]

@@ -17,8 +17,8 @@ import subprocess
 
 import pytest
 
+from supervisor import api
 from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon
-from trainer_shim import protocol as wire
 
 QUICK = CONFIG + "[jobs]\nstart_grace_s = 1.5\npause_deadline_s = 0.4\nkill_grace_s = 1\n"
 
@@ -30,7 +30,7 @@ def daemon():
         yield running
 
 
-def pause_fails(daemon, job, kind=wire.PauseRequest):
+def pause_fails(daemon, job, kind=api.PauseRequest):
     """Ask for it and return the row that says why it did not come to it."""
     daemon.ask(kind, job)
     return daemon.until(job, lambda row: row.state == "running" and row.problem)
@@ -89,7 +89,7 @@ class TestWithoutShim:
         daemon.train("no-saves", wait=False, CHAIN_SHIM="no", steps=2000)
         daemon.until("no-saves", "running")
         with pytest.raises(Denied, match="no training shim has connected"):
-            daemon.ask(wire.CheckpointRequest, "no-saves")
+            daemon.ask(api.CheckpointRequest, "no-saves")
 
     def test_a_shim_that_comes_late_makes_it_pausable(self, daemon):
         """
@@ -137,7 +137,7 @@ class TestCannotStart:
         daemon.command("homeless", "true", cwd=str(folder))
         daemon.until("homeless", "completed")
         shutil.rmtree(folder)
-        daemon.ask(wire.RestartRequest, "homeless")
+        daemon.ask(api.RestartRequest, "homeless")
         row = daemon.until("homeless", "failed")
 
         assert "working directory" in row.problem
@@ -175,7 +175,7 @@ class TestCannotSave:
         (run.folder / "bad-state").touch()
         row = pause_fails(daemon, "odd")
         goes_on(daemon, "odd")
-        daemon.ask(wire.CheckpointRequest, "odd")
+        daemon.ask(api.CheckpointRequest, "odd")
         saved = daemon.until("odd", lambda row: "cannot checkpoint" in row.problem)
         (run.folder / "bad-state").unlink()
         daemon.pause("odd")
@@ -193,9 +193,9 @@ class TestCannotSave:
         run = daemon.train("stubborn")
         past_first_boundary(daemon, "stubborn")
         (run.folder / "bad-state").touch()
-        row = pause_fails(daemon, "stubborn", wire.StopRequest)
+        row = pause_fails(daemon, "stubborn", api.StopRequest)
         goes_on(daemon, "stubborn")
-        daemon.ask(wire.KillRequest, "stubborn")
+        daemon.ask(api.KillRequest, "stubborn")
 
         assert row.problem.startswith("cannot stop: ")
         assert "stopped" == daemon.until("stubborn", "stopped").state
@@ -228,7 +228,7 @@ class TestCannotSave:
             run = daemon.plan(job)
             daemon.command(job, *CHAIN, env=daemon.chain_env(run), checkpoints=str(folder / "c"))
             daemon.until(job, lambda row: row.state == "running" and row.pausable)
-            daemon.ask(wire.CheckpointRequest, job)
+            daemon.ask(api.CheckpointRequest, job)
             before = daemon.until(job, lambda row: row.checkpoint_step is not None).checkpoint_step
             fill(folder / "filler", scarce)
             row = pause_fails(daemon, job)
@@ -237,7 +237,7 @@ class TestCannotSave:
             shutil.rmtree(folder / "filler")
             daemon.pause(job)
             after = daemon.until(job, "paused").checkpoint_step
-            daemon.ask(wire.KillRequest, job)
+            daemon.ask(api.KillRequest, job)
             daemon.until(job, "stopped")
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)
@@ -274,18 +274,18 @@ def test_a_checkpoint_with_a_flipped_byte_is_set_aside(daemon):
     run = daemon.train("flipped", steps=60)
     steps = []
     for _ in range(2):
-        daemon.ask(wire.CheckpointRequest, "flipped")
+        daemon.ask(api.CheckpointRequest, "flipped")
         last = steps[-1] if steps else -1
         row = daemon.until("flipped", lambda row, last=last: (row.checkpoint_step or -1) > last)
         steps.append(row.checkpoint_step)
-    daemon.ask(wire.KillRequest, "flipped")
+    daemon.ask(api.KillRequest, "flipped")
     daemon.until("flipped", "stopped")
     folder = daemon.work / "checkpoints/flipped"
     file = folder / f"step-{steps[1]:09}" / "rank-00000.json"
     body = bytearray(file.read_bytes())
     body[len(body) // 2] ^= 1
     file.write_bytes(body)
-    daemon.ask(wire.RestartRequest, "flipped")
+    daemon.ask(api.RestartRequest, "flipped")
     daemon.until("flipped", "completed")
     log = daemon.job_log("flipped")
 

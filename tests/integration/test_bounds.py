@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from supervisor import api
 from supervisor.client import Client, new_id
 from supervisor.server.router import Router
 from supervisor.server.zmtp import MAX_PARTS, Wire, framed
@@ -119,7 +120,7 @@ def test_a_message_of_endless_parts_is_not_kept(daemon, part):
 
 @pytest.mark.parametrize(
     "question",
-    [framed(wire.encode(wire.StatusRequest(id="x", all=True))), framed(b"\x04PING\0\x0a" + bytes(16), 4)],
+    [framed(wire.encode(api.StatusRequest(id="x", all=True))), framed(b"\x04PING\0\x0a" + bytes(16), 4)],
     ids=["requests", "heartbeats"],
 )
 def test_who_asks_and_takes_no_answer_is_not_listened_to(tmp_path, question):
@@ -127,7 +128,7 @@ def test_who_asks_and_takes_no_answer_is_not_listened_to(tmp_path, question):
     It is not hung up on either: its questions wait with itself.
     """
     router = Router(f"ipc://{tmp_path}/control", f"ipc://{tmp_path}/events")
-    answer = wire.Accepted(id="x", job="a", state="running", detail="d" * 10_000)
+    answer = api.Accepted(id="x", job="a", state="running", detail="d" * 10_000)
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(f"{tmp_path}/control")
         deaf.setblocking(False)
@@ -214,14 +215,14 @@ def test_a_flood_of_expensive_questions_keeps_others_waiting_for_one_of_them(dae
             number = 0
             for flood in floods:
                 while flood.poll(0):
-                    number += not wire.decode(flood.recv()).more
+                    number += not api.decode(flood.recv()).more
             return number
 
         for flood in floods:
             flood.linger = flood.sndhwm = flood.rcvhwm = 0
             flood.connect(daemon.paths.control_endpoint)
             for _ in range(num_each):
-                flood.send(wire.encode(wire.WhyRequest(id=new_id())))
+                flood.send(wire.encode(api.WhyRequest(id=new_id())))
         until(lambda: all(flood.poll(0) for flood in floods))
         left = num_each * len(floods) - answered()
         # From this process, whose connection stands: a command takes its time to start.
@@ -354,7 +355,7 @@ def test_a_shim_that_repeats_itself_does_not_fill_the_journal(daemon, word):
     until(is_over, lambda: [daemon.row(job), daemon.job_log(job)])
     stored = len(daemon.events(job))
     more_bytes = grown_bytes(daemon) - before_bytes
-    daemon.ask(wire.KillRequest, job)
+    daemon.ask(api.KillRequest, job)
     daemon.until(job, "stopped")
 
     assert stored < 40

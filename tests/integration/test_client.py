@@ -12,6 +12,7 @@ from time import monotonic
 import pytest
 import zmq
 
+from supervisor import api
 from supervisor.client import Client, new_id
 from supervisor.errors import NoDaemon, Refused, SupervisorError, UnknownJob, UsageError
 from supervisor.paths import Paths
@@ -40,11 +41,11 @@ def client(daemon):
 
 
 def event(seq, job="job-1"):
-    return wire.Event(seq=seq, wall=1.7e9 + seq, job=job, kind="resumed", state="running")
+    return api.Event(seq=seq, wall=1.7e9 + seq, job=job, kind="resumed", state="running")
 
 
 def pause(*jobs):
-    return wire.PauseRequest(id=new_id(), jobs=jobs)
+    return api.PauseRequest(id=new_id(), jobs=jobs)
 
 
 def test_rows_of_several_messages_are_one_answer(daemon, client):
@@ -71,7 +72,7 @@ def test_each_job_gets_its_own_answer(daemon, client):
     answers = client.ask_jobs(pause("job-1", "job-2", "job-3"))
 
     assert ["job-1", "job-2", "job-3"] == [answer.job for answer in answers]
-    assert [wire.Accepted, wire.Refused, wire.Accepted] == [type(answer) for answer in answers]
+    assert [api.Accepted, wire.Refused, api.Accepted] == [type(answer) for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_refusal_comes_out_as_the_same_error(daemon, client, code, kind):
     """
     What the daemon says and hints reaches the person, with its exit code.
     """
-    daemon.answers[wire.ShowRequest] = lambda r: [
+    daemon.answers[api.ShowRequest] = lambda r: [
         wire.Refused(id=r.id, error="cannot x", hint="do y", exit_code=code)
     ]
     with pytest.raises(SupervisorError, match="cannot x") as caught:
@@ -141,9 +142,9 @@ def test_a_slow_daemon_is_waited_for(daemon, client):
 
     def late(request):
         gate.wait(5)
-        return [wire.VersionReply(id=request.id, version="1", pid=1)]
+        return [api.VersionReply(id=request.id, version="1", pid=1)]
 
-    daemon.answers[wire.VersionRequest] = late
+    daemon.answers[api.VersionRequest] = late
     threading.Timer(0.7, gate.set).start()
 
     assert "1" == client.version().version
@@ -153,7 +154,7 @@ def test_a_daemon_that_does_not_answer_is_given_up(daemon):
     """
     The wait has an end, and the error says what may be the matter.
     """
-    daemon.answers[wire.StatusRequest] = lambda _: None
+    daemon.answers[api.StatusRequest] = lambda _: None
     with (
         Client(daemon.paths, answer_s=0.2) as client,
         pytest.raises(NoDaemon, match=r"did not answer within 0\.2 s"),
@@ -165,8 +166,8 @@ def test_a_daemon_that_dies_before_it_answers_leaves_it_open(daemon, client):
     """
     Whether the request was taken is not known, and the error says exactly that, at once.
     """
-    daemon.answers[wire.PauseRequest] = lambda _: None
-    stopper = threading.Thread(target=lambda: (daemon.received(wire.PauseRequest), daemon.stop()))
+    daemon.answers[api.PauseRequest] = lambda _: None
+    stopper = threading.Thread(target=lambda: (daemon.received(api.PauseRequest), daemon.stop()))
     stopper.start()
     started = monotonic()
     with pytest.raises(NoDaemon, match="cannot tell what became of the request"):
@@ -181,7 +182,7 @@ def test_garbage_is_an_error_in_words(daemon, client, garbage):
     """
     Another program on that socket is told apart from a daemon that is away.
     """
-    daemon.answers[wire.VersionRequest] = lambda _: [garbage]
+    daemon.answers[api.VersionRequest] = lambda _: [garbage]
     with pytest.raises(SupervisorError, match="cannot understand the daemon's answer") as caught:
         client.version()
 
@@ -192,10 +193,10 @@ def test_an_answer_of_the_wrong_kind_is_an_error_in_words(daemon, client):
     """
     A Heartbeat, or rows where a version belongs, is not taken for an answer.
     """
-    daemon.answers[wire.VersionRequest] = lambda r: [wire.JobRows(id=r.id)]
+    daemon.answers[api.VersionRequest] = lambda r: [api.JobRows(id=r.id)]
     with pytest.raises(SupervisorError, match="a JobRows where none belongs"):
         client.version()
-    daemon.answers[wire.VersionRequest] = lambda _: [
+    daemon.answers[api.VersionRequest] = lambda _: [
         wire.Heartbeat(position=wire.Position(), boundary_age_s=0.0)
     ]
     with pytest.raises(SupervisorError, match="a Heartbeat where none belongs"):
@@ -206,7 +207,7 @@ def test_another_protocol_version_is_told_with_both_numbers(daemon, client):
     """
     After an upgrade of one side the person learns which is older.
     """
-    daemon.answers[wire.VersionRequest] = lambda _: [b"\x09" + b"x"]
+    daemon.answers[api.VersionRequest] = lambda _: [b"\x09" + b"x"]
     with pytest.raises(SupervisorError, match="speaks protocol version 9, this command speaks 1"):
         client.version()
 
@@ -215,9 +216,9 @@ def test_answers_to_earlier_requests_are_dropped(daemon, client):
     """
     What was given up on is not taken for the answer to something else.
     """
-    daemon.answers[wire.VersionRequest] = lambda r: [
-        wire.VersionReply(id="old", version="old", pid=1),
-        wire.VersionReply(id=r.id, version="new", pid=1),
+    daemon.answers[api.VersionRequest] = lambda r: [
+        api.VersionReply(id="old", version="old", pid=1),
+        api.VersionReply(id=r.id, version="new", pid=1),
     ]
 
     assert "new" == client.version().version
@@ -239,7 +240,7 @@ def test_a_request_over_the_limits_is_not_sent(client):
     What the wire does not take is a usage error with the field that is wrong.
     """
     with pytest.raises(UsageError, match=r"length <= 500 - at `\$\.reason`"):
-        client.ask_jobs(wire.PauseRequest(id=new_id(), jobs=("a",), reason="x" * 501))
+        client.ask_jobs(api.PauseRequest(id=new_id(), jobs=("a",), reason="x" * 501))
 
 
 def until_rows(watch, accept, within_s=10.0):
@@ -355,8 +356,8 @@ def test_a_thousand_missed_events_are_fetched_in_pages(daemon, client):
     follow = client.follow()
     assert 1 == next(follow).seq
     # One frame holds fewer than a page, so the fake answers a page in several.
-    daemon.answers[wire.EventsRequest] = lambda r: [
-        wire.EventsReply(id=r.id, events=tuple(part), more=number < 9)
+    daemon.answers[api.EventsRequest] = lambda r: [
+        api.EventsReply(id=r.id, events=tuple(part), more=number < 9)
         for number, part in enumerate(
             [[e for e in daemon.events if e.seq > r.after_seq][: r.limit][i::10] for i in range(10)]
         )

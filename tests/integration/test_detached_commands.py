@@ -11,10 +11,10 @@ import signal
 
 import pytest
 
+from supervisor import api
 from supervisor.launcher import records
 from supervisor.system.procfs import read_stat
 from tests.harness import CHAIN, CONFIG, RunningDaemon, until
-from trainer_shim import protocol as wire
 
 #: How people detach a command; the last one is a script around it, whose exit code is the job's.
 WAYS = {
@@ -111,7 +111,7 @@ def test_a_daemon_that_was_killed_takes_a_detached_training_up_and_stops_it(daem
     daemon.restart()
     after = daemon.until("taken-up", lambda row: row.heartbeat_age_s is not None)
     num_starts = sum(event.kind == "process-started" for event in daemon.events("taken-up"))
-    daemon.ask(wire.StopRequest, "taken-up")
+    daemon.ask(api.StopRequest, "taken-up")
     row = daemon.until("taken-up", "stopped")
 
     assert ("running", before.pid) == (after.state, after.pid)

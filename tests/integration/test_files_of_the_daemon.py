@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from supervisor import api
 from tests.harness import CONFIG, GUARD_S, PYTHON, ROOT, Denied, RunningDaemon, until
-from trainer_shim import protocol as wire
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ class TestDropInFiles:
         drop_in(daemon, "changed", "sh", "-c", "echo two")
         until(lambda: "echo two" in daemon.client.show("changed").argv)
         same = daemon.row("changed")
-        daemon.ask(wire.RestartRequest, "changed")
+        daemon.ask(api.RestartRequest, "changed")
         daemon.until("changed", "completed")
 
         assert (first.pid, 1) == (same.pid, same.incarnation)
@@ -178,9 +178,9 @@ class TestDropInFiles:
         until_job(daemon, "stubborn")
         daemon.until("stubborn", "completed")
         with pytest.raises(Denied) as refused:
-            daemon.ask(wire.RemoveRequest, "stubborn")
+            daemon.ask(api.RemoveRequest, "stubborn")
         file.unlink()
-        daemon.ask(wire.RemoveRequest, "stubborn")
+        daemon.ask(api.RemoveRequest, "stubborn")
 
         assert "would start it again" in str(refused.value)
         assert "stubborn" not in [row.name for row in daemon.client.status().rows]
@@ -195,7 +195,7 @@ class TestDropInFiles:
         file.unlink()
         daemon.client.reload()
         row = daemon.row("orphan")
-        daemon.ask(wire.KillRequest, "orphan")
+        daemon.ask(api.KillRequest, "orphan")
 
         assert pid == row.pid
 
@@ -293,7 +293,7 @@ class TestDropInFiles:
         argv = daemon.client.show("first").argv
         file.unlink()
         until_quiet(daemon)
-        daemon.ask(wire.KillRequest, "first")
+        daemon.ask(api.KillRequest, "first")
 
         assert ("sleep", "600") == argv
 
@@ -379,7 +379,7 @@ class TestOneDaemon:
         daemon.pause("stays")
         row = daemon.until("stays", "paused")
         modes = [stat.S_IMODE(file.stat().st_mode) for file in sorted(daemon.paths.run_dir.glob("*.sock"))]
-        daemon.ask(wire.KillRequest, "stays")
+        daemon.ask(api.KillRequest, "stays")
         daemon.until("stays", "stopped")
 
         assert pid == row.pid

@@ -16,6 +16,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from supervisor import api
 from supervisor.server.router import Router
 from tests.harness import RunningDaemon, until
 from trainer_shim import protocol as wire
@@ -27,10 +28,10 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-TAGS = sorted(wire._TAGS)
+TAGS = sorted({str(kind.__struct_config__.tag) for kind in api.AnyMessage.__args__})
 #: What a fuzzer must not ask for: a job of its own making starts a process, and the victim stays.
 HARMFUL = {"run-request", "kill-request", "stop-request", "restart-request", "remove-request"}
-FIELDS = sorted({name for kind in wire._Any.__args__ for name in kind.__struct_fields__})
+FIELDS = sorted({name for kind in api.AnyMessage.__args__ for name in kind.__struct_fields__})
 
 
 @st.composite
@@ -89,10 +90,10 @@ def is_fine(daemon):
 def answers_of(peer):
     """Everything that was sent to this peer; a question that is answered last ends the list."""
     # A refusal waits for the journal like every answer that may report a change; a plain look would not.
-    peer.send(wire.encode(wire.ShowRequest(id="that-was-all", job="no-such-job")))
+    peer.send(wire.encode(api.ShowRequest(id="that-was-all", job="no-such-job")))
     answers = []
     while True:
-        answer = wire.decode(peer.recv())
+        answer = api.decode(peer.recv())
         if getattr(answer, "id", "") == "that-was-all":
             return answers
         answers.append(answer)
@@ -110,7 +111,7 @@ def test_a_version_from_the_future_is_answered(daemon, peer):
     A newer command line learns which side is older.
     """
     peer.send(b"\x02" + msgspec.msgpack.encode({"type": "brand-new"}))
-    answer = wire.decode(peer.recv())
+    answer = api.decode(peer.recv())
 
     assert "protocol version 2, this side speaks 1" in answer.error
     assert "upgrade" in answer.hint
@@ -121,7 +122,7 @@ def test_an_unknown_message_is_answered_with_its_request(daemon, peer):
     Who asks for something newer is told so, and can tell which question it was.
     """
     peer.send(b"\x01" + msgspec.msgpack.encode({"type": "make-coffee", "id": "q7"}))
-    answer = wire.decode(peer.recv())
+    answer = api.decode(peer.recv())
 
     assert ("q7", True) == (answer.id, "make-coffee" in answer.error)
 
@@ -131,7 +132,7 @@ def test_a_question_with_a_bad_field_is_answered(daemon, peer):
     Who asks learns which field is wrong, and need not wait for ever.
     """
     peer.send(b"\x01" + msgspec.msgpack.encode({"type": "show-request", "id": "q8", "job": 5}))
-    answer = wire.decode(peer.recv())
+    answer = api.decode(peer.recv())
 
     assert ("q8", True) == (answer.id, "$.job" in answer.error)
 
@@ -145,8 +146,8 @@ def test_a_socket_that_asks_and_waits_is_answered(daemon, context):
         asks.rcvtimeo = 10_000
         asks.connect(daemon.paths.control_endpoint)
         for number in range(2):
-            asks.send(wire.encode(wire.VersionRequest(id=f"r{number}")))
-            assert daemon.pid == wire.decode(asks.recv()).pid
+            asks.send(wire.encode(api.VersionRequest(id=f"r{number}")))
+            assert daemon.pid == api.decode(asks.recv()).pid
 
 
 def test_what_is_dropped_is_counted(daemon, peer):
@@ -215,7 +216,7 @@ def test_messages_in_the_wrong_direction_are_refused(daemon, peer):
     """
     A peer that answers, or gives orders to the daemon, is told that it may not.
     """
-    answer = wire.Accepted(id="x", job="victim", state="running")
+    answer = api.Accepted(id="x", job="victim", state="running")
     orders = [wire.Welcome(), wire.Pause(request="r", depth="hold"), wire.Resume(request="r"), wire.Unknown()]
     for message in (answer, *orders):
         peer.send(wire.encode(message))
@@ -260,7 +261,7 @@ def test_a_stranger_cannot_say_hello_for_a_job(daemon, peer):
     peer.send(wire.encode(wire.Hello(job="nobody", incarnation=1)))
     answers = answers_of(peer)
     # A random message may have paused it.
-    daemon.try_to(wire.ResumeRequest, "victim")
+    daemon.try_to(api.ResumeRequest, "victim")
     before = daemon.row("victim").step
     daemon.until("victim", lambda row: row.step > before)
 
@@ -280,8 +281,8 @@ def test_peers_that_come_and_go_leave_nothing_behind(daemon, context):
                 guest.linger = 0
                 guest.connect(daemon.paths.control_endpoint)
                 guest.send(b"\x01" + bytes(60_000))
-                guest.send(wire.encode(wire.WatchRequest(id="w", all=True)))
-                guest.send(wire.encode(wire.StatusRequest(id="s", all=True)))
+                guest.send(wire.encode(api.WatchRequest(id="w", all=True)))
+                guest.send(wire.encode(api.StatusRequest(id="s", all=True)))
                 answers_of(guest)
 
     crowd(50)  # Buffers that are kept for ever are made now.
@@ -301,7 +302,7 @@ def test_a_peer_that_never_reads_does_not_hold_up_the_others(daemon, context):
         deaf.rcvhwm = 1
         deaf.connect(daemon.paths.control_endpoint)
         for number in range(3000):
-            deaf.send(wire.encode(wire.StatusRequest(id=str(number), all=True)))
+            deaf.send(wire.encode(api.StatusRequest(id=str(number), all=True)))
 
         assert is_fine(daemon)
         assert daemon.ctl("status").code == 0
@@ -315,9 +316,9 @@ def test_an_answer_about_thousands_of_jobs_arrives_whole(context, tmp_path):
     with context.socket(zmq.DEALER) as slow:
         slow.linger, slow.rcvhwm = 0, 1
         slow.connect(f"ipc://{tmp_path}/control")
-        slow.send(wire.encode(wire.VersionRequest(id="x")))
+        slow.send(wire.encode(api.VersionRequest(id="x")))
         (delivery,) = until(lambda: list(router.receive()))
-        answer = wire.Accepted(id="x", job="a" * 60, state="removed", detail="d" * 200, last=False)
+        answer = api.Accepted(id="x", job="a" * 60, state="removed", detail="d" * 200, last=False)
         sent = sum(router.send(delivery.identity, answer) for _ in range(8000))
         router.close()
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor import api
 from supervisor.errors import UsageError
 from supervisor.system.cgroups import own_groups
 from tests.harness import CHAIN, CONFIG, Denied, RunningDaemon, is_running, until
-from trainer_shim import protocol as wire
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -196,10 +196,10 @@ def test_what_a_finished_job_left_is_named_and_killed(daemon):
     child = child_of(daemon, "over")
     row = daemon.until("over", lambda row: row.left and row.state == "completed")
     shown = daemon.ctl("status", "over").out
-    (answer,) = daemon.ask(wire.KillRequest, "over")
+    (answer,) = daemon.ask(api.KillRequest, "over")
     until(lambda: not is_running(child))
     with pytest.raises(Denied):
-        daemon.ask(wire.KillRequest, "over")
+        daemon.ask(api.KillRequest, "over")
 
     assert [(child, "sleep")] == [(one.pid, one.program) for one in row.left]
     assert f"left running: sleep {child}" in shown
@@ -213,7 +213,7 @@ def test_a_stop_ends_the_whole_group(daemon):
     """
     daemon.command("stopped", *leaves("stopped", "exec sleep 600"))
     child = child_of(daemon, "stopped")
-    daemon.ask(wire.StopRequest, "stopped")
+    daemon.ask(api.StopRequest, "stopped")
     daemon.until("stopped", "stopped")
 
     until(lambda: not is_running(child))
@@ -228,7 +228,7 @@ def test_a_pause_to_exit_ends_the_whole_group_after_its_checkpoint(daemon):
     daemon.pause("exits", depth="exit")
     row = daemon.until("exits", "paused")
     until(lambda: not is_running(child))
-    daemon.ask(wire.KillRequest, "exits")
+    daemon.ask(api.KillRequest, "exits")
 
     assert row.checkpoint_step is not None
     assert 1 == len(run.starts)
@@ -244,7 +244,7 @@ def test_what_was_asked_to_go_when_the_daemon_died_is_ended_by_the_next_one(daem
     daemon.command("deaf", "sh", "-c", deaf + "exec sleep 600")
     child = child_of(daemon, "deaf")
     daemon.until("left", "completed")
-    daemon.ask(wire.StopRequest, "deaf")
+    daemon.ask(api.StopRequest, "deaf")
     daemon.until("deaf", "stopped")
     daemon.kill()
     was_left = is_running(child)
@@ -261,10 +261,10 @@ def test_children_are_kept_where_that_was_asked_for(daemon):
     """
     daemon.command("keeps", *leaves("keeps", "exec sleep 600"), keep_children=True)
     child = child_of(daemon, "keeps")
-    daemon.ask(wire.StopRequest, "keeps")
+    daemon.ask(api.StopRequest, "keeps")
     daemon.until("keeps", lambda row: row.state == "stopped" and row.left)
     was_kept = is_running(child)
-    daemon.ask(wire.KillRequest, "keeps")
+    daemon.ask(api.KillRequest, "keeps")
 
     assert was_kept
     until(lambda: not is_running(child))

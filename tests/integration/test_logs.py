@@ -16,11 +16,11 @@ import time
 
 import pytest
 
+from supervisor import api
 from supervisor.cli.output.tail import MAX_TAIL_BYTES, Tail
 from supervisor.rotation import Kept, Logs
 from supervisor.system.logfiles import older_numbers
 from tests.harness import RunningDaemon, until
-from trainer_shim import protocol as wire
 
 #: Prints numbered lines as fast as it can until it is told to end, as a job does: at the end of the file.
 WRITER = """
@@ -392,7 +392,7 @@ class TestJobs:
             daemon.command("again", "echo", word)
             daemon.until("again", "completed")
             if word == "first":
-                daemon.ask(wire.RemoveRequest, "again")
+                daemon.ask(api.RemoveRequest, "again")
         daemon.ctl("restart", "again", "--wait")
         daemon.until("again", "completed")
         heading = "here a new job `again` begins; what stands above is of an earlier one of that name"

@@ -13,10 +13,10 @@ import time
 
 import pytest
 
+from supervisor import api
 from supervisor.system.procfs import read_stat
 from tests.harness import CONFIG, PYTHON, ROOT, RunningDaemon, is_running, until
 from tests.trainers.flooding import LAST, TOOK_S
-from trainer_shim import protocol as wire
 
 PROGRAM = "ts-foreign-1"
 RULES = f"""
@@ -109,7 +109,7 @@ def test_how_long_a_save_took_decides_and_is_told(daemon, guest):
     with guest():
         daemon.until("large", "pausing")
         told = daemon.ctl("why", "large").out
-    daemon.ask(wire.KillRequest, "large")
+    daemon.ask(api.KillRequest, "large")
 
     assert f"saves in about {TOOK_S:.0f} s" in told
 
@@ -134,7 +134,7 @@ def test_persons_overrule_rules_both_ways(daemon):
     assert "left alone" in daemon.ctl("why", "theirs").out
     assert "it is protected" in daemon.ctl("why", "shown").out
 
-    daemon.ask(wire.SetRequest, "shown", protected=False)
+    daemon.ask(api.SetRequest, "shown", protected=False)
     daemon.until("shown", "paused")
     guest_hours(daemon, begin=False)
     daemon.until("shown", "running")
@@ -154,7 +154,7 @@ def test_only_so_many_jobs_run_and_the_highest_priority_is_next(daemon):
 
     assert "1 jobs run" in daemon.ctl("why", "low").out
 
-    daemon.ask(wire.KillRequest, "first")
+    daemon.ask(api.KillRequest, "first")
     daemon.until("high", "completed")
     daemon.until("low", "completed")
     order = [event.job for event in daemon.events() if event.kind == "admitted"]

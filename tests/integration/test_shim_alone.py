@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import zmq
 
+from supervisor import api
 from tests.harness import CHAIN, GUARD_S, PYTHON, ROOT, Run, until
 from trainer_shim import protocol as wire
 from trainer_shim.gate import Gate
@@ -240,7 +241,7 @@ def next_of(socket, kind, job):
     names = {}
     while True:
         identity, frame = socket.recv_multipart()
-        message = wire.decode(frame)
+        message = api.decode(frame)
         if isinstance(message, wire.Hello):
             names[identity] = message.job
             welcome = wire.Welcome(heartbeat_s=0.1, orphan_resume_s=0.5)

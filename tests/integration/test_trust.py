@@ -18,13 +18,13 @@ from time import monotonic
 
 import pytest
 
+from supervisor import api
 from supervisor.client import Client
 from supervisor.errors import NoDaemon, Refused
 from supervisor.paths import Paths
 from supervisor.system.procfs import read_stat
 from tests.harness import CHAIN, CONFIG, GUARD_S, PYTHON, ROOT, Run, RunningDaemon, until
 from tests.other_user import OTHER, Listener, acting_as, needs_root
-from trainer_shim import protocol as wire
 from trainer_shim.server_check import SOCKET_FOLDER, Server, folder_id
 
 SECRET = "this-is-a-secret"
@@ -418,7 +418,7 @@ class TestOddFilesInOurFolders:
         run_dir.mkdir(parents=True, mode=0o700)
         (daemon.work / "precious").write_text("a week of work")
         os.link(daemon.work / "precious", run_dir / "claim")
-        daemon.ask(wire.RestartRequest, "linked-claim")
+        daemon.ask(api.RestartRequest, "linked-claim")
         row = daemon.until("linked-claim", "failed")
 
         assert "has a second name" in row.problem

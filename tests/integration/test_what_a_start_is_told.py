@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from supervisor import api
 from tests.harness import CHAIN, RunningDaemon
-from trainer_shim import protocol as wire
 
 EVERY, GOES_ON = "TRAINING_SUPERVISOR_EVERY_S", "TRAINING_SUPERVISOR_GOES_ON"
 
@@ -51,11 +51,11 @@ def test_a_job_saves_by_itself_as_often_as_the_command_line_says(daemon):
     shown = daemon.ctl("show", "job")
     changed = daemon.ctl("set", "job", "--every", "1h30m")
     daemon.restart()
-    daemon.ask(wire.RestartRequest, "job")
+    daemon.ask(api.RestartRequest, "job")
     trains(daemon, run, 2)
     second, later = told(run, EVERY), daemon.ctl("show", "job")
     daemon.ctl("set", "job", "--no-every")
-    daemon.ask(wire.RestartRequest, "job")
+    daemon.ask(api.RestartRequest, "job")
     trains(daemon, run, 3)
 
     assert (0, 0) == (begun.code, changed.code), begun.err + changed.err
@@ -92,7 +92,7 @@ def test_a_start_is_told_that_it_goes_on_but_not_where_a_person_wants_it_anew(da
     daemon.resume("job")
     trains(daemon, run, 3)
     seen.append(told(run, GOES_ON))
-    daemon.ask(wire.RestartRequest, "job")
+    daemon.ask(api.RestartRequest, "job")
     trains(daemon, run, 4)
     seen.append(told(run, GOES_ON))
 

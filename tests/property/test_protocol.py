@@ -9,12 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from supervisor import api
+from supervisor.api import decode
 from tests.property.structs import values
 from trainer_shim import protocol
-from trainer_shim.protocol import MAX_FRAME_BYTES, VERSION, Message, ProtocolError, decode, encode
+from trainer_shim.protocol import MAX_FRAME_BYTES, VERSION, Message, ProtocolError, encode
 
 GOLDEN = Path(__file__).parents[1] / "golden/protocol_v1"
-MESSAGES = sorted(get_args(protocol._Any), key=lambda kind: kind.__name__)
+MESSAGES = sorted(get_args(api.AnyMessage), key=lambda kind: kind.__name__)
 PREFIX = bytes([VERSION])
 
 
@@ -106,7 +108,7 @@ def test_well_formed_nonsense_is_a_protocol_error(tree, kind):
         return
 
 
-@given(values(protocol.PauseRequest), st.data())
+@given(values(api.PauseRequest), st.data())
 def test_a_damaged_frame_is_a_protocol_error_or_a_message(message, data):
     """
     A flipped byte or a cut is never anything worse.
@@ -142,11 +144,21 @@ def test_each_way_of_being_wrong_has_its_name():
     assert ("oversized", "") == kind_of(PREFIX + bytes(MAX_FRAME_BYTES))
 
 
+def test_a_training_process_knows_nothing_of_what_commands_say():
+    """
+    For a shim they are unknown messages.
+    """
+    with pytest.raises(ProtocolError) as caught:
+        protocol.decode(encode(api.StatusRequest(id="1")))
+
+    assert ("unknown", "1") == (caught.value.kind, caught.value.request)
+
+
 def test_a_frame_over_the_limit_is_not_sent():
     """
     64 KiB with the prefix is the last that goes; the sender learns the size.
     """
-    request = protocol.RunRequest(id="1", argv=("x",), cwd="/", env={})
+    request = api.RunRequest(id="1", argv=("x",), cwd="/", env={})
     room = MAX_FRAME_BYTES - len(encode(request)) - 100
     full = msgspec.structs.replace(request, env={"A": "x" * room})
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import zmq
 
+from supervisor import api
 from trainer_shim import protocol as wire
 
 LAST = 999_999
@@ -69,7 +70,7 @@ def main() -> None:
         answer = None
         while not isinstance(answer, wire.Welcome):
             socket.send(wire.encode(hello(0)))
-            answer = wire.decode(socket.recv())
+            answer = api.decode(socket.recv())
         until = time.monotonic() + for_s
         for number in itertools.count(1):
             if time.monotonic() >= until:

@@ -11,6 +11,7 @@ import signal
 
 import zmq
 
+from supervisor import api
 from trainer_shim import protocol as wire
 
 LAST = 2**63 - 1
@@ -50,7 +51,7 @@ def main() -> None:
         answer = None
         while not isinstance(answer, wire.Welcome):
             socket.send(wire.encode(hello))
-            answer = wire.decode(socket.recv())
+            answer = api.decode(socket.recv())
         for message in absurd():
             socket.send(wire.encode(message))
         signal.pause()

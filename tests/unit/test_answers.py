@@ -12,6 +12,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
+from supervisor import api
 from supervisor.core.jobs.events import PauseAsked
 from supervisor.core.jobs.job import Asker, Pid
 from supervisor.core.jobs.states import Depth
@@ -33,7 +34,7 @@ class Post:
         self.sent = []
 
     def send(self, _identity, message):
-        self.sent.append(wire.decode(wire.encode(message)))
+        self.sent.append(api.decode(wire.encode(message)))
         return True
 
 
@@ -100,8 +101,8 @@ def test_many_jobs_of_a_rule_are_counted_though_not_all_are_named(house, desk, a
     """
     house.submit(*(f"job-{number}" for number in range(130)))
     house.run(2)
-    (rule,) = [one for sent in ask(wire.PolicyRequest) for one in sent.rules]
-    (told,) = ask(wire.WhyRequest, job="job-7")
+    (rule,) = [one for sent in ask(api.PolicyRequest) for one in sent.rules]
+    (told,) = ask(api.WhyRequest, job="job-7")
 
     assert (100, 130) == (len(rule.jobs), rule.num_jobs)
     assert [(100, 130)] == [(len(one.jobs), one.num_jobs) for one in told.rules]
@@ -115,7 +116,7 @@ def test_many_candidates_are_counted_though_not_all_are_sent(house, desk, ask):
     house.run(5)
     house.run(12, cpu_foreign_pct=90.0)
     paused = next(name for name, state in house.states().items() if state.startswith("paus"))
-    (told,) = ask(wire.WhyRequest, job=paused)
+    (told,) = ask(api.WhyRequest, job=paused)
 
     assert (40, 60) == (len(told.verdict.candidates), told.verdict.num_candidates)
 
@@ -142,7 +143,7 @@ def test_status_tells_a_queued_job_what_why_tells(house, desk, ask):
     house.submit("five", num_gpus=5)
     house.run(1)
     rows = {row.name: row.stage for row in desk.rows(house.world.engine.jobs.values())}
-    (told,) = ask(wire.WhyRequest, job="two")
+    (told,) = ask(api.WhyRequest, job="two")
 
     assert "waiting: needs 1 GPU, 0 of 1 are free: G1 has one" == rows["two"]
     assert "waiting: needs 5 GPUs, this machine has 1" == rows["five"]
@@ -157,7 +158,7 @@ def test_a_request_that_never_fits_is_refused_and_makes_no_job(house, desk, ask)
     house.sampler.host = replace(house.sampler.host, gpus=(Gpu(uuid="G1"), Gpu(uuid="G2")))
     house.run(1)
 
-    (told,) = ask(wire.RunRequest, name="five", argv=("true",), cwd="/", env={}, num_gpus=5)
+    (told,) = ask(api.RunRequest, name="five", argv=("true",), cwd="/", env={}, num_gpus=5)
 
     assert "" == early
     assert (2, {}) == (told.exit_code, house.states())
@@ -170,11 +171,11 @@ def test_events_of_a_job_that_never_was_are_refused_and_of_one_that_was_are_told
     """
     house.submit("was")
     house.run(1)
-    (page,) = ask(wire.EventsRequest, job="was")
+    (page,) = ask(api.EventsRequest, job="was")
     newest = page.events[-1].seq
-    (rest,) = ask(wire.EventsRequest, job="was", after_seq=newest)
+    (rest,) = ask(api.EventsRequest, job="was", after_seq=newest)
 
-    (none,) = ask(wire.EventsRequest, job="nope")
+    (none,) = ask(api.EventsRequest, job="nope")
 
     assert (True, ()) == (bool(page.events), rest.events)
     assert (2, "cannot find job `nope`") == (none.exit_code, none.error)
@@ -189,12 +190,12 @@ def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(h
     house.stuck.add("night")
     pause = PauseAsked(request="r", by=Asker("person", "ada"), depth=Depth.HOLD, deadline_s=99.0)
     house.world.engine.ask("night", pause)
-    (before,) = ask(wire.WhyRequest, job="night")
+    (before,) = ask(api.WhyRequest, job="night")
     job = replace(house.job(), process=Pid(os.getpid(), 1, "boot"))
     words = (wire.Hello(job="night", incarnation=job.incarnation), wire.Saving(request="r", step=1))
     for word in words:
         desk.shims.take(Delivery(b"s", ME, word), OneJob(job))
-    (saving,) = ask(wire.WhyRequest, job="night")
+    (saving,) = ask(api.WhyRequest, job="night")
 
     assert ("pausing", "it reaches its next batch boundary and saves") == (before.state, before.next)
     assert ("saving", "its checkpoint becomes durable") == (saving.stage, saving.next)

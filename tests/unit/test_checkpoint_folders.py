@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from supervisor.api import RunRequest
 from supervisor.cli.commands.new_command import earlier_checkpoints
 from supervisor.core.jobs.job import JobSpec
 from supervisor.engine import Engine
@@ -10,7 +11,6 @@ from supervisor.ports import World
 from tests.fakes.clock import FakeClock
 from tests.fakes.journal import FakeJournal
 from tests.fakes.launcher import FakeLauncher, FakeMachine
-from trainer_shim.protocol import RunRequest
 
 
 def engine(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from supervisor.api import RunRequest
 from supervisor.cli.commands.new_command import check_request, find_command, job_environment
 from supervisor.cli.main import COMMANDS, cli
 from supervisor.cli.options import DURATION
@@ -15,7 +16,6 @@ from supervisor.cli.output.progress import Progress
 from supervisor.cli.output.screen import Screen
 from supervisor.cli.output.tail import Tail
 from supervisor.errors import Refused, UsageError
-from trainer_shim.protocol import RunRequest
 
 DOCS = Path(__file__).parents[2] / "docs" / "COMMANDS.md"
 

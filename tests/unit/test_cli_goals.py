@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from supervisor.api import JobRow
 from supervisor.cli.commands.goals import Since, is_over, judge
-from trainer_shim.protocol import JobRow
 
 
 def row(state, **fields):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from supervisor.api import Event, JobRow, ShowReply
 from supervisor.cli.output.render import event_lines, progress, show_lines, status_lines, why
 from supervisor.cli.output.text import (
     Column,
@@ -23,7 +24,6 @@ from supervisor.cli.output.text import (
     table,
     width_of,
 )
-from trainer_shim.protocol import Event, JobRow, ShowReply
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
 

@@ -5,6 +5,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
+from supervisor import api
 from supervisor.cli.output.render_policy import changes, report_lines, rule_lines, timeline_lines
 from supervisor.cli.output.render_why import short_why_lines, why_lines
 from supervisor.cli.output.text import width_of
@@ -12,15 +13,14 @@ from supervisor.core.jobs.states import Depth
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rules import PolicyConfig, Settings
 from supervisor.core.policy.simulation import Happening, JobReport, Report
-from trainer_shim import protocol as wire
 
 WALL = time.mktime((2026, 11, 22, 14, 5, 0, 0, 0, -1))
-NOW = wire.RuleRow(
+NOW = api.RuleRow(
     rule="cpu-foreign",
     is_on=True,
     side="clear",
     conditions=(
-        wire.ConditionRow(
+        api.ConditionRow(
             what="cpu_foreign_pct", unit="%", reading=12.0, short="> 50", clear="< 20", side="clear"
         ),
     ),
@@ -29,7 +29,7 @@ NOW = wire.RuleRow(
     hold_s=180.0,
     jobs=("night", "day"),
 )
-PAUSED = wire.WhyReply(
+PAUSED = api.WhyReply(
     job="night",
     state="paused",
     depth="hold",
@@ -38,19 +38,19 @@ PAUSED = wire.WhyReply(
     by="cpu-foreign",
     by_kind="rule",
     reason="cpu_foreign_pct 83 % > 50 % for 31 s",
-    verdict=wire.VerdictRow(
+    verdict=api.VerdictRow(
         kind="pause",
         job="night",
         rule="cpu-foreign",
         reason="cpu_foreign_pct 83 % > 50 % for 31 s",
         depth="hold",
         evidence=(
-            wire.EvidenceRow(what="cpu_foreign_pct", reading=83.0, unit="%", threshold="> 50", for_s=31.0),
+            api.EvidenceRow(what="cpu_foreign_pct", reading=83.0, unit="%", threshold="> 50", for_s=31.0),
         ),
         candidates=(
-            wire.CandidateRow(job="night", why="priority 0, frees 25 % of the CPUs", is_chosen=True),
-            wire.CandidateRow(job="day", why="priority 5, frees 25 % of the CPUs"),
-            wire.CandidateRow(job="shown", why="it is protected", is_eligible=False),
+            api.CandidateRow(job="night", why="priority 0, frees 25 % of the CPUs", is_chosen=True),
+            api.CandidateRow(job="day", why="priority 5, frees 25 % of the CPUs"),
+            api.CandidateRow(job="shown", why="it is protected", is_eligible=False),
         ),
     ),
     rules=(NOW,),
@@ -88,7 +88,7 @@ def test_a_persons_pause_is_told_with_who_and_why():
     """
     No rule has anything to do with it.
     """
-    answer = wire.WhyReply(
+    answer = api.WhyReply(
         job="night",
         state="paused",
         depth="exit",
@@ -119,7 +119,7 @@ def test_all_jobs_in_short():
     """
     A line a job: the rule or the person, and what it waits for.
     """
-    running = wire.WhyReply(job="day", state="running", for_s=60.0, next="nothing asks it to yield")
+    running = api.WhyReply(job="day", state="running", for_s=60.0, next="nothing asks it to yield")
     lines = short_why_lines([PAUSED, running])
 
     assert ["NAME", "STATE", "SINCE", "WHY"] == lines[0].split()
@@ -134,7 +134,7 @@ WORDY = replace(
     problem="\u8a13\u7df4 " * 40 + "y" * 130,
     next="last",
 )
-RUNS = wire.WhyReply(job="day", state="running", for_s=60.0, next="nothing asks it to yield")
+RUNS = api.WhyReply(job="day", state="running", for_s=60.0, next="nothing asks it to yield")
 
 
 @pytest.mark.parametrize("width", [*range(20, 100, 7), 60, 80, 200, 400])
@@ -173,8 +173,8 @@ LOST = replace(
     rule="gpu-hot",
     place="GPU-8f2c1a77-0b1d-4c5e-9a3f-0123456789ab",
     conditions=(
-        wire.ConditionRow(what="gpu_temperature_c", reading=wire.Unread("it is lost"), short="> 88"),
-        wire.ConditionRow(what="mon-fri 09:00-18:00", reading=1.0),
+        api.ConditionRow(what="gpu_temperature_c", reading=api.Unread("it is lost"), short="> 88"),
+        api.ConditionRow(what="mon-fri 09:00-18:00", reading=1.0),
     ),
     missing="it is lost",
     held_s=0.0,
@@ -186,7 +186,7 @@ def test_rules_are_shown_with_their_readings():
     """
     What is on keeps its line without a reading; a GPU goes by the first part of its UUID.
     """
-    off = wire.RuleRow(rule="night-only", is_enabled=False)
+    off = api.RuleRow(rule="night-only", is_enabled=False)
     rising = replace(NOW, is_on=False, held_s=12.0, hold_s=45.0)
     lines = rule_lines([NOW, LOST, off, rising])
 
@@ -205,11 +205,9 @@ def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
     On a machine without GPUs three rows of dashes would hide the rules that count; one whose
     reading has just gone missing is no such rule.
     """
-    reading = wire.Unread("there is no driver")
+    reading = api.Unread("there is no driver")
     blind = [
-        wire.RuleRow(
-            rule=name, conditions=(wire.ConditionRow(what="x", reading=reading),), missing=reading.why
-        )
+        api.RuleRow(rule=name, conditions=(api.ConditionRow(what="x", reading=reading),), missing=reading.why)
         for name in ("gpu-hot", "gpu-foreign-memory")
     ]
     gone = replace(LOST, is_on=False, alarm="rule gpu-hot has no reading")
@@ -220,11 +218,9 @@ def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
 
 
 def of_disk(job, free_gib=40.0, **fields):
-    condition = wire.ConditionRow(
-        what="disk_free_gib", unit="GiB", reading=free_gib, short="< 5", clear="> 8"
-    )
+    condition = api.ConditionRow(what="disk_free_gib", unit="GiB", reading=free_gib, short="< 5", clear="> 8")
     fields = {"conditions": (condition,), "near_pct": 0.0} | fields
-    return wire.RuleRow(rule="disk-full", place=job, jobs=(job,), **fields)
+    return api.RuleRow(rule="disk-full", place=job, jobs=(job,), **fields)
 
 
 def test_jobs_that_write_to_one_disk_share_a_row():
@@ -285,19 +281,19 @@ def test_what_a_file_would_change_is_told_key_by_key(after, says):
     assert says == changes(Settings(rules=DEFAULT_RULES), after)
 
 
-RAN = wire.WhyReply(job="night", state="running", for_s=5.0, since_wall=WALL - 5)
+RAN = api.WhyReply(job="night", state="running", for_s=5.0, since_wall=WALL - 5)
 
 
 @pytest.mark.parametrize(
     ("went_on", "says"),
     [
-        (wire.WentOnRow("ada", "person", "let it go on"), "ada let it go on."),
-        (wire.WentOnRow("queue", "rule", "started it", "it fits"), "The queue started it: it fits."),
+        (api.WentOnRow("ada", "person", "let it go on"), "ada let it go on."),
+        (api.WentOnRow("queue", "rule", "started it", "it fits"), "The queue started it: it fits."),
         (
-            wire.WentOnRow("busy", "rule", "let it go on", "rule busy is over, and it fits"),
+            api.WentOnRow("busy", "rule", "let it go on", "rule busy is over, and it fits"),
             "Rule busy let it go on: rule busy is over, and it fits.",
         ),
-        (wire.WentOnRow(did="its time was over"), "Its time was over."),
+        (api.WentOnRow(did="its time was over"), "Its time was over."),
     ],
 )
 def test_who_let_it_go_on_is_one_sentence(went_on, says):
@@ -343,7 +339,7 @@ def test_more_than_were_sent_are_counted():
     """
     2026-11-28: of 300 candidates 40 came, and "34 more" was said; of 300 jobs 100, and "96 more".
     """
-    others = tuple(wire.CandidateRow(job=f"job-{number}", why="priority 0") for number in range(40))
+    others = tuple(api.CandidateRow(job=f"job-{number}", why="priority 0") for number in range(40))
     verdict = replace(PAUSED.verdict, candidates=others, num_candidates=300)
     (more,) = [one for one in why_lines(replace(PAUSED, verdict=verdict), now_wall=WALL) if " more" in one]
     few = replace(verdict, candidates=others[:9], num_candidates=0)
@@ -357,10 +353,10 @@ def test_more_than_were_sent_are_counted():
 
 
 DEFAULTS = [
-    wire.RuleRow(
+    api.RuleRow(
         rule=rule.name,
         conditions=tuple(
-            wire.ConditionRow(what=one.metric, reading=12.0, short="> 50", clear="< 20") for one in rule.when
+            api.ConditionRow(what=one.metric, reading=12.0, short="> 50", clear="< 20") for one in rule.when
         ),
         jobs=("night", "day"),
     )

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from supervisor.api import JobRow
 from supervisor.cli.output.render import state_of
 from supervisor.cli.output.text import clean
 from supervisor.core.jobs.states import FINAL, State
-from trainer_shim.protocol import JobRow
 
 __all__ = ["GOALS", "Since", "Verdict", "is_over", "judge"]
 

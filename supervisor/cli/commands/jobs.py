@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from supervisor import api
 from supervisor.cli.commands.goals import Verdict
 from supervisor.cli.commands.results import Result, print_results, result_of
 from supervisor.cli.commands.waiting import Interrupted, Wait, Waited, wait_for
@@ -28,7 +29,6 @@ from supervisor.cli.output.text import clean
 from supervisor.client import Answers, Client, new_id
 from supervisor.core.jobs.states import State
 from supervisor.errors import SupervisorError
-from trainer_shim import protocol
 
 __all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "set_job", "stop", "wait"]
 
@@ -122,11 +122,11 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
 def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
     """Checkpoint jobs at their next batch boundary, then make them give back what is short."""
     fields = {name: options.pop(name) for name in ("depth", "for_s", "reason", "deadline_s", "at_deadline")}
-    request = protocol.PauseRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **fields)
+    request = api.PauseRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **fields)
     return _change(ctx, "pause", request, **options)
 
 
-def _verb(kind: type[protocol.JobsRequest], name: str, text: str) -> click.Command:
+def _verb(kind: type[api.JobsRequest], name: str, text: str) -> click.Command:
     """Return a command that takes jobs and waits, and nothing else."""
 
     @click.command(name, help=text, short_help=text)
@@ -141,9 +141,9 @@ def _verb(kind: type[protocol.JobsRequest], name: str, text: str) -> click.Comma
     return verb
 
 
-resume = _verb(protocol.ResumeRequest, "resume", "Let paused jobs go on; start a queued one now.")
-stop = _verb(protocol.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
-kill = _verb(protocol.KillRequest, "kill", "End jobs at once, without a checkpoint.")
+resume = _verb(api.ResumeRequest, "resume", "Let paused jobs go on; start a queued one now.")
+stop = _verb(api.StopRequest, "stop", "End jobs after a checkpoint; `restart` goes on from it.")
+kill = _verb(api.KillRequest, "kill", "End jobs at once, without a checkpoint.")
 
 
 @click.command(short_help="Start the commands of jobs anew, from their checkpoints.")
@@ -161,12 +161,12 @@ def restart(
     env = job_environment(os.environ) if env_from_here else None
     check_environment(env or {})
     names = named_jobs(jobs, everyone)
-    request = protocol.RestartRequest(id=new_id(), jobs=names, all=everyone, env=env)
+    request = api.RestartRequest(id=new_id(), jobs=names, all=everyone, env=env)
     return _change(ctx, "restart", request, **options)
 
 
 checkpoint = _verb(
-    protocol.CheckpointRequest, "checkpoint", "Checkpoint jobs at their next batch boundary and go on."
+    api.CheckpointRequest, "checkpoint", "Checkpoint jobs at their next batch boundary and go on."
 )
 
 
@@ -176,7 +176,7 @@ checkpoint = _verb(
 @click.pass_context
 def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json: bool) -> int:
     """Forget jobs that are over. Their checkpoints stay."""
-    request = protocol.RemoveRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
+    request = api.RemoveRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
     return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
 
 
@@ -203,7 +203,7 @@ def set_job(
     values = (changes["priority"], changes["protected"], changes["every_s"])
     if not (changes["labels"] or changes["no_every"]) and values == (None, None, None):
         raise click.UsageError("cannot tell what to change: give --priority, --protect, --label or --every")
-    request = protocol.SetRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **changes)
+    request = api.SetRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **changes)
     return _change(ctx, "set", request, wait=False, timeout=None, as_json=as_json)
 
 
@@ -255,7 +255,7 @@ def _seen(job: str, verdict: Verdict, waited: Waited) -> Result:
 def _change(
     ctx: click.Context,
     verb: str,
-    request: protocol.JobsRequest,
+    request: api.JobsRequest,
     *,
     wait: bool,
     timeout: float | None,
@@ -310,7 +310,7 @@ def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result
     under_way = [
         answer
         for answer in answers
-        if isinstance(answer, protocol.Accepted) and (answer.stored or plan.goal == "kill")
+        if isinstance(answer, api.Accepted) and (answer.stored or plan.goal == "kill")
     ]
     refused = [result_of(answer) for answer in answers if answer not in under_way]
     asked = [answer.job for answer in under_way if answer.job]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from supervisor.api import AsideRow, JobRow
 from supervisor.cli.commands.goals import is_over
 from supervisor.cli.options import connect, job_argument, jobs_argument, json_option, paths
 from supervisor.cli.output.render import event_lines, show_lines, state_of, status_lines
@@ -16,7 +17,6 @@ from supervisor.cli.output.screen import as_row, data, print_json, print_json_li
 from supervisor.cli.output.text import clean
 from supervisor.core.jobs.states import State
 from supervisor.errors import NoDaemon, SupervisorError
-from trainer_shim.protocol import AsideRow, JobRow
 
 if TYPE_CHECKING:
     from supervisor.cli.output.tail import Tail

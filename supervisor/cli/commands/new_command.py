@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor import api
 from supervisor.client import new_id
 from supervisor.errors import UsageError
 from trainer_shim import protocol
@@ -36,13 +37,13 @@ def run_request(
     restart: str,
     env: Mapping[str, str] | None = None,
     **treatment: Any,
-) -> protocol.RunRequest:
+) -> api.RunRequest:
     """Return the checked request; raises UsageError for what cannot work."""
     folder = Path(cwd).expanduser().absolute() if cwd else Path.cwd()
     if not folder.is_dir():
         raise UsageError(f"cannot run in `{folder}`: there is no such folder", hint="check --cwd")
     find_command(argv[0], folder, os.environ.get("PATH", os.defpath))
-    request = protocol.RunRequest(
+    request = api.RunRequest(
         id=new_id(),
         argv=argv,
         cwd=str(folder),
@@ -71,7 +72,7 @@ def shell_words(nice: int | None) -> str:
     return " ".join([*words, *(f"limit.{number}={soft}:{hard}" for number, soft, hard in limits)])
 
 
-def earlier_checkpoints(request: protocol.RunRequest) -> Path | None:
+def earlier_checkpoints(request: api.RunRequest) -> Path | None:
     """Return the folder from which this run would go on, if there is something in it."""
     if not request.checkpoints and request.name is None:
         # A run without a name gets a folder of its own.
@@ -111,7 +112,7 @@ def find_command(word: str, folder: Path, search_path: str) -> None:
     )
 
 
-def check_request(request: protocol.RunRequest) -> None:
+def check_request(request: api.RunRequest) -> None:
     """Say which word or variable cannot be sent; of variables names and sizes, never values."""
     if request.name is not None:
         try:
@@ -143,7 +144,7 @@ def check_environment(env: Mapping[str, str]) -> None:
             )
 
 
-def _shorten(request: protocol.RunRequest) -> str:
+def _shorten(request: api.RunRequest) -> str:
     sizes = sorted(((len(k.encode()) + len(v.encode()), k) for k, v in request.env.items()), reverse=True)[:3]
     num_argv_bytes = sum(len(word.encode()) for word in request.argv)
     if not sizes or num_argv_bytes > sizes[0][0]:

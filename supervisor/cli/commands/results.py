@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from supervisor import api
 from supervisor.cli.output.screen import as_row, data, print_json
 from supervisor.cli.output.text import clean
 from supervisor.client import refusal
@@ -32,7 +33,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def result_of(answer: protocol.Accepted | protocol.Refused) -> Result:
+def result_of(answer: api.Accepted | protocol.Refused) -> Result:
     """Return what an answer of the daemon says."""
     if isinstance(answer, protocol.Refused):
         return Result(job=answer.job, error=answer.error, hint=answer.hint, exit_code=answer.exit_code or 1)

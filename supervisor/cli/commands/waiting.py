@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final, NamedTuple
 
+from supervisor.api import JobRow
 from supervisor.cli.commands.goals import Since, Verdict, judge
 from supervisor.cli.output.progress import Progress
 from supervisor.cli.output.render import progress, state_of
 from supervisor.cli.output.screen import screen
 from supervisor.client import Client
-from trainer_shim.protocol import JobRow
 
 __all__ = ["Interrupted", "Wait", "Waited", "wait_for"]
 

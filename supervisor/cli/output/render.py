@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from supervisor.api import Event, JobRow, ShowReply
 from supervisor.cli.output.text import (
     Column,
     ago,
@@ -26,7 +27,6 @@ from supervisor.cli.output.text import (
     wrapped,
 )
 from supervisor.core.jobs.states import State
-from trainer_shim.protocol import Event, JobRow, ShowReply
 
 __all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", "why"]
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from supervisor.api import RuleRow, Unread
 from supervisor.cli.output.render_why import reading_of
 from supervisor.cli.output.text import (
     Column,
@@ -26,7 +27,6 @@ from supervisor.cli.output.text import (
 )
 from supervisor.core.policy.rules import Rule, Settings
 from supervisor.core.policy.simulation import Happening, Report
-from trainer_shim.protocol import RuleRow, Unread
 
 __all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
 

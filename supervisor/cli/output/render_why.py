@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+from supervisor.api import RuleRow, Unread, VerdictRow, WentOnRow, WhyReply
 from supervisor.cli.output.text import Column, clean, duration, number, whole_table, wrapped
 from supervisor.core import windows
 from supervisor.core.jobs.states import State
 from supervisor.core.jobs.verdict import QUEUE
-from trainer_shim.protocol import RuleRow, Unread, VerdictRow, WentOnRow, WhyReply
 
 __all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
 
