@@ -29,7 +29,7 @@ from benchmarks.common import goal, scratch
 from benchmarks.held_disk import held_disk
 from benchmarks.saving_ways import FRAMEWORKS, Ours, Raw, Stock, start_frameworks
 from benchmarks.trained import change, flat, forget, size_of, state_of, trained
-from trainer_shim.checkpoint import Stage, directwrite
+from trainer_shim.checkpoint import StagingFolder, directwrite
 from trainer_shim.checkpoint.pages import take
 from trainer_shim.checkpoint.reader import load
 from trainer_shim.checkpoint.tensorfile import Image, make_plan
@@ -185,7 +185,7 @@ def background(place, model, optimizer, rounds):
     """What the loop waits for when a checkpoint is taken in the background."""
     state = state_of(model, optimizer)
     size_bytes = size_of(state)
-    ours, stage = Ours(place / "background", state), Stage()
+    ours, stage = Ours(place / "background", state), StagingFolder()
     first = ours.store.prepare(state, step=1, epoch=0, facts={})
     grown = peak_extra_bytes(lambda: stage.grow(first)) / size_bytes
     source, target = take(size_bytes), take(size_bytes)

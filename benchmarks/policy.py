@@ -29,7 +29,7 @@ from supervisor.core.policy.decide import decide
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.memory import Footprint, Memory
 from supervisor.core.policy.rules import Condition, PolicyConfig, Settings
-from supervisor.core.policy.simulation import Decider, Report, SimJob, simulate
+from supervisor.core.policy.simulation import Decider, SimJob, SimulationReport, simulate
 from supervisor.core.readings.sample import Sample
 
 SETTINGS = Settings(rules=DEFAULT_RULES)
@@ -73,7 +73,7 @@ def trace_of(name: str, who: str) -> Trace:
     return oscillation(*WORST[who]) if name == OSCILLATION else TRACES[name]
 
 
-def day(trace: Trace, who: str, *, tick_s: float, until_s: float = DAY_S) -> Report:
+def day(trace: Trace, who: str, *, tick_s: float, until_s: float = DAY_S) -> SimulationReport:
     """Let one policy live through one day."""
     job = SimJob(name="job-1", demand=Footprint(cpu_pct=300.0, rss_bytes=2 * GIB))
     return simulate(samples(trace, tick_s, until_s), SETTINGS, [job], decide=OTHERS.get(who))
@@ -117,7 +117,7 @@ def _heading(head: Sequence[str]) -> None:
     print("|---" * len(head) + "|")
 
 
-def _row(names: Sequence[str], reports: Sequence[Report]) -> None:
+def _row(names: Sequence[str], reports: Sequence[SimulationReport]) -> None:
     figures = {what: [report.total(what) for report in reports] for what in _FIGURES}
     minutes = [f"{median(figures[what]) / 60:.1f}" for what in ("late_s", "needless_s", "paused_s")]
     flaps = f"{median(figures['num_flaps']):.0f}"

@@ -22,7 +22,7 @@ from benchmarks.policy_traces import DAY_S, GIB, Trace, samples
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import PolicyConfig, Settings
-from supervisor.core.policy.simulation import Decider, Report, SimJob, simulate
+from supervisor.core.policy.simulation import Decider, SimJob, SimulationReport, simulate
 
 SEEDS = (1, 2)
 TICK_S = 5.0
@@ -153,12 +153,12 @@ WAYS: dict[str, Decider] = {
 }
 
 
-def _lived(trace: Trace, who: Decider) -> Report:
+def _lived(trace: Trace, who: Decider) -> SimulationReport:
     job = SimJob(name="job-1", demand=Footprint(cpu_pct=300.0, rss_bytes=2 * GIB))
     return simulate(samples(trace, TICK_S), Settings(rules=DEFAULT_RULES), [job], decide=who)
 
 
-def _figures(report: Report) -> tuple[float, ...]:
+def _figures(report: SimulationReport) -> tuple[float, ...]:
     moved = [one for one in report.timeline if one.kind in ("pause", "resume")]
     again = sum(
         (former.kind, later.kind) == ("resume", "pause") and later.at - former.at <= _AGAIN_S

@@ -23,7 +23,7 @@ from functools import partial
 from typing import Any
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.readings.sample import Missing, Sample
 
@@ -35,7 +35,7 @@ def _foreign(sample: Sample) -> float:
     return sample.cpu_foreign_pct
 
 
-def _all(jobs: Sequence[Job], state: State, kind: Any, depth: Depth | None = None) -> Verdicts:
+def _all(jobs: Sequence[Job], state: JobState, kind: Any, depth: Depth | None = None) -> Verdicts:
     return tuple(
         Verdict(kind=kind, job=job.name, rule="peer", reason="", depth=depth)
         for job in jobs
@@ -44,7 +44,7 @@ def _all(jobs: Sequence[Job], state: State, kind: Any, depth: Depth | None = Non
 
 
 def _starts(jobs: Sequence[Job]) -> Verdicts:
-    return _all(jobs, State.QUEUED, "start")
+    return _all(jobs, JobState.QUEUED, "start")
 
 
 @dataclass
@@ -72,7 +72,7 @@ def boinc(
             state.is_busy = True
         elif now - state.since >= 20:
             state.is_busy = False
-    kind = ("pause", State.RUNNING, Depth.HOLD) if state.is_busy else ("resume", State.PAUSED, None)
+    kind = ("pause", JobState.RUNNING, Depth.HOLD) if state.is_busy else ("resume", JobState.PAUSED, None)
     return _starts(jobs) + _all(jobs, kind[1], kind[0], kind[2]), state
 
 
@@ -102,19 +102,19 @@ def htcondor(jobs: Sequence[Job], sample: Sample, memory: Any, now: float) -> tu
 
 def _condor(job: Job, busy_s: float, now: float, *, is_idle: bool) -> Verdict | None:
     in_state_s = now - job.since
-    if job.state is State.RUNNING and busy_s > 120 and in_state_s > 90:
+    if job.state is JobState.RUNNING and busy_s > 120 and in_state_s > 90:
         return Verdict(kind="pause", job=job.name, rule="peer", reason="", depth=Depth.HOLD)
-    if job.state is State.PAUSED and is_idle and (in_state_s > 300 or not job.alive):
+    if job.state is JobState.PAUSED and is_idle and (in_state_s > 300 or not job.alive):
         return Verdict(kind="resume", job=job.name, rule="peer", reason="")
-    if job.state is State.PAUSED and job.alive and in_state_s > 600:
+    if job.state is JobState.PAUSED and job.alive and in_state_s > 600:
         return Verdict(kind="deepen", job=job.name, rule="peer", reason="", depth=Depth.EXIT)
     return None
 
 
 def one_threshold(jobs: Sequence[Job], sample: Sample, memory: Any, _now: float) -> tuple[Verdicts, Any]:
     if _foreign(sample) > 50:
-        return _starts(jobs) + _all(jobs, State.RUNNING, "pause", Depth.HOLD), memory
-    return _starts(jobs) + _all(jobs, State.PAUSED, "resume"), memory
+        return _starts(jobs) + _all(jobs, JobState.RUNNING, "pause", Depth.HOLD), memory
+    return _starts(jobs) + _all(jobs, JobState.PAUSED, "resume"), memory
 
 
 PEERS = {

@@ -53,7 +53,7 @@ def _cost(window_s: float) -> None:
             stack.enter_context(_process("sleep", "1d"))
         pids = json.dumps([root.pid for root in roots])
         watchers = {
-            "ours: everything, `Sampler`": _watcher("ours", pids),
+            "ours: everything, `MachineSampler`": _watcher("ours", pids),
             "psutil: all processes, children of the jobs, CPU, memory": _watcher("naive", pids),
             "psutil: CPU and memory of the machine only": _watcher("machine", pids),
         } | _oom_killers(folder)
@@ -129,11 +129,11 @@ def _process(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def _look_ours(pids: Sequence[int]) -> Iterator[None]:
     from supervisor.core.jobs.job import Pid
-    from supervisor.monitors.snapshot import Sampler
+    from supervisor.monitors.snapshot import MachineSampler
     from supervisor.ports import WatchedJob
     from supervisor.system.procfs import boot_id, read_stat
 
-    sampler = Sampler()
+    sampler = MachineSampler()
     sampler.watch({"steam"})
     jobs = []
     for pid in pids:
@@ -244,10 +244,10 @@ def _alarm(group: str) -> None:
     """Sample as the daemon does; print the moment of the first urgent sample."""
     import zmq
 
-    from supervisor.monitors.snapshot import Sampler
+    from supervisor.monitors.snapshot import MachineSampler
 
     (Path(group) / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
-    sampler = Sampler()
+    sampler = MachineSampler()
     sampler.watch((), memory_low_pct=100 * _LOW)
     poller = zmq.Poller()
     poller.register(sampler.fileno(), zmq.POLLIN)

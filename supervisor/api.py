@@ -547,7 +547,7 @@ ToOperator = (
     JobRows
     | ShowReply
     | Accepted
-    | protocol.Refused
+    | protocol.Refusal
     | Event
     | EventsReply
     | WhyReply

@@ -43,7 +43,7 @@ _BUSY: Final = "it is busy, stopped (SIGSTOP) or of another version; its log say
 _EVENTS_PAGE: Final = 1000
 
 
-Answers = list[api.Accepted | protocol.Refused]
+Answers = list[api.Accepted | protocol.Refusal]
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class Client:
         answers: Answers = []
         while True:
             reply = self._receive(request.id)
-            if not isinstance(reply, api.Accepted | protocol.Refused):
+            if not isinstance(reply, api.Accepted | protocol.Refusal):
                 raise not_an_answer(reply)
             if isinstance(reply, api.Accepted) and reply.under_way:
                 say(reply.detail)
@@ -195,7 +195,7 @@ class Client:
         *first, last = self.ask_jobs(api.ReloadRequest(id=new_id()), say)
         if isinstance(last, api.Accepted):
             return last
-        errors = [refusal(one) for one in (*first, last) if isinstance(one, protocol.Refused)]
+        errors = [refusal(one) for one in (*first, last) if isinstance(one, protocol.Refusal)]
         raise ExceptionGroup("cannot use all files", errors) if first else errors[0]
 
     def version(self) -> api.VersionReply:
@@ -303,7 +303,7 @@ class Client:
 
     def _take(self, request: str, kind: type[T]) -> T:
         reply = self._receive(request)
-        if isinstance(reply, protocol.Refused):
+        if isinstance(reply, protocol.Refusal):
             raise refusal(reply)
         if not isinstance(reply, kind):
             raise not_an_answer(reply)
@@ -327,7 +327,7 @@ class Client:
                 continue
             reply = decode(self._socket.recv_multipart())
             # A refusal without an id: the daemon could not even read the request.
-            if reply.id == request or (isinstance(reply, protocol.Refused) and not reply.id):
+            if reply.id == request or (isinstance(reply, protocol.Refusal) and not reply.id):
                 return reply
         if self._may_change:
             raise Unanswered(
@@ -392,6 +392,6 @@ class Watch:
         if reply.id != self._request.id:
             return []
         self._heard_at = monotonic()
-        if isinstance(reply, protocol.Refused):
+        if isinstance(reply, protocol.Refusal):
             raise refusal(reply)
         return list(reply.rows) if isinstance(reply, api.JobRows) else []

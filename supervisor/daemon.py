@@ -23,21 +23,21 @@ import structlog
 
 from supervisor import __version__
 from supervisor.clock import SteadyClock
-from supervisor.core.jobs.events import Yielded
+from supervisor.core.jobs.events import PauseReached
 from supervisor.engine import Engine
 from supervisor.errors import SupervisorError
 from supervisor.freezer import CudaFreezer
 from supervisor.launcher import HANDOVER_S, KeeperLauncher
 from supervisor.monitors.checkpoints import Checkpoints
-from supervisor.monitors.snapshot import Sampler
+from supervisor.monitors.snapshot import MachineSampler
 from supervisor.paths import Paths
 from supervisor.places import check_room, full_disk, make_configuration, make_own, take_places
-from supervisor.policy_loop import Steward
+from supervisor.policy_loop import PolicyLoop
 from supervisor.ports import JournalRow, World
 from supervisor.rotation import Logs, kept_logs
 from supervisor.server import requests
 from supervisor.server.event_rows import event_message, stored
-from supervisor.server.request_context import Desk
+from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
@@ -45,7 +45,7 @@ from supervisor.service import ServiceManager
 from supervisor.set_aside import SetAside
 from supervisor.settings.config import Config
 from supervisor.settings.config_text import annotated_toml
-from supervisor.settings.reload import Settings
+from supervisor.settings.reload import SettingsFiles
 from supervisor.signals import Signals, survive_a_closed_terminal
 from supervisor.store.journal import SqliteJournal
 from supervisor.system import log, streams
@@ -94,19 +94,21 @@ class Daemon:
         self._freezer = CudaFreezer()
         world = World(self._clock, self._journal, self._launcher, self._shims, self._freezer, self._receipt)
         self._engine = Engine(world, paths, on_stored=self._on_stored)
-        self._steward = Steward(self._engine, Sampler(jobs=paths.jobs_state_dir), self._clock, self._journal)
-        self._engine.gpus_for = self._steward.gpus_for
-        self._settings = Settings(paths, self._engine, self._set_config)
+        self._policy_loop = PolicyLoop(
+            self._engine, MachineSampler(jobs=paths.jobs_state_dir), self._clock, self._journal
+        )
+        self._engine.gpus_for = self._policy_loop.gpus_for
+        self._settings = SettingsFiles(paths, self._engine, self._set_config)
         self._checkpoints = Checkpoints()
         self._logs = Logs()
         self._are_all_logs_due = True
         self._watch = FolderWatch([paths.config_dir, paths.jobs_dir])
-        self._desk = Desk(
+        self._context = RequestContext(
             engine=self._engine,
             router=self._router,
             shims=self._shims,
             journal=self._journal,
-            steward=self._steward,
+            policy_loop=self._policy_loop,
             clock=self._clock,
             paths=paths,
             readings={},
@@ -117,7 +119,7 @@ class Daemon:
             started_wall=time.time(),
             pid=os.getpid(),
         )
-        self._shims.on_change = self._desk.mark_changed
+        self._shims.on_change = self._context.mark_changed
         self._read_files_at: float | None = None
         self._read_files_by = 0.0
         self._listen_at = self._look_at = 0.0
@@ -126,7 +128,7 @@ class Daemon:
         self._is_cut_off = False
         self._full_disk: SetAside | None = None
         self._poller = select.poll()
-        sources = (self._router, self._journal, self._launcher, self._freezer, self._watch, self._steward)
+        sources = (self._router, self._journal, self._launcher, self._freezer, self._watch, self._policy_loop)
         for fd in (self.signals.fileno(), *(source.fileno() for source in sources)):
             self._poller.register(fd, select.POLLIN)
 
@@ -166,7 +168,7 @@ class Daemon:
                 last.callback(part.close)
             last.callback(self._engine.stage)
             last.callback(self._shims.settle, self._engine)
-            for source in (self._logs, self._checkpoints, self._steward, self._watch):
+            for source in (self._logs, self._checkpoints, self._policy_loop, self._watch):
                 last.callback(source.close)
 
     def _turn(self, ready: dict[int, int]) -> None:
@@ -183,7 +185,7 @@ class Daemon:
             self._engine.take_freezer_news()
         if self._router.fileno() in ready or self._router.has_more():
             for delivery in self._router.receive():
-                requests.take(self._desk, delivery)
+                requests.take(self._context, delivery)
         self._shims.turn(self._engine)
         now = self._clock.now()
         if self._read_files_at is not None and now >= self._read_files_at:
@@ -201,8 +203,8 @@ class Daemon:
             # Settle before stage: what an effect brings to light goes into this turn's batch.
             self._engine.settle()
             self._engine.stage()
-            self._desk.tell_unstored()
-            self._desk.tell_watchers()
+            self._context.tell_unstored()
+            self._context.tell_watchers()
 
     def _take_change(self, now: float) -> None:
         """Have the files read after a moment of quiet; whoever goes on writing delays that little."""
@@ -223,8 +225,8 @@ class Daemon:
             self._keep_listening()
             self._journal.look()
             self._full_disk = full_disk(self._paths.state_dir)
-            self._desk.is_full = self._full_disk is not None
-            self._desk.gone = self._checkpoints.gone(self._engine.jobs.values(), at=now)
+            self._context.is_full = self._full_disk is not None
+            self._context.gone = self._checkpoints.gone(self._engine.jobs.values(), at=now)
             if self._watch.refresh():
                 self._read_files_at = now
             if self._engine.look_for_orphans():
@@ -235,7 +237,7 @@ class Daemon:
     def _look_at_logs(self) -> None:
         """Have the logs kept short that may have grown; all of them where limits may be others now."""
         jobs = self._engine.jobs
-        growing = {*self._engine.present, *self._desk.left, *self._logs.troubled()}
+        growing = {*self._engine.present, *self._context.left, *self._logs.troubled()}
         chosen = [jobs[name] for name in (jobs if self._are_all_logs_due else growing) if name in jobs]
         if self._logs.keep(kept_logs(chosen, self._engine.config.jobs, self._paths)):
             self._are_all_logs_due = False
@@ -285,11 +287,11 @@ class Daemon:
                 self._log.warning("alert", problem=alert)
 
     def _look_after(self, ready: dict[int, int]) -> None:
-        if self._steward.fileno() in ready:
-            self._steward.wake()
-        if self._steward.turn():
-            self._desk.readings = readings(self._steward.sample)
-            self._desk.left = self._steward.sample.left if self._steward.sample is not None else {}
+        if self._policy_loop.fileno() in ready:
+            self._policy_loop.wake()
+        if self._policy_loop.turn():
+            self._context.readings = readings(self._policy_loop.sample)
+            self._context.left = self._policy_loop.sample.left if self._policy_loop.sample is not None else {}
 
     def _timeout_ms(self) -> int:
         if self._router.has_more():
@@ -302,7 +304,7 @@ class Daemon:
             self._read_files_at,
             None if file_at is None else now + file_at - time.monotonic(),
             self._look_at,
-            self._steward.next_at(),
+            self._policy_loop.next_at(),
         ]
         wait_s = min(
             *(at - now for at in moments if at is not None), self._manager.feed_in_s(), _LONGEST_POLL_S
@@ -312,13 +314,13 @@ class Daemon:
 
     def _on_stored(self, row: JournalRow) -> None:
         self._router.publish(event_message(stored(row)))
-        self._desk.mark_changed(row.job)
+        self._context.mark_changed(row.job)
         if row.after is None or not row.after.alive:
             self._shims.forget(row.job)
         if row.after is None:
             self._shims.drop(row.job)
 
-    def _receipt(self, job: str, incarnation: int) -> Yielded | None:
+    def _receipt(self, job: str, incarnation: int) -> PauseReached | None:
         return read_receipt(self._paths.incarnation_dir(job, incarnation))
 
     def _set_config(self, config: Config) -> None:
@@ -326,7 +328,7 @@ class Daemon:
         self._are_all_logs_due = True
         self._shims.config = config.shim
         self._launcher.handover_s = min(HANDOVER_S, config.jobs.start_grace_s)
-        self._steward.configure(config)
+        self._policy_loop.configure(config)
         log.set_level(config.daemon.log_level)
 
     def _aside(self) -> tuple[SetAside, ...]:
@@ -337,7 +339,7 @@ class Daemon:
 
     def _alerts(self) -> tuple[str, ...]:
         alerts = [*map(str, self._aside()), self._journal.problem(), self._journal.record_problem()]
-        alerts += [*self._router.alerts(), *self._steward.alerts(), *self._logs.problems()]
+        alerts += [*self._router.alerts(), *self._policy_loop.alerts(), *self._logs.problems()]
         if self._num_errors:
             alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
         return tuple(alert for alert in alerts if alert)

@@ -52,7 +52,7 @@ from supervisor.core.jobs.events import (
 )
 from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
-from supervisor.job_table import Roster
+from supervisor.job_table import JobTable
 from supervisor.launching import launch_spec
 from supervisor.paths import Paths
 from supervisor.ports import (
@@ -95,7 +95,7 @@ class Engine:
         #: Finds GPUs for a job that starts again without a verdict; the policy knows which are free.
         self.gpus_for: Callable[[Job], tuple[str, ...]] = lambda job: job.gpus
         self._log = structlog.get_logger("engine")
-        self._roster = Roster()
+        self._job_table = JobTable()
         self._staging = Staging(world.journal, on_stored)
         self._next_seq = world.journal.last_seq() + 1
         facts = world.journal.facts()
@@ -115,12 +115,12 @@ class Engine:
     @property
     def jobs(self) -> Mapping[str, Job]:
         """All jobs by name, as they are now."""
-        return MappingProxyType(self._roster.all)
+        return MappingProxyType(self._job_table.all)
 
     @property
     def present(self) -> Mapping[str, Job]:
         """Those that are not over."""
-        return MappingProxyType(self._roster.present)
+        return MappingProxyType(self._job_table.present)
 
     @property
     def held(self) -> frozenset[str]:
@@ -136,8 +136,8 @@ class Engine:
             name = self._next_name()
             # A run without a name never goes on from the checkpoints of another, whoever numbered that.
             folder = f"{name}-{uuid.uuid4().hex[:6]}"
-        elif name in self._roster.all:
-            raise NameTaken(name, self._roster.all[name].state)
+        elif name in self._job_table.all:
+            raise NameTaken(name, self._job_table.all[name].state)
         self._taken.check(name)
         if not spec.checkpoints:
             spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", folder))  # noqa: PTH118  # pure
@@ -180,19 +180,19 @@ class Engine:
             return
         self._past_starts[name] = job.incarnation
         self._staging.remember({_STARTS + name: str(job.incarnation)})
-        self._roster.drop(name)
+        self._job_table.drop(name)
 
     def job(self, name: str) -> Job:
         """Return one job; raises UnknownJob."""
         job = self.find(name)
         if job is None:
             self._taken.check_readable(name)
-            raise UnknownJob(name, nearest=self._roster.nearest(name))
+            raise UnknownJob(name, nearest=self._job_table.nearest(name))
         return job
 
     def find(self, name: str) -> Job | None:
         """Return one job, or None."""
-        return self._roster.all.get(name)
+        return self._job_table.all.get(name)
 
     def then(self, call: Callable[[], None]) -> None:
         """Call it once everything that happened so far is stored."""
@@ -210,7 +210,7 @@ class Engine:
         """Apply what came of freeing CUDA contexts and taking them back."""
         for news in self._freezer.drain():
             event = ContextMoved(process=news.process, is_freed=news.is_frozen, why=news.problem)
-            for job in list(self._roster.present.values()):
+            for job in list(self._job_table.present.values()):
                 if job.context_process == news.process:
                     self.observe(job.name, event)
 
@@ -218,7 +218,7 @@ class Engine:
 
     def next_due(self) -> float | None:
         """Return when there is something to do without news: a timer, or what an error left undone."""
-        return self._clock.now() if self._staging.has_due else self._roster.next_due()
+        return self._clock.now() if self._staging.has_due else self._job_table.next_due()
 
     def stage(self) -> None:
         """Fire due timers, and hand all changes to the journal as one batch."""
@@ -237,15 +237,17 @@ class Engine:
 
     def recover(self) -> None:
         """Take up all jobs as the journal has them; nothing is started twice, nothing is lost."""
-        self._roster = Roster(sorted(self._journal.jobs(), key=lambda job: job.created_at), self._clock.now())
-        for job in list(self._roster.present.values()):
+        self._job_table = JobTable(
+            sorted(self._journal.jobs(), key=lambda job: job.created_at), self._clock.now()
+        )
+        for job in list(self._job_table.present.values()):
             if job.alive:
                 self._take_up(job)
-        known = {(job.name, job.incarnation) for job in self._roster.present.values() if job.alive}
+        known = {(job.name, job.incarnation) for job in self._job_table.present.values() if job.alive}
         orphans = self._launcher.orphans(self._paths.jobs_state_dir, known)
         self._taken = Taken(self._journal.unreadable(), orphans, str(self._paths.journal))
         left = self._launcher.left(self._paths.jobs_state_dir)
-        for effect in leftovers.to_end(self._roster.all.values(), left):
+        for effect in leftovers.to_end(self._job_table.all.values(), left):
             self._carry_out(effect)
 
     def look_for_orphans(self) -> bool:
@@ -287,7 +289,7 @@ class Engine:
         return after
 
     def _record(self, job: Job, event: JobEvent, now: float) -> None:
-        before = self._roster.put(job)
+        before = self._job_table.put(job)
         row = JournalRow(
             seq=self._take_seq(), job=job.name, at=now, wall=self._clock.wall(), event=event, after=job
         )
@@ -307,7 +309,7 @@ class Engine:
 
     def _next_name(self) -> str:
         name = f"job-{self._next_number}"
-        while name in self._roster.all:
+        while name in self._job_table.all:
             self._next_number += 1
             name = f"job-{self._next_number}"
         self._next_number += 1
@@ -316,7 +318,7 @@ class Engine:
 
     def _fire_timers(self) -> None:
         now = self._clock.now()
-        for job in self._roster.due(now):
+        for job in self._job_table.due(now):
             # Each timer clears or moves its own moment, so this ends.
             while event := core.due(job, now, start_grace_s=self.config.jobs.start_grace_s):
                 job = self._apply(job, self._completed(job, event))  # noqa: PLW2901

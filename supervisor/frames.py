@@ -75,7 +75,7 @@ def next_event(subscriber: zmq.Socket[bytes], silence_s: float) -> api.Event | N
     return event if isinstance(event, api.Event) else None
 
 
-def refusal(refused: protocol.Refused) -> SupervisorError:
+def refusal(refused: protocol.Refusal) -> SupervisorError:
     """Return what the daemon refused as an error of this side, with the same exit code."""
     kinds = {2: UsageError, 3: Refused, 5: NotStored}
     return kinds.get(refused.exit_code, SupervisorError)(refused.error, hint=refused.hint)

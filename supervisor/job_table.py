@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.job import Job
 
-__all__ = ["Roster", "sharing"]
+__all__ = ["JobTable", "sharing"]
 
 
 #: A shim finds a new daemon within a heartbeat or two.
 _HEAR_S = 5.0
 
 
-class Roster:
+class JobTable:
     """Jobs as they are now. Change it by `put` and `drop` only."""
 
     def __init__(self, jobs: Iterable[Job] = (), taken_up_at: float = -math.inf) -> None:

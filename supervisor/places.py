@@ -15,7 +15,7 @@ from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 from supervisor.set_aside import SetAside
 from supervisor.system.locks import take_lock
-from trainer_shim.lock_file import Held
+from trainer_shim.lock_file import HeldLock
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
 __all__ = ["check_room", "full_disk", "make_configuration", "make_own", "take_places"]
@@ -45,7 +45,7 @@ def take_places(paths: Paths) -> int:
     make_own(paths.run_dir, for_sockets=True)
     try:
         return take_lock(paths.lock)
-    except Held as held:
+    except HeldLock as held:
         holder = held.holder or "unknown"
         raise SupervisorError(
             f"cannot start: another daemon (process {holder}) serves `{paths.state_dir}`",

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import Admitted, JobEvent, PauseAsked, ResumeAsked, Submitted
 from supervisor.core.jobs.job import Asker, Job, JobSpec
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.decide import decide, look_around, waits_for
 from supervisor.core.policy.explain import (
@@ -46,7 +46,7 @@ from supervisor.errors import Refused, SupervisorError
 from supervisor.ports import Clock, Journal, Sampler, WatchedJob
 from supervisor.settings.config import Config
 
-__all__ = ["Steward"]
+__all__ = ["PolicyLoop"]
 
 _FACT = "policy.memory"
 
@@ -83,7 +83,7 @@ class _Engine(Protocol):
     def remember(self, facts: Mapping[str, str]) -> None: ...
 
 
-class Steward:
+class PolicyLoop:
     """Used from the loop's thread. `turn()` in every round, `next_at()` for how long the loop may sleep."""
 
     def __init__(self, engine: _Engine, sampler: Sampler, clock: Clock, journal: Journal) -> None:
@@ -177,7 +177,8 @@ class Steward:
     def _is_idle(self) -> bool:
         """Nobody runs, and nobody waits for a verdict."""
         return not any(
-            job.alive or job.state is State.QUEUED or is_rules(job) for job in self._engine.present.values()
+            job.alive or job.state is JobState.QUEUED or is_rules(job)
+            for job in self._engine.present.values()
         )
 
     def _longest_gap_s(self) -> float:
@@ -190,7 +191,7 @@ class Steward:
             self._journal.record(block, limit_bytes=int(limit_mib * _MIB))
 
     def _queued(self) -> frozenset[str]:
-        return frozenset(job.name for job in self._engine.present.values() if job.state is State.QUEUED)
+        return frozenset(job.name for job in self._engine.present.values() if job.state is JobState.QUEUED)
 
     def fresh(self, *, after_wall: float, before_wall: float) -> list[Sample]:
         """Return readings that are not stored yet, of that time."""

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.jobs.events import JobEvent, Yielded
+from supervisor.core.jobs.events import JobEvent, PauseReached
 from supervisor.core.jobs.job import Exit, Job, Pid
 from supervisor.core.readings.sample import Sample
 
@@ -368,4 +368,4 @@ class World:
     shims: Shims
     freezer: ProcessFreezer
     #: What the shim of an incarnation left in writing before its process ended, if anything.
-    receipt: Callable[[str, int], Yielded | None]
+    receipt: Callable[[str, int], PauseReached | None]

@@ -23,17 +23,17 @@ import structlog
 
 from supervisor.core.jobs.job import Job
 from supervisor.core.units import format_bytes
-from supervisor.monitors.background_call import Aside
+from supervisor.monitors.background_call import BackgroundCall
 from supervisor.paths import Paths
 from supervisor.set_aside import keep_aside
 from supervisor.settings.config import JobsConfig
 from supervisor.system.logfiles import STAGED, Away, FileId, numbered, older_numbers, open_away
 from trainer_shim.safe_files import Unsafe, open_checked
 
-__all__ = ["Kept", "Logs", "kept_logs"]
+__all__ = ["KeptLog", "Logs", "kept_logs"]
 
 _BLOCK_BYTES: Final = 1 << 20
-#: Kept of a log that there is no room to copy.
+#: KeptLog of a log that there is no room to copy.
 _LAST_BYTES: Final = 1 << 20
 #: Checkpoints need the disk more than old output does.
 _RESERVE_BYTES: Final = 64 << 20
@@ -50,7 +50,7 @@ _LSEEK.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_int)
 _LSEEK.restype = ctypes.c_long
 
 
-class Kept(NamedTuple):
+class KeptLog(NamedTuple):
     """The log of one job, and how much of it is kept."""
 
     job: str
@@ -63,10 +63,10 @@ class Kept(NamedTuple):
     pid: int | None = None
 
 
-def kept_logs(jobs: Iterable[Job], usual: JobsConfig, paths: Paths) -> tuple[Kept, ...]:
+def kept_logs(jobs: Iterable[Job], usual: JobsConfig, paths: Paths) -> tuple[KeptLog, ...]:
     """Return the logs of these jobs; also of those that are over: what one left may go on writing."""
     return tuple(
-        Kept(
+        KeptLog(
             job=job.name,
             log=paths.log(job.name),
             max_bytes=usual.log_max_bytes if job.spec.log_max_bytes is None else job.spec.log_max_bytes,
@@ -83,23 +83,23 @@ class Logs:
     def __init__(self, *, free_bytes: Callable[[int], int] | None = None) -> None:
         self._free_bytes = free_bytes or _free_bytes
         self._log = structlog.get_logger("logs")
-        self._kept: Sequence[Kept] = ()
+        self._kept: Sequence[KeptLog] = ()
         #: Those of the last look, by job: who is not asked for any more may have written since.
-        self._last: dict[str, Kept] = {}
+        self._last: dict[str, KeptLog] = {}
         self._problems: dict[str, str] = {}
         self._is_reopen_asked = False
         #: Logs without a name: which file, and where in it the part begins that is ours.
         self._away: dict[str, tuple[FileId, int]] = {}
         #: Those of them whose output is brought back under the name.
         self._reopened: set[str] = set()
-        self._aside = Aside("the file system of the logs", self.look)
+        self._call = BackgroundCall("the file system of the logs", self.look)
 
-    def keep(self, kept: Sequence[Kept]) -> bool:
+    def keep(self, kept: Sequence[KeptLog]) -> bool:
         """Look at these logs soon, and at those of the last time; False: that one is still under way."""
-        if self._aside.busy_s():
+        if self._call.busy_s():
             return False
         self._kept = kept
-        self._aside.ask()
+        self._call.ask()
         return True
 
     def troubled(self) -> tuple[str, ...]:
@@ -116,8 +116,8 @@ class Logs:
 
     def close(self) -> None:
         """Look no more; a copy that is under way gets a moment, and is put right by the next daemon."""
-        self._aside.close()
-        self._aside.join(_CLOSE_S)
+        self._call.close()
+        self._call.join(_CLOSE_S)
 
     def look(self) -> None:
         """Look at all logs once, and do what is to be done; may wait for the disk."""
@@ -147,7 +147,7 @@ class Logs:
             else:
                 self._problems.pop(one.job, None)
 
-    def _shorten(self, one: Kept, folder: int) -> None:
+    def _shorten(self, one: KeptLog, folder: int) -> None:
         """Rotate the file under the log's name where it is too long."""
         try:
             info = os.stat(one.log.name, dir_fd=folder, follow_symlinks=False)
@@ -163,7 +163,7 @@ class Logs:
         finally:
             os.close(fd)
 
-    def _look_for_away(self, one: Kept, folder: int, *, reopen: bool) -> None:
+    def _look_for_away(self, one: KeptLog, folder: int, *, reopen: bool) -> None:
         """Hold the limit also where somebody took the log's name away, and bring it back when asked to."""
         away = None if one.pid is None else open_away(one.log, one.pid, os.O_RDWR)
         if away is None:
@@ -195,7 +195,7 @@ class Logs:
             self._log.warning("log-away", job=job, was=where, hint="`supervisorctl reload` makes a new one")
         return begin
 
-    def _bring_back(self, one: Kept, folder: int, fd: int, begin: int) -> None:
+    def _bring_back(self, one: KeptLog, folder: int, fd: int, begin: int) -> None:
         """Move what was written since to the log's name: a file without a name cannot get one again.
 
         A new one gets its name when it is whole, so that no reader meets the same text in both.
@@ -214,7 +214,7 @@ class Logs:
         if is_new:
             os.rename(name, one.log.name, src_dir_fd=folder, dst_dir_fd=folder)
 
-    def _append(self, one: Kept, fd: int, to: int, begin: int) -> None:
+    def _append(self, one: KeptLog, fd: int, to: int, begin: int) -> None:
         """Move it to the end of another file, which is as before where that cannot be done."""
         if self._free_bytes(to) < os.fstat(fd).st_size - begin + _RESERVE_BYTES:
             raise OSError(errno.ENOSPC, f"no room to bring back `{one.log}`")
@@ -225,7 +225,7 @@ class Logs:
             os.ftruncate(to, size)  # It is still where it was.
             raise
 
-    def _rotate(self, one: Kept, folder: int, fd: int, *, begin: int) -> None:
+    def _rotate(self, one: KeptLog, folder: int, fd: int, *, begin: int) -> None:
         """Make `log.1` of what is in a log from there on."""
         self._make_way(one)
         for number in older_numbers(one.log):
@@ -248,14 +248,14 @@ class Logs:
             os.close(to)
         _shift(one, folder)
 
-    def _make_way(self, one: Kept) -> None:
+    def _make_way(self, one: KeptLog) -> None:
         """Keep folders aside that have the name of an older file: they cannot be replaced by one."""
         for number in older_numbers(one.log):
             odd = one.log.with_name(numbered(one.log.name, number))
             if number != STAGED and odd.is_dir() and not odd.is_symlink():
                 self._log.warning("folder-aside", job=one.job, was=str(odd), kept=str(keep_aside(odd)))
 
-    def _moved(self, one: Kept, fd: int, to: int, begin: int) -> bool:
+    def _moved(self, one: KeptLog, fd: int, to: int, begin: int) -> bool:
         """Move it; False when there is no room for it after all, and then it is as it was."""
         try:
             self._tell_lost(one, _move(fd, to, begin))
@@ -267,7 +267,7 @@ class Logs:
             return False
         return True
 
-    def _tell_lost(self, one: Kept, num_bytes: int) -> None:
+    def _tell_lost(self, one: KeptLog, num_bytes: int) -> None:
         if num_bytes:
             why = "it is written faster than it can be copied"
             self._log.warning("log-lost", job=one.job, lost_bytes=num_bytes, reason=why)
@@ -324,7 +324,7 @@ def _keep_last(fd: int, to: int, begin: int) -> int:
     return num_dropped
 
 
-def _shift(one: Kept, folder: int) -> None:
+def _shift(one: KeptLog, folder: int) -> None:
     """Make each file one older, also where there are gaps."""
     for number in older_numbers(one.log):
         if number < one.num_older:
@@ -332,7 +332,7 @@ def _shift(one: Kept, folder: int) -> None:
             os.rename(old, new, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _finish(one: Kept, folder: int) -> None:
+def _finish(one: KeptLog, folder: int) -> None:
     """Put right what a crash left: a copy is whole if its log was cut, else the log still has it all."""
     name = numbered(one.log.name, STAGED)
     try:

@@ -308,7 +308,7 @@ class RunningDaemon:
         """Ask something of jobs; a refusal is an error here, with its exit code and hint."""
         answers = self.client.ask_jobs(kind(id=new_id(), jobs=jobs, **fields))
         for answer in answers:
-            if isinstance(answer, wire.Refused):
+            if isinstance(answer, wire.Refusal):
                 raise Denied(answer)
         return answers
 
@@ -365,7 +365,7 @@ class RunningDaemon:
 class Denied(SupervisorError):
     """The daemon refused."""
 
-    def __init__(self, refused: wire.Refused) -> None:
+    def __init__(self, refused: wire.Refusal) -> None:
         super().__init__(refused.error, hint=refused.hint)
         self.code = refused.exit_code
 

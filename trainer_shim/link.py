@@ -32,7 +32,7 @@ from trainer_shim.gate import Gate
 from trainer_shim.safe_files import Unsafe
 from trainer_shim.server_check import Server
 
-__all__ = ["Link", "Report"]
+__all__ = ["Link", "LinkReport"]
 
 #: First frame of a monitor message: event and value (zmq_socket_monitor(3)).
 _MONITOR_EVENT = struct.Struct("=hi")
@@ -54,7 +54,7 @@ _HELLO_AGAIN_S = 0.1
 
 
 @dataclass(slots=True)
-class Report:
+class LinkReport:
     """What the loop tells of itself: written by the thread that trains, read by the link.
 
     Every field is set in one assignment and read once, so no lock is needed.
@@ -77,9 +77,9 @@ class Report:
     reading: threading.Lock = field(default_factory=threading.Lock)
     checkpoint: protocol.Checkpointed | None = None
 
-    def position(self) -> protocol.Position:
+    def position(self) -> protocol.PositionReport:
         """Return where the loop is, in the form of the wire."""
-        return protocol.Position(
+        return protocol.PositionReport(
             step=self.step,
             epoch=self.epoch,
             num_steps=_count(self.num_steps),
@@ -125,7 +125,7 @@ class Link:
         self,
         server: Server,
         hello: Callable[[], protocol.Hello],
-        report: Report,
+        report: LinkReport,
         gate: Gate,
         say_aloud: Callable[[str], None] = lambda _text: None,
     ) -> None:
@@ -271,7 +271,7 @@ class Link:
             case protocol.Unknown():
                 self._lost()
                 self._next_beat = time.monotonic() + _HELLO_AGAIN_S
-            case protocol.Refused():
+            case protocol.Refusal():
                 self._lost()
                 if not self._refused:
                     self._say_aloud(f"{message.error}; {message.hint}" if message.hint else message.error)

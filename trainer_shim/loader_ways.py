@@ -24,7 +24,7 @@ from trainer_shim import loader_workers, rng
 from trainer_shim.carried import Carried
 from trainer_shim.loader_order import Order, draws_at_once
 
-__all__ = ["READS_AGAIN", "Indexed", "Stateful", "Way", "is_torchdata"]
+__all__ = ["READS_AGAIN", "Indexed", "StatefulWay", "Way", "is_torchdata"]
 
 READS_AGAIN = "taking up this pass reads the batches before it again"
 #: Reading again is a cost, and no doubt: told where somebody waits for it.
@@ -220,7 +220,7 @@ class Indexed(Way):
             self._iterator._try_put_index()
 
 
-class Stateful(Way):
+class StatefulWay(Way):
     """A loader with a `state_dict()` of its own, above all torchdata's; its workers' numbers are added."""
 
     kind = "stateful"

@@ -27,7 +27,7 @@ from trainer_shim.carried import Carried, Objects
 __all__ = ["Log", "recorded", "swapped"]
 
 
-class Made:
+class MadeWorkers:
     """A batch on its way home, with the generators of its worker after making it."""
 
     def __init__(self, batch: Any, worker: int, state: dict[str, Any] | None, *, is_torn: bool) -> None:
@@ -37,7 +37,7 @@ class Made:
         self.state = state
         self.is_torn = is_torn
 
-    def pin_memory(self) -> Made:
+    def pin_memory(self) -> MadeWorkers:
         """Torch's pinning thread asks every object it does not know for this."""
         from torch.utils.data._utils import pin_memory
 
@@ -72,7 +72,7 @@ class Recorder:
         state = {**rng.capture_cpu(), "held": carried.take()}
         is_new = state != self._last
         self._last = state
-        return Made(batch, info.id, state if is_new else None, is_torn=self.is_torn)
+        return MadeWorkers(batch, info.id, state if is_new else None, is_torn=self.is_torn)
 
     def carried(self, dataset: Any) -> Carried:
         """What this worker's copy of the dataset keeps between batches; first asked at its beginning."""
@@ -175,13 +175,13 @@ def _recording(kind: type) -> type:
         answer = plain._get_data(self)
         # torchdata sends the batch in a tuple with its own state.
         made = answer[1][0] if isinstance(answer[1], tuple) and answer[1] else answer[1]
-        if isinstance(made, Made) and made.state is not None:
+        if isinstance(made, MadeWorkers) and made.state is not None:
             self.shim_log.arrived[made.worker] = made.state
         return answer
 
     def _next_data(self: Any) -> Any:
         made = plain._next_data(self)
-        if not isinstance(made, Made):
+        if not isinstance(made, MadeWorkers):
             return made
         log = self.shim_log
         log.is_torn = log.is_torn or made.is_torn

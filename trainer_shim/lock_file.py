@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trainer_shim.safe_files import open_regular
 
-__all__ = ["Held", "take_lock"]
+__all__ = ["HeldLock", "take_lock"]
 
 #: Enough to recognize a command, short enough for an error message.
 _MAX_LINE_BYTES = 400
@@ -25,7 +25,7 @@ _MAX_LINE_BYTES = 400
 _MAX_TRIES = 100
 
 
-class Held(BlockingIOError):
+class HeldLock(BlockingIOError):
     """Another process has the lock; `holder` is its line, or "" where it left none that can be read."""
 
     def __init__(self, path: Path, holder: str) -> None:
@@ -36,7 +36,7 @@ class Held(BlockingIOError):
 def take_lock(path: Path, line: str) -> int:
     """Return a descriptor that has the lock, with the line as the file's contents; closed by exec.
 
-    Raises Held, Unsafe for what is no file, and OSError where files cannot be locked. A file that has
+    Raises HeldLock, Unsafe for what is no file, and OSError where files cannot be locked. A file that has
     a second name is left as it is, because its contents belong to that name too; the lock gets a new one.
     """
     for _ in range(_MAX_TRIES):
@@ -59,7 +59,7 @@ def _lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Held(path, _line(descriptor)) from None
+        raise HeldLock(path, _line(descriptor)) from None
     try:
         is_there = os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:

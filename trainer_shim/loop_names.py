@@ -36,7 +36,7 @@ from trainer_shim.source_places import (
     turn_of,
 )
 
-__all__ = ["Carried", "Found", "carried_at", "repeated_at", "unset_behind"]
+__all__ = ["CarriedVariable", "LoopFindings", "carried_at", "repeated_at", "unset_behind"]
 
 #: What the result of a loop is handed to.
 _ENDING = frozenset({"load_state_dict", "save"})
@@ -44,7 +44,7 @@ _ENDING = frozenset({"load_state_dict", "save"})
 _KEEPING = frozenset({"extra"})
 
 
-class Carried(NamedTuple):
+class CarriedVariable(NamedTuple):
     """A variable that a loop carries, and the first line that changes it."""
 
     name: str
@@ -55,10 +55,10 @@ class Carried(NamedTuple):
     matters: bool = True
 
 
-class Found(NamedTuple):
+class LoopFindings(NamedTuple):
     """What the loops around a line of a function carry, and whose results decide about something there."""
 
-    carried: list[Carried]
+    carried: list[CarriedVariable]
     #: The code of functions that are called there.
     using: frozenset[CodeType] = frozenset()
 
@@ -71,7 +71,7 @@ def carried_at(
     keepers: frozenset[str] = frozenset(),
     names: Names | None = None,
     is_result_used: bool = False,
-) -> Found:
+) -> LoopFindings:
     """Return what the loops around a line of a function carry; nothing where its source cannot be had.
 
     `keepers` are names of objects that a checkpoint has: what a statement hands to one is kept. With `names`,
@@ -80,10 +80,10 @@ def carried_at(
     """
     scope = _scope(file, first_line)
     if scope is None:
-        return Found([])
+        return LoopFindings([])
     loops = _around(scope, line)
     if not loops:
-        return Found([])
+        return LoopFindings([])
     behind, results_of = _behind(scope, loops[0]), {}
     if names is not None:
         inlining = Inlining(names)
@@ -92,19 +92,19 @@ def carried_at(
     # One that attaches in each turn is over several trainings: a restart goes through its turns again.
     loops = [one for one in loops if not _attaches(one)]
     if not loops:
-        return Found([])
+        return LoopFindings([])
     kept = _kept(loops[0], _KEEPING | keepers)
     uses = Uses([loops[0], *behind], names, is_result_used=is_result_used)
     results = _results(behind).difference(*(flow(turn_of(one))[1] for one in loops))
-    found: dict[str, Carried] = {}
+    found: dict[str, CarriedVariable] = {}
     for loop in loops:
         exposed, _ = flow(turn_of(loop))
         for name, (at, where) in _changed(loop).items():
             if name in exposed | results and name not in kept and not is_inner(name):
                 matters = name in results or uses.matters(name)
-                found.setdefault(name, Carried(name, at, "" if where == file else where, matters))
+                found.setdefault(name, CarriedVariable(name, at, "" if where == file else where, matters))
     using = {code for code, own in results_of.items() if any(map(uses.matters, own))}
-    return Found(
+    return LoopFindings(
         sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name)), frozenset(using)
     )
 

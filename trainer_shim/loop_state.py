@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from trainer_shim.inlining import Inlining
 from trainer_shim.kept import Kept
-from trainer_shim.loop_names import Carried, carried_at, repeated_at, unset_behind
+from trainer_shim.loop_names import CarriedVariable, carried_at, repeated_at, unset_behind
 from trainer_shim.loop_uses import Uses
 from trainer_shim.reach import attributes, frame_variables
 from trainer_shim.script_code import is_a
@@ -102,8 +102,8 @@ def where(frame: FrameType) -> tuple[str, int, int]:
     return frame.f_code.co_filename, frame.f_code.co_firstlineno, frame.f_lineno
 
 
-def _sentences(found: Iterable[Carried], names: Names, kept: Kept) -> Iterator[Told]:
-    by_owner: dict[str, list[Carried]] = {}
+def _sentences(found: Iterable[CarriedVariable], names: Names, kept: Kept) -> Iterator[Told]:
+    by_owner: dict[str, list[CarriedVariable]] = {}
     for one in found:
         if one.matters and _is_lost(one.name, names, kept):
             by_owner.setdefault(one.name.rpartition(".")[0], []).append(one)
@@ -126,7 +126,7 @@ def decides(frame: FrameType, loop: ast.For, name: str, is_of_run: Callable[[Any
     return True
 
 
-def _of(owner: str, some: list[Carried], text: str) -> str:
+def _of(owner: str, some: list[CarriedVariable], text: str) -> str:
     """One sentence for all attributes of one object."""
     last = [one.name.rpartition(".")[2] for one in some]
     is_one = len(some) == 1
@@ -141,7 +141,7 @@ def _of(owner: str, some: list[Carried], text: str) -> str:
     )
 
 
-def _at(one: Carried) -> str:
+def _at(one: CarriedVariable) -> str:
     return f"line {one.line} of {Path(one.file).name}" if one.file else f"line {one.line}"
 
 

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any
 
 from trainer_shim.module_tree import ODD, Tree
-from trainer_shim.seen_tensor import Seen, digest_of
+from trainer_shim.seen_tensor import SeenTensor, digest_of
 
 __all__ = ["Fingerprint", "Layouts"]
 
@@ -121,7 +121,7 @@ class _Place:
         self._caches = {name: id(value) for name, value in own.items() if _is_cache(value)}
         self._training = _training(module)
         self._grads = dict(_grads(module))
-        self._tensors = {name: Seen(one) for name, one in _tensors(module, own)}
+        self._tensors = {name: SeenTensor(one) for name, one in _tensors(module, own)}
         self._buffers = [*_buffers(module)]
 
     def is_same(self, module: Any) -> bool:

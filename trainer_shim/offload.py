@@ -26,7 +26,7 @@ from typing import Any
 
 from trainer_shim.devices import DeviceMemory, TorchMemory
 from trainer_shim.errors import CannotOffload, CannotReturn
-from trainer_shim.tensors import Found, Piece, find, has_any
+from trainer_shim.tensors import FoundTensors, Piece, find, has_any
 from trainer_shim.units import format_bytes
 
 __all__ = ["GivenBack", "Offloader"]
@@ -169,13 +169,13 @@ class Offloader:
                 empty = torch.empty(0, dtype=tensor.dtype, device="cpu")
                 tensor.data = empty.set_(host, offset, tensor.size(), tensor.stride())
 
-    def _find(self) -> Found:
+    def _find(self) -> FoundTensors:
         torch = sys.modules.get("torch")
         try:
             # What a part keeps where no attribute shows it, it hands over when it is saved.
             states = [part.state_dict() for part in self._parts.values()]
             roots = (*self._parts.values(), self._extra(), *states)
-            found = Found() if torch is None else find(torch, roots, self._types)
+            found = FoundTensors() if torch is None else find(torch, roots, self._types)
         except _ODD_PARTS as error:
             raise CannotOffload(
                 f"cannot see which tensors belong to the run: {type(error).__name__}: {error}",
@@ -189,7 +189,7 @@ class Offloader:
     def _memory(self) -> DeviceMemory:
         return self._memory_given or TorchMemory(sys.modules["torch"])
 
-    def _copied(self, found: Found, memory: DeviceMemory) -> _Away:
+    def _copied(self, found: FoundTensors, memory: DeviceMemory) -> _Away:
         """Copy all pieces to the host; nothing is dropped yet."""
         import torch
 

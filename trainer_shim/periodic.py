@@ -18,15 +18,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trainer_shim.checkpoint import Saved, Stage, Store
+from trainer_shim.checkpoint import Saved, StagingFolder, Store
 from trainer_shim.checkpoint.writer import Draft
 from trainer_shim.errors import CannotSave, ShimError
 
-__all__ = ["Ended", "Periodic"]
+__all__ = ["Periodic", "SaveEnded"]
 
 
 @dataclass(frozen=True)
-class Ended:
+class SaveEnded:
     """What became of one."""
 
     epoch: int
@@ -49,13 +49,13 @@ class Periodic:
         self.last_saved: Saved | None = None
         #: The step from which on the loop is to look whether something is due.
         self.due_step: float = math.inf
-        self._store, self._wake, self._stage = store, wake, Stage()
+        self._store, self._wake, self._stage = store, wake, StagingFolder()
         self._every_s, self._every_steps = every_s, every_steps
         self._pid = os.getpid()
         self._is_due = self._is_now = self._is_closing = self._is_growing = False
         self._due_at_s = math.inf
-        self._task: Callable[[], Ended | None] | None = None
-        self._ended: list[Ended] = []
+        self._task: Callable[[], SaveEnded | None] | None = None
+        self._ended: list[SaveEnded] = []
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="trainer_shim.periodic", daemon=True)
         self._thread.start()
@@ -112,7 +112,7 @@ class Periodic:
         staged = self._stage.fill(draft)
         epoch = draft.manifest.epoch
         self.restart(draft.manifest.step)
-        self._hand_over(lambda: Ended(epoch, saved=self._store.write(staged)))
+        self._hand_over(lambda: SaveEnded(epoch, saved=self._store.write(staged)))
         return True
 
     def wait(self) -> None:
@@ -121,7 +121,7 @@ class Periodic:
             with self._changed:
                 self._changed.wait_for(lambda: self._task is None)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[SaveEnded]:
         """What has ended since this was last asked; nothing in a forked child."""
         if os.getpid() != self._pid:
             return []
@@ -146,7 +146,7 @@ class Periodic:
             hint = "free some memory; the older checkpoints are untouched"
             raise CannotSave("cannot save in the background: out of memory", hint=hint) from error
 
-    def _hand_over(self, task: Callable[[], Ended | None]) -> None:
+    def _hand_over(self, task: Callable[[], SaveEnded | None]) -> None:
         with self._changed:
             self._task = task
             self._changed.notify_all()
@@ -166,7 +166,7 @@ class Periodic:
             del ended
             self._wake()
 
-    def _next(self) -> Callable[[], Ended | None] | None:
+    def _next(self) -> Callable[[], SaveEnded | None] | None:
         """The next task; None at the end. Says meanwhile when one is due by the clock."""
         with self._changed:
             while self._task is None and not self._is_closing:
@@ -179,14 +179,14 @@ class Periodic:
             return self._task
 
 
-def _tried(task: Callable[[], Ended | None]) -> Ended | None:
+def _tried(task: Callable[[], SaveEnded | None]) -> SaveEnded | None:
     """What came of a task, whatever came: an error in this thread must not end up on nobody's screen."""
     try:
         return task()
     except ShimError as error:
-        return Ended(0, error=error)
+        return SaveEnded(0, error=error)
     except Exception as error:  # noqa: BLE001  # a loop that waits for this thread must not wait for ever
         hint = "the older checkpoints are untouched; the next save tries again"
-        return Ended(
+        return SaveEnded(
             0, error=CannotSave(f"cannot save in the background: {error or 'out of memory'}", hint=hint)
         )

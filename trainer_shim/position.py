@@ -22,11 +22,11 @@ from trainer_shim.births import Births
 from trainer_shim.carried import Carried
 from trainer_shim.errors import CannotSave
 from trainer_shim.held import Held
-from trainer_shim.link import Report
+from trainer_shim.link import LinkReport
 from trainer_shim.loader import Pass, open_pass
 from trainer_shim.parts import asked
 from trainer_shim.rounds import Rounds, open_rounds
-from trainer_shim.shared import Place, Shared, Table
+from trainer_shim.shared import Shared, SharedPlace, Table
 from trainer_shim.streams import Streams
 
 __all__ = ["Cursor"]
@@ -59,7 +59,7 @@ class Record:
     def __init__(
         self,
         state: Mapping[str, Any],
-        places: Mapping[str, Place],
+        places: Mapping[str, SharedPlace],
         name: str = "",
         after: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
@@ -72,7 +72,7 @@ class Record:
         return {"held": table.numbers(self.places), "name": self.name, **self.state, **self._after()}
 
     @classmethod
-    def read(cls, saved: Mapping[str, Any], places: list[Place]) -> Record:
+    def read(cls, saved: Mapping[str, Any], places: list[SharedPlace]) -> Record:
         """The record that `out` gave, or a version before there was a table."""
         held = saved["held"]
         if isinstance(held, list):
@@ -95,7 +95,7 @@ class Cursor:
     nothing, the one that was left goes on, and the rest are new.
     """
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: LinkReport) -> None:
         self._report = report
         self._num_begun = 0
         self._open: Pass | None = None
@@ -146,7 +146,7 @@ class Cursor:
         What a script draws between attach() and its loop (a split, synthetic data) it drew there before, too:
         from the generators as the script begins with them.
         """
-        places = [Place(pending=one) for one in state.get("objects", ())]
+        places = [SharedPlace(pending=one) for one in state.get("objects", ())]
         self._report.step = state["step"]
         self._report.epoch = state["epoch"]
         self._left = None if state["open"] is None else Record.read(state["open"], places)

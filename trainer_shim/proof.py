@@ -21,7 +21,7 @@ from trainer_shim import protocol, rng, trace
 from trainer_shim.checkpoint import nodes, tree
 from trainer_shim.errors import CannotStore, NotSupported
 from trainer_shim.gate import Gate, Want, merge
-from trainer_shim.link import Report
+from trainer_shim.link import LinkReport
 from trainer_shim.loader_ways import READS_AGAIN  # A cost, and no doubt.
 from trainer_shim.position import Cursor
 from trainer_shim.protocol import Message, Pause, Resume
@@ -34,7 +34,7 @@ _REQUEST = "prove"
 class Proof:
     """Belongs to the training thread; `send` and `close` are those of a link."""
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    def __init__(self, folder: Path, report: LinkReport) -> None:
         self.gate: Gate = _Gate(self)
         self.cursor = _Cursor(self, report)
         self._report = report
@@ -65,7 +65,7 @@ class Proof:
         self._report.metrics = _Metrics(self)
         step, epoch = self._where()
         is_new = (step, epoch) == (0, 0)
-        self._write(trace.Start(step=step, epoch=epoch, state=None if is_new else self._digests()))
+        self._write(trace.TracedStart(step=step, epoch=epoch, state=None if is_new else self._digests()))
 
     def boundary(self) -> Pause | None:
         """Write the step down; return the pause that is due now."""
@@ -101,7 +101,7 @@ class Proof:
         """Write down a number while it is what it is: a script may go on adding to its tensor."""
         # Behind a pass there is no step that it could belong to but the last one.
         step = self._report.step + (not self.cursor.is_between_passes)
-        self._write(trace.Metric(step=step, name=name, value=_exact(value)))
+        self._write(trace.TracedMetric(step=step, name=name, value=_exact(value)))
 
     def send(self, message: Message) -> None:
         """Write down what becomes of a pause; everything else a daemon would hear is of no use here."""
@@ -139,7 +139,7 @@ class Proof:
     def _look(self) -> None:
         step, epoch = self._where()
         notes = [text for text in self._notes() if not text.startswith(READS_AGAIN)]
-        self._write(trace.Look(step=step, epoch=epoch, state=self._digests(), notes=notes))
+        self._write(trace.TracedLook(step=step, epoch=epoch, state=self._digests(), notes=notes))
 
     def _digests(self) -> dict[str, str]:
         state = self._state()
@@ -192,7 +192,7 @@ class _Gate(Gate):
 class _Cursor(Cursor):
     """A cursor whose batches are seen."""
 
-    def __init__(self, proof: Proof, report: Report) -> None:
+    def __init__(self, proof: Proof, report: LinkReport) -> None:
         super().__init__(report)
         self._proof = proof
 

@@ -7,7 +7,7 @@ client.py) and who may say what.
 A frame is one byte, the protocol version, then one struct as a MessagePack map
 with its tag under "type". A compatible change is a new message or a new field
 with a default: unknown fields are ignored, an unknown message is answered with
-`Refused`. Anything else raises the version. Nothing is ever unpickled.
+`Refusal`. Anything else raises the version. Nothing is ever unpickled.
 
 It imports msgspec only.
 """
@@ -38,10 +38,10 @@ __all__ = [
     "Metrics",
     "Pause",
     "Period",
-    "Position",
+    "PositionReport",
     "Priority",
     "ProtocolError",
-    "Refused",
+    "Refusal",
     "Reply",
     "RequestId",
     "Resume",
@@ -94,7 +94,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
 # --- from a shim ---------------------------------------------------------------------------
 
 
-class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PositionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Where the loop is. A step is one batch boundary: one optimizer step."""
 
     step: Count = 0
@@ -112,7 +112,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     rank: Annotated[int, Meta(ge=0, lt=2**20)] = 0
     world_size: Annotated[int, Meta(ge=1, lt=2**20)] = 1
     depths: tuple[DepthName, ...] = ()
-    position: Position = Position()
+    position: PositionReport = PositionReport()
     #: The pause request it holds for, and how deep; "" while it trains.
     holding: RequestId = ""
     holding_depth: DepthName | None = None
@@ -124,7 +124,7 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
 class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
     """Every 2 s from the link thread, so it also comes while the loop is stuck."""
 
-    position: Position
+    position: PositionReport
     #: Seconds since the loop last passed a boundary, or since attach().
     boundary_age_s: Seconds
     #: Steps per second over the last seconds; None until it is known.
@@ -240,7 +240,7 @@ class Reply(Message, frozen=True, kw_only=True):
     id: RequestId = ""
 
 
-class Refused(Reply, tag="refused", frozen=True, kw_only=True):
+class Refusal(Reply, tag="refused", frozen=True, kw_only=True):
     """The request, or its part about one job, was not done. `exit_code` is for the command line."""
 
     error: str
@@ -251,7 +251,7 @@ class Refused(Reply, tag="refused", frozen=True, kw_only=True):
 
 
 FromShim = Hello | Heartbeat | Stage | Saving | Checkpointed | Yielded | CannotYield | Resumed
-ToShim = Welcome | Pause | Resume | Stop | Checkpoint | Unknown | Refused
+ToShim = Welcome | Pause | Resume | Stop | Checkpoint | Unknown | Refusal
 
 
 class ProtocolError(Exception):

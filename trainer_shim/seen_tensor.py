@@ -13,10 +13,10 @@ from typing import Any
 
 from trainer_shim.module_tree import ODD
 
-__all__ = ["Seen", "digest_of"]
+__all__ = ["SeenTensor", "digest_of"]
 
 
-class Seen:
+class SeenTensor:
     """A tensor as it was, without keeping it."""
 
     def __init__(self, tensor: Any) -> None:

@@ -34,7 +34,7 @@ from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimErr
 from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
 from trainer_shim.handing_over import GeneratorPart, named_parts
 from trainer_shim.kept import Kept
-from trainer_shim.link import Link, Report
+from trainer_shim.link import Link, LinkReport
 from trainer_shim.loop_state import needs_a_turn
 from trainer_shim.made import Made
 from trainer_shim.nearby import loaders_of_caller
@@ -161,7 +161,7 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
     return _current
 
 
-def _proof(surroundings: Surroundings, report: Report) -> Proof | None:
+def _proof(surroundings: Surroundings, report: LinkReport) -> Proof | None:
     if surroundings.prove_dir is None:
         return None
     from trainer_shim.proof import Proof
@@ -192,7 +192,7 @@ class Shim(_Looked):
         #: Whoever has it sees what add_parts() brings.
         self._parts, self._facts = MappingProxyType(self._attached), facts
         self._surroundings, self._training = surroundings, training
-        self._report = Report()
+        self._report = LinkReport()
         self._gate, self._cursor = Gate(), Cursor(self._report)
         proof = _proof(surroundings, self._report)
         if proof is not None:

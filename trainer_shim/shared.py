@@ -15,10 +15,10 @@ from typing import Any
 from trainer_shim.carried import Carried, Objects
 from trainer_shim.held import Held
 
-__all__ = ["Place", "Shared", "Table"]
+__all__ = ["Shared", "SharedPlace", "Table"]
 
 
-class Place:
+class SharedPlace:
     """One object of a run: the living one, or its state in the checkpoint until there is one."""
 
     def __init__(self, held: Held | None = None, pending: Any = None) -> None:
@@ -38,11 +38,11 @@ class Table:
         self.states: list[Any] = []
         self._numbers: dict[int, int] = {}
 
-    def numbers(self, places: Mapping[str, Place]) -> dict[str, int]:
+    def numbers(self, places: Mapping[str, SharedPlace]) -> dict[str, int]:
         """The numbers of some objects, by path; one without a state has none."""
         return {path: self._number(place) for path, place in places.items() if self._has_state(place)}
 
-    def _has_state(self, place: Place) -> bool:
+    def _has_state(self, place: SharedPlace) -> bool:
         if id(place) not in self._numbers:
             state = place.state()
             if state is None:
@@ -51,7 +51,7 @@ class Table:
             self.states.append(state)
         return True
 
-    def _number(self, place: Place) -> int:
+    def _number(self, place: SharedPlace) -> int:
         return self._numbers[id(place)]
 
 
@@ -61,11 +61,11 @@ class Shared:
     def __init__(self) -> None:
         self.objects = Objects()
 
-    def places(self, carried: Carried) -> dict[str, Place]:
+    def places(self, carried: Carried) -> dict[str, SharedPlace]:
         """The places of all that a loader reaches."""
         return {path: _place(held) for path, held in carried.held.items()}
 
-    def bind(self, carried: Carried, places: Mapping[str, Place]) -> None:
+    def bind(self, carried: Carried, places: Mapping[str, SharedPlace]) -> None:
         """Let what a loader reaches stand for the objects of a checkpoint, by path."""
         for path, place in places.items():
             held = carried.held.get(path)
@@ -74,9 +74,9 @@ class Shared:
             if place.held is None:
                 place.held, held.place = held, place
             else:  # What was one object are two now.
-                held.place = Place(held, place.pending)
+                held.place = SharedPlace(held, place.pending)
 
-    def states(self, carried: Carried, places: Mapping[str, Place]) -> dict[str, Any]:
+    def states(self, carried: Carried, places: Mapping[str, SharedPlace]) -> dict[str, Any]:
         """What each object has to be, by path: of those a loader reaches, and those it does not any more."""
         found = {path: place.state() for path, place in places.items() if path not in carried.held}
         for path, held in carried.held.items():
@@ -96,7 +96,7 @@ class Shared:
                 held.place.pending = None
 
 
-def _place(held: Held) -> Place:
-    place: Place = held.place or Place(held)
+def _place(held: Held) -> SharedPlace:
+    place: SharedPlace = held.place or SharedPlace(held)
     held.place = place
     return place

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Found", "Piece", "find", "has_any"]
+__all__ = ["FoundTensors", "Piece", "find", "has_any"]
 
 #: Nothing behind these is a tensor, or nothing that belongs to one run.
 _ENDS = (
@@ -38,7 +38,7 @@ class Piece:
 
 
 @dataclass
-class Found:
+class FoundTensors:
     """What lives on devices."""
 
     pieces: list[Piece] = field(default_factory=list)
@@ -48,9 +48,9 @@ class Found:
     stay: dict[str, int] = field(default_factory=dict)
 
 
-def find(torch: Any, roots: Iterable[Any], device_types: Collection[str]) -> Found:
+def find(torch: Any, roots: Iterable[Any], device_types: Collection[str]) -> FoundTensors:
     """Return what can be reached from the roots and lives on devices of these types."""
-    found = Found()
+    found = FoundTensors()
     known: set[int] = set()
     for tensor in _tensors(torch, roots):
         if not _is_on(torch, tensor, device_types):

@@ -19,16 +19,16 @@ __all__ = [
     "STRIDES",
     "TRACE",
     "End",
-    "Look",
-    "Metric",
     "NotPaused",
     "Paused",
     "Point",
     "Record",
     "Returned",
     "Said",
-    "Start",
     "Step",
+    "TracedLook",
+    "TracedMetric",
+    "TracedStart",
     "Waiting",
     "read",
     "read_schedule",
@@ -52,7 +52,7 @@ class Point(msgspec.Struct, frozen=True, order=True):
     depth: Literal["hold", "offload", "exit", "look"] = "hold"
 
 
-class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
+class TracedStart(msgspec.Struct, tag="start", frozen=True, kw_only=True):
     """A process attached, new or from a checkpoint."""
 
     step: int
@@ -61,7 +61,7 @@ class Start(msgspec.Struct, tag="start", frozen=True, kw_only=True):
     state: dict[str, str] | None = None
 
 
-class Metric(msgspec.Struct, tag="metric", frozen=True, kw_only=True):
+class TracedMetric(msgspec.Struct, tag="metric", frozen=True, kw_only=True):
     """A number that the script reported in the step before boundary `step`, or behind a pass ended there."""
 
     step: int
@@ -87,7 +87,7 @@ class Said(msgspec.Struct, tag="said", frozen=True, kw_only=True):
     text: str
 
 
-class Look(msgspec.Struct, tag="look", frozen=True, kw_only=True):
+class TracedLook(msgspec.Struct, tag="look", frozen=True, kw_only=True):
     """The state at a boundary, just before it is saved, or would be."""
 
     step: int
@@ -139,7 +139,7 @@ class End(msgspec.Struct, tag="end", frozen=True, kw_only=True):
     depths: tuple[str, ...] = ()
 
 
-Record = Start | Metric | Step | Said | Look | Paused | Waiting | Returned | NotPaused | End
+Record = TracedStart | TracedMetric | Step | Said | TracedLook | Paused | Waiting | Returned | NotPaused | End
 
 _decoder: Final = msgspec.json.Decoder(Record)
 

@@ -66,7 +66,7 @@ def _measure(notes: Notes, where: tuple[Device, Nvml, Scene], what: tuple[str, i
     began = time.perf_counter()
     asked = api.PauseRequest(id=new_id(), jobs=("job",), depth=asked_depth)
     (answer,) = scene.client.ask_jobs(asked)
-    if isinstance(answer, protocol.Refused):
+    if isinstance(answer, protocol.Refusal):
         raise Finding(f"the pause was refused: {answer.error}")
     wanted = {"hold": 0, "offload": size_bytes - size_bytes // _REST}.get(depth, held - size_bytes // _REST)
     freed_s = paused_s = None

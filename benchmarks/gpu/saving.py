@@ -16,7 +16,7 @@ import torch
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.report import Finding, Notes
 from benchmarks.trained import change, fsync_all, size_of, state_of, trained
-from trainer_shim.checkpoint import Stage, Store
+from trainer_shim.checkpoint import StagingFolder, Store
 from trainer_shim.checkpoint.reader import load
 
 
@@ -36,7 +36,7 @@ def run(notes: Notes, device: Device, folder: Path) -> None:
 
 def _in_turn(notes: Notes, device: Device, what: tuple, rounds: int):
     state, store, folder = what
-    stage = Stage()
+    stage = StagingFolder()
     took: dict[str, list[float]] = {"ours": [], "torch": [], "loop": [], "clone": []}
 
     def timed(name: str, work: Callable[[], object]) -> object:

@@ -21,16 +21,16 @@ import msgspec
 from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
-from supervisor.system.marks import Marks, Start, start_of
+from supervisor.system.marks import JobStart, Marks, start_of
 from supervisor.system.procfs import Stat, boot_id
 
-__all__ = ["Ending", "members", "send"]
+__all__ = ["GroupEnding", "members", "send"]
 
 #: Who forks faster than this many looks at /proc is not caught by one call.
 _MAX_PASSES = 8
 
 
-class Ending(msgspec.Struct):
+class GroupEnding(msgspec.Struct):
     """What starts of a job left, on its way out."""
 
     run_dirs: list[Path]
@@ -84,7 +84,7 @@ def _keeper(run_dir: Path) -> Pid | None:
 
 def _marked(run_dirs: Iterable[Path], table: Mapping[int, Stat], boot: str) -> list[Pid]:
     """Return who names one of these folders in his environment, or is in the control group of one."""
-    wanted: dict[Path, set[Start]] = {}
+    wanted: dict[Path, set[JobStart]] = {}
     for run_dir in run_dirs:
         if (start := start_of(run_dir)) is not None:
             wanted.setdefault(run_dir.parent.parent, set()).add(start)

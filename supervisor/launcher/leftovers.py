@@ -89,7 +89,7 @@ def _running(run_dir: Path) -> Pid | None:
     """Return the command of a folder, or its keeper, while it lives."""
     try:
         process = records.read_process(run_dir)
-    except records.Damaged:
+    except records.DamagedRecord:
         process = None
     if process is None and records.is_claimed(run_dir):
         process = records.read_keeper(run_dir)

@@ -5,7 +5,7 @@ Does not cover: writing what a keeper writes (keeper.py, which shares nothing wi
 
 Asking for the claim never takes it: a daemon that held it for a moment would
 send a keeper away that had every right to run. Nothing is read through a link, and
-nothing that lies in the place of a file is waited for: it is `Damaged`.
+nothing that lies in the place of a file is waited for: it is `DamagedRecord`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from supervisor.core.jobs.job import Exit, Pid
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
 __all__ = [
-    "Damaged",
+    "DamagedRecord",
     "RunFolder",
     "has_record",
     "is_claimed",
@@ -48,7 +48,7 @@ _OWNER = "journal"
 _FOLDER = re.compile(r"run-(\d{1,12})")
 
 
-class Damaged(Exception):  # A state of a file, as the checkpoints have it.
+class DamagedRecord(Exception):  # A state of a file, as the checkpoints have it.
     """Something lies in the place of a record that is none."""
 
     def __init__(self, path: Path, why: str) -> None:
@@ -65,13 +65,13 @@ class RunFolder(NamedTuple):
 
 
 def _read(run_dir: Path, name: str) -> bytes | None:
-    """Return the contents, None where nothing is; raises Damaged."""
+    """Return the contents, None where nothing is; raises DamagedRecord."""
     try:
         return read_in(run_dir, name)
     except _ABSENT:
         return None
     except OSError as error:
-        raise Damaged(run_dir / name, error.strerror or str(error)) from error
+        raise DamagedRecord(run_dir / name, error.strerror or str(error)) from error
 
 
 def _record(run_dir: Path, name: str, kind: type[_T]) -> _T | None:
@@ -79,16 +79,16 @@ def _record(run_dir: Path, name: str, kind: type[_T]) -> _T | None:
     try:
         return None if text is None else msgspec.json.decode(text, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Damaged(run_dir / name, str(error)) from error
+        raise DamagedRecord(run_dir / name, str(error)) from error
 
 
 def read_exit(run_dir: Path) -> Exit | None:
-    """Return how the command ended; None when that is not on disk; raises Damaged."""
+    """Return how the command ended; None when that is not on disk; raises DamagedRecord."""
     return _record(run_dir, "exit.json", Exit)
 
 
 def read_process(run_dir: Path) -> Pid | None:
-    """Return which process became the command; None when none is known; raises Damaged."""
+    """Return which process became the command; None when none is known; raises DamagedRecord."""
     return _record(run_dir, "process.json", Pid)
 
 
@@ -96,7 +96,7 @@ def read_heir(run_dir: Path) -> Pid | None:
     """Return who goes on, or would, when the command has ended well; None when none is known."""
     try:
         return _record(run_dir, "heir.json", Pid)
-    except Damaged:
+    except DamagedRecord:
         return None
 
 
@@ -104,7 +104,7 @@ def read_heir_exit(run_dir: Path) -> Exit | None:
     """Return how that one ended; None when the keeper did not see it."""
     try:
         return _record(run_dir, "heir-exit.json", Exit)
-    except Damaged:
+    except DamagedRecord:
         return None
 
 
@@ -126,7 +126,7 @@ def read_keeper(run_dir: Path) -> Pid | None:
     """Return who last took the claim; None when it has not said so yet."""
     try:
         return _record(run_dir, "claim", Pid)
-    except Damaged:
+    except DamagedRecord:
         return None
 
 
@@ -134,7 +134,7 @@ def read_owner(run_dir: Path) -> str:
     """Return the id of the journal that the folder belongs to; "" where it does not say."""
     try:
         return (_read(run_dir, _OWNER) or b"").decode(errors="replace").strip()
-    except Damaged:
+    except DamagedRecord:
         return ""
 
 

@@ -59,7 +59,7 @@ class KeeperLauncher:
         #: Who was left of an ended command, as far as we saw it end.
         self._leftovers: dict[tuple[str, int], set[Pid]] = {}
         self._aside: dict[Path, SetAside] = {}
-        self._endings: list[group.Ending] = []
+        self._endings: list[group.GroupEnding] = []
         self._epoll = select.epoll()
         self._watched: dict[int, Run | None] = {}
         #: Keepers whose word is read already and who stay for what their command left; with their folders.
@@ -195,7 +195,7 @@ class KeeperLauncher:
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
         """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
         known = [left for (name, _), left in self._leftovers.items() if name == job]
-        ending = group.Ending(
+        ending = group.GroupEnding(
             [run_dir for run_dir in run_dirs if run_dir.is_dir()],
             set().union(*known),
             time.monotonic() + grace_s,
@@ -320,18 +320,18 @@ class KeeperLauncher:
     def _read_exit(self, run: Run) -> Exit | None:
         try:
             return records.read_exit(run.run_dir)
-        except records.Damaged as error:
+        except records.DamagedRecord as error:
             self._put_aside(error)
             return Exit(error=f"exit status unknown: {error}")
 
     def _read_process(self, run: Run) -> Pid | None:
         try:
             return records.read_process(run.run_dir)
-        except records.Damaged as error:
+        except records.DamagedRecord as error:
             self._put_aside(error)
             return None
 
-    def _put_aside(self, damage: records.Damaged) -> None:
+    def _put_aside(self, damage: records.DamagedRecord) -> None:
         path, hint = damage.path, "nothing has to be done; the folder goes with the job's others"
         self._aside[path] = SetAside(kind="file", name=path.name, where=str(path), why=str(damage), hint=hint)
 

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 
 from supervisor.core.readings.sample import Missing
 
-__all__ = ["Aside"]
+__all__ = ["BackgroundCall"]
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def _nothing() -> None:
     """Do nothing at the end."""
 
 
-class Aside(Generic[T]):
+class BackgroundCall(Generic[T]):
     """One such call. All methods return at once; the call is made by the thread, `at_end` too."""
 
     def __init__(

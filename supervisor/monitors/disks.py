@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from supervisor.core.readings.sample import Disk, Missing
-from supervisor.monitors.background_call import Aside
+from supervisor.core.readings.sample import DiskReading, Missing
+from supervisor.monitors.background_call import BackgroundCall
 
 __all__ = ["Disks", "look"]
 
@@ -35,34 +35,34 @@ class Disks:
     def __init__(
         self,
         *,
-        look_at: Callable[[Path], Disk] | None = None,
+        look_at: Callable[[Path], DiskReading] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._answers: dict[Path, Disk] = {}
+        self._answers: dict[Path, DiskReading] = {}
         self._new_round = partial(_Round, look_at or look, self._answers, clock)
         self._round = self._new_round()
         self._hanging: list[_Round] = []
         self._asked_at = float("-inf")
         self._asked: frozenset[Path] = frozenset()
 
-    def read(self, folders: Collection[Path], *, at: float) -> dict[Path, Disk]:
+    def read(self, folders: Collection[Path], *, at: float) -> dict[Path, DiskReading]:
         """Return what was last seen under each folder."""
-        for one in [one for one in self._hanging if not one.aside.busy_s()]:
+        for one in [one for one in self._hanging if not one.call.busy_s()]:
             self._hanging.remove(one)
-            one.aside.close()
-        if self._round.aside.busy_s() > _HANGS_S:
+            one.call.close()
+        if self._round.call.busy_s() > _HANGS_S:
             self._round.is_left = True
             self._hanging.append(self._round)
             self._round = self._new_round()
             self._asked_at = float("-inf")
         wanted = frozenset(folders)
         is_due = at - self._asked_at >= _EVERY_S or not wanted <= self._asked
-        if wanted and is_due and not self._round.aside.busy_s():
+        if wanted and is_due and not self._round.call.busy_s():
             self._asked_at, self._asked = at, wanted
             hanging = {one.current for one in self._hanging}
             # To compare paths themselves would take most of the time.
             self._round.folders = sorted(wanted - hanging, key=str)
-            self._round.aside.ask()
+            self._round.call.ask()
         for folder in self._answers.keys() - wanted:
             del self._answers[folder]
         return {folder: self._newest(folder) for folder in wanted}
@@ -71,29 +71,32 @@ class Disks:
         """Look no more; threads that hang are left to it."""
         for one in (self._round, *self._hanging):
             one.is_left = True
-            one.aside.close()
+            one.call.close()
 
-    def _newest(self, folder: Path) -> Disk:
+    def _newest(self, folder: Path) -> DiskReading:
         for one in self._hanging:
             if one.current == folder:
-                why = Missing(f"the file system has not answered for {one.aside.busy_s():.0f} s")
-                return Disk(why, why)
-        return self._answers.get(folder, Disk(_NOT_YET, _NOT_YET))
+                why = Missing(f"the file system has not answered for {one.call.busy_s():.0f} s")
+                return DiskReading(why, why)
+        return self._answers.get(folder, DiskReading(_NOT_YET, _NOT_YET))
 
 
 class _Round:
     """One thread with its list."""
 
     def __init__(
-        self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk], clock: Callable[[], float]
+        self,
+        look_at: Callable[[Path], DiskReading],
+        answers: dict[Path, DiskReading],
+        clock: Callable[[], float],
     ) -> None:
         self.folders: list[Path] = []
         self.current: Path | None = None
         #: Others have taken over what stands behind the current one.
         self.is_left = False
-        self.aside = Aside("the file system", partial(self._go, look_at, answers), clock=clock)
+        self.call = BackgroundCall("the file system", partial(self._go, look_at, answers), clock=clock)
 
-    def _go(self, look_at: Callable[[Path], Disk], answers: dict[Path, Disk]) -> None:
+    def _go(self, look_at: Callable[[Path], DiskReading], answers: dict[Path, DiskReading]) -> None:
         for folder in self.folders:
             self.current = folder
             answers[folder] = look_at(folder)
@@ -101,7 +104,7 @@ class _Round:
                 return
 
 
-def look(folder: Path) -> Disk:
+def look(folder: Path) -> DiskReading:
     """Return the space under a folder, or under the nearest one above it that is there; may hang."""
     # Mostly the folder is there, and nobody asks for the others.
     for place in itertools.chain((folder,), folder.parents):
@@ -112,9 +115,9 @@ def look(folder: Path) -> Disk:
         # The second one: its name, which a peer may have sent, holds a zero byte.
         except (OSError, ValueError) as error:
             why = Missing(f"cannot look at {place}: {getattr(error, 'strerror', error)}")
-            return Disk(why, why)
+            return DiskReading(why, why)
         # What root has in reserve is not there for a job.
         free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        return Disk(float(free), float(total), is_there=place == folder)
+        return DiskReading(float(free), float(total), is_there=place == folder)
     why = Missing(f"no folder above {folder} is there")
-    return Disk(why, why, is_there=False)
+    return DiskReading(why, why, is_there=False)

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from supervisor.core.readings.sample import Gpu, GpuProcess, Missing, Reading
-from supervisor.monitors.background_call import Aside
+from supervisor.monitors.background_call import BackgroundCall
 from supervisor.system.procfs import sees_host_pids
 
 __all__ = ["Gpus", "Nvml"]
@@ -222,24 +222,24 @@ class Gpus:
 
     def __init__(self, nvml: Nvml | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         nvml = nvml or Nvml(clock=clock)
-        self._aside = Aside("the NVIDIA driver", nvml.read, at_end=nvml.close, clock=clock)
+        self._call = BackgroundCall("the NVIDIA driver", nvml.read, at_end=nvml.close, clock=clock)
         self._asked_at = float("-inf")
 
     def read(self, owner: Callable[[int], str], *, at: float, interval_s: float) -> tuple[Gpu, ...] | Missing:
         """Return all GPUs, each process with the job that it belongs to; asks for the next sample."""
-        answer = self._aside.answer(max_age_s=_MAX_AGE_S)
+        answer = self._call.answer(max_age_s=_MAX_AGE_S)
         if isinstance(answer, Missing):
             if at - self._asked_at >= _LOOK_S:
                 self._asked_at = at
-                self._aside.ask()
+                self._call.ask()
             return answer
         self._asked_at = at
-        self._aside.ask(delay_s=max(0.0, interval_s - _LEAD_S - self._aside.took_s))
+        self._call.ask(delay_s=max(0.0, interval_s - _LEAD_S - self._call.took_s))
         return tuple(_with_owners(gpu, owner) for gpu in answer)
 
     def close(self) -> None:
         """Ask no more; a call that hangs is left to itself."""
-        self._aside.close()
+        self._call.close()
 
 
 def _unread(gpu: Gpu, why: Missing) -> Gpu:

@@ -26,7 +26,7 @@ from supervisor.core.readings.sample import Missing, Reading
 from supervisor.monitors.files import KeptFile, attempt
 from supervisor.system.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
 
-__all__ = ["Cpu", "CpuReading", "Memory", "MemoryReading", "load_1min"]
+__all__ = ["Cpu", "CpuReading", "HostMemory", "MemoryReading", "load_1min"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 #: Limits change seldom.
@@ -138,7 +138,7 @@ class MemoryReading(NamedTuple):
     swap_used_bytes: Reading
 
 
-class Memory:
+class HostMemory:
     """For one thread."""
 
     def __init__(self, *, proc: Path = Path("/proc")) -> None:

@@ -21,11 +21,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Pid
-from supervisor.core.readings.sample import Disk, Gpu, JobUse, Missing, Reading, Sample
-from supervisor.monitors.background_call import Aside
+from supervisor.core.readings.sample import DiskReading, Gpu, JobUse, Missing, Reading, Sample
+from supervisor.monitors.background_call import BackgroundCall
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.gpu import Gpus
-from supervisor.monitors.host import Cpu, Memory, load_1min
+from supervisor.monitors.host import Cpu, HostMemory, load_1min
 from supervisor.monitors.pressure import MemoryTrigger, PressureFiles
 from supervisor.monitors.processes import Processes, Usage
 from supervisor.monitors.programs import Programs
@@ -33,11 +33,13 @@ from supervisor.monitors.sensors import SensorReading, read_sensors
 from supervisor.ports import WatchedJob
 from supervisor.system.cgroups import cpu_groups, memory_groups
 
-__all__ = ["Sampler"]
+__all__ = ["MachineSampler"]
 
 _NO_PROCESS: Final = Missing("it has no process")
 _FIRST: Final = Missing("it takes two readings")
-_NO_FOLDER: Final = Disk(Missing("no checkpoint folder is known"), Missing("no checkpoint folder is known"))
+_NO_FOLDER: Final = DiskReading(
+    Missing("no checkpoint folder is known"), Missing("no checkpoint folder is known")
+)
 #: CPU time is counted in ticks of 10 ms: over less than this the per cents are noise.
 _CPU_S: Final = 0.4
 #: The next look at memory comes before a program that takes that much a second can have made it
@@ -54,7 +56,7 @@ _PROGRAMS_S: Final = 5.0
 _Root = tuple[str, Pid | None]
 
 
-class Sampler:
+class MachineSampler:
     """See ports.Sampler. For one thread."""
 
     def __init__(
@@ -70,12 +72,12 @@ class Sampler:
         self._processes = Processes(proc=proc, jobs=jobs)
         self._programs = Programs(proc=proc)
         self._cpu = Cpu(proc=proc)
-        self._memory = Memory(proc=proc)
+        self._memory = HostMemory(proc=proc)
         self._pressure = PressureFiles(folder=proc / "pressure")
         self._trigger = MemoryTrigger([proc / "pressure/memory"])
         self._gpus = gpus or Gpus()
         self._disks = disks or Disks()
-        self._sensors = Aside("the hardware", lambda: read_sensors(sys))
+        self._sensors = BackgroundCall("the hardware", lambda: read_sensors(sys))
         self._memory_low_pct = 8.0
         self._memory_lasts_s = float("inf")
         self._was_called = False

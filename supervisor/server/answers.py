@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from supervisor import api
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.explain import Explanation, RuleState
 from supervisor.core.readings.blocks import pack
 from supervisor.errors import Refused
-from supervisor.server.request_context import Desk, parted
+from supervisor.server.request_context import RequestContext, parted
 from supervisor.server.router import Delivery
 from supervisor.server.rows import SAVING, UNSTORED, stage
 from trainer_shim import protocol
@@ -32,48 +32,50 @@ _PAGE_BYTES = protocol.MAX_FRAME_BYTES - 8192
 _PAGE = 32
 
 
-def why(desk: Desk, delivery: Delivery, request: api.WhyRequest) -> None:
+def why(context: RequestContext, delivery: Delivery, request: api.WhyRequest) -> None:
     """Answer about one job in full, about all of them in short."""
     if request.job is not None:
-        job = desk.engine.job(request.job)
-        desk.send(delivery.identity, _why(desk, job, desk.steward.explain(job.name), request.id))
+        job = context.engine.job(request.job)
+        context.send(delivery.identity, _why(context, job, context.policy_loop.explain(job.name), request.id))
         return
-    explanations = list(desk.steward.explain_all()) if desk.engine.jobs else []
+    explanations = list(context.policy_loop.explain_all()) if context.engine.jobs else []
     for explanation in explanations:
-        answer = _why(desk, desk.engine.job(explanation.job), explanation, request.id)
+        answer = _why(context, context.engine.job(explanation.job), explanation, request.id)
         verdict = None if answer.verdict is None else replace(answer.verdict, candidates=())
         short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1])
-        desk.send(delivery.identity, replace(short, more=True))
-    desk.send(delivery.identity, api.WhyReply(id=request.id))
+        context.send(delivery.identity, replace(short, more=True))
+    context.send(delivery.identity, api.WhyReply(id=request.id))
 
 
-def why_queued(desk: Desk, name: str) -> str:
+def why_queued(context: RequestContext, name: str) -> str:
     """Return what a new job waits for, where it has not been started at once."""
-    job = desk.engine.find(name)
-    if job is None or job.state is not State.QUEUED:
+    job = context.engine.find(name)
+    if job is None or job.state is not JobState.QUEUED:
         return ""
     try:
-        return "; ".join(desk.steward.explain(name).waits_for[:1])
+        return "; ".join(context.policy_loop.explain(name).waits_for[:1])
     except Refused:
         # Nothing has been measured yet.
         return ""
 
 
-def policy(desk: Desk, delivery: Delivery, request: api.PolicyRequest) -> None:
+def policy(context: RequestContext, delivery: Delivery, request: api.PolicyRequest) -> None:
     """Answer with every rule at every place, and with the settings in force."""
-    rules = [_rule_row(state) for state in desk.steward.rule_states()]
+    rules = [_rule_row(state) for state in context.policy_loop.rule_states()]
     for part in parted(rules):
-        desk.send(delivery.identity, api.PolicyReply(id=request.id, rules=part, more=True))
-    settings = msgspec.json.encode(desk.engine.config.settings).decode()
+        context.send(delivery.identity, api.PolicyReply(id=request.id, rules=part, more=True))
+    settings = msgspec.json.encode(context.engine.config.settings).decode()
     if len(settings) > _PAGE_BYTES:
         settings = ""
-    last = api.PolicyReply(id=request.id, settling=desk.steward.settling(), settings=settings)
-    desk.send(delivery.identity, last)
+    last = api.PolicyReply(id=request.id, settling=context.policy_loop.settling(), settings=settings)
+    context.send(delivery.identity, last)
 
 
-def samples(desk: Desk, delivery: Delivery, request: api.SamplesRequest) -> None:
+def samples(context: RequestContext, delivery: Delivery, request: api.SamplesRequest) -> None:
     """Answer with as many blocks of readings as fit into one message."""
-    found = desk.journal.recorded(after_wall=request.after_wall, before_wall=request.before_wall, limit=_PAGE)
+    found = context.journal.recorded(
+        after_wall=request.after_wall, before_wall=request.before_wall, limit=_PAGE
+    )
     blocks: list[bytes] = []
     next_wall, room = None, _PAGE_BYTES
     for stored in found:
@@ -83,16 +85,16 @@ def samples(desk: Desk, delivery: Delivery, request: api.SamplesRequest) -> None
         blocks.append(stored.block)
         next_wall = stored.first
     is_last = len(blocks) == len(found) < _PAGE
-    fresh = desk.steward.fresh(after_wall=request.after_wall, before_wall=request.before_wall)
+    fresh = context.policy_loop.fresh(after_wall=request.after_wall, before_wall=request.before_wall)
     if is_last and fresh:
         block = pack(fresh)
         # Where it does not fit it is among the stored ones in a minute.
         blocks += [block] if len(block) <= room else []
     reply = api.SamplesReply(id=request.id, blocks=tuple(blocks), next_wall=None if is_last else next_wall)
-    desk.send(delivery.identity, reply)
+    context.send(delivery.identity, reply)
 
 
-def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> api.WhyReply:
+def _why(context: RequestContext, job: Job, explanation: Explanation, request: str) -> api.WhyReply:
     # The wire has the same fields, and may not import the core.
     reply = msgspec.convert(msgspec.to_builtins(_cut(explanation)), api.WhyReply)
     if reply.verdict is not None and explanation.verdict is not None:
@@ -102,18 +104,18 @@ def _why(desk: Desk, job: Job, explanation: Explanation, request: str) -> api.Wh
         replace(rule, num_jobs=len(state.jobs))
         for rule, state in zip(reply.rules, explanation.rules, strict=True)
     )
-    now_in = stage(job, desk.shims.peer(job))
-    if unstored := desk.unstored(job):
+    now_in = stage(job, context.shims.peer(job))
+    if unstored := context.unstored(job):
         now_in = UNSTORED[unstored]
         reply = replace(reply, next="there is room on the journal's disk: `supervisorctl status` tells which")
-    if now_in == SAVING and job.state is not State.RUNNING:
+    if now_in == SAVING and job.state is not JobState.RUNNING:
         # The core does not know that it has reached its boundary.
         reply = replace(reply, next="its checkpoint becomes durable")
     return replace(
         reply,
         rules=rules,
         id=request,
-        since_wall=desk.clock.wall() - (desk.clock.now() - job.since),
+        since_wall=context.clock.wall() - (context.clock.now() - job.since),
         depth=job.depth,
         problem=job.problem,
         context=cuda_context.words(job),

@@ -1,6 +1,6 @@
 """Messages of the daemon as frames that are never over the limit, whatever texts are in them.
 
-Covers: cutting long texts and lists, text that is not UTF-8. Does not cover: many rows (desk.py
+Covers: cutting long texts and lists, text that is not UTF-8. Does not cover: many rows (context.py
 parts them), what peers send.
 
 Paths, reasons and file names come from people, files and programs. One of them that is too long or

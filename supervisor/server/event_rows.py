@@ -62,7 +62,7 @@ def _detail_of_fact(event: JobEvent) -> str:
             return str(exit_)
         case events.AbleTo(depths=depths):
             return ", ".join(depths)
-        case events.Checkpointed(checkpoint=checkpoint) | events.Yielded(checkpoint=checkpoint):
+        case events.CheckpointReported(checkpoint=checkpoint) | events.PauseReached(checkpoint=checkpoint):
             return f"step {checkpoint.step}"
         case events.PauseFailed(why=words) | events.TimerFired(timer=words):
             return words

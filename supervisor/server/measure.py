@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from supervisor.core.jobs.events import Checkpointed, JobEvent, Yielded
+from supervisor.core.jobs.events import CheckpointReported, JobEvent, PauseReached
 from supervisor.core.jobs.job import Job
 from supervisor.ports import Clock
 
@@ -153,11 +153,11 @@ class Measured:
             told.measure.spend()
 
 
-def _checkpoint_of(event: JobEvent) -> Checkpointed | None:
+def _checkpoint_of(event: JobEvent) -> CheckpointReported | None:
     match event:
-        case Checkpointed():
+        case CheckpointReported():
             return event
-        case Yielded():
-            return Checkpointed(checkpoint=event.checkpoint)
+        case PauseReached():
+            return CheckpointReported(checkpoint=event.checkpoint)
         case _:
             return None

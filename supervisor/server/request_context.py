@@ -15,7 +15,7 @@ import msgspec
 from supervisor import api
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.explain import Explanation, RuleState
 from supervisor.core.policy.scene import is_rules
 from supervisor.core.readings.sample import Left, Sample
@@ -30,7 +30,7 @@ from supervisor.settings.config import Config
 from supervisor.system.procfs import has_ended
 from trainer_shim import protocol
 
-__all__ = ["Desk", "parted", "refusal"]
+__all__ = ["RequestContext", "parted", "refusal"]
 
 #: A watcher that is silent for that long has gone; clients repeat their wish every 2 s.
 _WATCH_S = 10.0
@@ -59,7 +59,7 @@ _REFUSED_WHEN_FULL = (
 )
 
 T = TypeVar("T")
-_Answer = api.Accepted | protocol.Refused
+_Answer = api.Accepted | protocol.Refusal
 
 
 class _Engine(Protocol):
@@ -81,7 +81,7 @@ class _Engine(Protocol):
 
 
 class _Steward(Protocol):
-    """What is needed of the steward."""
+    """What is needed of the policy loop."""
 
     def explain(self, name: str) -> Explanation: ...
     def explain_all(self) -> Iterator[Explanation]: ...
@@ -111,14 +111,14 @@ class _Waiting:
 
 
 @dataclass
-class Desk:
+class RequestContext:
     """Lives in the loop's thread."""
 
     engine: _Engine
     router: Router
     shims: ShimTable
     journal: Journal
-    steward: _Steward
+    policy_loop: _Steward
     clock: Clock
     paths: Paths
     #: What the jobs' processes use, by job name; kept up to date by the daemon.
@@ -166,7 +166,7 @@ class Desk:
 
     def answer(self, delivery: Delivery, message: _Answer | Callable[[], _Answer]) -> None:
         """Answer once everything so far is stored; with what is called then, where it depends on that."""
-        if isinstance(message, protocol.Refused) and self._is_full():
+        if isinstance(message, protocol.Refusal) and self._is_full():
             self.send(delivery.identity, message)
             return
         waiting = _Waiting(delivery.identity, message if callable(message) else lambda: message)
@@ -208,9 +208,9 @@ class Desk:
         waiting: dict[str, str] | None = None
         for job in jobs:
             log = str(self.paths.log(job.name))
-            if waiting is None and (job.state is State.QUEUED or is_rules(job)):
+            if waiting is None and (job.state is JobState.QUEUED or is_rules(job)):
                 # Of all in the line at once, and only where one of them is asked about.
-                waiting = self.steward.waiting()
+                waiting = self.policy_loop.waiting()
             is_gone = job.checkpoint is not None and job.checkpoint.path in self.gone
             sight = Sight(
                 self.shims.peer(job),
@@ -274,6 +274,6 @@ def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:
     return parts
 
 
-def refusal(request: str, error: SupervisorError, *, job: str = "") -> protocol.Refused:
+def refusal(request: str, error: SupervisorError, *, job: str = "") -> protocol.Refusal:
     """Return an error as an answer."""
-    return protocol.Refused(id=request, job=job, error=str(error), hint=error.hint, exit_code=error.exit_code)
+    return protocol.Refusal(id=request, job=job, error=str(error), hint=error.hint, exit_code=error.exit_code)

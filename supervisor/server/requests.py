@@ -22,14 +22,14 @@ from supervisor import api
 from supervisor.core.jobs import events
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
-from supervisor.core.jobs.states import Depth, Kind, State, accepts
+from supervisor.core.jobs.states import Depth, JobState, Kind, accepts
 from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
 from supervisor.server import looking
 from supervisor.server.access import check_may_act
 from supervisor.server.answers import policy, samples, why, why_queued
-from supervisor.server.request_context import Desk, refusal
+from supervisor.server.request_context import RequestContext, refusal
 from supervisor.server.router import Delivery
 from supervisor.set_aside import SetAside
 from supervisor.system.marks import Marks
@@ -49,35 +49,35 @@ _MAX_PROBLEMS = 20
 _log = structlog.get_logger("requests")
 
 
-def take(desk: Desk, delivery: Delivery) -> None:
+def take(context: RequestContext, delivery: Delivery) -> None:
     """Handle one message of anybody; a mistake of ours must not take the loop down with it."""
     message = delivery.message
     handler = _HANDLERS.get(type(message))
     try:
         if handler is not None:
             check_may_act(delivery.peer)
-            desk.check_room(message)
-            handler(desk, delivery, message)
+            context.check_room(message)
+            handler(context, delivery, message)
         elif isinstance(message, protocol.FromShim):
-            desk.shims.take(delivery, desk.engine)
+            context.shims.take(delivery, context.engine)
         else:
-            _refuse(desk, delivery, UsageError(f"cannot take a `{_tag(message)}`: it is an answer"))
+            _refuse(context, delivery, UsageError(f"cannot take a `{_tag(message)}`: it is an answer"))
     except SupervisorError as error:
-        _refuse(desk, delivery, error)
+        _refuse(context, delivery, error)
     except Exception as error:  # noqa: BLE001  # one of the few places that may: a request handler
         _log.exception("handler-failed", message=_tag(message))
         if isinstance(message, protocol.FromShim):
             # A refusal would send the shim away; its next word may be fine.
             return
         text = f"cannot answer: internal error ({type(error).__name__}: {error})"
-        _refuse(desk, delivery, SupervisorError(text, hint="the daemon's log has the details"))
+        _refuse(context, delivery, SupervisorError(text, hint="the daemon's log has the details"))
 
 
-def _refuse(desk: Desk, delivery: Delivery, error: SupervisorError) -> None:
-    desk.answer(delivery, refusal(getattr(delivery.message, "id", ""), error))
+def _refuse(context: RequestContext, delivery: Delivery, error: SupervisorError) -> None:
+    context.answer(delivery, refusal(getattr(delivery.message, "id", ""), error))
 
 
-def _run(desk: Desk, delivery: Delivery, request: api.RunRequest) -> None:
+def _run(context: RequestContext, delivery: Delivery, request: api.RunRequest) -> None:
     if not request.cwd.startswith("/"):
         raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
     if fault := shell_fault(request.shell):
@@ -102,54 +102,54 @@ def _run(desk: Desk, delivery: Delivery, request: api.RunRequest) -> None:
         every_s=request.every_s,
         shell=request.shell,
     )
-    if why_not := desk.steward.never_fits(spec):
+    if why_not := context.policy_loop.never_fits(spec):
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
-    job = desk.engine.submit(request.name, spec)
+    job = context.engine.submit(request.name, spec)
 
     def accepted() -> api.Accepted:  # By then the policy has been asked about it.
-        detail = why_queued(desk, job.name)
+        detail = why_queued(context, job.name)
         return api.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
 
-    desk.answer(delivery, accepted)
+    context.answer(delivery, accepted)
 
 
-def _reload(desk: Desk, delivery: Delivery, request: api.ReloadRequest) -> None:
+def _reload(context: RequestContext, delivery: Delivery, request: api.ReloadRequest) -> None:
     def tell(problems: tuple[SetAside, ...]) -> None:
         told = [UsageError(one.why, hint=one.hint) for one in problems[:_MAX_PROBLEMS]]
         for error in told:
             answer = refusal(request.id, error)
-            desk.answer(delivery, replace(answer, last=error is told[-1]))
+            context.answer(delivery, replace(answer, last=error is told[-1]))
         if not told:
             accepted = api.Accepted(id=request.id, job="", state="", detail="configuration read")
-            desk.answer(delivery, accepted)
+            context.answer(delivery, accepted)
 
     def meanwhile(num_read: int) -> None:
         files = "file" if num_read == 1 else "files"
         detail = f"the daemon reads its files; {num_read} {files} so far"
         under_way = api.Accepted(id=request.id, job="", state="", detail=detail, under_way=True, last=False)
-        desk.send(delivery.identity, under_way)
+        context.send(delivery.identity, under_way)
 
-    desk.reload(tell, meanwhile)
+    context.reload(tell, meanwhile)
 
 
-def _remove(desk: Desk, delivery: Delivery, request: api.RemoveRequest) -> None:
+def _remove(context: RequestContext, delivery: Delivery, request: api.RemoveRequest) -> None:
     def remove(name: str) -> api.Accepted:
-        job = desk.engine.find(name)
+        job = context.engine.find(name)
         if job is not None and job.spec.source and Path(job.spec.source).exists():
             raise Refused(
                 f"cannot remove job `{job.name}`: its file `{job.spec.source}` would start it again",
                 hint="remove the file first",
             )
-        desk.engine.remove(name, delivery.peer.asker())
+        context.engine.remove(name, delivery.peer.asker())
         kept = f"its checkpoints stay in {job.spec.checkpoints}" if job and job.checkpoint else ""
         return api.Accepted(id=request.id, job=name, state="removed", detail=kept)
 
-    _each(desk, delivery, request, lambda job: job.is_over, remove)
+    _each(context, delivery, request, lambda job: job.is_over, remove)
 
 
-def _set(desk: Desk, delivery: Delivery, request: api.SetRequest) -> None:
+def _set(context: RequestContext, delivery: Delivery, request: api.SetRequest) -> None:
     def change(name: str) -> api.Accepted:
-        job = desk.engine.job(name)
+        job = context.engine.job(name)
         spec = job.spec
         if spec.source:
             raise Refused(
@@ -164,14 +164,14 @@ def _set(desk: Desk, delivery: Delivery, request: api.SetRequest) -> None:
             labels=labels,
             every_s=None if request.no_every else request.every_s or spec.every_s,
         )
-        after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=delivery.peer.asker()))
+        after = context.engine.ask(job.name, events.SpecChanged(spec=spec, by=delivery.peer.asker()))
         return api.Accepted(id=request.id, job=job.name, state=after.state)
 
-    _each(desk, delivery, request, lambda _job: True, change)
+    _each(context, delivery, request, lambda _job: True, change)
 
 
-def _pause(desk: Desk, delivery: Delivery, request: api.PauseRequest) -> None:
-    jobs = desk.engine.config.jobs
+def _pause(context: RequestContext, delivery: Delivery, request: api.PauseRequest) -> None:
+    jobs = context.engine.config.jobs
 
     def event(by: Asker) -> JobEvent:
         return events.PauseAsked(
@@ -186,12 +186,12 @@ def _pause(desk: Desk, delivery: Delivery, request: api.PauseRequest) -> None:
         )
 
     _ask_each(
-        desk,
+        context,
         delivery,
         request,
         event,
-        lambda job: accepts(job.state, Kind.PAUSE) and job.state not in (State.PAUSING, State.PAUSED),
-        lambda job: _no_shim_yet(job, desk.clock.now()),
+        lambda job: accepts(job.state, Kind.PAUSE) and job.state not in (JobState.PAUSING, JobState.PAUSED),
+        lambda job: _no_shim_yet(job, context.clock.now()),
     )
 
 
@@ -200,27 +200,27 @@ def _no_shim_yet(job: Job, now: float) -> str:
     return f"no training shim has connected yet; {called_off}" if called_off else ""
 
 
-def _resume(desk: Desk, delivery: Delivery, request: api.ResumeRequest) -> None:
+def _resume(context: RequestContext, delivery: Delivery, request: api.ResumeRequest) -> None:
     def event(by: Asker) -> JobEvent:
-        grace_s = desk.engine.config.jobs.start_grace_s
+        grace_s = context.engine.config.jobs.start_grace_s
         return events.ResumeAsked(request=_new_request(), by=by, start_grace_s=grace_s)
 
     # A queued job starts before its time only by its name.
     _ask_each(
-        desk,
+        context,
         delivery,
         request,
         event,
-        lambda job: accepts(job.state, Kind.RESUME) and job.state is not State.QUEUED,
+        lambda job: accepts(job.state, Kind.RESUME) and job.state is not JobState.QUEUED,
     )
 
 
-def _stop(desk: Desk, delivery: Delivery, request: api.StopRequest | api.KillRequest) -> None:
-    jobs, kill = desk.engine.config.jobs, isinstance(request, api.KillRequest)
-    marks = Marks(desk.paths.jobs_state_dir)
+def _stop(context: RequestContext, delivery: Delivery, request: api.StopRequest | api.KillRequest) -> None:
+    jobs, kill = context.engine.config.jobs, isinstance(request, api.KillRequest)
+    marks = Marks(context.paths.jobs_state_dir)
 
     def ask(name: str) -> api.Accepted:
-        job = desk.engine.job(name)
+        job = context.engine.job(name)
         left = marks.left_of(job.name) if kill and not job.alive else []
         event = events.StopAsked(
             request=_new_request(),
@@ -230,50 +230,55 @@ def _stop(desk: Desk, delivery: Delivery, request: api.StopRequest | api.KillReq
             kill_grace_s=jobs.kill_grace_s,
             has_left=bool(left),
         )
-        after = desk.engine.ask(job.name, event)
+        after = context.engine.ask(job.name, event)
         pids = f"what it left is ended: {', '.join(map(str, left))}" if left else ""
         return api.Accepted(id=request.id, job=job.name, state=after.state, detail=pids)
 
-    _each(desk, delivery, request, lambda job: not job.is_over, ask)
+    _each(context, delivery, request, lambda job: not job.is_over, ask)
 
 
-def _restart(desk: Desk, delivery: Delivery, request: api.RestartRequest) -> None:
-    graces = _graces(desk)
+def _restart(context: RequestContext, delivery: Delivery, request: api.RestartRequest) -> None:
+    graces = _graces(context)
 
     def ask(name: str) -> api.Accepted:
-        job, by = desk.engine.job(name), delivery.peer.asker()
+        job, by = context.engine.job(name), delivery.peer.asker()
         if request.env is not None and job.spec.source:
             raise Refused(
                 f"cannot change the environment of job `{job.name}`: it comes from `{job.spec.source}`",
                 hint="edit the file; it is read again by itself",
             )
-        after = desk.engine.ask(job.name, events.RestartAsked(request=_new_request(), by=by, **graces))
+        after = context.engine.ask(job.name, events.RestartAsked(request=_new_request(), by=by, **graces))
         if request.env is not None:
             # Behind it: a restart that is refused changes nothing, and no launch happens in between.
             spec = replace(job.spec, env=request.env)
-            after = desk.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
+            after = context.engine.ask(job.name, events.SpecChanged(spec=spec, by=by))
         return api.Accepted(id=request.id, job=job.name, state=after.state)
 
     # When it is stored, the policy has been asked about it.
     _each(
-        desk, delivery, request, lambda _job: True, ask, lambda a: replace(a, detail=why_queued(desk, a.job))
+        context,
+        delivery,
+        request,
+        lambda _job: True,
+        ask,
+        lambda a: replace(a, detail=why_queued(context, a.job)),
     )
 
 
-def _checkpoint(desk: Desk, delivery: Delivery, request: api.CheckpointRequest) -> None:
+def _checkpoint(context: RequestContext, delivery: Delivery, request: api.CheckpointRequest) -> None:
     def event(by: Asker) -> JobEvent:
         return events.CheckpointAsked(request=_new_request(), by=by)
 
-    _ask_each(desk, delivery, request, event, lambda job: job.state is State.RUNNING)
+    _ask_each(context, delivery, request, event, lambda job: job.state is JobState.RUNNING)
 
 
-def _graces(desk: Desk) -> dict[str, float]:
-    jobs = desk.engine.config.jobs
+def _graces(context: RequestContext) -> dict[str, float]:
+    jobs = context.engine.config.jobs
     return {"stop_grace_s": jobs.stop_grace_s, "kill_grace_s": jobs.kill_grace_s}
 
 
 def _ask_each(
-    desk: Desk,
+    context: RequestContext,
     delivery: Delivery,
     request: api.JobsRequest,
     event: Callable[[Asker], JobEvent],
@@ -281,14 +286,14 @@ def _ask_each(
     detail: Callable[[Job], str] = lambda _job: "",
 ) -> None:
     def ask(name: str) -> api.Accepted:
-        after = desk.engine.ask(name, event(delivery.peer.asker()))
+        after = context.engine.ask(name, event(delivery.peer.asker()))
         return api.Accepted(id=request.id, job=name, state=after.state, detail=detail(after))
 
-    _each(desk, delivery, request, applies, ask)
+    _each(context, delivery, request, applies, ask)
 
 
 def _each(
-    desk: Desk,
+    context: RequestContext,
     delivery: Delivery,
     request: api.JobsRequest,
     applies: Callable[[Job], bool],
@@ -300,8 +305,8 @@ def _each(
         raise UsageError("cannot tell which jobs are meant", hint="name jobs, or say --all, not both")
     names = list(dict.fromkeys(request.jobs))
     if request.all:
-        names = [job.name for job in desk.engine.jobs.values() if applies(job)]
-    answers: list[api.Accepted | protocol.Refused] = []
+        names = [job.name for job in context.engine.jobs.values() if applies(job)]
+    answers: list[api.Accepted | protocol.Refusal] = []
     for name in names:
         try:
             answers.append(act(name))
@@ -311,7 +316,7 @@ def _each(
     answers = answers or [nothing]
     for number, answer in enumerate(answers, 1):
         whole = replace(answer, last=number == len(answers))
-        desk.answer(delivery, partial(told, whole) if isinstance(whole, api.Accepted) else whole)
+        context.answer(delivery, partial(told, whole) if isinstance(whole, api.Accepted) else whole)
 
 
 def _tag(message: object) -> str:
@@ -323,7 +328,7 @@ def _new_request() -> str:
     return uuid.uuid4().hex[:12]
 
 
-_HANDLERS: dict[type, Callable[[Desk, Delivery, Any], None]] = {
+_HANDLERS: dict[type, Callable[[RequestContext, Delivery, Any], None]] = {
     api.StatusRequest: looking.status,
     api.WatchRequest: looking.watch,
     api.ShowRequest: looking.show,

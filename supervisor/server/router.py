@@ -168,7 +168,7 @@ class Router:
             self._drop(error.kind, str(error), peer)
             # Without the number of a question it may be a shim's word, and a refusal would send that away.
             if error.kind in ("version", "unknown") or error.request:
-                answer = protocol.Refused(
+                answer = protocol.Refusal(
                     id=error.request, error=f"cannot understand: {error}", hint=_HINTS[error.kind]
                 )
                 self.send(identity, answer)

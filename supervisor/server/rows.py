@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from supervisor import api
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.core.readings.sample import Left, Missing, Sample
 from supervisor.server.shims import ShimPeer
@@ -61,7 +61,7 @@ class Sight(NamedTuple):
 
     peer: ShimPeer | None
     #: Where the loop was last heard to be.
-    position: protocol.Position | None
+    position: protocol.PositionReport | None
     reading: Reading | None
     #: What a job in the line waits for, beside the rule that it yielded to; "": nothing that is known.
     waits_for: str = ""
@@ -77,7 +77,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
     peer = sight.peer
     reading = sight.reading if job.process is not None else None
     # Most of what was read just now is of the time before.
-    is_before_hold = reading is not None and job.state is State.PAUSED and reading.at - job.since < _LOOK_S
+    is_before_hold = reading is not None and job.state is JobState.PAUSED and reading.at - job.since < _LOOK_S
     checkpoint = None if sight.is_gone else job.checkpoint
     exit_ = job.exit
     return api.JobRow(
@@ -122,10 +122,10 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
 def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
     """Return where the loop is: from its shim, or else from the last checkpoint."""
     at, peer = sight.position, sight.peer
-    if job.state is State.QUEUED:
+    if job.state is JobState.QUEUED:
         # What its last start came to says nothing of the next one.
         return {}
-    if at is None and job.state in (State.COMPLETED, State.FAILED):
+    if at is None and job.state in (JobState.COMPLETED, JobState.FAILED):
         # It ended somewhere behind its last checkpoint: 10/400 beside `completed` would be a lie.
         return {}
     if at is None:
@@ -138,7 +138,7 @@ def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
     }
     if peer is None:
         return place
-    rate = peer.steps_per_s if job.state is State.RUNNING else None
+    rate = peer.steps_per_s if job.state is JobState.RUNNING else None
     left = None if at.num_steps is None else max(0, at.num_steps - at.step)
     return place | {
         "steps_per_s": rate,
@@ -160,23 +160,23 @@ def _pausable(job: Job) -> bool | None:
 def stage(job: Job, peer: ShimPeer | None) -> str:
     """Return what happens inside the state, or ""."""
     match job.state:
-        case State.PAUSING if job.frozen_at is not None:
+        case JobState.PAUSING if job.frozen_at is not None:
             return "frozen"
-        case State.PAUSING | State.STOPPING if job.insisted:
+        case JobState.PAUSING | JobState.STOPPING if job.insisted:
             return "waiting for the process to end"
-        case State.PAUSING | State.STOPPING if job.yielded:
+        case JobState.PAUSING | JobState.STOPPING if job.yielded:
             return "checkpoint is durable, waiting for the process to end"
-        case State.PAUSING | State.STOPPING if peer is not None and peer.saving:
+        case JobState.PAUSING | JobState.STOPPING if peer is not None and peer.saving:
             return SAVING
-        case State.PAUSING | State.RESUMING if peer is not None and peer.stage:
+        case JobState.PAUSING | JobState.RESUMING if peer is not None and peer.stage:
             return peer.stage
-        case State.PAUSING if peer is None:
+        case JobState.PAUSING if peer is None:
             return "waiting for the training shim to connect"
-        case State.PAUSING:
+        case JobState.PAUSING:
             return "waiting for a batch boundary"
-        case State.STOPPING:
+        case JobState.STOPPING:
             return "waiting for a batch boundary" if job.depths else "waiting for the process to end"
-        case State.RESUMING | State.STARTING if peer is None:
+        case JobState.RESUMING | JobState.STARTING if peer is None:
             return "waiting for the training shim to connect"
         case _:
             return SAVING if peer is not None and peer.saving else ""
@@ -185,7 +185,7 @@ def stage(job: Job, peer: ShimPeer | None) -> str:
 def _waits(job: Job, waits_for: str) -> str:
     if waits_for:
         return f"waiting: {waits_for}"
-    return "waiting in the queue" if job.state is State.QUEUED else ""
+    return "waiting in the queue" if job.state is JobState.QUEUED else ""
 
 
 def _gone(job: Job, sight: Sight) -> str:

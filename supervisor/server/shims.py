@@ -25,7 +25,7 @@ from supervisor.server.access import is_within
 from supervisor.server.measure import Jobs, Measure, Measured
 from supervisor.server.router import Delivery
 from supervisor.settings.config import ShimConfig
-from supervisor.system.marks import Marks, Start
+from supervisor.system.marks import JobStart, Marks
 from supervisor.system.procfs import boot_id, read_stat
 from trainer_shim import protocol
 from trainer_shim.safe_files import read_in
@@ -42,7 +42,7 @@ class ShimPeer:
     job: str
     incarnation: int
     rank: int
-    position: protocol.Position
+    position: protocol.PositionReport
     #: Steady clock.
     heard_at: float
     boundary_at: float
@@ -78,7 +78,7 @@ class ShimTable:
         peer = self._by_job.get(job.name)
         return peer if peer is not None and job.alive and peer.incarnation == job.incarnation else None
 
-    def last_position(self, job: Job) -> protocol.Position | None:
+    def last_position(self, job: Job) -> protocol.PositionReport | None:
         """Return where the loop was last heard to be, also when its process is gone."""
         peer = self._by_job.get(job.name) or self._gone.get(job.name)
         return peer.position if peer is not None and peer.incarnation == job.incarnation else None
@@ -171,7 +171,7 @@ class ShimTable:
                 peer.saving = peer.stage = ""
                 # The time that it held is no time without a boundary.
                 peer.boundary_at = peer.heard_at
-                self._measured.observe(job, events.Resumed(request=message.request), jobs)
+                self._measured.observe(job, events.TrainingResumed(request=message.request), jobs)
 
     def _able_to(self, peer: ShimPeer, names: tuple[str, ...], job: Job, jobs: Jobs) -> None:
         """Take over what it can give back; told with every heartbeat, stored when it changes."""
@@ -181,7 +181,7 @@ class ShimTable:
 
     def _at_boundary(self, peer: ShimPeer, checkpoint: protocol.Checkpointed) -> None:
         before = peer.position
-        peer.position = protocol.Position(
+        peer.position = protocol.PositionReport(
             step=checkpoint.step,
             epoch=checkpoint.epoch,
             num_steps=before.num_steps,
@@ -201,7 +201,7 @@ class ShimTable:
                 self._refusals.spend()
                 self._log.warning("hello-refused", job=hello.job, pid=delivery.peer.pid, reason=reason)
             hint = "training goes on without supervision"
-            self._send(delivery.identity, protocol.Refused(error=reason, hint=hint, job=hello.job))
+            self._send(delivery.identity, protocol.Refusal(error=reason, hint=hint, job=hello.job))
             return
         now = self._clock.now()
         self.forget(hello.job)
@@ -244,10 +244,10 @@ class ShimTable:
         """Say whether a process is of the job's present start; who detached himself is so by his mark."""
         if job.process is not None and is_within(pid, job.process):
             return True
-        return self._marks.of(pid) == Start(job.name, job.incarnation)
+        return self._marks.of(pid) == JobStart(job.name, job.incarnation)
 
 
-def read_receipt(run_dir: Path) -> events.Yielded | None:
+def read_receipt(run_dir: Path) -> events.PauseReached | None:
     """Return what the shim left in writing before its process ended, if it is there and whole."""
     try:
         message = api.decode(read_in(run_dir, protocol.RECEIPT))
@@ -256,8 +256,8 @@ def read_receipt(run_dir: Path) -> events.Yielded | None:
     return _yielded_event(message) if isinstance(message, protocol.Yielded) else None
 
 
-def _yielded_event(message: protocol.Yielded) -> events.Yielded:
-    return events.Yielded(
+def _yielded_event(message: protocol.Yielded) -> events.PauseReached:
+    return events.PauseReached(
         request=message.request,
         depth=Depth(message.depth),
         checkpoint=_reference(message.checkpoint),
@@ -270,8 +270,8 @@ def _failed_event(message: protocol.CannotYield) -> events.PauseFailed:
     return events.PauseFailed(request=message.request, why=message.why, holding_depth=holding_depth)
 
 
-def _checkpointed_event(message: protocol.Checkpointed) -> events.Checkpointed:
-    return events.Checkpointed(checkpoint=_reference(message))
+def _checkpointed_event(message: protocol.Checkpointed) -> events.CheckpointReported:
+    return events.CheckpointReported(checkpoint=_reference(message))
 
 
 def _reference(message: protocol.Checkpointed) -> CheckpointRef:

@@ -34,7 +34,7 @@ from supervisor.settings.jobfile import read_job_file
 from supervisor.system.users import user_name
 from trainer_shim.safe_files import Unsafe, check_folder, read_checked
 
-__all__ = ["Settings"]
+__all__ = ["SettingsFiles"]
 
 
 #: File systems tell times to two seconds at worst.
@@ -65,7 +65,7 @@ class _Engine(Protocol):
     def observe(self, name: str, event: JobEvent) -> None: ...
 
 
-class Settings:
+class SettingsFiles:
     """What the files say at present, and what is wrong with them."""
 
     def __init__(self, paths: Paths, engine: _Engine, in_force: Callable[[Config], None]) -> None:

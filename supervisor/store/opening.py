@@ -20,7 +20,7 @@ from supervisor.errors import SupervisorError
 from supervisor.set_aside import SetAside, keep_aside, make_way
 from supervisor.store.migrate import migrate, migrations
 from supervisor.system import locks
-from trainer_shim.lock_file import Held
+from trainer_shim.lock_file import HeldLock
 from trainer_shim.safe_files import open_checked
 
 __all__ = ["connect", "is_in_place", "open_or_replace", "take_lock", "write_anew"]
@@ -47,7 +47,7 @@ def take_lock(path: Path) -> int:
     """Return a descriptor that holds the lock beside the file; raises SupervisorError when it is taken."""
     try:
         return locks.take_lock(Path(f"{path}.lock"))
-    except Held as held:
+    except HeldLock as held:
         raise SupervisorError(
             f"cannot open the journal `{path}`: another daemon uses it",
             hint=f"it is process {held.holder or 'unknown'}; was it started with another XDG_RUNTIME_DIR?",

@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["GROUP", "Marks", "Start", "group_prefix", "start_of"]
+__all__ = ["GROUP", "JobStart", "Marks", "group_prefix", "start_of"]
 
 #: What the name of each group of ours begins with, whichever daemon made it.
 GROUP: Final = re.compile(r"training-supervisor-[0-9a-f]{12}-")
@@ -28,21 +28,21 @@ _MOST_GROUP_BYTES: Final = 1 << 16
 _MOST_BYTES: Final = 8 << 20
 
 
-class Start(NamedTuple):
+class JobStart(NamedTuple):
     """One start of a job's command."""
 
     job: str
     incarnation: int
 
 
-def start_of(run_dir: Path) -> Start | None:
+def start_of(run_dir: Path) -> JobStart | None:
     """Return the start that a run folder is of."""
     return _start(run_dir.parent.name, run_dir.name)
 
 
-def _start(job: str, folder: str) -> Start | None:
+def _start(job: str, folder: str) -> JobStart | None:
     number = folder.removeprefix("run-")
-    return Start(job, int(number)) if number != folder and number.isdecimal() else None
+    return JobStart(job, int(number)) if number != folder and number.isdecimal() else None
 
 
 def group_prefix(folder: Path) -> str:
@@ -58,14 +58,14 @@ class Marks:
         self._proc = str(proc)
         self._group = f"/{group_prefix(folder)}".encode()
         #: A daemon that was started within a job: that group holds keepers of others as well.
-        self._around: Start | None = None
+        self._around: JobStart | None = None
         self._around = self._in_group("self")
 
-    def of(self, pid: int) -> Start | None:
+    def of(self, pid: int) -> JobStart | None:
         """Return the start that a process comes from; None where it has no mark of ours, or is gone."""
         return self._named(pid) or self._in_group(str(pid))
 
-    def _in_group(self, pid: str) -> Start | None:
+    def _in_group(self, pid: str) -> JobStart | None:
         try:
             fd = os.open(f"{self._proc}/{pid}/cgroup", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -78,10 +78,10 @@ class Marks:
             os.close(fd)
         name = os.fsdecode(re.split(rb"[/\n]", text.partition(self._group)[2], maxsplit=1)[0])
         job, _, number = name.rpartition(".")
-        start = Start(job, int(number)) if job and number.isdecimal() else None
+        start = JobStart(job, int(number)) if job and number.isdecimal() else None
         return None if start == self._around else start
 
-    def _named(self, pid: int) -> Start | None:
+    def _named(self, pid: int) -> JobStart | None:
         _, is_there, rest = (b"\0" + self._environment(pid)).partition(_NAME)
         value = rest.partition(b"\0")[0]
         if not is_there or not value.startswith(self._folder):

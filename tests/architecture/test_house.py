@@ -131,6 +131,19 @@ def test_files_and_functions_have_a_size_that_can_be_read(path):
     assert is_long == (name_of(path) in LONG_FILES), f"{len(text.splitlines())} lines"
 
 
+def test_a_name_of_a_class_means_one_thing():
+    """
+    Whoever reads `Verdict` in a module need not look up whose it is.
+    """
+    found = {}
+    for path in SOURCES:
+        for node in tree(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name_of(path))
+
+    assert {} == {name: places for name, places in found.items() if len(places) > 1}
+
+
 def test_only_a_few_places_catch_everything():
     """
     The engine's tick, a request handler, a file of people's, the shim's link, its background saves;

@@ -24,9 +24,9 @@ WITHOUT_HINT = {
 }
 #: Records that change, and why.
 CHANGING = {
-    "Found": "is filled while devices are looked through",
+    "FoundTensors": "is filled while devices are looked through",
     "Live": "takes in what another record has",
-    "Report": "the loop writes it and the link reads it",
+    "LinkReport": "the loop writes it and the link reads it",
     "_Away": "its pieces go back one by one",
     "_Header": "is only read, where a message itself cannot be",
 }

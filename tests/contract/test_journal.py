@@ -20,9 +20,9 @@ from typing import get_args
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.jobs.events import Checkpointed, JobEvent, Removed, Submitted, Yielded
+from supervisor.core.jobs.events import CheckpointReported, JobEvent, PauseReached, Removed, Submitted
 from supervisor.core.jobs.job import Asker, Job, JobSpec
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, Unreadable
 from supervisor.store.journal import SqliteJournal
@@ -37,7 +37,7 @@ SPEC = JobSpec(argv=("python", "train.py"), cwd="/work", env={"LANG": "de_DE", "
 GOOD = b'{"name":"job-2","spec":{"argv":["x"],"cwd":"/"},"created_at":1.0,"state":"queued"}'
 
 
-def row(seq, job="job-1", state=State.QUEUED, *, removed=False, wall=None, at=None):
+def row(seq, job="job-1", state=JobState.QUEUED, *, removed=False, wall=None, at=None):
     after = None if removed else Job(name=job, spec=SPEC, created_at=1.0 / 3, state=state, since=seq + 0.1)
     event = Removed(by=Asker("person", "ada")) if removed else Submitted(spec=SPEC)
     return JournalRow(
@@ -153,10 +153,10 @@ class TestEveryJournal:
         """
         Events stay readable when their job is removed.
         """
-        rows = (row(1), row(2, state=State.RUNNING), row(3, "job-2"), row(4, "job-2", removed=True))
+        rows = (row(1), row(2, state=JobState.RUNNING), row(3, "job-2"), row(4, "job-2", removed=True))
         world.store(journal, Batch(1, rows))
 
-        assert [State.RUNNING] == [job.state for job in journal.jobs()]
+        assert [JobState.RUNNING] == [job.state for job in journal.jobs()]
         assert ["queued", "removed"] == [
             one.state for one in journal.history(after_seq=0, job="job-2", limit=9)
         ]
@@ -595,7 +595,7 @@ class TestSqliteJournal:
 
         assert set(get_args(JobEvent)) >= kinds
         assert 16 == len(kinds)
-        assert {"held": State.PAUSED, "left": State.PAUSED, "failing": State.FAILED} == {
+        assert {"held": JobState.PAUSED, "left": JobState.PAUSED, "failing": JobState.FAILED} == {
             name: job.state for name, job in jobs.items()
         }
         assert ("hold", "ada", "/ckpt/7", 2) == (
@@ -606,7 +606,9 @@ class TestSqliteJournal:
         )
         assert {"next_job_number": "4"} == facts
         assert [7, 3, 4, 2, 7, 2, 2] == [
-            one.event.checkpoint.step for one in stored if isinstance(one.event, Checkpointed | Yielded)
+            one.event.checkpoint.step
+            for one in stored
+            if isinstance(one.event, CheckpointReported | PauseReached)
         ]
         # What came later has its default.
         assert (None, False) == (jobs["held"].spec.every_s, jobs["held"].goes_on)

@@ -1,4 +1,4 @@
-"""What the engine relies on, of every Sampler.
+"""What the engine relies on, of every MachineSampler.
 
 Covers: the fake in full; the real one on this machine as it is.
 Does not cover: made-up machines (tests/unit/monitors), GPUs.
@@ -17,7 +17,7 @@ from supervisor.core.jobs.job import Pid
 from supervisor.core.readings.sample import Missing, Sample
 from supervisor.launcher.identity import identify
 from supervisor.monitors.processes import Processes
-from supervisor.monitors.snapshot import Sampler
+from supervisor.monitors.snapshot import MachineSampler
 from supervisor.ports import WatchedJob
 from supervisor.system.procfs import boot_id, read_stat
 from tests.fakes.sampler import FakeSampler
@@ -46,7 +46,7 @@ class Real:
     """This machine, with processes that do nothing."""
 
     def __init__(self):
-        self.sampler = Sampler()
+        self.sampler = MachineSampler()
         self.children = []
 
     def start(self):
@@ -83,7 +83,7 @@ def is_readable(sampler):
 
 class TestSamplerContract:
     """
-    Runs against every Sampler, the fake included.
+    Runs against every MachineSampler, the fake included.
     """
 
     def test_a_sample_says_when_it_was_taken(self, machine):

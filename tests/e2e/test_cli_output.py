@@ -101,7 +101,7 @@ class Running:
 
 
 def refused(error, code, hint="try again"):
-    return lambda r: [wire.Refused(id=r.id, error=error, hint=hint, exit_code=code)]
+    return lambda r: [wire.Refusal(id=r.id, error=error, hint=hint, exit_code=code)]
 
 
 def test_status_is_a_table_on_stdout_and_alerts_on_stderr(daemon, home):
@@ -186,8 +186,8 @@ def test_the_exit_code_of_several_jobs_is_the_worst(daemon, home):
     daemon.add("job-1", "running")
     daemon.answers[api.PauseRequest] = lambda r: [
         api.Accepted(id=r.id, job="job-1", state="pausing", last=False),
-        wire.Refused(id=r.id, job="a", error="cannot pause `a`", exit_code=3, last=False),
-        wire.Refused(id=r.id, job="b", error="cannot find `b`", exit_code=2),
+        wire.Refusal(id=r.id, job="a", error="cannot pause `a`", exit_code=3, last=False),
+        wire.Refusal(id=r.id, job="b", error="cannot find `b`", exit_code=2),
     ]
     done = ctl(home, "pause", "job-1", "a", "b")
     as_json = ctl(home, "pause", "job-1", "a", "b", "--json")

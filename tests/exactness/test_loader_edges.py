@@ -31,7 +31,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from trainer_shim import rng
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader import open_pass
-from trainer_shim.loader_workers import Made
+from trainer_shim.loader_workers import MadeWorkers
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore:{text}") for text in HARMLESS]
 
@@ -302,7 +302,7 @@ def test_the_extra_part_of_a_batch_survives_pinning():
     """
     torch's pinning thread passes on what it does not know, once it was asked to pin itself.
     """
-    made = Made(["text", 3], 1, {"python": b""}, is_torn=False)
+    made = MadeWorkers(["text", 3], 1, {"python": b""}, is_torn=False)
 
     assert ["text", 3] == made.pin_memory().batch
 

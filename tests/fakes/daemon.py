@@ -156,8 +156,8 @@ class FakeDaemon:
             if monotonic() < until and (request.all or row.name in request.jobs):
                 self._router.send_multipart([peer, wire.encode(api.JobRows(id=request.id, rows=(row,)))])
 
-    def _unknown(self, request: Any, name: str, *, last: bool = True) -> wire.Refused:
-        return wire.Refused(
+    def _unknown(self, request: Any, name: str, *, last: bool = True) -> wire.Refusal:
+        return wire.Refusal(
             id=request.id,
             job=name,
             error=f"cannot find job `{name}`",

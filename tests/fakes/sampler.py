@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Pid
-from supervisor.core.readings.sample import Disk, JobUse, Missing, Sample
+from supervisor.core.readings.sample import DiskReading, JobUse, Missing, Sample
 from supervisor.ports import WatchedJob
 
 __all__ = ["FakeSampler"]
@@ -42,7 +42,7 @@ class FakeSampler:
         #: By job: what its processes use, in place of next to nothing.
         self.uses: dict[str, JobUse] = {}
         #: By job: the disk under its checkpoints.
-        self.disks: dict[str, Disk] = {}
+        self.disks: dict[str, DiskReading] = {}
         #: Programs that run, named by a rule or not.
         self.running: set[str] = set()
         #: Processes that are over, whatever the caller believes.
@@ -94,9 +94,11 @@ class FakeSampler:
         os.close(self._wake)
 
     def _use(self, job: WatchedJob) -> JobUse:
-        disk = self.disks.get(job.name, Disk(free_bytes=5e11, total_bytes=1e12))
+        disk = self.disks.get(job.name, DiskReading(free_bytes=5e11, total_bytes=1e12))
         if job.checkpoints is None:
-            disk = Disk(Missing("no checkpoint folder is known"), Missing("no checkpoint folder is known"))
+            disk = DiskReading(
+                Missing("no checkpoint folder is known"), Missing("no checkpoint folder is known")
+            )
         if job.process is None or job.process in self.over:
             gone = Missing("it has no process")
             return JobUse(cpu_pct=gone, rss_bytes=gone, disk=disk)

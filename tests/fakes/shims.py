@@ -19,11 +19,11 @@ from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, Ask
 from supervisor.core.jobs.events import (
     AbleTo,
     Attached,
-    Checkpointed,
+    CheckpointReported,
     JobEvent,
     PauseFailed,
-    Resumed,
-    Yielded,
+    PauseReached,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import CheckpointRef, Pid
 from supervisor.core.jobs.states import Depth
@@ -50,7 +50,7 @@ class FakeTrainer:
     #: It has said its last words and the process is about to end.
     is_leaving: bool = False
     #: What it left in writing for a daemon that is gone just now.
-    receipt: Yielded | None = None
+    receipt: PauseReached | None = None
     inbox: deque[Pause | Resume | Stop | Checkpoint] = field(default_factory=deque)
     outbox: deque[JobEvent] = field(default_factory=deque)
 
@@ -96,7 +96,7 @@ class FakeTrainer:
             self.holding = None
             self._answer_saves(want)
             if want.resumed:
-                self._tell(Resumed(request=want.resumed))
+                self._tell(TrainingResumed(request=want.resumed))
 
     def go_on_alone(self) -> bool:
         """Do what a shim does that has had no daemon for long; only where a rule paused it."""
@@ -115,7 +115,7 @@ class FakeTrainer:
 
     def _answer_saves(self, want: Want) -> None:
         for _ in want.saves:
-            self._tell(Checkpointed(checkpoint=self._checkpoint()))
+            self._tell(CheckpointReported(checkpoint=self._checkpoint()))
 
     def _hold(self, pause: Pause, *, can_save: bool) -> None:
         held = self.holding
@@ -129,12 +129,14 @@ class FakeTrainer:
             if held is not None:
                 self.holding = replace(pause, depth=held.depth)
                 depth_now, saved = Depth(held.depth), self._checkpoint()
-                self._tell(Yielded(request=pause.request, depth=depth_now, checkpoint=saved))
+                self._tell(PauseReached(request=pause.request, depth=depth_now, checkpoint=saved))
             return
         self.holding = replace(pause, depth=depth)
         freed = 4096 if depth == "offload" else 0
         saved = self._checkpoint()
-        self._tell(Yielded(request=pause.request, depth=Depth(depth), bytes_freed=freed, checkpoint=saved))
+        self._tell(
+            PauseReached(request=pause.request, depth=Depth(depth), bytes_freed=freed, checkpoint=saved)
+        )
 
     def _leave(self, want: Want, *, can_save: bool) -> None:
         asked = want.leave if isinstance(want.leave, Stop) else want.pause
@@ -145,7 +147,7 @@ class FakeTrainer:
                 self.inbox.appendleft(want.pause)
             return
         self.is_leaving = True
-        self.receipt = Yielded(request=asked.request, depth=Depth.EXIT, checkpoint=self._checkpoint())
+        self.receipt = PauseReached(request=asked.request, depth=Depth.EXIT, checkpoint=self._checkpoint())
         self._tell(self.receipt)
 
     def _checkpoint(self) -> CheckpointRef:

@@ -8,17 +8,17 @@ from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import (
     Admitted,
     Attached,
-    Checkpointed,
+    CheckpointReported,
     PauseAsked,
     PauseFailed,
+    PauseReached,
     ProcessEnded,
     ResumeAsked,
-    Resumed,
     Submitted,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.decide import decide, look_around
 from supervisor.core.policy.explain import explain, rule_states
 from supervisor.core.policy.memory import Memory
@@ -140,27 +140,27 @@ class Machine:
         self.happen(name, Attached(incarnation=job.incarnation, depths=self.depths[name]))
 
     def pause(self, name, by, depth=Depth.HOLD, for_s=None):
-        was_held = self.jobs[name].depth if self.jobs[name].state is State.PAUSED else None
+        was_held = self.jobs[name].depth if self.jobs[name].state is JobState.PAUSED else None
         self.happen(name, PauseAsked(request="r", by=by, depth=depth, deadline_s=300.0, for_s=for_s))
-        if name in self.slow or self.jobs[name].state is not State.PAUSING:
+        if name in self.slow or self.jobs[name].state is not JobState.PAUSING:
             return
         if name in self.failing:
             self.happen(name, PauseFailed(request="r", why="the disk is full", holding_depth=was_held))
             return
-        self.happen(name, Yielded(request="r", depth=depth, checkpoint=self.checkpoint()))
+        self.happen(name, PauseReached(request="r", depth=depth, checkpoint=self.checkpoint()))
         if depth is Depth.EXIT:
             self.happen(name, ProcessEnded(incarnation=self.jobs[name].incarnation, exit=Exit(code=75)))
 
     def resume(self, name, by, gpus=()):
         self.happen(name, ResumeAsked(request="q", by=by, start_grace_s=60.0, gpus=gpus))
         if self.jobs[name].depths:
-            self.happen(name, Resumed(request="q"))
+            self.happen(name, TrainingResumed(request="q"))
         else:
             self.attach(name)
 
     def saved(self, name, **of):
         """A checkpoint that was written now."""
-        self.happen(name, Checkpointed(checkpoint=self.checkpoint(**of)))
+        self.happen(name, CheckpointReported(checkpoint=self.checkpoint(**of)))
 
     def checkpoint(self, **of):
         return CheckpointRef(step=1, epoch=0, path="/c", digest=str(self.now), **of)

@@ -18,14 +18,14 @@ from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, Ask
 from supervisor.core.jobs.events import (
     Admitted,
     JobEvent,
+    PauseReached,
     RestartAsked,
     ResumeAsked,
     Submitted,
     TimerFired,
-    Yielded,
 )
 from supervisor.core.jobs.job import Job, JobSpec, Pid
-from supervisor.core.jobs.states import FINAL, Depth, State
+from supervisor.core.jobs.states import FINAL, Depth, JobState
 from supervisor.engine import Engine
 from supervisor.paths import Paths
 from supervisor.ports import Batch, Journal, LaunchSpec, World
@@ -39,7 +39,7 @@ from trainer_shim.protocol import Pause
 
 __all__ = ["Killed", "SupervisedMachine"]
 
-_PAUSE = (State.PAUSING, State.PAUSED)
+_PAUSE = (JobState.PAUSING, JobState.PAUSED)
 
 
 class Killed(BaseException):
@@ -65,7 +65,7 @@ class SupervisedMachine:
         self.told: set[str] = set()
         #: How many more effects the daemon lives to carry out; None: all.
         self.effects_left: int | None = None
-        self._receipts: dict[tuple[str, int], Yielded] = {}
+        self._receipts: dict[tuple[str, int], PauseReached] = {}
         #: Reasons for effects that have reached the disk.
         self._stored: set[tuple[str, str]] = set()
         self._open_journal = open_journal
@@ -118,7 +118,7 @@ class SupervisedMachine:
     def stage(self) -> None:
         """Let all start that are in the queue, as a policy without limits does, and store what happened."""
         for job in list(self.engine.jobs.values()):
-            if job.state is State.QUEUED:
+            if job.state is JobState.QUEUED:
                 self.engine.ask(job.name, Admitted(start_grace_s=60.0))
         self.engine.stage()
 
@@ -253,13 +253,13 @@ class SupervisedMachine:
             return False
         runs = self.running(job.name)
         match job.state:
-            case State.RUNNING:
+            case JobState.RUNNING:
                 return runs and (trainer is None or trainer.holding is None)
-            case State.PAUSED if job.depth is not Depth.EXIT:
+            case JobState.PAUSED if job.depth is not Depth.EXIT:
                 return (
                     trainer is not None and trainer.holding is not None and trainer.holding.depth == job.depth
                 )
-            case State.PAUSED:
+            case JobState.PAUSED:
                 return not runs
             case _:
                 return job.state in FINAL and job.restart_at is None and not runs
@@ -274,11 +274,11 @@ class SupervisedMachine:
         assert len(alive) == len(set(alive)), "two live processes of one job"
         assert self.told <= set(self.engine.jobs), "a job was lost"
         for job in self.engine.jobs.values():
-            assert not (job.alive and job.state in (*FINAL, State.QUEUED)), job
+            assert not (job.alive and job.state in (*FINAL, JobState.QUEUED)), job
         jobs = self.engine.jobs.values()
         assert {job.name: job for job in jobs if not job.is_over} == self.engine.present
         timers = [at for job in jobs if (at := core.next_due(job)) is not None]
-        if not self.engine._staging.has_due and self.engine.next_due() != self.engine._roster._quiet_until:
+        if not self.engine._staging.has_due and self.engine.next_due() != self.engine._job_table._quiet_until:
             assert min(timers, default=None) == self.engine.next_due()
 
     def _check_batch(self, batch: Batch) -> None:
@@ -299,7 +299,7 @@ class SupervisedMachine:
         if job is not None:
             self._stored |= {(job.name, f"{job.incarnation} {job.state}"), (job.name, job.request)}
 
-    def _receipt(self, job: str, incarnation: int) -> Yielded | None:
+    def _receipt(self, job: str, incarnation: int) -> PauseReached | None:
         return self._receipts.get((job, incarnation))
 
     def effect(self, name: str, reasons: list[str]) -> None:
@@ -385,8 +385,8 @@ def _check_person_is_obeyed(before: Job | None, event: JobEvent, after: Job) -> 
         return
     if before.asked_by is None or before.asked_by.kind != "person":
         return
-    goes_on = after.state in (State.RESUMING, State.STARTING, State.QUEUED)
-    goes_on |= before.state is State.PAUSED and after.state is State.RUNNING
+    goes_on = after.state in (JobState.RESUMING, JobState.STARTING, JobState.QUEUED)
+    goes_on |= before.state is JobState.PAUSED and after.state is JobState.RUNNING
     taken_over = after.state in _PAUSE and (after.asked_by is None or after.asked_by.kind != "person")
     assert not taken_over, (before, event, after)
     if not goes_on:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer_shim.checkpoint import Stage, Store
+from trainer_shim.checkpoint import StagingFolder, Store
 from trainer_shim.checkpoint.reader import load
 
 pytestmark = [
@@ -41,7 +41,7 @@ def test_every_bit_of_a_device_is_in_the_checkpoint(tmp_path, is_staged):
     with Store(tmp_path, job="j", keep_last=1) as store:
         draft = store.prepare(state, step=1, epoch=0, facts={})
         if is_staged:
-            stage = Stage()
+            stage = StagingFolder()
             stage.grow(draft)
             draft = stage.fill(draft)
             for tensor in state.values():

@@ -13,7 +13,7 @@ import threading
 import pytest
 import torch
 
-from trainer_shim.link import Report
+from trainer_shim.link import LinkReport
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,7 +25,7 @@ def test_a_graph_can_be_captured_while_numbers_are_read():
     """
     A heartbeat in the middle of a capture spoils neither.
     """
-    report, ends, found = Report(), threading.Event(), []
+    report, ends, found = LinkReport(), threading.Event(), []
     report.metrics["loss"] = torch.full((), 2.5, device="cuda")
 
     def read():

@@ -72,7 +72,7 @@ def test_each_job_gets_its_own_answer(daemon, client):
     answers = client.ask_jobs(pause("job-1", "job-2", "job-3"))
 
     assert ["job-1", "job-2", "job-3"] == [answer.job for answer in answers]
-    assert [api.Accepted, wire.Refused, api.Accepted] == [type(answer) for answer in answers]
+    assert [api.Accepted, wire.Refusal, api.Accepted] == [type(answer) for answer in answers]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_refusal_comes_out_as_the_same_error(daemon, client, code, kind):
     What the daemon says and hints reaches the person, with its exit code.
     """
     daemon.answers[api.ShowRequest] = lambda r: [
-        wire.Refused(id=r.id, error="cannot x", hint="do y", exit_code=code)
+        wire.Refusal(id=r.id, error="cannot x", hint="do y", exit_code=code)
     ]
     with pytest.raises(SupervisorError, match="cannot x") as caught:
         client.show("job-1")
@@ -197,7 +197,7 @@ def test_an_answer_of_the_wrong_kind_is_an_error_in_words(daemon, client):
     with pytest.raises(SupervisorError, match="a JobRows where none belongs"):
         client.version()
     daemon.answers[api.VersionRequest] = lambda _: [
-        wire.Heartbeat(position=wire.Position(), boundary_age_s=0.0)
+        wire.Heartbeat(position=wire.PositionReport(), boundary_age_s=0.0)
     ]
     with pytest.raises(SupervisorError, match="a Heartbeat where none belongs"):
         client.version()

@@ -222,7 +222,7 @@ def test_messages_in_the_wrong_direction_are_refused(daemon, peer):
         peer.send(wire.encode(message))
     answers = answers_of(peer)
 
-    assert [wire.Refused] * 5 == [type(each) for each in answers]
+    assert [wire.Refusal] * 5 == [type(each) for each in answers]
     assert "x" == answers[0].id
     assert is_fine(daemon)
 
@@ -234,7 +234,7 @@ def test_whoever_did_not_say_hello_speaks_for_no_job(daemon, peer):
     before = daemon.row("victim")
     saved = wire.Checkpointed(step=10**6, epoch=3, path="/tmp/lies", digest="lies")
     words = [
-        wire.Heartbeat(position=wire.Position(step=10**6), boundary_age_s=0.0),
+        wire.Heartbeat(position=wire.PositionReport(step=10**6), boundary_age_s=0.0),
         saved,
         wire.Yielded(request=before.request, depth="hold", checkpoint=saved),
         wire.CannotYield(request=before.request, why="because"),
@@ -265,7 +265,7 @@ def test_a_stranger_cannot_say_hello_for_a_job(daemon, peer):
     before = daemon.row("victim").step
     daemon.until("victim", lambda row: row.step > before)
 
-    assert [wire.Refused] * 4 == [type(each) for each in answers]
+    assert [wire.Refusal] * 4 == [type(each) for each in answers]
     assert "does not belong to job `victim`" in answers[0].error
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from supervisor import api
 from supervisor.cli.output.tail import MAX_TAIL_BYTES, Tail
-from supervisor.rotation import Kept, Logs
+from supervisor.rotation import KeptLog, Logs
 from supervisor.system.logfiles import older_numbers
 from tests.harness import RunningDaemon, until
 
@@ -50,7 +50,7 @@ def append(path, text):
 
 
 def kept(path, max_bytes=100, num_older=2, pid=None):
-    return Kept("job", path, max_bytes, num_older, pid)
+    return KeptLog("job", path, max_bytes, num_older, pid)
 
 
 def look(logs, one):

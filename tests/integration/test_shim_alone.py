@@ -22,7 +22,7 @@ from supervisor import api
 from tests.harness import CHAIN, GUARD_S, PYTHON, ROOT, Run, until
 from trainer_shim import protocol as wire
 from trainer_shim.gate import Gate
-from trainer_shim.link import Link, Report
+from trainer_shim.link import Link, LinkReport
 from trainer_shim.server_check import Server
 
 TORCH = (PYTHON, str(ROOT / "tests/trainers/torch_small.py"))
@@ -301,7 +301,7 @@ def test_odd_numbers_of_a_script_do_not_end_the_line(router):
     def num_open():
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
-    report = Report(num_epochs=math.inf, num_steps=Index(), metrics={"huge": 10**400, "loss": 0.5})
+    report = LinkReport(num_epochs=math.inf, num_steps=Index(), metrics={"huge": 10**400, "loss": 0.5})
     with router() as socket:
         before = num_open()
         link = Link(
@@ -315,7 +315,7 @@ def test_odd_numbers_of_a_script_do_not_end_the_line(router):
         # The other end of the connection is closed a moment later.
         until(lambda: before == num_open())
 
-    assert wire.Position(num_steps=7, num_epochs=None) == beat.position
+    assert wire.PositionReport(num_steps=7, num_epochs=None) == beat.position
     assert {"loss": 0.5} == beat.metrics
 
 
@@ -363,7 +363,7 @@ def test_a_line_that_breaks_from_within_is_said_and_training_goes_on():
         context.socket(zmq.ROUTER) as router,
     ):
         router.bind(f"ipc://{folder}/s")
-        link = Link(Server(f"ipc://{folder}/s"), broken, Report(), Gate(), said.append)
+        link = Link(Server(f"ipc://{folder}/s"), broken, LinkReport(), Gate(), said.append)
         link._thread.join(30)
         link.close(wait_s=1)
 

@@ -1,7 +1,7 @@
 """Samples of a made-up machine, whole.
 
 Covers: what is ours and what is foreign, when a reading is old, when to hurry.
-Does not cover: each reading by itself (tests/unit/monitors), what every Sampler does (tests/contract).
+Does not cover: each reading by itself (tests/unit/monitors), what every MachineSampler does (tests/contract).
 """
 
 import os
@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Pid
 from supervisor.core.readings import metrics
-from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, Missing
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, Missing
 from supervisor.monitors.disks import Disks
-from supervisor.monitors.snapshot import Sampler
+from supervisor.monitors.snapshot import MachineSampler
 from supervisor.ports import WatchedJob
 from tests.fakes.machine import BOOT, FakeMachine
 from tests.harness import until
@@ -54,11 +54,11 @@ class World(FakeMachine):
         self.driver = Driver()
         self.now = 100.0
         self.busy_s(0.0)
-        self.sampler = Sampler(
+        self.sampler = MachineSampler(
             proc=self.proc,
             sys=self.sys,
             gpus=self.driver,
-            disks=Disks(look_at=lambda folder: Disk(5.0 * GIB, 10.0 * GIB)),
+            disks=Disks(look_at=lambda folder: DiskReading(5.0 * GIB, 10.0 * GIB)),
         )
 
     def busy_s(self, seconds):
@@ -233,7 +233,7 @@ def test_the_disk_of_each_job_is_told_with_and_without_a_process(world, tmp_path
         disk = world.sample(*jobs).jobs["a"].disk
         return None if isinstance(disk.free_bytes, Missing) else disk
 
-    assert Disk(5.0 * GIB, 10.0 * GIB) == until(seen)
+    assert DiskReading(5.0 * GIB, 10.0 * GIB) == until(seen)
     assert Missing("no checkpoint folder is known") == world.sample(*jobs).jobs["b"].disk.free_bytes
 
 
@@ -400,7 +400,7 @@ def test_pressure_of_a_limited_group_is_that_of_the_group(tmp_path):
     machine.write("cgroup2/a/memory.pressure", "some avg10=12.00\nfull avg10=3.00\n")
     machine.write("proc/self/cgroup", "0::/a\n")
     machine.write("proc/self/mountinfo", f"30 23 0:26 / {mount} rw - cgroup2 cgroup2 rw\n")
-    sampler = Sampler(proc=machine.proc, sys=machine.sys, gpus=Driver())
+    sampler = MachineSampler(proc=machine.proc, sys=machine.sys, gpus=Driver())
     sample = sampler.sample([], at=1.0, wall=0.0)
     sampler.close()
 
@@ -413,7 +413,7 @@ def test_a_closed_sampler_holds_no_descriptor(tmp_path):
     """
     machine = FakeMachine(tmp_path)
     before = set(Path("/proc/self/fd").iterdir())
-    sampler = Sampler(proc=machine.proc, sys=machine.sys, gpus=Driver())
+    sampler = MachineSampler(proc=machine.proc, sys=machine.sys, gpus=Driver())
     sampler.sample([], at=1.0, wall=0.0)
     sampler.close()
 

@@ -28,26 +28,26 @@ from supervisor.core.jobs.events import (
     Admitted,
     Attached,
     CheckpointAsked,
-    Checkpointed,
+    CheckpointReported,
     ContextMoved,
     ContextUnknown,
     JobEvent,
     PauseAsked,
     PauseFailed,
+    PauseReached,
     ProcessEnded,
     ProcessStarted,
     RestartAsked,
     ResumeAsked,
-    Resumed,
     SpecChanged,
     StopAsked,
     Submitted,
     SuspendAsked,
     TimerFired,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
-from supervisor.core.jobs.states import FINAL, TRANSITIONS, Depth, State
+from supervisor.core.jobs.states import FINAL, TRANSITIONS, Depth, JobState
 from supervisor.core.jobs.verdict import Candidate, Evidence, Verdict
 from supervisor.core.readings.sample import Missing
 from supervisor.errors import Refused
@@ -109,13 +109,13 @@ FACTS = st.one_of(
         holding=REQUESTS,
         holding_depth=st.none() | DEPTHS,
     ),
-    st.builds(Checkpointed, **PLACE),
+    st.builds(CheckpointReported, **PLACE),
     st.builds(
         AbleTo, incarnation=INCARNATIONS, depths=st.sampled_from([(Depth.HOLD, Depth.EXIT), tuple(Depth)])
     ),
-    st.builds(Yielded, request=REQUESTS, depth=DEPTHS, bytes_freed=st.sampled_from([0, 4096]), **PLACE),
+    st.builds(PauseReached, request=REQUESTS, depth=DEPTHS, bytes_freed=st.sampled_from([0, 4096]), **PLACE),
     st.builds(PauseFailed, request=REQUESTS, why=st.just("disk full"), holding_depth=st.none() | DEPTHS),
-    st.builds(Resumed, request=REQUESTS),
+    st.builds(TrainingResumed, request=REQUESTS),
     st.builds(SuspendAsked, process=st.just(TRAINER), restore_limit_s=GRACE_S),
     st.builds(
         ContextMoved,
@@ -150,7 +150,7 @@ FREED = (
     Admitted(start_grace_s=5.0),
     Attached(incarnation=0, depths=tuple(Depth)),
     PauseAsked(request="r1", by=Asker("rule", "busy"), depth=Depth.OFFLOAD, deadline_s=5.0),
-    Yielded(request="r1", depth=Depth.OFFLOAD, checkpoint=SAVED),
+    PauseReached(request="r1", depth=Depth.OFFLOAD, checkpoint=SAVED),
     SuspendAsked(process=TRAINER, restore_limit_s=60.0),
     ContextMoved(process=TRAINER, is_freed=True),
 )
@@ -240,7 +240,7 @@ def test_a_job_that_is_over_has_no_process_and_no_pause(life):
         assert not job.alive
         assert (None, None, "", False) == (job.process, job.depth, job.insisted, job.late)
         assert core.next_due(job) == job.restart_at
-    if job.state is State.PAUSED and not job.alive:
+    if job.state is JobState.PAUSED and not job.alive:
         assert job.depth is Depth.EXIT
 
 
@@ -253,11 +253,11 @@ def test_a_job_that_holds_does_not_train_because_it_cannot_go_deeper(life, depth
     asked = PauseAsked(request="r9", by=Asker("rule", "busy"), depth=Depth.EXIT, deadline_s=5.0)
     for event in (Admitted(start_grace_s=5.0), asked):
         job, _ = step(job, event, now)
-    assume(job.state is State.PAUSING)
+    assume(job.state is JobState.PAUSING)
     failed = PauseFailed(request=job.request, why="no room", holding_depth=depth)
     after, effects = core.apply(job, failed, now)
 
-    assert (State.PAUSED, depth, None, None) == (
+    assert (JobState.PAUSED, depth, None, None) == (
         after.state,
         after.depth,
         after.held_depth,
@@ -275,8 +275,8 @@ def test_only_a_pausing_job_remembers_how_deep_it_holds_already(life):
     """
     job, _ = life
 
-    assert job.held_depth is None or (job.state is State.PAUSING and job.alive)
-    assert 0 == job.bytes_freed or job.state in (State.PAUSING, State.PAUSED)
+    assert job.held_depth is None or (job.state is JobState.PAUSING and job.alive)
+    assert 0 == job.bytes_freed or job.state in (JobState.PAUSING, JobState.PAUSED)
 
 
 @given(lives(), FACTS | REQUESTED)
@@ -288,7 +288,7 @@ def test_only_a_pausing_job_stands_still(life, event):
     after, effects = step(job, event, now)
     words = [effect.signal for effect in effects if isinstance(effect, Signal)]
 
-    assert after.frozen_at is None or (after.state is State.PAUSING and after.alive and after.was_frozen)
+    assert after.frozen_at is None or (after.state is JobState.PAUSING and after.alive and after.was_frozen)
     assert ("STOP" in words) == (job.frozen_at is None and after.frozen_at is not None)
     let_go = job.frozen_at is not None and after.frozen_at is None and after.alive
     assert ("CONT" in words) == (let_go and after.incarnation == job.incarnation)
@@ -302,7 +302,7 @@ def test_nothing_is_asked_of_a_process_without_its_context(life, event):
     """
     job, now = life
     after, effects = step(job, event, now)
-    rests = after.state is State.PAUSED and after.depth is Depth.OFFLOAD
+    rests = after.state is JobState.PAUSED and after.depth is Depth.OFFLOAD
     asks = [one for one in effects if isinstance(one, AskResume | AskStop | AskCheckpoint)]
     asks += [one for one in effects if isinstance(one, Signal) and one.signal in ("TERM", "STOP")]
     # One that rests may be told once more to wait where it waits: that takes no device.
@@ -334,7 +334,7 @@ def test_a_context_comes_back_or_its_process_is_ended(life):
     if job.context == "lost":
         end = ProcessEnded(incarnation=job.incarnation, exit=Exit(signal=9))
         job = core.apply(job, end, now)[0]
-        assert job.state in (State.RESUMING, State.PAUSED, State.STOPPED, State.QUEUED)
+        assert job.state in (JobState.RESUMING, JobState.PAUSED, JobState.STOPPED, JobState.QUEUED)
 
 
 @given(lives(), st.booleans())
@@ -345,8 +345,8 @@ def test_a_pause_outlives_a_crash_after_which_the_job_would_be_started_again(lif
     job, now = life
     end = Exit(signal=9) if is_killed else Exit(code=1)
     after = step(job, ProcessEnded(incarnation=job.incarnation, exit=end), now)[0]
-    if job.state is State.PAUSING and job.alive:
-        assert (after.state is State.PAUSED and after.asked_by == job.asked_by) or after.restart_at is None
+    if job.state is JobState.PAUSING and job.alive:
+        assert (after.state is JobState.PAUSED and after.asked_by == job.asked_by) or after.restart_at is None
 
 
 @given(lives(), st.sampled_from([0.0, 1.0, 60.0, 1e6]))

@@ -18,17 +18,17 @@ from supervisor.core.jobs.events import (
     CheckpointAsked,
     PauseAsked,
     PauseFailed,
+    PauseReached,
     Removed,
     RestartAsked,
     ResumeAsked,
-    Resumed,
     SpecChanged,
     StopAsked,
     Submitted,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, CheckpointRef, Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.errors import Refused, SupervisorError
 from supervisor.store.journal import SqliteJournal
 from tests.fakes.journal import FakeDisk, FakeJournal
@@ -232,9 +232,9 @@ class MachineOnFakeDisk(RuleBasedStateMachine):
             saved = CheckpointRef(step=1, epoch=0, path="/old", digest="old")
             match kind:
                 case "hold" if not found.alive:
-                    event = Yielded(request=request, depth=Depth.HOLD, checkpoint=saved)
+                    event = PauseReached(request=request, depth=Depth.HOLD, checkpoint=saved)
                 case "resumed" if not found.alive:
-                    event = Resumed(request=request)
+                    event = TrainingResumed(request=request)
                 case _:
                     event = PauseFailed(request=request, why="disk full")
             self.world.engine.observe(job, event)
@@ -348,7 +348,7 @@ class TestNames:
         state, starts = world.engine.job("job-1").state, list(world.machine.starts)
         world.close()
 
-        assert (State.RUNNING, [("job-1", 1), ("job-1", 2)]) == (state, starts)
+        assert (JobState.RUNNING, [("job-1", 1), ("job-1", 2)]) == (state, starts)
 
     def test_numbers_of_unnamed_jobs_are_not_used_again(self):
         """

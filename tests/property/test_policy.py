@@ -21,14 +21,14 @@ from supervisor.core.jobs.events import (
     Attached,
     PauseAsked,
     PauseFailed,
+    PauseReached,
     ProcessEnded,
     ResumeAsked,
-    Resumed,
     Submitted,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.decide import decide
 from supervisor.core.policy.explain import explain, rule_states
 from supervisor.core.policy.memory import Memory
@@ -200,12 +200,12 @@ class World:
             saved = CheckpointRef(step=1, epoch=0, path="/c", digest=f"{self.now}")
             if name in self.stuck:
                 continue
-            if job.state in (State.STARTING, State.RESUMING) and not job.depths and job.alive:
+            if job.state in (JobState.STARTING, JobState.RESUMING) and not job.depths and job.alive:
                 self.happen(name, Attached(incarnation=job.incarnation, depths=tuple(Depth)))
-            elif job.state is State.RESUMING:
-                self.happen(name, Resumed(request=job.request))
-            elif job.state is State.PAUSING:
-                self.happen(name, Yielded(request=job.request, depth=job.depth, checkpoint=saved))
+            elif job.state is JobState.RESUMING:
+                self.happen(name, TrainingResumed(request=job.request))
+            elif job.state is JobState.PAUSING:
+                self.happen(name, PauseReached(request=job.request, depth=job.depth, checkpoint=saved))
                 if job.depth is Depth.EXIT:
                     self.happen(name, ProcessEnded(incarnation=job.incarnation, exit=Exit(code=75)))
 
@@ -228,7 +228,7 @@ class World:
                     self.jobs[name] = core.create(name, Submitted(spec=job.spec, incarnation=9), self.now)
                 case "stuck":
                     self.stuck ^= {name}
-                case "lose-shim" if job.state is State.RUNNING:
+                case "lose-shim" if job.state is JobState.RUNNING:
                     self.happen(name, Attached(incarnation=job.incarnation, depths=()))
         except Refused:
             return
@@ -245,7 +245,7 @@ def test_whatever_happens_the_promises_hold(life):
     world = World(specs).live(phases)
 
     for _, verdict, before, _ in world.verdicts:
-        is_persons = before.asked_by == PERSON and before.state in (State.PAUSED, State.PAUSING)
+        is_persons = before.asked_by == PERSON and before.state in (JobState.PAUSED, JobState.PAUSING)
         assert not (verdict.kind in ("resume", "start") and is_persons)
         assert not (verdict.kind in ("pause", "deepen") and before.spec.protected)
         assert verdict.reason
@@ -297,7 +297,7 @@ def test_who_knows_the_policy_cannot_move_a_job_more_often_either():
     world = World([JobSpec(argv=("train",), cwd="/")], replace(SETTINGS, rules=RULES[2:3]))
     calm = {"memory_available_bytes": 20 * GIB, "gpus": (), "is_urgent": False, "second_of_day": 0}
     for _ in range(3600):
-        is_out = world.jobs["a"].state in (State.PAUSED, State.PAUSING)
+        is_out = world.jobs["a"].state in (JobState.PAUSED, JobState.PAUSING)
         world.tick({**calm, "cpu_foreign_pct": 1.0 if is_out else 90.0})
     pauses = sum(verdict.kind == "pause" for _, verdict, _, _ in world.verdicts)
 
@@ -377,5 +377,5 @@ def test_everything_comes_back_when_the_shortage_has_ended(life):
         world.tick(calm, 4.0)
 
     for job in world.jobs.values():
-        is_kept = job.state is State.PAUSED and job.asked_by == PERSON
-        assert job.state is State.RUNNING or job.is_over or is_kept
+        is_kept = job.state is JobState.PAUSED and job.asked_by == PERSON
+        assert job.state is JobState.RUNNING or job.is_over or is_kept

@@ -52,7 +52,7 @@ def word(kind: str, number: int) -> wire.Message:
         case "cannot-yield":
             return wire.CannotYield(request=f"r{number}", why=f"for reason {number}")
         case "heartbeat":
-            return wire.Heartbeat(position=wire.Position(), boundary_age_s=0.0, depths=depths)
+            return wire.Heartbeat(position=wire.PositionReport(), boundary_age_s=0.0, depths=depths)
         case "hello":
             return hello(number, checkpoint=saved(number))
         case _:

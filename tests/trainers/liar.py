@@ -21,10 +21,12 @@ ESCAPE = "\x1b[2J\x1b]0;owned\x07\n\u202e" + "x" * 4000
 def absurd() -> list[wire.Message]:
     nan, inf = float("nan"), float("inf")
     saved = wire.Checkpointed(step=LAST, epoch=LAST, path=ESCAPE, digest=ESCAPE[:200], size_bytes=LAST)
-    ends = wire.Position(step=LAST, epoch=LAST, num_steps=0, num_epochs=0)
+    ends = wire.PositionReport(step=LAST, epoch=LAST, num_steps=0, num_epochs=0)
     return [
-        wire.Heartbeat(position=wire.Position(), boundary_age_s=inf, metrics={"nan": nan, "inf": -inf}),
-        wire.Heartbeat(position=wire.Position(num_steps=LAST), boundary_age_s=1e308, steps_per_s=5e-324),
+        wire.Heartbeat(position=wire.PositionReport(), boundary_age_s=inf, metrics={"nan": nan, "inf": -inf}),
+        wire.Heartbeat(
+            position=wire.PositionReport(num_steps=LAST), boundary_age_s=1e308, steps_per_s=5e-324
+        ),
         wire.Saving(request="never asked", step=LAST),
         saved,
         wire.Yielded(request="never asked", depth="hold", checkpoint=saved),

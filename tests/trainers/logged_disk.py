@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tests.fakes.syscalls import Faults
-from trainer_shim.checkpoint import Stage, Store
+from trainer_shim.checkpoint import StagingFolder, Store
 from trainer_shim.checkpoint.commit import LocalDisk
 
 FROZEN = torch.arange(9000)
@@ -60,7 +60,7 @@ class Life:
         state = self.state()
         draft = store.prepare(state, step=step, epoch=0, facts={"preprocessing": {"note": state["note"]}})
         if staged:  # As in the background.
-            stage = Stage()
+            stage = StagingFolder()
             stage.grow(draft)
             draft = stage.fill(draft)
         store.write(draft)

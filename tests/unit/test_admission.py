@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs.events import ProcessEnded
 from supervisor.core.jobs.job import Asker, Exit
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule, Selector
 from supervisor.core.readings.sample import Gpu, GpuProcess, Missing
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
@@ -16,7 +16,7 @@ TWO = {"gpus": (gpu("G1"), gpu("G2"))}
 
 
 def running(machine):
-    return sorted(name for name in machine.jobs if machine.state(name) is State.RUNNING)
+    return sorted(name for name in machine.jobs if machine.state(name) is JobState.RUNNING)
 
 
 def end(machine, name):
@@ -226,7 +226,7 @@ def test_a_job_that_made_room_does_not_lose_its_gpu_to_a_newcomer():
     """
     machine = Machine(MEMORY, queue=QueueConfig(ageing_s=200.0), policy=PolicyConfig(settle_s=1.0))
     machine.submit("old", num_gpus=1, rss_gib=8.0).run(100, **TWO).run(8, memory_available_bytes=1.0 * GIB)
-    assert State.PAUSED is machine.state("old")
+    assert JobState.PAUSED is machine.state("old")
     machine.run(70, memory_available_bytes=6.0 * GIB)
     (kept,) = machine.jobs["old"].gpus
     machine.submit("both", num_gpus=2).run(5)
@@ -272,7 +272,7 @@ def test_a_return_needs_the_footprint_that_it_had():
     assert "would be 8.3 < 11.0, the threshold of rule memory" in machine.why("a").next
     machine.run(30, memory_available_bytes=13.0 * GIB)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_after_a_long_wait_room_is_enough():
@@ -281,10 +281,10 @@ def test_after_a_long_wait_room_is_enough():
     """
     machine = Machine(MEMORY, queue=QueueConfig(ageing_s=300.0)).submit("a", rss_gib=10.0).run(100)
     machine.run(8, memory_available_bytes=2.0 * GIB).run(250, memory_available_bytes=12.0 * GIB)
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
     machine.run(60)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_gpu_memory_has_to_be_free_for_a_return():
@@ -303,7 +303,7 @@ def test_gpu_memory_has_to_be_free_for_a_return():
     assert "it is gone" in machine.why("a").next or "rule gpu" in machine.why("a").next
     machine.run(120, gpus=(gpu("G1"),))
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_total_load_is_foretold_with_the_job_in_it():
@@ -322,7 +322,7 @@ def test_total_load_is_foretold_with_the_job_in_it():
     assert "with it cpu_pct would be 90.0 > 72.0" in machine.why("a").next
     machine.run(20, cpu_pct=15.0)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_gpu_memory_in_all_is_foretold_too():
@@ -342,7 +342,7 @@ def test_gpu_memory_in_all_is_foretold_too():
     assert "would be 93.8 > 81.0" in machine.why("a").next
     machine.run(60, gpus=(gpu("G1", used_gib=2.0), Gpu(uuid="G9", processes=(GpuProcess(3),))))
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_a_rule_that_is_short_again_keeps_a_job_that_another_rule_paused():
@@ -365,7 +365,7 @@ def test_each_flap_doubles_the_wait_and_calm_makes_up_for_it():
     for _ in range(2):
         machine.run(45, cpu_foreign_pct=90.0)
         began = machine.now
-        while machine.state("a") is not State.RUNNING:
+        while machine.state("a") is not JobState.RUNNING:
             machine.run(1, cpu_foreign_pct=5.0)
         waits.append(machine.now - began)
         machine.run(61)
@@ -403,7 +403,7 @@ def test_a_rule_that_a_person_overruled_does_not_keep_a_job_that_another_paused(
     assert ("pause", "a", "memory", Depth.EXIT) == machine.told[-1]
     machine.run(90, memory_available_bytes=20.0 * GIB)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_gpus_that_answer_no_more_are_waited_for():
@@ -448,11 +448,11 @@ def test_a_person_may_start_a_queued_job_whatever_keeps_it():
     A rule that is on then leaves it alone until it has been off once, as with any job that a person resumed.
     """
     machine = Machine(CPU).run(40, cpu_foreign_pct=90.0).submit("night").run(5)
-    assert State.QUEUED is machine.state("night")
+    assert JobState.QUEUED is machine.state("night")
     machine.resume("night", Asker("person", "ada"))
     machine.run(200)
 
-    assert State.RUNNING is machine.state("night")
+    assert JobState.RUNNING is machine.state("night")
     assert [] == machine.told
     machine.run(300, cpu_foreign_pct=5.0).run(40, cpu_foreign_pct=90.0)
     assert [("pause", "night", "cpu", Depth.HOLD)] == machine.told
@@ -482,15 +482,15 @@ def test_a_job_that_asked_for_a_gpu_moves_to_another_one_when_its_own_is_taken()
     machine.run(100, gpus=free)
     assert ("G1",) == machine.jobs["any"].gpus
     machine.run(15, gpus=taken)
-    assert State.PAUSED is machine.state("any")
+    assert JobState.PAUSED is machine.state("any")
     assert "rule gpu is on; it may go to another GPU in " in machine.why("any").waits_for[0]
     machine.run(60)
 
-    assert (State.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)
+    assert (JobState.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)
 
     own = Machine(replace(GPU, depth="exit")).submit("own", gpus=("G1",), depths=tuple(Depth))
     own.run(100, gpus=free).run(600, gpus=taken)
-    assert State.PAUSED is own.state("own")
+    assert JobState.PAUSED is own.state("own")
 
 
 def test_a_gpu_that_is_gone_for_good_keeps_nobody_for_ever():
@@ -499,7 +499,7 @@ def test_a_gpu_that_is_gone_for_good_keeps_nobody_for_ever():
     """
     machine = Machine(replace(GPU, depth="exit")).submit("any", num_gpus=1, depths=tuple(Depth))
     machine.run(100, gpus=(gpu("G1"), gpu("G2"))).run(15, gpus=(gpu("G1", foreign_gib=3.0), gpu("G2")))
-    assert State.PAUSED is machine.state("any")
+    assert JobState.PAUSED is machine.state("any")
     machine.run(120, gpus=(gpu("G2"),))
 
-    assert (State.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)
+    assert (JobState.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 from msgspec.structs import replace
+from tests.unit.test_steward import CONFIG, House
 
 from supervisor import api
 from supervisor.core.jobs.events import PauseAsked
@@ -19,11 +20,10 @@ from supervisor.core.jobs.states import Depth
 from supervisor.core.readings.sample import Gpu
 from supervisor.paths import Paths
 from supervisor.server import requests
-from supervisor.server.request_context import Desk
+from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
 from supervisor.system.marks import Marks
-from tests.unit.test_steward import CONFIG, House
 from trainer_shim import protocol as wire
 
 
@@ -62,14 +62,14 @@ def house():
 
 
 @pytest.fixture
-def desk(house, tmp_path):
+def context(house, tmp_path):
     post, clock = Post(), house.world.clock
-    return Desk(
+    return RequestContext(
         engine=house.world.engine,
         router=post,
         shims=ShimTable(post.send, clock, Marks(tmp_path)),
         journal=house.world.journal,
-        steward=house.steward,
+        policy_loop=house.policy_loop,
         clock=clock,
         paths=Paths.find(str(tmp_path)),
         readings={},
@@ -83,19 +83,19 @@ def desk(house, tmp_path):
 
 
 @pytest.fixture
-def ask(house, desk):
+def ask(house, context):
     """Ask as the command line does; returns what was answered."""
 
     def ask(kind, **fields):
-        desk.router.sent.clear()
-        requests.take(desk, Delivery(b"x", ME, kind(id="r", **fields)))
+        context.router.sent.clear()
+        requests.take(context, Delivery(b"x", ME, kind(id="r", **fields)))
         house.turn()
-        return list(desk.router.sent)
+        return list(context.router.sent)
 
     return ask
 
 
-def test_many_jobs_of_a_rule_are_counted_though_not_all_are_named(house, desk, ask):
+def test_many_jobs_of_a_rule_are_counted_though_not_all_are_named(house, context, ask):
     """
     2026-11-28: 130 jobs were said to be 100.
     """
@@ -108,7 +108,7 @@ def test_many_jobs_of_a_rule_are_counted_though_not_all_are_named(house, desk, a
     assert [(100, 130)] == [(len(one.jobs), one.num_jobs) for one in told.rules]
 
 
-def test_many_candidates_are_counted_though_not_all_are_sent(house, desk, ask):
+def test_many_candidates_are_counted_though_not_all_are_sent(house, context, ask):
     """
     Of 60 that were considered 40 come, and the number.
     """
@@ -121,18 +121,18 @@ def test_many_candidates_are_counted_though_not_all_are_sent(house, desk, ask):
     assert (40, 60) == (len(told.verdict.candidates), told.verdict.num_candidates)
 
 
-def test_alerts_that_are_not_sent_are_counted(desk):
+def test_alerts_that_are_not_sent_are_counted(context):
     """
     The last one says how many more there are.
     """
-    desk.send_rows(b"x", "id", [])
-    (sent,) = desk.router.sent
+    context.send_rows(b"x", "id", [])
+    (sent,) = context.router.sent
 
     assert 21 == len(sent.alerts)
     assert "and 10 more like these; the daemon's log has them all" == sent.alerts[-1]
 
 
-def test_status_tells_a_queued_job_what_why_tells(house, desk, ask):
+def test_status_tells_a_queued_job_what_why_tells(house, context, ask):
     """
     A rule that is on, a GPU that is missing, a request that never fits.
     """
@@ -142,7 +142,7 @@ def test_status_tells_a_queued_job_what_why_tells(house, desk, ask):
     house.submit("two", num_gpus=1)
     house.submit("five", num_gpus=5)
     house.run(1)
-    rows = {row.name: row.stage for row in desk.rows(house.world.engine.jobs.values())}
+    rows = {row.name: row.stage for row in context.rows(house.world.engine.jobs.values())}
     (told,) = ask(api.WhyRequest, job="two")
 
     assert "waiting: needs 1 GPU, 0 of 1 are free: G1 has one" == rows["two"]
@@ -150,11 +150,11 @@ def test_status_tells_a_queued_job_what_why_tells(house, desk, ask):
     assert rows["two"] == f"waiting: {told.waits_for[0]}"
 
 
-def test_a_request_that_never_fits_is_refused_and_makes_no_job(house, desk, ask):
+def test_a_request_that_never_fits_is_refused_and_makes_no_job(house, context, ask):
     """
     Before anything was measured nobody can tell, and it is queued.
     """
-    early = house.steward.never_fits(house.world.spec(num_gpus=5))
+    early = house.policy_loop.never_fits(house.world.spec(num_gpus=5))
     house.sampler.host = replace(house.sampler.host, gpus=(Gpu(uuid="G1"), Gpu(uuid="G2")))
     house.run(1)
 
@@ -165,7 +165,7 @@ def test_a_request_that_never_fits_is_refused_and_makes_no_job(house, desk, ask)
     assert "it needs 5 GPUs, this machine has 2" in told.error
 
 
-def test_events_of_a_job_that_never_was_are_refused_and_of_one_that_was_are_told(house, desk, ask):
+def test_events_of_a_job_that_never_was_are_refused_and_of_one_that_was_are_told(house, context, ask):
     """
     2026-11-28: `events nope` said nothing, with exit code 0. A removed job has a past, also page by page.
     """
@@ -181,7 +181,7 @@ def test_events_of_a_job_that_never_was_are_refused_and_of_one_that_was_are_told
     assert (2, "cannot find job `nope`") == (none.exit_code, none.error)
 
 
-def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(house, desk, ask):
+def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(house, context, ask):
     """
     What its shim says counts: it has reached its boundary.
     """
@@ -194,7 +194,7 @@ def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(h
     job = replace(house.job(), process=Pid(os.getpid(), 1, "boot"))
     words = (wire.Hello(job="night", incarnation=job.incarnation), wire.Saving(request="r", step=1))
     for word in words:
-        desk.shims.take(Delivery(b"s", ME, word), OneJob(job))
+        context.shims.take(Delivery(b"s", ME, word), OneJob(job))
     (saving,) = ask(api.WhyRequest, job="night")
 
     assert ("pausing", "it reaches its next batch boundary and saves") == (before.state, before.next)

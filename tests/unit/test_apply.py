@@ -14,22 +14,22 @@ from supervisor.core.jobs.events import (
     Admitted,
     Attached,
     CheckpointAsked,
-    Checkpointed,
+    CheckpointReported,
     PauseAsked,
     PauseFailed,
+    PauseReached,
     ProcessEnded,
     ProcessStarted,
     RestartAsked,
     ResumeAsked,
-    Resumed,
     SpecChanged,
     StopAsked,
     Submitted,
     TimerFired,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec, Pid
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.errors import InvalidTransition, Refused
 
 ADA, BOB, RULE = Asker("person", "ada"), Asker("person", "bob"), Asker("rule", "busy")
@@ -87,7 +87,7 @@ class Life:
         return self(RestartAsked(request="again", by=by, stop_grace_s=20.0, kill_grace_s=5.0))
 
     def yields(self, request="p", depth=HOLD):
-        return self(Yielded(request=request, depth=depth, **PLACE))
+        return self(PauseReached(request=request, depth=depth, **PLACE))
 
     def paused(self, depth=HOLD, by=ADA, **more):
         self.running().pause(by=by, depth=depth, **more).yields(depth=depth)
@@ -128,12 +128,12 @@ class TestDeeper:
         `show` tells it, and a rule can reckon with it.
         """
         life = self.deeper()
-        life(Yielded(request="p2", depth=OFFLOAD, bytes_freed=4096, **PLACE))
+        life(PauseReached(request="p2", depth=OFFLOAD, bytes_freed=4096, **PLACE))
         away = (life.state, life.job.depth, life.job.bytes_freed)
         life.resume()
 
-        assert (State.PAUSED, OFFLOAD, 4096) == away
-        assert (State.RESUMING, 0) == (life.state, life.job.bytes_freed)
+        assert (JobState.PAUSED, OFFLOAD, 4096) == away
+        assert (JobState.RESUMING, 0) == (life.state, life.job.bytes_freed)
 
     def test_a_job_that_cannot_go_deeper_stays_paused(self):
         """
@@ -141,7 +141,7 @@ class TestDeeper:
         """
         life = self.deeper(holding_depth=HOLD)
 
-        assert (State.PAUSED, HOLD, None) == (life.state, life.job.depth, life.job.deadline_at)
+        assert (JobState.PAUSED, HOLD, None) == (life.state, life.job.depth, life.job.deadline_at)
         assert (ADA, "cannot pause at depth offload: no host memory") == (life.job.asked_by, life.job.problem)
 
     def test_the_problem_is_forgotten_when_it_is_tried_again(self):
@@ -150,7 +150,7 @@ class TestDeeper:
         """
         life = self.deeper(holding_depth=HOLD).pause(request="p3", depth=OFFLOAD, by=RULE)
 
-        assert (State.PAUSING, "", ADA) == (life.state, life.job.problem, life.job.asked_by)
+        assert (JobState.PAUSING, "", ADA) == (life.state, life.job.problem, life.job.asked_by)
 
     def test_a_held_process_that_dies_on_its_way_deeper_leaves_a_paused_job(self):
         """
@@ -159,7 +159,7 @@ class TestDeeper:
         life = self.deeper().ends(killed_by=9)
         gone = (life.state, life.job.depth, life.job.problem)
 
-        assert (State.PAUSED, EXIT) == gone[:2]
+        assert (JobState.PAUSED, EXIT) == gone[:2]
         assert "the held process ended (killed by signal 9)" in gone[2]
 
     def test_one_that_trained_meanwhile_and_dies_has_failed(self):
@@ -167,9 +167,9 @@ class TestDeeper:
         A rule had paused it and it went on alone: steps are lost, which nobody may hide.
         """
         by_hello = self.deeper().hello(depths=tuple(Depth)).ends(killed_by=9)
-        by_word = self.deeper()(Resumed(request="p")).ends(killed_by=9)
+        by_word = self.deeper()(TrainingResumed(request="p")).ends(killed_by=9)
 
-        assert [State.FAILED] * 2 == [by_hello.state, by_word.state]
+        assert [JobState.FAILED] * 2 == [by_hello.state, by_word.state]
 
     def test_what_a_shim_can_do_is_learned_while_it_runs(self):
         """
@@ -200,7 +200,7 @@ class TestStarting:
         life = Life()(Admitted(start_grace_s=60.0))
 
         assert (Launch(life.job),) == life.effects
-        assert (State.STARTING, 1, True) == (life.state, life.job.incarnation, life.job.alive)
+        assert (JobState.STARTING, 1, True) == (life.state, life.job.incarnation, life.job.alive)
         assert () == life(Admitted(start_grace_s=60.0)).effects
 
     def test_a_name_that_was_used_before_counts_its_launches_on(self):
@@ -219,7 +219,7 @@ class TestStarting:
         """
         life = Life().admitted().after(60)
 
-        assert State.RUNNING is life.state
+        assert JobState.RUNNING is life.state
         assert "not pausable" in refusal(life.pause)
         assert "no training shim" in refusal(lambda: life(CheckpointAsked(request="c", by=ADA)))
 
@@ -242,7 +242,7 @@ class TestStarting:
         """
         life = Life()(Admitted(start_grace_s=60.0)).ends(error="cannot start: no such file")
 
-        assert (State.FAILED, "cannot start: no such file") == (life.state, life.job.problem)
+        assert (JobState.FAILED, "cannot start: no such file") == (life.state, life.job.problem)
 
 
 class TestPausing:
@@ -255,7 +255,7 @@ class TestPausing:
         life.yields()
 
         assert (AskPause("job-1", "p", HOLD, 30.0, True),) == asked
-        assert (State.PAUSING, State.PAUSED) == (state, life.state)
+        assert (JobState.PAUSING, JobState.PAUSED) == (state, life.state)
         assert ("/ckpt/7", HOLD, True) == (life.job.checkpoint.path, life.job.depth, life.job.alive)
 
     def test_an_exit_pause_is_reached_when_the_process_is_gone(self):
@@ -266,7 +266,7 @@ class TestPausing:
         said = life.state
         life.ends(0)
 
-        assert (State.PAUSING, State.PAUSED) == (said, life.state)
+        assert (JobState.PAUSING, JobState.PAUSED) == (said, life.state)
         assert (EXIT, False, None) == (life.job.depth, life.job.alive, life.job.deadline_at)
 
     @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ class TestPausing:
         """
         life = Life().running().pause(depth=EXIT).ends(**how)
 
-        assert State.PAUSED is life.state
+        assert JobState.PAUSED is life.state
 
     def test_a_pause_that_loses_the_race_with_the_end_is_completed(self):
         """
@@ -286,7 +286,7 @@ class TestPausing:
         """
         life = Life().running().pause().ends(0)
 
-        assert (State.COMPLETED, None, None) == (life.state, life.job.depth, life.job.asked_by)
+        assert (JobState.COMPLETED, None, None) == (life.state, life.job.depth, life.job.asked_by)
         assert life.job.is_over
 
     def test_a_process_that_breaks_while_pausing_has_failed(self):
@@ -295,7 +295,7 @@ class TestPausing:
         """
         life = Life().running().pause().ends(1)
 
-        assert (State.FAILED, "exit code 1") == (life.state, life.job.problem)
+        assert (JobState.FAILED, "exit code 1") == (life.state, life.job.problem)
 
     def test_a_queued_job_is_paused_without_ever_running(self):
         """
@@ -305,8 +305,8 @@ class TestPausing:
         paused = life.state, life.effects, life.job.depth
         life.resume()
 
-        assert (State.PAUSED, (), EXIT) == paused
-        assert (State.RESUMING, (Launch(life.job),)) == (life.state, life.effects)
+        assert (JobState.PAUSED, (), EXIT) == paused
+        assert (JobState.RESUMING, (Launch(life.job),)) == (life.state, life.effects)
 
     def test_a_pause_before_the_shim_came_is_told_at_its_hello(self):
         """
@@ -316,7 +316,7 @@ class TestPausing:
         life.now += 10
         life.hello()
 
-        assert (State.PAUSING, (AskPause("job-1", "p", HOLD, 20.0, False),)) == (life.state, life.effects)
+        assert (JobState.PAUSING, (AskPause("job-1", "p", HOLD, 20.0, False),)) == (life.state, life.effects)
 
     def test_a_pause_without_a_shim_ends_with_the_start_grace(self):
         """
@@ -324,7 +324,7 @@ class TestPausing:
         """
         life = Life().admitted().pause().after(60)
 
-        assert (State.RUNNING, None) == (life.state, life.job.depth)
+        assert (JobState.RUNNING, None) == (life.state, life.job.depth)
         assert "cannot pause: no training shim has connected" == life.job.problem
 
     def test_a_save_that_fails_leaves_the_job_running_with_the_reason(self):
@@ -333,7 +333,7 @@ class TestPausing:
         """
         life = Life().running().pause()(PauseFailed(request="p", why="disk full"))
 
-        assert (State.RUNNING, "cannot pause: disk full") == (life.state, life.job.problem)
+        assert (JobState.RUNNING, "cannot pause: disk full") == (life.state, life.job.problem)
         assert None is core.next_due(life.job)
 
     def test_the_answer_to_an_older_request_is_no_answer(self):
@@ -344,7 +344,7 @@ class TestPausing:
         life(PauseFailed(request="p1", why="disk full"))
         still = life.state
 
-        assert (State.PAUSING, State.PAUSED) == (still, life.yields("p2").state)
+        assert (JobState.PAUSING, JobState.PAUSED) == (still, life.yields("p2").state)
 
     def test_a_pause_past_its_deadline_is_late_and_goes_on_waiting(self):
         """
@@ -352,7 +352,7 @@ class TestPausing:
         """
         life = Life().running().pause().after(31)
 
-        assert (True, State.PAUSING, ()) == (life.job.late, life.state, life.effects)
+        assert (True, JobState.PAUSING, ()) == (life.job.late, life.state, life.effects)
         assert None is core.next_due(life.job)
         assert life.yields().job.late is False
 
@@ -381,7 +381,10 @@ class TestPaused:
         """
         life = Life().paused().pause("deep", depth=EXIT)
 
-        assert (State.PAUSING, (AskPause("job-1", "deep", EXIT, 30.0, False),)) == (life.state, life.effects)
+        assert (JobState.PAUSING, (AskPause("job-1", "deep", EXIT, 30.0, False),)) == (
+            life.state,
+            life.effects,
+        )
 
     def test_the_same_depth_again_only_changes_who_asks(self):
         """
@@ -390,7 +393,7 @@ class TestPaused:
         """
         life = Life().paused(by=RULE).pause(by=BOB, for_s=9.0)
 
-        assert (State.PAUSED, BOB) == (life.state, life.job.asked_by)
+        assert (JobState.PAUSED, BOB) == (life.state, life.job.asked_by)
         assert (AskPause("job-1", "p", HOLD, 0.0, False),) == life.effects
         assert life.now + 9.0 == life.job.wake_at
         assert () == life.pause("p3", by=ADA).effects
@@ -401,7 +404,7 @@ class TestPaused:
         """
         life = Life().paused(EXIT).pause(by=BOB, depth=EXIT)
 
-        assert (State.PAUSED, (), BOB) == (life.state, life.effects, life.job.asked_by)
+        assert (JobState.PAUSED, (), BOB) == (life.state, life.effects, life.job.asked_by)
 
     def test_a_rule_makes_a_persons_pause_deeper_but_does_not_own_it(self):
         """
@@ -409,7 +412,7 @@ class TestPaused:
         """
         life = Life().paused(by=ADA).pause("deep", by=RULE, depth=EXIT).yields("deep", EXIT).ends(75)
 
-        assert (State.PAUSED, ADA) == (life.state, life.job.asked_by)
+        assert (JobState.PAUSED, ADA) == (life.state, life.job.asked_by)
         assert "ada paused it" in refusal(lambda: life.resume(by=RULE))
 
     @pytest.mark.parametrize("is_reached", [False, True])
@@ -441,7 +444,7 @@ class TestPaused:
         """
         life = Life().paused(by=RULE).resume(by=BOB)
 
-        assert (State.RESUMING, (AskResume("job-1", "r"),)) == (life.state, life.effects)
+        assert (JobState.RESUMING, (AskResume("job-1", "r"),)) == (life.state, life.effects)
 
     def test_a_held_process_that_dies_leaves_a_paused_job(self):
         """
@@ -449,9 +452,9 @@ class TestPaused:
         """
         life = Life().paused().ends(killed_by=9)
 
-        assert (State.PAUSED, EXIT, False) == (life.state, life.job.depth, life.job.alive)
+        assert (JobState.PAUSED, EXIT, False) == (life.state, life.job.depth, life.job.alive)
         assert "killed by signal 9" in life.job.problem
-        assert State.RESUMING is life.resume().state
+        assert JobState.RESUMING is life.resume().state
 
     def test_a_run_that_a_rule_paused_and_that_finished_alone_is_completed(self):
         """
@@ -460,7 +463,7 @@ class TestPaused:
         """
         life = Life().paused(by=RULE).ends(0)
 
-        assert (State.COMPLETED, None) == (life.state, life.job.depth)
+        assert (JobState.COMPLETED, None) == (life.state, life.job.depth)
 
     def test_a_persons_held_process_that_ends_well_stays_paused(self):
         """
@@ -468,7 +471,7 @@ class TestPaused:
         """
         life = Life().paused(by=ADA).ends(0)
 
-        assert (State.PAUSED, EXIT) == (life.state, life.job.depth)
+        assert (JobState.PAUSED, EXIT) == (life.state, life.job.depth)
 
     def test_a_rules_pause_is_over_when_the_shim_went_on_alone(self):
         """
@@ -476,16 +479,18 @@ class TestPaused:
         """
         life = Life().paused(by=RULE).hello()
 
-        assert (State.RUNNING, None, ()) == (life.state, life.job.asked_by, life.effects)
+        assert (JobState.RUNNING, None, ()) == (life.state, life.job.asked_by, life.effects)
 
-    @pytest.mark.parametrize("how", [lambda life: life.hello(), lambda life: life(Resumed(request="x"))])
+    @pytest.mark.parametrize(
+        "how", [lambda life: life.hello(), lambda life: life(TrainingResumed(request="x"))]
+    )
     def test_a_persons_pause_is_asked_again_when_the_shim_went_on(self, how):
         """
         Whatever made it go on, the person still wants it paused; it can be late again.
         """
         life = how(Life().paused(by=ADA))
 
-        assert (State.PAUSING, ADA) == (life.state, life.job.asked_by)
+        assert (JobState.PAUSING, ADA) == (life.state, life.job.asked_by)
         assert (AskPause("job-1", "p", HOLD, 30.0, False),) == life.effects
         assert life.now + 30.0 == life.job.deadline_at
 
@@ -506,8 +511,8 @@ class TestPaused:
         held = Life().paused(for_s=100.0).after(100.0)
         gone = Life().paused(EXIT, for_s=100.0).after(100.0)
 
-        assert (State.RESUMING, (AskResume("job-1", "p-wake"),)) == (held.state, held.effects)
-        assert (State.RESUMING, (Launch(gone.job),)) == (gone.state, gone.effects)
+        assert (JobState.RESUMING, (AskResume("job-1", "p-wake"),)) == (held.state, held.effects)
+        assert (JobState.RESUMING, (Launch(gone.job),)) == (gone.state, gone.effects)
 
     def test_a_wake_up_that_is_too_late_means_nothing(self):
         """
@@ -525,9 +530,9 @@ class TestResuming:
         Running again when it says so, to this request.
         """
         life = Life().paused().resume()
-        early = life(Resumed(request="old")).state
+        early = life(TrainingResumed(request="old")).state
 
-        assert (State.RESUMING, State.RUNNING) == (early, life(Resumed(request="r")).state)
+        assert (JobState.RESUMING, JobState.RUNNING) == (early, life(TrainingResumed(request="r")).state)
 
     def test_a_resume_that_overtakes_an_exit_launches_again(self):
         """
@@ -539,7 +544,7 @@ class TestResuming:
         life.pause(depth=EXIT).yields(depth=EXIT).resume().ends(75)
 
         end = EndGroup("job-1", 1, life.job.kill_grace_s)
-        assert (State.RESUMING, 2) == (life.state, life.job.incarnation)
+        assert (JobState.RESUMING, 2) == (life.state, life.job.incarnation)
         assert (end, Launch(life.job)) == life.effects
         assert life.now + 60.0 == life.job.start_grace_at
 
@@ -550,7 +555,7 @@ class TestResuming:
         """
         life = Life().running().pause(depth=EXIT).yields(depth=EXIT).resume().hello().ends(75)
 
-        assert (State.RESUMING, 2) == (life.state, life.job.incarnation)
+        assert (JobState.RESUMING, 2) == (life.state, life.job.incarnation)
 
     def test_a_called_off_pause_is_called_off_again_at_hello(self):
         """
@@ -559,28 +564,28 @@ class TestResuming:
         """
         life = Life().running().pause().resume().hello()
 
-        assert (State.RUNNING, (AskResume("job-1", "r"),)) == (life.state, life.effects)
+        assert (JobState.RUNNING, (AskResume("job-1", "r"),)) == (life.state, life.effects)
 
-    @pytest.mark.parametrize("state", [State.RESUMING, State.RUNNING])
+    @pytest.mark.parametrize("state", [JobState.RESUMING, JobState.RUNNING])
     def test_a_shim_that_holds_for_a_called_off_pause_is_told_to_go_on(self, state):
         """
         Nobody wants it to hold.
         """
         life = Life().running().pause().resume()
-        if state is State.RUNNING:
-            life(Resumed(request="r"))
+        if state is JobState.RUNNING:
+            life(TrainingResumed(request="r"))
         life.yields()
 
         assert (state, (AskResume("job-1", "r"),)) == (life.state, life.effects)
 
-    @pytest.mark.parametrize("state", [State.RESUMING, State.RUNNING])
+    @pytest.mark.parametrize("state", [JobState.RESUMING, JobState.RUNNING])
     def test_a_shim_that_comes_back_holding_is_told_to_go_on(self, state):
         """
         The word was lost with the line.
         """
         life = Life().paused().resume()
-        if state is State.RUNNING:
-            life(Resumed(request="r"))
+        if state is JobState.RUNNING:
+            life(TrainingResumed(request="r"))
         life.hello(holding="p")
 
         assert (state, (AskResume("job-1", "r"),)) == (life.state, life.effects)
@@ -592,7 +597,7 @@ class TestResuming:
         life = Life().pause().resume()
         life(ProcessStarted(incarnation=1, process=Pid(1, 1, "boot"))).ends(75)
 
-        assert (State.FAILED, ()) == (life.state, life.effects)
+        assert (JobState.FAILED, ()) == (life.state, life.effects)
 
     def test_a_process_that_breaks_while_it_resumes_has_failed(self):
         """
@@ -600,7 +605,7 @@ class TestResuming:
         """
         life = Life().paused().resume().ends(1)
 
-        assert State.FAILED is life.state
+        assert JobState.FAILED is life.state
 
     def test_what_never_started_is_not_launched_again_unasked(self):
         """
@@ -608,7 +613,7 @@ class TestResuming:
         """
         life = Life().paused(EXIT).resume().ends(error="cannot start: no such file", yielded=True)
 
-        assert State.FAILED is life.state
+        assert JobState.FAILED is life.state
 
     def test_running_jobs_are_not_resumed(self):
         """
@@ -678,7 +683,7 @@ class TestStopping:
 
         term, kill = (Signal("job-1", 1, name) for name in ("TERM", "KILL"))
         assert [(AskStop("job-1", "s"),), (term,), (kill,), (kill,)] == seen
-        assert (State.STOPPED, None) == (life.ends(killed_by=9).state, core.next_due(life.job))
+        assert (JobState.STOPPED, None) == (life.ends(killed_by=9).state, core.next_due(life.job))
 
     def test_without_a_shim_it_begins_with_term(self):
         """
@@ -705,7 +710,7 @@ class TestStopping:
         life = Life().running().stop("kill")
 
         assert (Signal("job-1", 1, "KILL"),) == life.effects
-        assert State.STOPPED is life.ends(0).state
+        assert JobState.STOPPED is life.ends(0).state
 
     def test_a_kill_stays_a_kill_when_the_shim_comes_back_first(self):
         """
@@ -716,7 +721,7 @@ class TestStopping:
         asked = life.effects
         life(PauseFailed(request="s", why="disk full"))
 
-        assert ((), State.STOPPING) == (asked, life.state)
+        assert ((), JobState.STOPPING) == (asked, life.state)
         assert (Signal("job-1", 1, "KILL"),) == life.after(5).effects
 
     def test_a_process_that_hangs_on_its_way_out_is_killed(self):
@@ -734,9 +739,9 @@ class TestStopping:
         """
         life = Life().running().stop().after(20)(PauseFailed(request="s", why="disk full"))
 
-        assert (State.RUNNING, "cannot stop: disk full") == (life.state, life.job.problem)
+        assert (JobState.RUNNING, "cannot stop: disk full") == (life.state, life.job.problem)
         assert None is core.next_due(life.job)
-        assert State.PAUSING is life.pause().state
+        assert JobState.PAUSING is life.pause().state
 
     def test_a_shim_that_reconnects_while_stopping_is_asked_again(self):
         """
@@ -749,7 +754,7 @@ class TestStopping:
         """
         It was asked to end, and ended.
         """
-        assert State.STOPPED is Life().running().stop().ends(code).state
+        assert JobState.STOPPED is Life().running().stop().ends(code).state
 
     @pytest.mark.parametrize(
         "make", [lambda life: life, lambda life: life.pause(), lambda life: life.paused(EXIT)]
@@ -760,7 +765,7 @@ class TestStopping:
         """
         life = make(Life()).stop()
 
-        assert (State.STOPPED, (), True) == (life.state, life.effects, life.job.is_over)
+        assert (JobState.STOPPED, (), True) == (life.state, life.effects, life.job.is_over)
 
     def test_a_held_job_is_stopped_through_its_shim(self):
         """
@@ -795,14 +800,14 @@ class TestRestarting:
         life.ends(75)
 
         assert (AskStop("job-1", "again"),) == asked
-        assert State.QUEUED is life.state
+        assert JobState.QUEUED is life.state
         assert (2, False) == (life.admitted().job.incarnation, life.job.restart_after_stop)
 
     def test_a_stop_after_a_restart_counts(self):
         """
         The later word.
         """
-        assert State.STOPPED is Life().running().restart().stop().ends(75).state
+        assert JobState.STOPPED is Life().running().restart().stop().ends(75).state
 
     def test_a_restart_whose_checkpoint_fails_is_forgotten(self):
         """
@@ -810,7 +815,7 @@ class TestRestarting:
         """
         life = Life().running().restart()(PauseFailed(request="again", why="disk full"))
 
-        assert State.STOPPED is life.stop().ends(0).state
+        assert JobState.STOPPED is life.stop().ends(0).state
 
     @pytest.mark.parametrize(
         "make",
@@ -823,7 +828,7 @@ class TestRestarting:
         """
         life = make(Life()).restart()
 
-        assert (State.QUEUED, "", None) == (life.state, life.job.problem, life.job.exit)
+        assert (JobState.QUEUED, "", None) == (life.state, life.job.problem, life.job.exit)
 
     def test_failures_are_tried_again_with_growing_delays_up_to_the_limit(self):
         """
@@ -838,7 +843,7 @@ class TestRestarting:
             life.after(due - life.now if due else 0)
 
         assert [10.0, 20.0, None] == delays
-        assert (State.FAILED, True) == (life.state, life.job.is_over)
+        assert (JobState.FAILED, True) == (life.state, life.job.is_over)
 
     def test_a_long_run_is_no_part_of_a_series_of_failures(self):
         """
@@ -871,7 +876,7 @@ class TestRestarting:
         was_over = life.job.is_over
 
         assert (False, True) == (was_over, life.stop().job.is_over)
-        assert State.STOPPED is life.after(1000).state
+        assert JobState.STOPPED is life.after(1000).state
 
     def test_a_person_may_restart_sooner_than_the_policy(self):
         """
@@ -879,7 +884,7 @@ class TestRestarting:
         """
         life = Life(restart="on-failure").running().ends(1).restart().running().after(1000)
 
-        assert (State.RUNNING, 2) == (life.state, life.job.incarnation)
+        assert (JobState.RUNNING, 2) == (life.state, life.job.incarnation)
 
     def test_a_restart_timer_that_is_too_late_means_nothing(self):
         """
@@ -887,7 +892,7 @@ class TestRestarting:
         """
         life = Life().running()
 
-        assert (State.RUNNING, ()) == (life(TimerFired(timer="restart")).state, life.effects)
+        assert (JobState.RUNNING, ()) == (life(TimerFired(timer="restart")).state, life.effects)
 
 
 class TestCheckpoints:
@@ -913,10 +918,10 @@ class TestCheckpoints:
         """
         The same one told again at a reconnect is not younger for it.
         """
-        life = Life().running()(Checkpointed(**PLACE))
+        life = Life().running()(CheckpointReported(**PLACE))
         first = life.job.checkpoint
         life.now += 50
-        life(Checkpointed(**PLACE))
+        life(CheckpointReported(**PLACE))
 
         assert (1000.0, first) == (first.at, life.job.checkpoint)
 
@@ -935,7 +940,7 @@ class TestCheckpoints:
         """
         life = Life().running().ends(0).yields(depth=EXIT)
 
-        assert (State.COMPLETED, "/ckpt/7") == (life.state, life.job.checkpoint.path)
+        assert (JobState.COMPLETED, "/ckpt/7") == (life.state, life.job.checkpoint.path)
 
     def test_a_resumed_word_of_a_running_job_means_nothing(self):
         """
@@ -944,7 +949,7 @@ class TestCheckpoints:
         life = Life().running()
         before = life.job
 
-        assert before == life(Resumed(request="x")).job
+        assert before == life(TrainingResumed(request="x")).job
 
 
 def test_an_edited_job_file_is_for_the_next_launch():
@@ -954,7 +959,7 @@ def test_an_edited_job_file_is_for_the_next_launch():
     spec = JobSpec(argv=("train", "--better"), cwd="/work")
     life = Life().running()(SpecChanged(spec=spec))
 
-    assert (spec, (), State.RUNNING) == (life.job.spec, life.effects, life.state)
+    assert (spec, (), JobState.RUNNING) == (life.job.spec, life.effects, life.state)
 
 
 def test_a_start_that_nobody_waits_for_any_more_changes_no_state():
@@ -963,7 +968,7 @@ def test_a_start_that_nobody_waits_for_any_more_changes_no_state():
     """
     life = Life().admitted().stop()(TimerFired(timer="start-grace"))
 
-    assert State.STOPPING is life.state
+    assert JobState.STOPPING is life.state
 
 
 def test_timers_fire_in_the_order_of_their_moments():
@@ -990,7 +995,7 @@ def test_a_late_pause_that_may_freeze_stops_every_process_where_it_is():
     """
     life = Life().running().pause(late="freeze").late()
 
-    assert (State.PAUSING, True, life.now) == (life.state, life.job.late, life.job.frozen_at)
+    assert (JobState.PAUSING, True, life.now) == (life.state, life.job.late, life.job.frozen_at)
     assert ["STOP"] == signals(life)
 
 
@@ -1047,7 +1052,7 @@ def test_a_late_pause_that_may_terminate_asks_once_and_then_insists():
     """
     SIGTERM, the grace time, SIGKILL; then the job is paused, not failed: it goes on from its checkpoint.
     """
-    life = Life().running()(Checkpointed(**PLACE)).pause(late="terminate").late()
+    life = Life().running()(CheckpointReported(**PLACE)).pause(late="terminate").late()
 
     assert ["TERM"] == signals(life)
     assert life.now + 5.0 == core.next_due(life.job)
@@ -1058,7 +1063,12 @@ def test_a_late_pause_that_may_terminate_asks_once_and_then_insists():
 
     life.ends(killed_by=9)
 
-    assert (State.PAUSED, EXIT, ADA, "") == (life.state, life.job.depth, life.job.asked_by, life.job.insisted)
+    assert (JobState.PAUSED, EXIT, ADA, "") == (
+        life.state,
+        life.job.depth,
+        life.job.asked_by,
+        life.job.insisted,
+    )
     assert (
         "ended (killed by signal 9); resume starts it again from its checkpoint at step 7" in life.job.problem
     )
@@ -1074,7 +1084,7 @@ def test_a_resume_that_overtakes_a_termination_starts_the_command_again():
 
     life.ends(killed_by=15)
 
-    assert (State.RESUMING, 2) == (life.state, life.job.incarnation)
+    assert (JobState.RESUMING, 2) == (life.state, life.job.incarnation)
 
 
 @pytest.mark.parametrize("late", ["freeze", "terminate"])
@@ -1110,7 +1120,7 @@ def test_a_job_that_crashes_while_it_is_to_pause_comes_up_paused(by):
     """
     life = Life(restart="on-failure").running().pause(by=by).ends(1)
 
-    assert (State.PAUSED, EXIT, by, 1) == (
+    assert (JobState.PAUSED, EXIT, by, 1) == (
         life.state,
         life.job.depth,
         life.job.asked_by,
@@ -1124,8 +1134,8 @@ def test_a_job_that_crashes_while_it_is_to_pause_fails_where_nothing_would_start
     """
     A crash is a crash; a pause is no restart policy.
     """
-    assert State.FAILED is Life().running().pause().ends(1).state
-    assert State.FAILED is Life(restart="on-failure", max_restarts=0).running().pause().ends(1).state
+    assert JobState.FAILED is Life().running().pause().ends(1).state
+    assert JobState.FAILED is Life(restart="on-failure", max_restarts=0).running().pause().ends(1).state
 
 
 # --- GPUs -----------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli.checkpoints.rows import Checked, check_lines, list_lines, rows_of, show_lines
+from supervisor.cli.checkpoints.rows import VerifiedRow, check_lines, list_lines, rows_of, show_lines
 from trainer_shim.checkpoint.layout import Name
 from trainer_shim.checkpoint.manifest import File, Manifest
 from trainer_shim.checkpoint.retention import Keep, Known
-from trainer_shim.checkpoint.survey import Seen
+from trainer_shim.checkpoint.survey import SeenFolder
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
 ROOT = Path("/home/anna/checkpoints/job-1")
@@ -37,7 +37,7 @@ def seen(step, age_s, *, again=0, suffix="", problem="", val_loss=None, **known)
     )
     metrics = {"loss": 0.31234, **({} if val_loss is None else {"val_loss": val_loss})}
     one = Known(name, saved_s=NOW - age_s, metrics=metrics, is_damaged=bool(problem), **known)
-    return Seen(ROOT / f"{name}{suffix}", one, problem, manifest, f"sha256:{step:064}", bool(suffix))
+    return SeenFolder(ROOT / f"{name}{suffix}", one, problem, manifest, f"sha256:{step:064}", bool(suffix))
 
 
 SEEN = [
@@ -52,8 +52,10 @@ SEEN = [
 ASIDE = [seen(1200, 7000, suffix=".damaged")]
 ROWS = rows_of(SEEN, ASIDE, KEEP, now=NOW)
 CHECKED = [
-    Checked(name="step-000002500", id="2500", good=True, size_bytes=1_234_002_700, digest="", problems=[]),
-    Checked(
+    VerifiedRow(
+        name="step-000002500", id="2500", good=True, size_bytes=1_234_002_700, digest="", problems=[]
+    ),
+    VerifiedRow(
         name="step-000002000",
         id="2000",
         good=False,

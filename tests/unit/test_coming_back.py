@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.hysteresis import Trend
 from supervisor.core.policy.rules import Condition
 from supervisor.core.readings.sample import Missing
@@ -35,11 +35,11 @@ def test_it_stays_for_five_minutes_of_load_and_then_yields():
     """
     machine = returned(STAYS).run(290, **BUSY)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
     told = machine.why("a").next
     assert "rule cpu is on; a came back 2" in told
     assert "it yields only to a shortage of 300 s; this one has lasted for 289 s" in told
-    assert State.PAUSED is machine.run(15).state("a")
+    assert JobState.PAUSED is machine.run(15).state("a")
     assert "for 30" in machine.verdicts[-1][1].reason
 
 
@@ -51,7 +51,7 @@ def test_loads_with_a_break_between_them_are_not_added_up():
     assert "rule cpu is on" == machine.why("a").next
     machine.run(200, **BUSY)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
     assert "has lasted for 199 s" in machine.why("a").next
 
 
@@ -62,7 +62,7 @@ def test_a_missing_reading_stops_the_five_minutes():
     machine = returned(STAYS).run(200, **BUSY).run(120, cpu_foreign_pct=Missing("no file")).run(60, **BUSY)
 
     assert "has lasted for 258 s" in machine.why("a").next
-    assert State.PAUSED is machine.run(60).state("a")
+    assert JobState.PAUSED is machine.run(60).state("a")
 
 
 def test_ten_calm_minutes_after_its_return_it_is_a_job_like_others():
@@ -71,7 +71,7 @@ def test_ten_calm_minutes_after_its_return_it_is_a_job_like_others():
     """
     machine = returned(STAYS).run(601, **CALM).run(31, **BUSY)
 
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
 
 
 @pytest.mark.parametrize("after_s", [0.0, 10.0])
@@ -81,7 +81,7 @@ def test_it_can_be_switched_off(after_s):
     """
     machine = returned(replace(STAYS, pause_again_after_s=after_s)).run(60, **CALM).run(31, **BUSY)
 
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
 
 
 def test_another_rule_does_not_wait_for_it():
@@ -109,13 +109,13 @@ def test_nobody_of_higher_priority_yields_in_its_place():
     """
     machine = returned(STAYS).submit("above", priority=1).run(70, **CALM).run(100, **BUSY)
 
-    assert State.RUNNING is machine.state("above")
+    assert JobState.RUNNING is machine.state("above")
     assert "a came back" in machine.why("above").next
     machine.run(230)
     assert ["a", "above"] == [name for _, name, *_ in machine.told[2:]]
 
     other = returned(STAYS, priority=1).submit("below").run(70, **CALM).run(100, **BUSY)
-    assert (State.PAUSED, State.RUNNING) == (other.state("below"), other.state("a"))
+    assert (JobState.PAUSED, JobState.RUNNING) == (other.state("below"), other.state("a"))
 
 
 def test_a_program_has_been_there_since_the_rule_is_on():
@@ -126,8 +126,8 @@ def test_a_program_has_been_there_since_the_rule_is_on():
     machine = Machine(rule).submit("a").run(100, programs=frozenset()).run(40, programs=frozenset({"steam"}))
     machine.run(70, programs=frozenset()).run(200, programs=frozenset({"steam"}))
 
-    assert State.RUNNING is machine.state("a")
-    assert State.PAUSED is machine.run(110).state("a")
+    assert JobState.RUNNING is machine.state("a")
+    assert JobState.PAUSED is machine.run(110).state("a")
 
 
 def test_what_an_older_version_remembered_is_read():

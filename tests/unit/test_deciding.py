@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Asker
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.conditions import least_short_s, look_at_all
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Selector
-from supervisor.core.readings.sample import Disk, Missing, Sample
+from supervisor.core.readings.sample import DiskReading, Missing, Sample
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 ADA = Asker("person", "ada")
@@ -29,11 +29,11 @@ def test_a_job_holds_while_others_use_the_cpu_and_comes_back_by_itself():
 
     assert [("pause", "a", "cpu", Depth.HOLD)] == machine.told
     machine.run(179, **CALM)
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
     machine.run(3)
 
     assert ("resume", "a", "cpu", None) == machine.told[-1]
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_one_job_at_a_time_and_time_to_see_what_that_changed():
@@ -145,9 +145,9 @@ def test_a_held_job_gives_memory_before_a_running_one_does():
 
     assert ("deepen", "held", "memory", Depth.EXIT) == machine.told[-1]
     machine.run(90, memory_available_bytes=20.0 * GIB)
-    assert State.PAUSED is machine.state("held")
+    assert JobState.PAUSED is machine.state("held")
     machine.run(200, **CALM)
-    assert State.RUNNING is machine.state("held")
+    assert JobState.RUNNING is machine.state("held")
 
 
 def test_a_depth_that_a_shim_cannot_do_is_replaced_by_the_next_that_helps():
@@ -388,7 +388,7 @@ def test_a_held_job_that_cannot_go_deeper_is_asked_again_later():
     machine.run(60, **SHORT)
 
     assert 2 <= sum(kind == "deepen" for kind, *_ in machine.told) <= 3
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
 
 
 def test_a_verdict_that_was_not_carried_out_is_no_persons_doing():
@@ -428,7 +428,7 @@ def test_a_window_of_time_pauses_and_lets_go():
     assert "it is no longer mon-fri 09:00-18:00" == machine.why("a").next
     machine.run(20, second_of_day=18 * 3600)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_a_program_pauses_and_lets_go():
@@ -439,10 +439,10 @@ def test_a_program_pauses_and_lets_go():
     machine = Machine(game).submit("a").run(100).run(4, programs=("steam",))
     assert [("pause", "a", "game", Depth.HOLD)] == machine.told
     machine.run(50, programs=Missing("cannot look"))
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
     machine.run(30, programs=())
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_a_job_that_leaks_ends_and_comes_back_from_its_checkpoint():
@@ -471,8 +471,12 @@ def test_a_disk_that_is_nearly_full_lets_its_job_hold():
         resume_after_s=10.0,
     )
     machine = Machine(rule).submit("a").submit("b")
-    machine.uses["a"] = replace(machine.uses["a"], disk=Disk(free_bytes=2 * GIB, total_bytes=100 * GIB))
-    machine.uses["b"] = replace(machine.uses["b"], disk=Disk(free_bytes=50 * GIB, total_bytes=100 * GIB))
+    machine.uses["a"] = replace(
+        machine.uses["a"], disk=DiskReading(free_bytes=2 * GIB, total_bytes=100 * GIB)
+    )
+    machine.uses["b"] = replace(
+        machine.uses["b"], disk=DiskReading(free_bytes=50 * GIB, total_bytes=100 * GIB)
+    )
     machine.run(100)
 
     assert [("pause", "a", "disk", Depth.HOLD)] == machine.told
@@ -486,10 +490,10 @@ def test_a_memory_that_is_lost_does_no_harm():
     machine = Machine().submit("a").run(100).run(40, **BUSY)
     machine.memory = Memory()
     machine.run(170, cpu_foreign_pct=30.0)
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
     machine.run(185, **CALM)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_jobs_come_back_where_rules_are_switched_off():
@@ -500,7 +504,7 @@ def test_jobs_come_back_where_rules_are_switched_off():
     machine.settings = replace(machine.settings, policy=PolicyConfig(enabled=False))
     machine.run(30)
 
-    assert State.RUNNING is machine.state("a")
+    assert JobState.RUNNING is machine.state("a")
 
 
 def test_a_clock_that_goes_back_has_not_moved():

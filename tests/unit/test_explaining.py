@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs.events import ProcessEnded
 from supervisor.core.jobs.job import Asker, Exit, JobSpec
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy import explain as explaining
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import Condition, Rule, Selector, Settings
@@ -54,7 +54,7 @@ def test_why_of_a_job_that_is_settling_says_so():
     """
     machine = Machine().submit("a").submit("b").run(100).run(90, cpu_foreign_pct=90.0)
     machine.run(185, cpu_foreign_pct=5.0)
-    waiting = next(name for name in "ab" if machine.state(name) is State.PAUSED)
+    waiting = next(name for name in "ab" if machine.state(name) is JobState.PAUSED)
 
     assert "the last verdict was" in machine.why(waiting).waits_for[0]
     assert "has to show its effect" in machine.why(waiting).next
@@ -129,7 +129,7 @@ def test_a_lost_gpu_keeps_what_was_known_of_it():
     machine = Machine(GPU).submit("a", depths=tuple(Depth), gpus=("G1",)).run(100, gpus=(gpu("G1"),))
     machine.run(20, gpus=(gpu("G1", foreign_gib=3.0),)).run(70, gpus=Missing("it fell off the bus"))
 
-    assert State.PAUSED is machine.state("a")
+    assert JobState.PAUSED is machine.state("a")
     assert "rule gpu of G1 has no reading" in machine.rule("gpu", "G1").alarm
 
 
@@ -205,8 +205,8 @@ def test_a_trial_runs_through_every_depth_and_end():
     assert [
         ("start", None), ("pause", Depth.OFFLOAD), ("deepen", Depth.EXIT), ("resume", None),
     ] == kinds  # fmt: skip
-    assert State.COMPLETED is report.jobs["short"].state
-    assert State.RUNNING is report.jobs["gpu"].state
+    assert JobState.COMPLETED is report.jobs["short"].state
+    assert JobState.RUNNING is report.jobs["gpu"].state
 
 
 def test_readings_are_corrected_for_what_other_jobs_would_use():

@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.jobs.events import Admitted, PauseAsked, ResumeAsked
 from supervisor.core.jobs.job import Asker
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.world import SupervisedMachine
 
@@ -54,7 +54,7 @@ def test_a_daemon_killed_around_a_freeze_leaves_the_job_frozen_in_the_end(world,
     world.turns()
 
     job = world.engine.job("night")
-    assert (State.PAUSING, True) == (job.state, world.is_frozen("night"))
+    assert (JobState.PAUSING, True) == (job.state, world.is_frozen("night"))
     assert job.frozen_at is not None
 
 
@@ -75,7 +75,7 @@ def test_a_daemon_killed_around_a_resume_leaves_nothing_frozen(world, stored, ef
         resume(world)
     world.come_to_rest()
 
-    assert (State.RUNNING, False) == (world.engine.job("night").state, world.is_frozen("night"))
+    assert (JobState.RUNNING, False) == (world.engine.job("night").state, world.is_frozen("night"))
 
 
 @pytest.mark.parametrize("late", ["freeze", "terminate"])
@@ -92,7 +92,7 @@ def test_a_save_at_the_deadline_is_left_to_end(world, late):
     world.shims.saving.clear()
     world.come_to_rest()
 
-    assert State.PAUSED is world.engine.job("night").state
+    assert JobState.PAUSED is world.engine.job("night").state
 
 
 def test_a_job_sees_the_gpus_that_it_was_given_and_no_others():

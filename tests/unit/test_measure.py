@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs import events
 from supervisor.core.jobs.job import CheckpointRef, Job, JobSpec
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.server.measure import Measured
 from tests.fakes.clock import FakeClock
 
 JOB = Job(
-    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=State.RUNNING, since=0.0,
+    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.RUNNING, since=0.0,
     incarnation=1, alive=True,
 )  # fmt: skip
 
@@ -58,7 +58,9 @@ def scene():
 
 
 def saved(step):
-    return events.Checkpointed(checkpoint=CheckpointRef(step=step, epoch=0, path="/c", digest=str(step)))
+    return events.CheckpointReported(
+        checkpoint=CheckpointRef(step=step, epoch=0, path="/c", digest=str(step))
+    )
 
 
 def test_what_is_beyond_the_measure_is_heard_a_second_later_and_only_the_newest(scene):
@@ -107,11 +109,11 @@ def test_the_order_of_different_words_is_kept(scene):
     """
     What comes behind something that was kept back is kept back too.
     """
-    scene.say(*map(saved, range(12)), events.Resumed(request="r"), saved(12))
+    scene.say(*map(saved, range(12)), events.TrainingResumed(request="r"), saved(12))
     for _ in range(5):
         scene.after(1.0)
 
-    assert [events.Resumed(request="r"), saved(12)] == scene.jobs.heard[10:]
+    assert [events.TrainingResumed(request="r"), saved(12)] == scene.jobs.heard[10:]
 
 
 def test_of_a_process_that_is_gone_the_newest_checkpoint_counts_and_nothing_else(scene):
@@ -119,12 +121,12 @@ def test_of_a_process_that_is_gone_the_newest_checkpoint_counts_and_nothing_else
     Its other words would be taken for those of the next start.
     """
     place = {"checkpoint": CheckpointRef(step=77, epoch=0, path="/c", digest="77")}
-    left = events.Yielded(request="r", depth="exit", **place)
-    scene.say(*map(saved, range(12)), left, events.Resumed(request="r"))
+    left = events.PauseReached(request="r", depth="exit", **place)
+    scene.say(*map(saved, range(12)), left, events.TrainingResumed(request="r"))
     scene.jobs.job = replace(scene.jobs.job, incarnation=2)
     scene.after(0.0)
 
-    assert [events.Checkpointed(**place)] == scene.jobs.heard[10:]
+    assert [events.CheckpointReported(**place)] == scene.jobs.heard[10:]
     assert scene.measured.next_due() is None
 
 

@@ -7,8 +7,8 @@ import pytest
 from supervisor.cli.commands.policy_picture import draw, panels_of
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rules import Condition, Rule, Settings
-from supervisor.core.policy.simulation import Happening, Report, recorded_jobs, simulate
-from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Sample
+from supervisor.core.policy.simulation import Happening, SimulationReport, recorded_jobs, simulate
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Sample
 
 GIB = 1 << 30
 FILM = Rule(name="film", when=(Condition(program="steam"),), pause_after_s=1.0, resume_after_s=9.0)
@@ -25,7 +25,7 @@ SETTINGS = Settings(rules=(*DEFAULT_RULES, FILM, CALM))
 def sample(n):
     """A day with eight GPUs; somebody comes to the sixth, a film is cut, and a job is over by the end."""
     guests = ((GpuProcess(9, 3 * GIB),) if 200 < n < 300 else (), (GpuProcess(5, 4 * GIB, "night"),))
-    use = JobUse(cpu_pct=90.0, rss_bytes=1.0 * GIB, num_processes=1, disk=Disk(90.0 * GIB, 99.0 * GIB))
+    use = JobUse(cpu_pct=90.0, rss_bytes=1.0 * GIB, num_processes=1, disk=DiskReading(90.0 * GIB, 99.0 * GIB))
     night = JobUse(cpu_pct=100.0, rss_bytes=2.0 * GIB, num_processes=1, gpu_bytes={"GPU-5": 4 * GIB})
     return Sample(
         at=1.7e9 + 10.0 * n,
@@ -91,7 +91,7 @@ def test_nothing_that_acted_is_left_out_however_many_they_are(replay):
         for n in range(9)
     )
     timeline = [Happening(0.0, "a", "pause", rule.name, "") for rule in many]
-    report = Report(duration_s=1.0, num_samples=3, jobs={}, timeline=timeline)
+    report = SimulationReport(duration_s=1.0, num_samples=3, jobs={}, timeline=timeline)
     ran = [Sample(at=one.at, programs=tuple(f"p{n}" for n in range(9))) for one in samples[:3]]
 
     assert (9, 0) == (len(panels_of(ran, Settings(rules=many), report)[0]), 0)

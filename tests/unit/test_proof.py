@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainer_shim import trace
-from trainer_shim.link import Report
+from trainer_shim.link import LinkReport
 from trainer_shim.loader_ways import READS_AGAIN
 from trainer_shim.proof import Proof, digests
 
@@ -79,7 +79,7 @@ def test_a_pause_whose_boundary_was_none_this_time_is_had_at_the_next_one(tmp_pa
     A boundary inside critical(), or of a pass inside another one, is not seen.
     """
     (tmp_path / trace.SCHEDULE).write_bytes(trace.write_schedule([trace.Point(2, 0), trace.Point(4, 0)]))
-    report = Report()
+    report = LinkReport()
     proof = Proof(tmp_path, report)
     proof.begin(lambda: {"parts": {}, "extra": {}}, list)
     paused = []
@@ -94,7 +94,7 @@ def test_what_the_shim_doubts_is_written_down_and_what_only_takes_time_is_not(tm
     """
     The command shows it, and need not read what the script prints.
     """
-    proof = Proof(tmp_path, Report())
+    proof = Proof(tmp_path, LinkReport())
     proof.begin(lambda: {"parts": {}, "extra": {}}, list)
     for text in ("`it` goes on", READS_AGAIN):
         proof.doubted(text)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.cli.commands.recording import read_csv, write_csv
-from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.errors import UsageError
 
 OPERATIONS = Path(__file__).parents[2] / "docs/OPERATIONS.md"
@@ -53,7 +53,7 @@ SAMPLES = st.builds(
             rss_bytes=READINGS,
             num_processes=st.integers(0, 9),
             gpu_bytes=st.dictionaries(UUIDS, st.none() | BYTES, max_size=2),
-            disk=st.builds(Disk, READINGS, READINGS, st.booleans()),
+            disk=st.builds(DiskReading, READINGS, READINGS, st.booleans()),
         ),
         max_size=2,
     ),
@@ -111,7 +111,7 @@ def test_every_column_stands_in_the_page_about_them():
     2026-11-29: `is_urgent` and `jobs.NAME.disk.is_there` were written, and nowhere explained.
     """
     gpu = filled(Gpu, uuid="UUID", index=0, name="x", processes=())
-    use = filled(JobUse, num_processes=1, gpu_bytes={"UUID": 1}, disk=filled(Disk, is_there=True))
+    use = filled(JobUse, num_processes=1, gpu_bytes={"UUID": 1}, disk=filled(DiskReading, is_there=True))
     told = filled(
         Sample, pressure=filled(Pressure), programs=("x",), gpus=(gpu,), jobs={"NAME": use}, left={},
         is_urgent=True, weekday=1, second_of_day=1,

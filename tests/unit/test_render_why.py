@@ -12,7 +12,7 @@ from supervisor.cli.output.text import width_of
 from supervisor.core.jobs.states import Depth
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rules import PolicyConfig, Settings
-from supervisor.core.policy.simulation import Happening, JobReport, Report
+from supervisor.core.policy.simulation import Happening, JobReport, SimulationReport
 
 WALL = time.mktime((2026, 11, 22, 14, 5, 0, 0, 0, -1))
 NOW = api.RuleRow(
@@ -409,7 +409,7 @@ def test_a_trial_fits_on_sixty_columns():
         WALL, "night", "pause", "gpu-foreign-process", "cpu_foreign_pct 81 % > 50 %", Depth.HOLD
     )
     day = JobReport(name="night", paused_s=80000.0, ran_s=80000.0, queued_s=80000.0, needless_s=4000.0)
-    report = Report(duration_s=1.0, num_samples=1, jobs={"night": day}, timeline=[verdict])
+    report = SimulationReport(duration_s=1.0, num_samples=1, jobs={"night": day}, timeline=[verdict])
     timeline, jobs = timeline_lines([verdict], width=60), report_lines(report, width=60)
 
     assert max(map(len, timeline + jobs)) <= 60

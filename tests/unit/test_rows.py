@@ -4,17 +4,17 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.server.rows import Reading, Sight, row
 from supervisor.server.shims import ShimPeer
-from trainer_shim.protocol import Position
+from trainer_shim.protocol import PositionReport
 
 NOW = 1000.0
 JOB = Job(
-    name="job-1", spec=JobSpec(argv=("x",), cwd="/"), created_at=900.0, state=State.RUNNING, since=990.0,
+    name="job-1", spec=JobSpec(argv=("x",), cwd="/"), created_at=900.0, state=JobState.RUNNING, since=990.0,
     incarnation=2, alive=True, process=Pid(77, 1, "boot"), depths=(Depth.HOLD,), request="r1",
 )  # fmt: skip
-AT = Position(step=30, num_steps=50, epoch=1, num_epochs=3)
+AT = PositionReport(step=30, num_steps=50, epoch=1, num_epochs=3)
 PEER = ShimPeer(
     identity=b"x", pid=77, job="job-1", incarnation=2, rank=0, position=AT, heard_at=998.0, boundary_at=995.0,
     steps_per_s=4.0, metrics={"loss": 0.5},
@@ -54,7 +54,7 @@ def test_what_is_not_known_is_not_shown_as_zero():
     No speed, no end; no shim, no place; no process, no use.
     """
     slow = ShimPeer(**(vars(PEER) | {"steps_per_s": None}))
-    endless = shown(JOB, peer=PEER, at=Position(step=3))
+    endless = shown(JOB, peer=PEER, at=PositionReport(step=3))
     gone = shown(replace(JOB, process=None), reading=Reading(99.0, 4096))
 
     assert (None, None) == (shown(JOB, peer=slow, at=AT).eta_s, endless.eta_s)
@@ -65,7 +65,7 @@ def test_a_held_job_has_no_speed():
     """
     What it did before it was paused says nothing about when it ends.
     """
-    line = shown(replace(JOB, state=State.PAUSED), peer=PEER, at=AT)
+    line = shown(replace(JOB, state=JobState.PAUSED), peer=PEER, at=AT)
 
     assert (None, None, 30) == (line.steps_per_s, line.eta_s, line.step)
 
@@ -80,7 +80,7 @@ def test_without_a_shim_the_place_is_where_it_was_last_heard_or_saved():
     assert (20, 60.0, 20) == (shown(job).step, shown(job).checkpoint_age_s, shown(job).checkpoint_step)
 
 
-@pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED])
+@pytest.mark.parametrize("state", [JobState.COMPLETED, JobState.FAILED])
 def test_a_job_that_ended_unheard_is_not_shown_at_its_last_checkpoint(state):
     """
     It ended while no daemon was there: where is not known, and the checkpoint lies before it.
@@ -109,31 +109,31 @@ def test_pausable_is_yes_no_or_not_known_yet(fields, expected):
 @pytest.mark.parametrize(
     ("fields", "peer", "stage"),
     [
-        ({"state": State.PAUSING}, PEER, "waiting for a batch boundary"),
-        ({"state": State.PAUSING}, None, "waiting for the training shim to connect"),
+        ({"state": JobState.PAUSING}, PEER, "waiting for a batch boundary"),
+        ({"state": JobState.PAUSING}, None, "waiting for the training shim to connect"),
         (
-            {"state": State.PAUSING, "depths": (), "start_grace_at": 1057.0},
+            {"state": JobState.PAUSING, "depths": (), "start_grace_at": 1057.0},
             None,
             (
                 "waiting for the training shim to connect; "
                 "without one the pause is called off in 57 s, and it runs on"
             ),
         ),
-        ({"state": State.PAUSING}, saving(), "saving"),
+        ({"state": JobState.PAUSING}, saving(), "saving"),
         (
-            {"state": State.PAUSING, "yielded": True},
+            {"state": JobState.PAUSING, "yielded": True},
             saving(),
             "checkpoint is durable, waiting for the process to end",
         ),
-        ({"state": State.STOPPING}, PEER, "waiting for a batch boundary"),
-        ({"state": State.STOPPING}, saving(), "saving"),
-        ({"state": State.STOPPING, "depths": ()}, None, "waiting for the process to end"),
-        ({"state": State.STOPPING, "insisted": "KILL"}, PEER, "waiting for the process to end"),
-        ({"state": State.STARTING}, None, "waiting for the training shim to connect"),
-        ({"state": State.RESUMING}, PEER, ""),
+        ({"state": JobState.STOPPING}, PEER, "waiting for a batch boundary"),
+        ({"state": JobState.STOPPING}, saving(), "saving"),
+        ({"state": JobState.STOPPING, "depths": ()}, None, "waiting for the process to end"),
+        ({"state": JobState.STOPPING, "insisted": "KILL"}, PEER, "waiting for the process to end"),
+        ({"state": JobState.STARTING}, None, "waiting for the training shim to connect"),
+        ({"state": JobState.RESUMING}, PEER, ""),
         ({}, PEER, ""),
         ({}, saving(), "saving"),
-        ({"state": State.PAUSED}, None, ""),
+        ({"state": JobState.PAUSED}, None, ""),
     ],
 )
 def test_the_stage_says_what_is_waited_for(fields, peer, stage):
@@ -149,14 +149,14 @@ def test_who_asked_until_when_and_how_it_ended():
     """
     paused = replace(
         JOB,
-        state=State.PAUSED,
+        state=JobState.PAUSED,
         depth=Depth.EXIT,
         asked_by=Asker("rule", "busy"),
         reason="cpu 80 %",
         wake_at=1010.0,
         late=True,
     )
-    failed = replace(JOB, state=State.FAILED, exit=Exit(code=3), restart_at=999.0, problem="exit code 3")
+    failed = replace(JOB, state=JobState.FAILED, exit=Exit(code=3), restart_at=999.0, problem="exit code 3")
 
     line = shown(paused)
     assert ("exit", "rule busy", "cpu 80 %", 10.0, True, None) == (
@@ -183,7 +183,7 @@ def test_the_cpu_of_a_job_that_has_just_come_to_rest_is_not_that_of_before():
     """
     A held job that shows 120 % would look as if it did not hold.
     """
-    held = replace(JOB, state=State.PAUSED, depth=Depth.HOLD, since=100.0)
+    held = replace(JOB, state=JobState.PAUSED, depth=Depth.HOLD, since=100.0)
 
     assert None is shown(held, reading=Reading(99.0, 4096, 100.4)).cpu_pct
     assert 4096 == shown(held, reading=Reading(99.0, 4096, 100.4)).rss_bytes

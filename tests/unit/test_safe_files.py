@@ -17,7 +17,7 @@ from supervisor.launcher import records
 from supervisor.server.shims import read_receipt
 from tests.other_user import OTHER, acting_as, needs_root
 from trainer_shim import protocol as wire
-from trainer_shim.lock_file import Held, take_lock
+from trainer_shim.lock_file import HeldLock, take_lock
 from trainer_shim.receipt import leave_receipt
 from trainer_shim.safe_files import (
     Unsafe,
@@ -266,7 +266,7 @@ class TestLocks:
         Until it lets go; the file stays and means nothing.
         """
         first = take_lock(tmp_path / "lock", "first")
-        with pytest.raises(Held) as held:
+        with pytest.raises(HeldLock) as held:
             take_lock(tmp_path / "lock", "second")
         os.close(first)
         second = take_lock(tmp_path / "lock", "2nd")
@@ -283,7 +283,7 @@ class TestLocks:
         precious.write_text("a week of work")
         os.link(precious, tmp_path / "lock")
         taken = take_lock(tmp_path / "lock", "me")
-        with pytest.raises(Held):
+        with pytest.raises(HeldLock):
             take_lock(tmp_path / "lock", "other")
         os.close(taken)
 
@@ -297,7 +297,7 @@ class TestLocks:
         """
         taken = take_lock(tmp_path / "lock", "me")
         os.link(tmp_path / "lock", tmp_path / "copy")
-        with pytest.raises(Held):
+        with pytest.raises(HeldLock):
             take_lock(tmp_path / "lock", "other")
         os.close(taken)
 
@@ -331,7 +331,7 @@ class TestRunFolders:
 
         assert records.read_keeper(tmp_path) is None
         for read in (records.read_process, records.read_exit):
-            with pytest.raises(records.Damaged):
+            with pytest.raises(records.DamagedRecord):
                 read(tmp_path)
         assert not records.is_claimed(tmp_path)
         assert read_receipt(tmp_path) is None

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Job, JobSpec, Pid
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
 from supervisor.system.marks import Marks
@@ -19,7 +19,7 @@ from tests.fakes.clock import FakeClock
 from trainer_shim import protocol as wire
 
 JOB = Job(
-    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=State.PAUSING, since=0.0,
+    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.PAUSING, since=0.0,
     incarnation=1, alive=True, process=Pid(os.getpid(), 1, "boot"),
 )  # fmt: skip
 DONE = wire.Checkpointed(step=1, epoch=0, path="/c", digest="d")

@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.core.jobs import diagram
 from supervisor.core.jobs.diagram import mermaid
-from supervisor.core.jobs.states import FINAL, TRANSITIONS, Kind, State, accepts, next_state
+from supervisor.core.jobs.states import FINAL, TRANSITIONS, JobState, Kind, accepts, next_state
 from supervisor.errors import InvalidTransition
 
 
@@ -24,15 +24,15 @@ def test_every_state_has_a_row_and_can_be_reached():
     """
     No state is a dead letter.
     """
-    assert set(State) == set(TRANSITIONS) == reachable(State.QUEUED)
+    assert set(JobState) == set(TRANSITIONS) == reachable(JobState.QUEUED)
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", JobState)
 def test_from_every_state_a_job_can_come_to_its_end(state):
     """
     Whatever has happened, a job can be completed, failed or stopped, and started again.
     """
-    assert set(State) == reachable(state)
+    assert set(JobState) == reachable(state)
     assert reachable(state) >= FINAL
 
 
@@ -43,7 +43,7 @@ def test_every_kind_of_event_is_used():
     assert set(Kind) == {kind for row in TRANSITIONS.values() for kind in row}
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("kind", Kind)
 def test_an_event_without_a_row_is_refused_with_what_is_possible(state, kind):
     """
@@ -63,9 +63,9 @@ def test_only_what_a_person_can_type_is_offered():
     A completed job can be restarted; nobody can type `ended-ok`.
     """
     with pytest.raises(InvalidTransition) as completed:
-        next_state("a", State.COMPLETED, Kind.RESUME)
+        next_state("a", JobState.COMPLETED, Kind.RESUME)
     with pytest.raises(InvalidTransition) as paused:
-        next_state("a", State.PAUSED, Kind.LAUNCH)
+        next_state("a", JobState.PAUSED, Kind.LAUNCH)
 
     assert "cannot resume job `a`: it is completed" == str(completed.value)
     assert "accepts: restart." in completed.value.hint

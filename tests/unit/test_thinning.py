@@ -1,6 +1,6 @@
 """What stands for many readings when they grow old."""
 
-from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.core.readings.thinning import fold, thinned
 
 GONE = Missing("it does not answer")
@@ -56,13 +56,13 @@ def test_jobs_gpus_programs_and_processes_are_kept_by_name():
     """
     first = sample(
         0,
-        jobs={"night": JobUse(cpu_pct=100.0, disk=Disk(free_bytes=9.0))},
+        jobs={"night": JobUse(cpu_pct=100.0, disk=DiskReading(free_bytes=9.0))},
         gpus=(Gpu(uuid="GPU-a", utilization_pct=0.0, processes=(GpuProcess(1),)),),
         programs=("steam",),
     )
     second = sample(
         1,
-        jobs={"night": JobUse(cpu_pct=200.0, disk=Disk(free_bytes=5.0)), "day": JobUse(cpu_pct=7.0)},
+        jobs={"night": JobUse(cpu_pct=200.0, disk=DiskReading(free_bytes=5.0)), "day": JobUse(cpu_pct=7.0)},
         gpus=(Gpu(uuid="GPU-a", utilization_pct=50.0, processes=(GpuProcess(1), GpuProcess(2))),),
         programs=(),
     )

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from supervisor.cli.prove.cause import find_cause, stray_generators, unseeded
-from supervisor.cli.prove.traces import Difference, compare, run_of
+from supervisor.cli.prove.traces import TraceDifference, compare, run_of
 from trainer_shim import trace
-from trainer_shim.trace import End, Look, Metric, Paused, Returned, Said, Start, Step
+from trainer_shim.trace import End, Paused, Returned, Said, Step, TracedLook, TracedMetric, TracedStart
 
 NUM_STEPS = 6
 RNG = {"python": "p", "torch": "t"}
@@ -28,28 +28,28 @@ class Script:
     restored: dict[int, dict[str, str]] = field(default_factory=dict)
     notes: dict[int, list[str]] = field(default_factory=dict)
     #: Reported again by a process that began after this step, before its first batch.
-    again: dict[int, list[Metric]] = field(default_factory=dict)
+    again: dict[int, list[TracedMetric]] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     num_steps: int = NUM_STEPS
 
     def records(self):
-        yield Start(step=0, epoch=0)
+        yield TracedStart(step=0, epoch=0)
         for text in self.said:
             yield Said(text=text)
         for step in range(1, self.num_steps + 1):
-            yield Metric(step=step, name="loss", value=self.losses.get(step, f"{step}"))
+            yield TracedMetric(step=step, name="loss", value=self.losses.get(step, f"{step}"))
             batch = self.batches.get(step, f"b{step}")
             yield Step(step=step, epoch=0, batch=batch, rng={**RNG, **self.rng.get(step, {})})
             state = {"w": f"{step}"}
             if step in self.pauses or step in self.looks:
                 saved = self.looks.get(step, state)
-                yield Look(step=step, epoch=0, state=saved, notes=self.notes.get(step, []))
+                yield TracedLook(step=step, epoch=0, state=saved, notes=self.notes.get(step, []))
             if step in self.pauses:
                 yield Paused(step=step, epoch=0, depth=self.pauses[step])
             if self.pauses.get(step) == "offload":
                 yield Returned(step=step, epoch=0, state=self.restored.get(step, saved))
             if self.pauses.get(step) == "exit":
-                yield Start(step=step, epoch=0, state=self.restored.get(step, saved))
+                yield TracedStart(step=step, epoch=0, state=self.restored.get(step, saved))
             yield from self.again.get(step, [])
         yield End(step=self.num_steps, epoch=1, state={"w": "1", "t": "float32[2] ab", **self.final})
 
@@ -81,7 +81,10 @@ def test_the_first_number_that_differs_comes_first():
     """
     found = compare(PLAIN, Script(losses={5: "x", 3: "y"}).run())
 
-    assert [Difference("loss", "3", "y", step=3), Difference("loss", "5", "x", step=5)] == found.numbers
+    assert [
+        TraceDifference("loss", "3", "y", step=3),
+        TraceDifference("loss", "5", "x", step=5),
+    ] == found.numbers
     assert not found.is_identical
 
 
@@ -102,7 +105,7 @@ def test_a_run_of_another_length_is_different():
     """
     found = compare(PLAIN, Script(num_steps=5).run())
 
-    assert Difference("loss", "6", None, step=6) in found.numbers
+    assert TraceDifference("loss", "6", None, step=6) in found.numbers
     assert "step" in [one.name for one in found.state]
 
 
@@ -110,8 +113,8 @@ def test_what_a_resumed_epoch_reports_again_is_no_difference():
     """
     The head of an epoch runs again in a new process; only what belongs to the step counts.
     """
-    again = [Metric(step=2, name="loss", value="old"), Metric(step=3, name="rate", value="0")]
-    again += [Metric(step=3, name="loss", value="old")]
+    again = [TracedMetric(step=2, name="loss", value="old"), TracedMetric(step=3, name="rate", value="0")]
+    again += [TracedMetric(step=3, name="loss", value="old")]
     found = compare(PLAIN, Script(pauses={2: "exit"}, again={2: again}).run())
 
     assert found.is_identical
@@ -121,19 +124,22 @@ def test_a_number_reported_with_pauses_only_is_a_difference_elsewhere():
     """
     Only a new process may report something again.
     """
-    extra = [Metric(step=3, name="rate", value="0")]
+    extra = [TracedMetric(step=3, name="rate", value="0")]
     found = compare(PLAIN, Script(pauses={2: "hold"}, again={2: extra}).run())
 
-    assert [Difference("rate", None, "0", step=3)] == found.numbers
+    assert [TraceDifference("rate", None, "0", step=3)] == found.numbers
 
 
 def test_a_line_that_was_cut_off_is_dropped():
     """
     A process that was killed in the middle of a line has still told the rest.
     """
-    text = trace.write(Start(step=0, epoch=0)) + trace.write(Metric(step=1, name="loss", value="1"))[:-5]
+    text = (
+        trace.write(TracedStart(step=0, epoch=0))
+        + trace.write(TracedMetric(step=1, name="loss", value="1"))[:-5]
+    )
 
-    assert [Start(step=0, epoch=0)] == list(trace.read(text.splitlines(keepends=True)))
+    assert [TracedStart(step=0, epoch=0)] == list(trace.read(text.splitlines(keepends=True)))
 
 
 def test_a_training_that_does_not_repeat_itself_says_nothing_about_pauses():

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from supervisor.cli.prove.cause import find_cause
-from supervisor.cli.prove.traces import Difference, compare, run_of
-from trainer_shim.trace import End, Look, Metric, Paused, Start, Step
+from supervisor.cli.prove.traces import TraceDifference, compare, run_of
+from trainer_shim.trace import End, Paused, Step, TracedLook, TracedMetric, TracedStart
 
 NUM_EPOCHS, NUM_STEPS = 3, 2
 #: Step and epoch of every boundary: each epoch has its steps and its end, which has the step of the last one.
@@ -34,26 +34,26 @@ class Script:
     has_data: bool = True
 
     def records(self):
-        yield Start(step=0, epoch=0)
-        yield Metric(step=1, name="epoch", value="0")
+        yield TracedStart(step=0, epoch=0)
+        yield TracedMetric(step=1, name="epoch", value="0")
         for before, where in pairwise([(0, 0), *WHERES]):
             step, epoch = where
             is_end = step == before[0]
             if is_end:
-                yield Metric(step=step, name="weight", value=self.weights.get(step, f"w{step}"))
+                yield TracedMetric(step=step, name="weight", value=self.weights.get(step, f"w{step}"))
             else:
-                yield Metric(step=step, name="loss", value=self.losses.get(step, f"l{step}"))
+                yield TracedMetric(step=step, name="loss", value=self.losses.get(step, f"l{step}"))
             batch = "" if is_end or not self.has_data else self.batches.get(step, f"b{step}")
             yield Step(step=step, epoch=epoch, batch=batch, rng={"torch": self.rng.get(where, "t")})
             if where in self.pauses or where in self.looks:
-                yield Look(step=step, epoch=epoch, state={"w": f"{where}"})
+                yield TracedLook(step=step, epoch=epoch, state={"w": f"{where}"})
             if where in self.pauses:
                 yield Paused(step=step, epoch=epoch, depth=self.pauses[where])
             if self.pauses.get(where) == "exit":
-                yield Start(step=step, epoch=epoch, state={"w": f"{where}"})
+                yield TracedStart(step=step, epoch=epoch, state={"w": f"{where}"})
             has_begun_anew = self.pauses.get(where) == "exit" and epoch < NUM_EPOCHS
             if has_begun_anew or (is_end and epoch < NUM_EPOCHS):
-                yield Metric(step=step, name="epoch", value=f"{epoch}")
+                yield TracedMetric(step=step, name="epoch", value=f"{epoch}")
         yield End(step=6, epoch=3, state={"w": self.losses.get(6, "end")})
 
     def run(self):
@@ -84,7 +84,7 @@ def test_a_number_behind_a_pass_that_a_pause_changed_is_a_difference_of_its_step
     paused = Script(pauses={(4, 1): "exit"}, weights={4: "x"})
     found = compare(Script().run(), paused.run())
 
-    assert [Difference("weight", "w4", "x", step=4)] == found.numbers
+    assert [TraceDifference("weight", "w4", "x", step=4)] == found.numbers
     assert "after the pause at step 4 (exit), and so are generators" in cause_of(paused)
 
 

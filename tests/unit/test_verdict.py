@@ -1,6 +1,6 @@
 """How people are told what a proof came to."""
 
-from supervisor.cli.prove.result import Verdict, show
+from supervisor.cli.prove.result import ProofResult, show
 from trainer_shim.trace import Point
 
 POINTS = [Point(2, 0, "exit"), Point(5, 0, "hold"), Point(7, 0, "exit")]
@@ -11,7 +11,7 @@ def test_a_pause_that_was_not_reached_is_no_pause_at_which_nothing_differed(caps
     """
     What was asked for and what was tried are told apart.
     """
-    show(Verdict(verdict="doubtful", **BASE | {"num_reached": 1}))
+    show(ProofResult(verdict="doubtful", **BASE | {"num_reached": 1}))
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("doubtful: nothing differed at 1 of 2 exits and 1 hold of 9 steps: ")
@@ -22,7 +22,7 @@ def test_a_generator_that_moved_is_no_all_clear(capsys):
     """
     It drew otherwise, and it did not matter for what was compared.
     """
-    show(Verdict(verdict="doubtful", strays=["numpy"], **BASE))
+    show(ProofResult(verdict="doubtful", strays=["numpy"], **BASE))
 
     told = capsys.readouterr().out
     assert told.startswith("doubtful: nothing differed at 2 exits and 1 hold of 9 steps: ")
@@ -33,7 +33,7 @@ def test_what_the_shim_said_is_told_once(capsys):
     """
     What stands in the cause stands nowhere else.
     """
-    show(Verdict(verdict="different", cause="the shim said: one", hint="h", said=["one", "two"], **BASE))
+    show(ProofResult(verdict="different", cause="the shim said: one", hint="h", said=["one", "two"], **BASE))
 
     told = capsys.readouterr().out
     assert told.startswith(

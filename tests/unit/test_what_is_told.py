@@ -6,9 +6,16 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs import apply as core
-from supervisor.core.jobs.events import Attached, PauseAsked, ProcessEnded, RestartAsked, TimerFired, Yielded
+from supervisor.core.jobs.events import (
+    Attached,
+    PauseAsked,
+    PauseReached,
+    ProcessEnded,
+    RestartAsked,
+    TimerFired,
+)
 from supervisor.core.jobs.job import Asker, Exit
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy import explain as explaining
 from supervisor.core.policy.rules import Condition, QueueConfig, Rule, Settings
 from supervisor.core.policy.simulation import SimJob, recorded_jobs, simulate
@@ -86,7 +93,7 @@ class TestWhoLetItGoOn:
 
         assert ("ada", "person", "started it") == started
         assert "ada" == stopping
-        assert State.RUNNING is machine.state("a")
+        assert JobState.RUNNING is machine.state("a")
         assert ("ada", "person", "restarted it") == went_on(machine)
 
     def test_nobody_where_it_happened_by_itself(self):
@@ -143,7 +150,7 @@ class TestWhoLetItGoOn:
         machine.failing = {"a"}
         machine.pause("a", ADA)
 
-        assert (State.RUNNING, None) == (machine.state("a"), machine.why("a").went_on)
+        assert (JobState.RUNNING, None) == (machine.state("a"), machine.why("a").went_on)
 
 
 class TestWhatAPauseWaitsFor:
@@ -199,7 +206,7 @@ class TestWhatAPauseWaitsFor:
         machine.happen("a", PauseAsked(request="r", by=ADA, depth=Depth.EXIT, deadline_s=9.0))
         before = machine.why("a").next
         saved = machine.checkpoint()
-        machine.happen("a", Yielded(request="r", depth=Depth.EXIT, checkpoint=saved))
+        machine.happen("a", PauseReached(request="r", depth=Depth.EXIT, checkpoint=saved))
         ending = machine.why("a").next
         other = Machine(CPU).submit("a").run(100)
         other.pause("a", ADA)
@@ -215,14 +222,14 @@ class TestWhatAPauseWaitsFor:
         """
         machine = Machine(CPU).submit("a", restart="on-failure").run(1)
         job = machine.jobs["a"]
-        starting = replace(job, state=State.STARTING, depths=(), start_grace_at=machine.now + 9.0)
+        starting = replace(job, state=JobState.STARTING, depths=(), start_grace_at=machine.now + 9.0)
         nexts = []
         for one in (
             starting,
-            replace(job, state=State.RESUMING),
-            replace(job, state=State.STOPPING),
-            replace(job, state=State.STOPPING, insisted="TERM"),
-            replace(job, state=State.COMPLETED, alive=False),
+            replace(job, state=JobState.RESUMING),
+            replace(job, state=JobState.STOPPING),
+            replace(job, state=JobState.STOPPING, insisted="TERM"),
+            replace(job, state=JobState.COMPLETED, alive=False),
         ):
             machine.jobs["a"] = one
             nexts.append(machine.why("a").next)
@@ -457,7 +464,7 @@ class TestChangedThresholds:
         """
         Nothing keeps it any more.
         """
-        assert State.RUNNING is self.changed(90.0, 60.0, 70.0).run(20).state("a")
+        assert JobState.RUNNING is self.changed(90.0, 60.0, 70.0).run(20).state("a")
 
     def test_a_holding_time_of_other_thresholds_does_not_count(self):
         """
@@ -489,7 +496,7 @@ class TestTrialRuns:
         busy = [replace(one, cpu_foreign_pct=80.0) if one.at < 200 else one for one in day]
         paused = simulate(busy, Settings(rules=(CPU,)), [job]).jobs["a"]
 
-        assert (State.COMPLETED, State.COMPLETED) == (calm.state, paused.state)
+        assert (JobState.COMPLETED, JobState.COMPLETED) == (calm.state, paused.state)
         assert 300 <= calm.ran_s <= 302
         assert 300 <= paused.ran_s <= 310
         assert paused.paused_s > 300
@@ -511,8 +518,8 @@ class TestTrialRuns:
         told = simulate(day, Settings(rules=(CPU,)), recorded_jobs(day)).jobs
 
         assert {"stays": None, "late": 280.0, "rested": 200.0} == ends
-        assert State.RUNNING is told["stays"].state
-        assert {"late", "rested"} == {name for name, one in told.items() if one.state is State.COMPLETED}
+        assert JobState.RUNNING is told["stays"].state
+        assert {"late", "rested"} == {name for name, one in told.items() if one.state is JobState.COMPLETED}
 
     def test_memory_of_processes_that_are_gone_is_free(self):
         """

@@ -8,9 +8,20 @@ from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
 from trainer_shim.checkpoint.resolve import resolve
 from trainer_shim.checkpoint.retention import Keep
-from trainer_shim.checkpoint.stage import Stage
+from trainer_shim.checkpoint.stage import StagingFolder
 from trainer_shim.checkpoint.store import Store
 from trainer_shim.checkpoint.tree import record
 from trainer_shim.checkpoint.writer import Saved
 
-__all__ = ["Keep", "Live", "Loaded", "Notice", "Saved", "Stage", "Store", "keep_aside", "record", "resolve"]
+__all__ = [
+    "Keep",
+    "Live",
+    "Loaded",
+    "Notice",
+    "Saved",
+    "StagingFolder",
+    "Store",
+    "keep_aside",
+    "record",
+    "resolve",
+]

@@ -35,9 +35,9 @@ from trainer_shim.devices import TorchMemory
 from trainer_shim.errors import CannotSave, CannotStore
 
 __all__ = [
+    "ArrayPlace",
     "DeviceBytes",
     "Leaf",
-    "Place",
     "encode_leaf",
     "finish_tensor",
     "make_place",
@@ -76,7 +76,7 @@ class Leaf(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """Memory for a block that is about to be read, and the value that owns it."""
 
     memory: memoryview
@@ -111,12 +111,12 @@ def pin(memory: memoryview) -> Callable[[], None]:
     return TorchMemory(torch).pin(torch.frombuffer(memory, dtype=torch.uint8))
 
 
-def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Place:
+def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> ArrayPlace:
     """Memory for the block behind a skeleton's node, which stands in the file as `dtype` and `shape`."""
     if node["$"] in ("bytes", "bytearray"):
         _agree(("U8", (node["size"],)), (dtype, shape))
         raw = bytearray(node["size"])
-        return Place(memoryview(raw), raw)
+        return ArrayPlace(memoryview(raw), raw)
     true_shape = tuple(node["shape"])
     if "strides" in node:
         check(true_shape, node["strides"])
@@ -124,11 +124,11 @@ def make_place(node: dict[str, Any], dtype: str, shape: tuple[int, ...]) -> Plac
         of_tensor = torch_dtype(node["dtype"])
         _agree(_stored(node["dtype"], true_shape, of_tensor.itemsize), (dtype, shape))
         tensor = empty_tensor(true_shape, of_tensor)
-        return Place(_tensor_memory(tensor), tensor)
+        return ArrayPlace(_tensor_memory(tensor), tensor)
     of_array = numpy_dtype(node["dtype"])
     _agree(_stored(node["dtype"], true_shape, of_array.itemsize), (dtype, shape))
     array = the_numpy().empty(true_shape, of_array)
-    return Place(_array_memory(array), array)
+    return ArrayPlace(_array_memory(array), array)
 
 
 def _agree(said: tuple[str, tuple[int, ...]], found: tuple[str, tuple[int, ...]]) -> None:

@@ -29,12 +29,12 @@ from trainer_shim.checkpoint.chunks import (
 )
 from trainer_shim.checkpoint.pages import padded
 
-__all__ = ["Source", "digest_of", "write"]
+__all__ = ["DirectSource", "digest_of", "write"]
 
 _FILE_MODE = 0o600
 
 
-class Source(Protocol):
+class DirectSource(Protocol):
     """A file's bytes before there is a file; asked by several threads at once."""
 
     @property
@@ -48,7 +48,7 @@ class Source(Protocol):
         """Return the chunk's bytes where they are, for somebody who only looks at them."""
 
 
-def write(path: Path, source: Source) -> str:
+def write(path: Path, source: DirectSource) -> str:
     """Fill `path` and return its digest; a file that is there is overwritten, blocks and all."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
     descriptor = os.open(path, flags, _FILE_MODE)
@@ -63,7 +63,7 @@ def write(path: Path, source: Source) -> str:
     return found
 
 
-def digest_of(source: Source) -> str:
+def digest_of(source: DirectSource) -> str:
     """The digest that a file of these bytes would have."""
     digests = _Digests(source)
 
@@ -77,7 +77,7 @@ def digest_of(source: Source) -> str:
 class _Digests:
     """Those of a file's chunks, in order, however they come."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DirectSource) -> None:
         self._chunks = [b""] * -(-source.size_bytes // digest.CHUNK_BYTES)
 
     def add(self, chunk: Chunk, pieces: Iterable[memoryview]) -> None:
@@ -87,7 +87,7 @@ class _Digests:
         return digest.combine(self._chunks)
 
 
-def _write_chunks(descriptor: int, source: Source) -> str:
+def _write_chunks(descriptor: int, source: DirectSource) -> str:
     """Write every chunk where it belongs; return the digest of all."""
     digests = _Digests(source)
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 
 from trainer_shim.errors import CannotRestore, CannotStore
 
-__all__ = ["Inside", "Kind", "kind_named", "kind_of"]
+__all__ = ["Inside", "ValueKind", "kind_named", "kind_of"]
 
 Node = Any
 
@@ -41,7 +41,7 @@ class Inside(Protocol):
         """Keys and values of a map."""
 
 
-class Kind(NamedTuple):
+class ValueKind(NamedTuple):
     """One type: its node but for the name, and the value behind a node."""
 
     write: Callable[[Any, Inside], dict[str, Node]]
@@ -51,7 +51,7 @@ class Kind(NamedTuple):
     is_key: bool = True
 
 
-def kind_of(value: Any) -> tuple[str, Kind] | None:
+def kind_of(value: Any) -> tuple[str, ValueKind] | None:
     """The row of a value's exact type, with its name."""
     cls = type(value)
     name = _NAMES.get(cls)
@@ -95,7 +95,7 @@ def _checked(text: object) -> str:
     return text
 
 
-def _fields(*names: str) -> Kind:
+def _fields(*names: str) -> ValueKind:
     """A type whose arguments are attributes of the same names."""
 
     def write(value: Any, inside: Inside) -> dict[str, Node]:
@@ -104,7 +104,7 @@ def _fields(*names: str) -> Kind:
     def read(cls: Any, node: dict[str, Node], value: Callable[[Node], Any]) -> Any:
         return cls(*(value(node[name]) for name in names))
 
-    return Kind(write, read)
+    return ValueKind(write, read)
 
 
 def _read_path(cls: Any, node: dict[str, Node], _: object) -> Any:
@@ -237,22 +237,22 @@ def _read_namespace(cls: Any, node: dict[str, Node], value: Callable[[Node], Any
     return cls(**{_checked(value(name)): value(item) for name, item in node["items"]})
 
 
-_PATH = Kind(_write_path, _read_path)
-_CLOCK = Kind(_write_clock, _read_clock)
+_PATH = ValueKind(_write_path, _read_path)
+_CLOCK = ValueKind(_write_clock, _read_clock)
 #: Under the name that stands in a file, which is also where the type is found.
-_KINDS: Mapping[str, Kind] = {
+_KINDS: Mapping[str, ValueKind] = {
     "builtins.range": _fields("start", "stop", "step"),
     "builtins.slice": _fields("start", "stop", "step"),
-    "types.EllipsisType": Kind(lambda *_: {}, lambda *_: ...),
-    "types.MappingProxyType": Kind(
+    "types.EllipsisType": ValueKind(lambda *_: {}, lambda *_: ...),
+    "types.MappingProxyType": ValueKind(
         lambda value, inside: {"of": inside.node(value.copy(), "of")},
         lambda cls, node, value: cls(value(node["of"])),
         is_key=False,
     ),
-    "types.SimpleNamespace": Kind(_write_namespace, _read_namespace, is_key=False),
-    "collections.Counter": Kind(_write_counts, _read_counts, is_key=False),
-    "collections.defaultdict": Kind(_write_defaults, _read_defaults, is_key=False),
-    "collections.deque": Kind(
+    "types.SimpleNamespace": ValueKind(_write_namespace, _read_namespace, is_key=False),
+    "collections.Counter": ValueKind(_write_counts, _read_counts, is_key=False),
+    "collections.defaultdict": ValueKind(_write_defaults, _read_defaults, is_key=False),
+    "collections.deque": ValueKind(
         _write_deque,
         lambda cls, node, value: cls(map(value, node["items"]), node.get("maxlen")),
         is_key=False,
@@ -260,19 +260,19 @@ _KINDS: Mapping[str, Kind] = {
     "pathlib.PurePosixPath": _PATH,
     "pathlib.PureWindowsPath": _PATH,
     "pathlib.PosixPath": _PATH,
-    "datetime.date": Kind(
+    "datetime.date": ValueKind(
         lambda value, _: {"text": value.isoformat()},
         lambda cls, node, _: cls.fromisoformat(_checked(node["text"])),
     ),
     "datetime.time": _CLOCK,
     "datetime.datetime": _CLOCK,
     "datetime.timedelta": _fields("days", "seconds", "microseconds"),
-    "datetime.timezone": Kind(_write_timezone, _read_timezone),
-    "zoneinfo.ZoneInfo": Kind(_write_zone, _read_zone),
-    "decimal.Decimal": Kind(_text, _from_text),
+    "datetime.timezone": ValueKind(_write_timezone, _read_timezone),
+    "zoneinfo.ZoneInfo": ValueKind(_write_zone, _read_zone),
+    "decimal.Decimal": ValueKind(_text, _from_text),
     "fractions.Fraction": _fields("numerator", "denominator"),
-    "uuid.UUID": Kind(_text, _from_text),
-    "array.array": Kind(_write_array, _read_array, is_key=False),
+    "uuid.UUID": ValueKind(_text, _from_text),
+    "array.array": ValueKind(_write_array, _read_array, is_key=False),
 }
 #: Types that say another home of themselves, in some versions of Python.
 _NAMES: dict[type, str] = {

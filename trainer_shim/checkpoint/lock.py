@@ -19,13 +19,13 @@ from functools import cache
 from pathlib import Path
 
 from trainer_shim.errors import FolderInUse
-from trainer_shim.lock_file import Held, take_lock
+from trainer_shim.lock_file import HeldLock, take_lock
 
 __all__ = ["FolderLock"]
 
 
 class FolderLock:
-    """Held from `take()` to `give_back()` by this process; not by its children."""
+    """HeldLock from `take()` to `give_back()` by this process; not by its children."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,7 +54,7 @@ class FolderLock:
         """Take it, or raise FolderInUse with its holder; raises OSError where files cannot be locked."""
         try:
             self._descriptor = take_lock(self._path, _own_line())
-        except Held as held:
+        except HeldLock as held:
             raise _in_use(self._path.parent, held.holder) from None
         _watch_forks()
         _HELD.add(self)

@@ -20,7 +20,7 @@ from typing import Literal
 
 from trainer_shim.checkpoint.layout import Name
 
-__all__ = ["Keep", "Known", "Verdict", "best_first", "decide"]
+__all__ = ["Keep", "KeepDecision", "Known", "best_first", "decide"]
 
 _HOUR_S = 3600.0
 
@@ -69,7 +69,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class KeepDecision:
     """One checkpoint's fate and its reason, in words for a person."""
 
     name: Name
@@ -77,7 +77,7 @@ class Verdict:
     why: str
 
 
-def decide(known: Iterable[Known], keep: Keep, *, saved: Name | None = None) -> list[Verdict]:
+def decide(known: Iterable[Known], keep: Keep, *, saved: Name | None = None) -> list[KeepDecision]:
     """One verdict per checkpoint, newest first; `saved` is the one just written, which is known to be good.
 
     Never go: that one, the newest good one, pinned ones, those being read, those that cannot be judged.
@@ -97,7 +97,7 @@ def decide(known: Iterable[Known], keep: Keep, *, saved: Name | None = None) -> 
             *([f"first of its {keep.every_h:g} h"] if one.name in firsts else []),
             *([f"damaged, and not older than the last {keep.last}"] if _lingers(one, age, keep) else []),
         ]
-        verdicts.append(Verdict(one.name, bool(why), "; ".join(why) or _why_it_goes(one, good, keep)))
+        verdicts.append(KeepDecision(one.name, bool(why), "; ".join(why) or _why_it_goes(one, good, keep)))
     return verdicts
 
 

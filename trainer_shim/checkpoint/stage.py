@@ -18,13 +18,13 @@ from trainer_shim.checkpoint.pages import padded, take
 from trainer_shim.checkpoint.tensorfile import Block, Plan
 from trainer_shim.checkpoint.writer import Draft
 
-__all__ = ["Stage"]
+__all__ = ["StagingFolder"]
 
 #: Of a block on a device, so much at a time comes to the host in each thread.
 _PART_BYTES = 4 << 20
 
 
-class Stage:
+class StagingFolder:
     """Memory for one checkpoint at a time; `grow` and `fill` may run in different threads, not at once."""
 
     def __init__(self, pin: Callable[[memoryview], Callable[[], None]] = arrays.pin) -> None:

@@ -27,14 +27,14 @@ from trainer_shim.checkpoint.retention import Keep, Known
 from trainer_shim.checkpoint.verify import reason
 from trainer_shim.errors import CannotRestore, Damaged
 
-__all__ = ["Seen", "aside", "keep_of", "look", "look_at", "metrics_of", "preprocessing_of"]
+__all__ = ["SeenFolder", "aside", "keep_of", "look", "look_at", "metrics_of", "preprocessing_of"]
 
 #: Says that the folder is no checkpoint, whoever looks; anything else may be another matter tomorrow.
 _NEVER_WAS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR})
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFolder:
     """One checkpoint, or one that was set aside."""
 
     folder: Path
@@ -47,7 +47,7 @@ class Seen:
     is_aside: bool = False
 
 
-def look(root: Path) -> list[Seen]:
+def look(root: Path) -> list[SeenFolder]:
     """All checkpoints below `root`, newest first; raises OSError where the folder cannot be read."""
     marks = pins.read_all(root)
     notes = {name: mark.note for name, mark in marks.items()}
@@ -55,7 +55,7 @@ def look(root: Path) -> list[Seen]:
     return [one for one in found if one.folder.is_dir()]
 
 
-def look_at(folder: Path, name: Name, pin: str | None = None, *, is_aside: bool = False) -> Seen:
+def look_at(folder: Path, name: Name, pin: str | None = None, *, is_aside: bool = False) -> SeenFolder:
     """What the manifest of one checkpoint says, and whether its files are there."""
     doubt = problem = own = ""
     manifest: Manifest | None = None
@@ -79,10 +79,10 @@ def look_at(folder: Path, name: Name, pin: str | None = None, *, is_aside: bool 
         pin=pin,
         is_read=reading.is_read(folder),
     )
-    return Seen(folder, known, problem or doubt, manifest, own, is_aside)
+    return SeenFolder(folder, known, problem or doubt, manifest, own, is_aside)
 
 
-def aside(root: Path) -> Iterator[Seen]:
+def aside(root: Path) -> Iterator[SeenFolder]:
     """Those that were set aside as damaged."""
     for path in sorted(root.iterdir(), reverse=True):
         name = parse_aside(path.name)
@@ -102,7 +102,7 @@ def metrics_of(facts: Mapping[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def preprocessing_of(seen: Seen) -> Any:
+def preprocessing_of(seen: SeenFolder) -> Any:
     """What the script handed over, unverified; None where it did not, or it cannot be read."""
     entry = seen.manifest.files.get(PREPROCESSING) if seen.manifest is not None else None
     if entry is None or entry.size_bytes > MAX_BYTES:

@@ -83,9 +83,9 @@ class Draft(NamedTuple):
     #: By file name.
     plans: dict[str, tensorfile.Plan]
     #: The bytes of the tensor files where they were copied already.
-    staged: Mapping[str, directwrite.Source] = MappingProxyType({})
+    staged: Mapping[str, directwrite.DirectSource] = MappingProxyType({})
 
-    def source(self, file_name: str) -> directwrite.Source:
+    def source(self, file_name: str) -> directwrite.DirectSource:
         """The bytes of a tensor file, to be read once."""
         return self.staged.get(file_name) or tensorfile.Image(self.plans[file_name])
 
@@ -234,7 +234,7 @@ def _begun(pool: ThreadPoolExecutor, work: Callable[[], str]) -> Future[str]:
         return done
 
 
-def _write_over(path: Path, source: directwrite.Source, spare: Path | None) -> File:
+def _write_over(path: Path, source: directwrite.DirectSource, spare: Path | None) -> File:
     """Write a tensor file, over that of the spare folder if there is one."""
     if spare is not None:
         recycle.take(spare, path.name, path)

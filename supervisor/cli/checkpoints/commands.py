@@ -23,7 +23,7 @@ from supervisor.cli.checkpoints.places import (
     plain_errors,
     recorded_keep,
 )
-from supervisor.cli.checkpoints.rows import Checked, check_lines, list_lines, rows_of, show_lines
+from supervisor.cli.checkpoints.rows import VerifiedRow, check_lines, list_lines, rows_of, show_lines
 from supervisor.cli.options import job_argument, json_option
 from supervisor.cli.output.meter import Meter
 from supervisor.cli.output.screen import as_row, data, hint, print_json, screen, tell
@@ -31,7 +31,7 @@ from supervisor.cli.output.text import clean, size
 from supervisor.errors import Refused, SupervisorError, UsageError
 from trainer_shim.checkpoint import pins, reading, survey
 from trainer_shim.checkpoint.manifest import Manifest
-from trainer_shim.checkpoint.survey import Seen
+from trainer_shim.checkpoint.survey import SeenFolder
 from trainer_shim.checkpoint.verify import Verified, verify
 from trainer_shim.checkpoint.view import View, viewed
 from trainer_shim.errors import CannotRestore
@@ -100,7 +100,7 @@ def show(ctx: click.Context, *, job: str, step: str, as_json: bool) -> None:
         data(line)
 
 
-def _details(one: Seen) -> dict[str, Any]:
+def _details(one: SeenFolder) -> dict[str, Any]:
     """Return the manifest's own fields; all of them null where it cannot be read."""
     names = ("job", "incarnation", "versions", "git_commit", "command", "labels", "facts", "files")
     if not isinstance(one.manifest, Manifest):
@@ -146,7 +146,9 @@ def verify_(ctx: click.Context, *, job: str, steps: tuple[str, ...], as_json: bo
     return 0 if all(row.good for row in rows) else 1
 
 
-def _read(one: Seen, known: dict[tuple[int, int], str], on_bytes: Callable[[int], None]) -> Verified | None:
+def _read(
+    one: SeenFolder, known: dict[tuple[int, int], str], on_bytes: Callable[[int], None]
+) -> Verified | None:
     """Return what is wrong with it, None when it has gone."""
     try:
         with reading.reading(one.folder):
@@ -157,9 +159,9 @@ def _read(one: Seen, known: dict[tuple[int, int], str], on_bytes: Callable[[int]
         raise Refused(str(error), hint=error.hint) from error
 
 
-def _checked(one: Seen, found: Verified) -> Checked:
+def _checked(one: SeenFolder, found: Verified) -> VerifiedRow:
     (row,) = rows_of([], [one], None, now=0.0)
-    return Checked(
+    return VerifiedRow(
         name=row.name,
         id=row.id,
         good=not found.problems,
@@ -208,7 +210,7 @@ def unpin(ctx: click.Context, *, job: str, step: str, as_json: bool) -> None:
     _say_pin(one, "unpinned" if was_pinned else "was not pinned", "", as_json=as_json)
 
 
-def _say_pin(one: Seen, word: str, note: str, *, as_json: bool) -> None:
+def _say_pin(one: SeenFolder, word: str, note: str, *, as_json: bool) -> None:
     again = survey.look_at(one.folder, one.known.name, note if word == "pinned" else None)
     (row,) = rows_of([again], [], None, now=time.time())
     if as_json:
@@ -339,7 +341,7 @@ def export(
 
 
 @contextmanager
-def _viewed(one: Seen) -> Iterator[View]:
+def _viewed(one: SeenFolder) -> Iterator[View]:
     with ExitStack() as stack:
         with Meter(one) as meter:
             view = stack.enter_context(viewed(one.folder, one.known.name, meter.add))

@@ -20,7 +20,7 @@ from trainer_shim.checkpoint.nodes import inside
 from trainer_shim.checkpoint.view import View
 from trainer_shim.errors import CannotRestore
 
-__all__ = ["Difference", "diff_lines", "differences"]
+__all__ = ["StateDifference", "diff_lines", "differences"]
 
 _COLUMNS: Final = (
     Column("WHAT", spare=3),
@@ -36,7 +36,7 @@ _MAX_CELL: Final = 36
 _MISSING: Final = object()
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class StateDifference(msgspec.Struct, frozen=True, kw_only=True):
     """One leaf or fact that is not the same in both; the row of `diff --json`."""
 
     #: `tensor` (arrays and bytes too), `value` of the state, or `fact` of the manifest.
@@ -52,7 +52,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     max_abs_difference: float | None = None
 
 
-def differences(a: View, b: View) -> list[Difference]:
+def differences(a: View, b: View) -> list[StateDifference]:
     """Return all that differs, tensors first, then values, then facts."""
     left, right = dict(_leaves(a.skeleton, "")), dict(_leaves(b.skeleton, ""))
     found = []
@@ -63,21 +63,21 @@ def differences(a: View, b: View) -> list[Difference]:
     return [*found, *_facts(a, b)]
 
 
-def _compare(name: str, a: tuple[View, Any], b: tuple[View, Any]) -> Difference | None:
+def _compare(name: str, a: tuple[View, Any], b: tuple[View, Any]) -> StateDifference | None:
     (view_a, node_a), (view_b, node_b) = a, b
     texts: dict[str, Any] = {"a": _text(node_a), "b": _text(node_b)}
     kind = "tensor" if _is_block(node_a) or _is_block(node_b) else "value"
     if not (_is_block(node_a) and _is_block(node_b)) or texts["a"] != texts["b"]:
-        return None if texts["a"] == texts["b"] else Difference(kind=kind, name=name, **texts)
+        return None if texts["a"] == texts["b"] else StateDifference(kind=kind, name=name, **texts)
     if _same_bytes(view_a.memory(node_a["block"]), view_b.memory(node_b["block"])):
         one, other = _with_layout(node_a), _with_layout(node_b)
-        return None if one == other else Difference(kind=kind, name=name, a=one, b=other)
+        return None if one == other else StateDifference(kind=kind, name=name, a=one, b=other)
     try:
         counts = _count(view_a.value(node_a), view_b.value(node_b))
     except CannotRestore:
         # Without torch, or with one that lacks the type, that they differ is all that can be said.
         counts = {}
-    return Difference(kind=kind, name=name, **texts, **counts)
+    return StateDifference(kind=kind, name=name, **texts, **counts)
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -182,13 +182,15 @@ def _greater(a: float, b: float) -> float:
     return a if isnan(a) or a >= b else b
 
 
-def _facts(a: View, b: View) -> list[Difference]:
+def _facts(a: View, b: View) -> list[StateDifference]:
     left, right = (dict(_leaves(_said(view), "")) for view in (a, b))
     texts = [
         (name, _text(left.get(name, _MISSING)), _text(right.get(name, _MISSING)))
         for name in dict.fromkeys([*left, *right])
     ]
-    return [Difference(kind="fact", name=name, a=one, b=other) for name, one, other in texts if one != other]
+    return [
+        StateDifference(kind="fact", name=name, a=one, b=other) for name, one, other in texts if one != other
+    ]
 
 
 def _said(view: View) -> Mapping[str, Any]:
@@ -199,13 +201,15 @@ def _said(view: View) -> Mapping[str, Any]:
     return {name: value for name, value in facts.items() if name not in ("files", "format")} | texts
 
 
-def diff_lines(rows: Sequence[Difference], *, width: int | None = None, colour: bool = False) -> list[str]:
+def diff_lines(
+    rows: Sequence[StateDifference], *, width: int | None = None, colour: bool = False
+) -> list[str]:
     """Return the table of `checkpoints diff`."""
     cells = [(row.kind, clean(row.name), _type(row), _words(row)) for row in rows]
     return whole_table(_COLUMNS, cells, width=width, colour=colour)
 
 
-def _type(row: Difference) -> str:
+def _type(row: StateDifference) -> str:
     return _cell(row.a) if row.kind == "tensor" and row.a == row.b else "-"
 
 
@@ -213,7 +217,7 @@ def _cell(text: str | None) -> str:
     return "-" if text is None else cut(clean(text), _MAX_CELL)
 
 
-def _words(row: Difference) -> str:
+def _words(row: StateDifference) -> str:
     if row.a is None or row.b is None:
         return f"only in B: {_cell(row.b)}" if row.a is None else f"only in A: {_cell(row.a)}"
     if row.kind != "tensor" or row.a != row.b:

@@ -26,7 +26,7 @@ from trainer_shim.checkpoint.commit import LocalDisk, erase
 from trainer_shim.checkpoint.layout import ENVIRONMENT, PREPROCESSING
 from trainer_shim.checkpoint.view import View
 
-__all__ = ["Exported", "Wanted", "check_target", "export_to", "wanted_of"]
+__all__ = ["Exported", "WantedExport", "check_target", "export_to", "wanted_of"]
 
 _CARD, _PAGE, _SUMS = "model_card.json", "MODEL_CARD.md", "SHA256SUMS"
 _SAFETENSORS, _TORCH, _ONNX = "model.safetensors", "model.pt", "model.onnx"
@@ -34,7 +34,7 @@ _SAFETENSORS, _TORCH, _ONNX = "model.safetensors", "model.pt", "model.onnx"
 _MARKS: Final = frozenset({_CARD, _SUMS})
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class WantedExport(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for."""
 
     part: str | None
@@ -59,7 +59,7 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     files: list[str]
 
 
-def wanted_of(options: Mapping[str, Any]) -> Wanted:
+def wanted_of(options: Mapping[str, Any]) -> WantedExport:
     """Return what was asked for, checked; raises UsageError."""
     given = dict(options)
     onnx = given.pop("onnx")
@@ -76,7 +76,7 @@ def wanted_of(options: Mapping[str, Any]) -> Wanted:
         check_version(given["version"])
     for name in ("license", "data"):
         given[name] = given[name] and given[name].encode(errors="replace").decode()
-    return Wanted(**given | {"formats": given["formats"] or ("safetensors",)})
+    return WantedExport(**given | {"formats": given["formats"] or ("safetensors",)})
 
 
 def check_target(target: Path, *, force: bool) -> None:
@@ -102,7 +102,7 @@ def _exported_before(target: Path) -> set[str]:
     return {line.partition("  ")[2] for line in lines} | {_SUMS}
 
 
-def export_to(target: Path, view: View, wanted: Wanted) -> Exported:
+def export_to(target: Path, view: View, wanted: WantedExport) -> Exported:
     """Write everything beside the target, then give it the target's name; raises UsageError or OSError."""
     weights = find_weights(view, wanted.part)
     with _staging(target) as folder:
@@ -130,7 +130,7 @@ def export_to(target: Path, view: View, wanted: Wanted) -> Exported:
     )
 
 
-def _write_with_torch(folder: Path, view: View, weights: Weights, wanted: Wanted) -> None:
+def _write_with_torch(folder: Path, view: View, weights: Weights, wanted: WantedExport) -> None:
     try:
         import torch
     except ImportError as error:
@@ -147,7 +147,7 @@ def _write_with_torch(folder: Path, view: View, weights: Weights, wanted: Wanted
         write_onnx(folder / _ONNX, state, wanted.model, wanted.example_inputs)
 
 
-def _card(view: View, weights: Weights, wanted: Wanted, sizes: dict[str, int]) -> dict[str, Any]:
+def _card(view: View, weights: Weights, wanted: WantedExport, sizes: dict[str, int]) -> dict[str, Any]:
     """Return all facts that are known; null where nobody said them."""
     manifest = view.manifest
     said = view.texts.get(PREPROCESSING)

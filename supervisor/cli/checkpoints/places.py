@@ -21,11 +21,11 @@ from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
 from trainer_shim.checkpoint import survey
 from trainer_shim.checkpoint.layout import Name, parse_aside, parse_name
 from trainer_shim.checkpoint.retention import Keep, best_first
-from trainer_shim.checkpoint.survey import Seen
+from trainer_shim.checkpoint.survey import SeenFolder
 from trainer_shim.errors import FolderInUse, ShimError
 
 __all__ = [
-    "Place",
+    "CheckpointPlace",
     "complete_steps",
     "find_place",
     "further_trainings",
@@ -40,14 +40,14 @@ _FURTHER = re.compile(r"\+[0-9]+")
 _MAX_NAMED = 8
 
 
-class Place(NamedTuple):
+class CheckpointPlace(NamedTuple):
     """A folder of checkpoints, and what is in it."""
 
     root: Path
-    seen: list[Seen]
-    aside: list[Seen]
+    seen: list[SeenFolder]
+    aside: list[SeenFolder]
 
-    def find(self, step: str) -> Seen:
+    def find(self, step: str) -> SeenFolder:
         """Return the one that is meant; raises UsageError."""
         if step == "latest":
             return self._first([one for one in self.seen if not one.problem], "good one")
@@ -62,7 +62,7 @@ class Place(NamedTuple):
                 return one
         raise UsageError(f"cannot find step {step} in `{self.root}`", hint=self.steps())
 
-    def _best(self) -> Seen:
+    def _best(self) -> SeenFolder:
         keep = recorded_keep(self.seen)
         if keep is None or not keep.metric:
             raise UsageError(
@@ -73,7 +73,7 @@ class Place(NamedTuple):
         of_name = {one.known.name: one for one in self.seen}
         return self._first([of_name[known.name] for known in ranked], f"checkpoint with a `{keep.metric}`")
 
-    def _first(self, found: Sequence[Seen], what: str) -> Seen:
+    def _first(self, found: Sequence[SeenFolder], what: str) -> SeenFolder:
         if not found:
             raise UsageError(f"cannot find a {what} in `{self.root}`", hint=self.steps())
         return found[0]
@@ -85,17 +85,17 @@ class Place(NamedTuple):
         return f"there are the steps {', '.join(names)}{more}" if names else "there are no checkpoints there"
 
 
-def recorded_keep(seen: Sequence[Seen]) -> Keep | None:
+def recorded_keep(seen: Sequence[SeenFolder]) -> Keep | None:
     """Return what the run keeps, as its newest checkpoint says; None where it does not."""
     manifest = next((one.manifest for one in seen if one.manifest is not None), None)
     return survey.keep_of(manifest.facts) if manifest is not None else None
 
 
-def find_place(ctx: click.Context, job: str) -> Place:
+def find_place(ctx: click.Context, job: str) -> CheckpointPlace:
     """Return the checkpoints of a job, or those in a folder; raises UsageError, Refused or NoDaemon."""
     root = _root(ctx, job)
     try:
-        return Place(root, survey.look(root), list(survey.aside(root)))
+        return CheckpointPlace(root, survey.look(root), list(survey.aside(root)))
     except FileNotFoundError:
         raise UsageError(
             f"cannot find checkpoints: there is no folder `{root}`",
@@ -141,7 +141,7 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _at_path(path: Path) -> Seen:
+def _at_path(path: Path) -> SeenFolder:
     path = path.expanduser().absolute()
     name = parse_name(path.name) or parse_aside(path.name)
     if name is None or not path.is_dir():
@@ -151,7 +151,7 @@ def _at_path(path: Path) -> Seen:
     return survey.look_at(path, name)
 
 
-def _short(one: Seen) -> str:
+def _short(one: SeenFolder) -> str:
     """The step as a person types it: 1200, or 1200.1 for the second save of that step."""
     return short_name(one.known.name) + one.folder.name.removeprefix(str(one.known.name))
 

@@ -14,8 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from supervisor.cli.checkpoints.places import Place, recorded_keep
-from supervisor.cli.checkpoints.rows import Checkpoint, rows_of
+from supervisor.cli.checkpoints.places import CheckpointPlace, recorded_keep
+from supervisor.cli.checkpoints.rows import CheckpointRow, rows_of
 from supervisor.cli.output.meter import Meter
 from supervisor.cli.output.screen import tell
 from supervisor.errors import Refused, UsageError
@@ -23,7 +23,7 @@ from trainer_shim.checkpoint import layout, removal, survey
 from trainer_shim.checkpoint.commit import LocalDisk, erase, sweep
 from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.retention import Keep
-from trainer_shim.checkpoint.survey import Seen
+from trainer_shim.checkpoint.survey import SeenFolder
 from trainer_shim.checkpoint.verify import verify
 
 __all__ = ["Pruning"]
@@ -32,7 +32,7 @@ __all__ = ["Pruning"]
 class Pruning:
     """One pruning of one folder."""
 
-    def __init__(self, place: Place, rules: Mapping[str, Any]) -> None:
+    def __init__(self, place: CheckpointPlace, rules: Mapping[str, Any]) -> None:
         self._root = place.root
         self._keep = _keep(recorded_keep(place.seen), rules)
         #: Of the manifests, as they were when they were judged.
@@ -53,7 +53,7 @@ class Pruning:
         finally:
             lock.give_back()
 
-    def rows(self) -> list[Checkpoint]:
+    def rows(self) -> list[CheckpointRow]:
         """Return every checkpoint with its fate. Nothing goes before the newest good one was read through."""
         seen = survey.look(self._root)
         self._digests = _digests(seen)
@@ -71,7 +71,7 @@ class Pruning:
             bad[newest.folder] = f"`{problems[0].file}`: {problems[0].why}"
             tell(f"{newest.folder.name} is damaged, so an older one has to stay: {bad[newest.folder]}")
 
-    def remove(self, going: Sequence[Checkpoint]) -> tuple[list[str], int]:
+    def remove(self, going: Sequence[CheckpointRow]) -> tuple[list[str], int]:
         """Remove them, and what crashes and saves left; return which went and how many bytes came free.
 
         Raises Refused where a process trained there since they were judged.
@@ -94,7 +94,7 @@ class Pruning:
         return removed, max(0, before - _used_bytes(self._root))
 
 
-def _digests(seen: Sequence[Seen]) -> dict[Path, str]:
+def _digests(seen: Sequence[SeenFolder]) -> dict[Path, str]:
     return {one.folder: one.digest for one in seen}
 
 
@@ -116,7 +116,7 @@ def _keep(recorded: Keep | None, rules: Mapping[str, Any]) -> Keep:
         raise UsageError(str(error), hint=hint) from None
 
 
-def _as_damaged(one: Seen, bad: Mapping[Path, str]) -> Seen:
+def _as_damaged(one: SeenFolder, bad: Mapping[Path, str]) -> SeenFolder:
     if one.folder not in bad:
         return one
     return replace(one, problem=bad[one.folder], known=replace(one.known, is_damaged=True))

@@ -24,10 +24,10 @@ from supervisor.cli.output.text import (
     whole_table,
     width_of,
 )
-from trainer_shim.checkpoint.retention import Keep, Verdict, decide
-from trainer_shim.checkpoint.survey import Seen
+from trainer_shim.checkpoint.retention import Keep, KeepDecision, decide
+from trainer_shim.checkpoint.survey import SeenFolder
 
-__all__ = ["Checked", "Checkpoint", "check_lines", "list_lines", "rows_of", "show_lines", "words_of"]
+__all__ = ["CheckpointRow", "VerifiedRow", "check_lines", "list_lines", "rows_of", "show_lines", "words_of"]
 
 #: What the run keeps when it does not say.
 _DEFAULT: Final = Keep()
@@ -51,7 +51,7 @@ _MAX_METRICS: Final = 3
 _MIN_LABEL: Final = 13
 
 
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     """One checkpoint; the row of `list --json`."""
 
     name: str
@@ -75,7 +75,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     path: str
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
+class VerifiedRow(msgspec.Struct, frozen=True, kw_only=True):
     """One checkpoint that was read through; the row of `verify --json`."""
 
     name: str
@@ -88,22 +88,22 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of(
-    seen: Sequence[Seen], aside: Sequence[Seen], keep: Keep | None, *, now: float
-) -> list[Checkpoint]:
+    seen: Sequence[SeenFolder], aside: Sequence[SeenFolder], keep: Keep | None, *, now: float
+) -> list[CheckpointRow]:
     """Return the rows, newest first, those set aside beside the others of their step."""
     verdicts = {one.name: one for one in decide([one.known for one in seen], keep or _DEFAULT)}
     rows = [_row(one, verdicts[one.known.name], now) for one in seen]
-    rows += [_row(one, Verdict(one.known.name, stays=True, why=""), now) for one in aside]
+    rows += [_row(one, KeepDecision(one.known.name, stays=True, why=""), now) for one in aside]
     return sorted(rows, key=lambda row: (row.step, row.name), reverse=True)
 
 
-def _row(one: Seen, verdict: Verdict, now: float) -> Checkpoint:
+def _row(one: SeenFolder, verdict: KeepDecision, now: float) -> CheckpointRow:
     known, manifest = one.known, one.manifest
     why = verdict.why
     if one.is_aside:
         why = "set aside: damaged; remove it by hand"
     name = str(known.name)
-    return Checkpoint(
+    return CheckpointRow(
         name=one.folder.name,
         id=short_name(known.name) + one.folder.name.removeprefix(name),
         step=known.name.step,
@@ -124,7 +124,7 @@ def _row(one: Seen, verdict: Verdict, now: float) -> Checkpoint:
 
 
 def list_lines(
-    rows: Sequence[Checkpoint], *, metric: str = "", width: int | None = None, colour: bool = False
+    rows: Sequence[CheckpointRow], *, metric: str = "", width: int | None = None, colour: bool = False
 ) -> list[str]:
     """Return the table of `checkpoints list`; `metric` comes first."""
 
@@ -148,7 +148,7 @@ def list_lines(
     return [bold(lines[0]), *lines[1:]] if colour else lines
 
 
-def words_of(row: Checkpoint) -> str:
+def words_of(row: CheckpointRow) -> str:
     """Return why it stays or goes, with what is wrong."""
     why = row.why if row.stays else f"goes: {row.why}"
     if row.problem and not row.set_aside and row.problem not in why:
@@ -162,7 +162,7 @@ def _metrics(metrics: Mapping[str, float], first: str) -> str:
     return shown + (" ..." if len(names) > _MAX_METRICS else "") or "-"
 
 
-def check_lines(rows: Sequence[Checked], *, width: int | None = None, colour: bool = False) -> list[str]:
+def check_lines(rows: Sequence[VerifiedRow], *, width: int | None = None, colour: bool = False) -> list[str]:
     """Return the table of `checkpoints verify`, a line for each bad file."""
     cells, codes = [], []
     for row in rows:
@@ -181,7 +181,7 @@ def check_lines(rows: Sequence[Checked], *, width: int | None = None, colour: bo
 
 
 def show_lines(
-    row: Checkpoint, details: Mapping[str, Any], *, width: int | None = None, colour: bool = False
+    row: CheckpointRow, details: Mapping[str, Any], *, width: int | None = None, colour: bool = False
 ) -> list[str]:
     """Return all that is known of one checkpoint, in sections; `details` is what `--json` has besides."""
     heading = bold if colour else str
@@ -195,7 +195,7 @@ def show_lines(
     return lines
 
 
-def _sections(row: Checkpoint, details: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
+def _sections(row: CheckpointRow, details: Mapping[str, Any]) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     versions = details.get("versions") or {}
     yield (
         "Keeping",

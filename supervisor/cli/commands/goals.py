@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 from supervisor.api import JobRow
 from supervisor.cli.output.render import state_of
 from supervisor.cli.output.text import clean
-from supervisor.core.jobs.states import FINAL, State
+from supervisor.core.jobs.states import FINAL, JobState
 
-__all__ = ["GOALS", "Since", "Verdict", "is_over", "judge"]
+__all__ = ["GOALS", "Since", "WaitOutcome", "is_over", "judge"]
 
 
-class Verdict(NamedTuple):
+class WaitOutcome(NamedTuple):
     """The end of waiting for one job; `text` reads on after its name."""
 
     ok: bool
@@ -38,7 +38,7 @@ def is_over(row: JobRow) -> bool:
     return row.state in FINAL and row.restart_in_s is None
 
 
-def judge(goal: str, row: JobRow, since: Since) -> Verdict | None:
+def judge(goal: str, row: JobRow, since: Since) -> WaitOutcome | None:
     """Return how it ended, or None while there is something to wait for."""
     return GOALS[goal](row, since)
 
@@ -54,78 +54,80 @@ def _at_step(row: JobRow) -> str:
     return state_of(row) if step is None else f"{state_of(row)} at step {step}"
 
 
-def _pause(row: JobRow, _since: Since) -> Verdict | None:
+def _pause(row: JobRow, _since: Since) -> WaitOutcome | None:
     match row.state:
-        case State.PAUSED if row.problem and row.depth != "exit":
+        case JobState.PAUSED if row.problem and row.depth != "exit":
             # It goes on holding, but could not go deeper.
-            return Verdict(ok=False, text=_ended(row))
-        case State.PAUSED:
-            return Verdict(ok=True, text=_at_step(row))
-        case State.COMPLETED:
+            return WaitOutcome(ok=False, text=_ended(row))
+        case JobState.PAUSED:
+            return WaitOutcome(ok=True, text=_at_step(row))
+        case JobState.COMPLETED:
             # The pause lost the race with a clean finish, which is no error.
-            return Verdict(ok=True, text="completed before it came to the pause")
-        case State.FAILED | State.STOPPED | State.STOPPING:
-            return Verdict(ok=False, text=_ended(row))
-        case State.RUNNING | State.RESUMING:
-            return Verdict(ok=False, text=row.problem or f"it is {row.state} again: the pause was called off")
+            return WaitOutcome(ok=True, text="completed before it came to the pause")
+        case JobState.FAILED | JobState.STOPPED | JobState.STOPPING:
+            return WaitOutcome(ok=False, text=_ended(row))
+        case JobState.RUNNING | JobState.RESUMING:
+            return WaitOutcome(
+                ok=False, text=row.problem or f"it is {row.state} again: the pause was called off"
+            )
         case _:
             return None
 
 
-def _resume(row: JobRow, _since: Since) -> Verdict | None:
+def _resume(row: JobRow, _since: Since) -> WaitOutcome | None:
     match row.state:
-        case State.RUNNING:
-            return Verdict(ok=True, text="running")
-        case State.COMPLETED:
-            return Verdict(ok=True, text="completed")
-        case State.RESUMING | State.STARTING | State.QUEUED:
+        case JobState.RUNNING:
+            return WaitOutcome(ok=True, text="running")
+        case JobState.COMPLETED:
+            return WaitOutcome(ok=True, text="completed")
+        case JobState.RESUMING | JobState.STARTING | JobState.QUEUED:
             return None
         case _:
-            return Verdict(ok=False, text=_ended(row))
+            return WaitOutcome(ok=False, text=_ended(row))
 
 
-def _stop(row: JobRow, _since: Since) -> Verdict | None:
+def _stop(row: JobRow, _since: Since) -> WaitOutcome | None:
     match row.state:
-        case State.STOPPED | State.COMPLETED:
-            return Verdict(ok=True, text=_at_step(row) if row.state == State.STOPPED else "completed")
-        case State.STOPPING:
+        case JobState.STOPPED | JobState.COMPLETED:
+            return WaitOutcome(ok=True, text=_at_step(row) if row.state == JobState.STOPPED else "completed")
+        case JobState.STOPPING:
             return None
-        case State.FAILED:
-            return Verdict(ok=False, text=_ended(row))
+        case JobState.FAILED:
+            return WaitOutcome(ok=False, text=_ended(row))
         case _:
-            return Verdict(ok=False, text=row.problem or f"it is {row.state}: the stop was called off")
+            return WaitOutcome(ok=False, text=row.problem or f"it is {row.state}: the stop was called off")
 
 
-def _kill(row: JobRow, _since: Since) -> Verdict | None:
-    if row.state == State.STOPPING:
+def _kill(row: JobRow, _since: Since) -> WaitOutcome | None:
+    if row.state == JobState.STOPPING:
         # Nothing more is needed of a disk that is full.
-        return Verdict(ok=True, text=row.stage) if row.ended else None
-    return Verdict(ok=is_over(row), text=_ended(row))
+        return WaitOutcome(ok=True, text=row.stage) if row.ended else None
+    return WaitOutcome(ok=is_over(row), text=_ended(row))
 
 
-def _restart(row: JobRow, since: Since) -> Verdict | None:
+def _restart(row: JobRow, since: Since) -> WaitOutcome | None:
     is_new = since.before is None or row.incarnation > since.before.incarnation
     match row.state:
-        case State.RUNNING if is_new:
-            return Verdict(ok=True, text="running")
-        case State.RUNNING:
-            return Verdict(ok=False, text=row.problem or "it still runs: the restart was called off")
-        case State.COMPLETED if is_new:
-            return Verdict(ok=True, text="completed")
-        case State.FAILED | State.STOPPED | State.COMPLETED | State.PAUSED:
-            return Verdict(ok=False, text=_ended(row))
+        case JobState.RUNNING if is_new:
+            return WaitOutcome(ok=True, text="running")
+        case JobState.RUNNING:
+            return WaitOutcome(ok=False, text=row.problem or "it still runs: the restart was called off")
+        case JobState.COMPLETED if is_new:
+            return WaitOutcome(ok=True, text="completed")
+        case JobState.FAILED | JobState.STOPPED | JobState.COMPLETED | JobState.PAUSED:
+            return WaitOutcome(ok=False, text=_ended(row))
         case _:
             return None
 
 
-def _checkpoint(row: JobRow, since: Since) -> Verdict | None:
+def _checkpoint(row: JobRow, since: Since) -> WaitOutcome | None:
     if _is_newer(row, since):
-        return Verdict(ok=True, text=f"checkpoint at step {row.checkpoint_step}")
+        return WaitOutcome(ok=True, text=f"checkpoint at step {row.checkpoint_step}")
     before = since.before
-    if row.state != State.RUNNING:
-        return Verdict(ok=False, text=f"it is {_ended(row)}, and wrote none since the request")
+    if row.state != JobState.RUNNING:
+        return WaitOutcome(ok=False, text=f"it is {_ended(row)}, and wrote none since the request")
     if row.problem and (before is None or row.problem != before.problem):
-        return Verdict(ok=False, text=row.problem)
+        return WaitOutcome(ok=False, text=row.problem)
     return None
 
 
@@ -141,25 +143,25 @@ def _is_newer(row: JobRow, since: Since) -> bool:
     return row.checkpoint_age_s <= since.elapsed_s and row.checkpoint_step >= (begun_at or 0)
 
 
-def _completed(row: JobRow, _since: Since) -> Verdict | None:
-    return Verdict(ok=row.state == State.COMPLETED, text=_ended(row)) if is_over(row) else None
+def _completed(row: JobRow, _since: Since) -> WaitOutcome | None:
+    return WaitOutcome(ok=row.state == JobState.COMPLETED, text=_ended(row)) if is_over(row) else None
 
 
-def _over(row: JobRow, _since: Since) -> Verdict | None:
-    return Verdict(ok=True, text=_ended(row)) if is_over(row) else None
+def _over(row: JobRow, _since: Since) -> WaitOutcome | None:
+    return WaitOutcome(ok=True, text=_ended(row)) if is_over(row) else None
 
 
-def _until(state: State) -> Callable[[JobRow, Since], Verdict | None]:
-    def reached(row: JobRow, _since: Since) -> Verdict | None:
+def _until(state: JobState) -> Callable[[JobRow, Since], WaitOutcome | None]:
+    def reached(row: JobRow, _since: Since) -> WaitOutcome | None:
         if row.state == state:
-            return Verdict(ok=True, text=_at_step(row) if state == State.PAUSED else state_of(row))
-        return Verdict(ok=False, text=_ended(row)) if is_over(row) else None
+            return WaitOutcome(ok=True, text=_at_step(row) if state == JobState.PAUSED else state_of(row))
+        return WaitOutcome(ok=False, text=_ended(row)) if is_over(row) else None
 
     return reached
 
 
 #: The verbs that take --wait, and what `wait --for` takes.
-GOALS: Final[dict[str, Callable[[JobRow, Since], Verdict | None]]] = {
+GOALS: Final[dict[str, Callable[[JobRow, Since], WaitOutcome | None]]] = {
     "pause": _pause,
     "resume": _resume,
     "stop": _stop,
@@ -168,6 +170,6 @@ GOALS: Final[dict[str, Callable[[JobRow, Since], Verdict | None]]] = {
     "checkpoint": _checkpoint,
     "completed": _completed,
     "over": _over,
-    "paused": _until(State.PAUSED),
-    "running": _until(State.RUNNING),
+    "paused": _until(JobState.PAUSED),
+    "running": _until(JobState.RUNNING),
 }

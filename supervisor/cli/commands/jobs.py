@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from supervisor import api
-from supervisor.cli.commands.goals import Verdict
+from supervisor.cli.commands.goals import WaitOutcome
 from supervisor.cli.commands.results import Result, print_results, result_of
 from supervisor.cli.commands.waiting import Interrupted, Wait, Waited, wait_for
 from supervisor.cli.options import (
@@ -27,7 +27,7 @@ from supervisor.cli.options import (
 from supervisor.cli.output.screen import hint, tell
 from supervisor.cli.output.text import clean
 from supervisor.client import Answers, Client, new_id
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.errors import SupervisorError
 
 __all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "set_job", "stop", "wait"]
@@ -246,7 +246,7 @@ def wait(
     return max((result.exit_code for result in results), default=0)
 
 
-def _seen(job: str, verdict: Verdict, waited: Waited) -> Result:
+def _seen(job: str, verdict: WaitOutcome, waited: Waited) -> Result:
     return Result(
         job=job, state=waited.rows[job].state, detail=verdict.text, exit_code=0 if verdict.ok else 1
     )
@@ -344,7 +344,7 @@ def _facts(job: str) -> str:
     return f"`supervisorctl show {job}` has the facts, `supervisorctl logs {job}` what it printed"
 
 
-def _reached(verb: str, job: str, verdict: Verdict, waited: Waited) -> Result:
+def _reached(verb: str, job: str, verdict: WaitOutcome, waited: Waited) -> Result:
     state = waited.rows[job].state
     if verdict.ok:
         return Result(job=job, state=state, detail=verdict.text)
@@ -353,6 +353,6 @@ def _reached(verb: str, job: str, verdict: Verdict, waited: Waited) -> Result:
         job=job,
         state=state,
         error=f"cannot {verb} job `{job}`: {clean(verdict.text).removeprefix(f'cannot {verb}: ')}",
-        hint=_facts(job) + (way_out if verb == "stop" and state == State.RUNNING else ""),
+        hint=_facts(job) + (way_out if verb == "stop" and state == JobState.RUNNING else ""),
         exit_code=1,
     )

@@ -15,7 +15,7 @@ from supervisor.cli.options import connect, job_argument, jobs_argument, json_op
 from supervisor.cli.output.render import event_lines, show_lines, state_of, status_lines
 from supervisor.cli.output.screen import as_row, data, print_json, print_json_line, screen, tell
 from supervisor.cli.output.text import clean
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.errors import NoDaemon, SupervisorError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def show(ctx: click.Context, *, job: str, as_json: bool) -> None:
     if as_json:
         print_json([reply])
         return
-    tail = _end_of_log(reply.row) if reply.row.state == State.FAILED else []
+    tail = _end_of_log(reply.row) if reply.row.state == JobState.FAILED else []
     facts = screen(sys.stdout)
     for line in show_lines(reply, tail=tail, width=facts.width, colour=facts.colour):
         data(line)

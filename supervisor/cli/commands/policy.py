@@ -60,7 +60,7 @@ def show(ctx: click.Context, *, as_json: bool) -> None:
         tell(f"warning: {alarm}")
 
 
-class Checked(msgspec.Struct, frozen=True, kw_only=True):
+class CheckedRules(msgspec.Struct, frozen=True, kw_only=True):
     """What a file says; the row of `--json`."""
 
     file: str
@@ -84,7 +84,7 @@ def check(ctx: click.Context, *, file: str, as_json: bool) -> None:
     found = None if in_force is None else tuple(changes(in_force, settings))
     names = tuple(rule.name for rule in settings.rules if rule.enabled and settings.policy.enabled)
     if as_json:
-        print_json([Checked(file=file, rules=names, changes=found)])
+        print_json([CheckedRules(file=file, rules=names, changes=found)])
         return
     data(f"{file}: {len(names)} rules: {', '.join(names) or 'none'}")
     if found is None:
@@ -174,9 +174,9 @@ def simulate(
 def _tell_report(report: object, samples: Sequence[Sample]) -> None:
     from supervisor.cli.output.render_policy import report_lines, timeline_lines
     from supervisor.cli.output.text import duration
-    from supervisor.core.policy.simulation import Report
+    from supervisor.core.policy.simulation import SimulationReport
 
-    assert isinstance(report, Report)
+    assert isinstance(report, SimulationReport)
     facts = screen(sys.stdout)
     begin = time.strftime("%Y-%m-%d %H:%M", time.localtime(samples[0].wall))
     tell(f"{report.num_samples} samples of {duration(report.duration_s)} from {begin} on")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from supervisor.core.policy.conditions import look, thresholds
 from supervisor.core.policy.rule_states import name_of
 from supervisor.core.policy.rules import Condition, Settings
-from supervisor.core.policy.simulation import Report
+from supervisor.core.policy.simulation import SimulationReport
 from supervisor.core.readings.metrics import METRICS, places
 from supervisor.core.readings.sample import Missing, Sample
 from supervisor.errors import SupervisorError
@@ -24,7 +24,7 @@ _SHADES = {"hold": "#f2c14e", "offload": "#f78154", "exit": "#b4436c"}
 _MAX_PANELS = 6
 
 
-def draw(samples: Sequence[Sample], settings: Settings, report: Report, path: Path) -> int:
+def draw(samples: Sequence[Sample], settings: Settings, report: SimulationReport, path: Path) -> int:
     """Write the picture; return how many readings had no room in it.
 
     Raises SupervisorError where matplotlib is missing or the file cannot be written.
@@ -70,7 +70,9 @@ class Panel(NamedTuple):
     peak: float
 
 
-def panels_of(samples: Sequence[Sample], settings: Settings, report: Report) -> tuple[list[Panel], int]:
+def panels_of(
+    samples: Sequence[Sample], settings: Settings, report: SimulationReport
+) -> tuple[list[Panel], int]:
     """Return what rules look at and has readings, in their order, and how many had no room.
 
     What made a job yield is never left out; of the others those that came nearest stay.
@@ -135,7 +137,7 @@ def _draw_panel(axis: Any, samples: Sequence[Sample], panel: Panel) -> None:
     axis.legend(loc="upper right", fontsize=7)
 
 
-def _draw_jobs(axis: Any, report: Report, end: float) -> None:
+def _draw_jobs(axis: Any, report: SimulationReport, end: float) -> None:
     """Shade the time in which each job was paused, by depth."""
     names = list(report.jobs)
     for row, name in enumerate(names):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.errors import UsageError
 
 __all__ = ["read_csv", "write_csv"]
@@ -205,7 +205,7 @@ def _job(cells: Mapping[str, str]) -> JobUse:
         rss_bytes=_number(cells, "rss_bytes"),
         num_processes=int(float(cells.get("num_processes", "1"))),
         gpu_bytes={uuid: None if cell == "?" else int(float(cell)) for uuid, cell in held},
-        disk=Disk(
+        disk=DiskReading(
             _number(cells, "disk.free_bytes"),
             _number(cells, "disk.total_bytes"),
             cells.get("disk.is_there", "1") != "0",

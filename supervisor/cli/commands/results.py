@@ -29,13 +29,13 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def problem(self) -> SupervisorError:
         """Return it as the error that the command ends with."""
         return refusal(
-            protocol.Refused(error=self.error, hint=self.hint, job=self.job, exit_code=self.exit_code)
+            protocol.Refusal(error=self.error, hint=self.hint, job=self.job, exit_code=self.exit_code)
         )
 
 
-def result_of(answer: api.Accepted | protocol.Refused) -> Result:
+def result_of(answer: api.Accepted | protocol.Refusal) -> Result:
     """Return what an answer of the daemon says."""
-    if isinstance(answer, protocol.Refused):
+    if isinstance(answer, protocol.Refusal):
         return Result(job=answer.job, error=answer.error, hint=answer.hint, exit_code=answer.exit_code or 1)
     if not answer.stored:
         return Result(

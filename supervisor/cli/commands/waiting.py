@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from supervisor.api import JobRow
-from supervisor.cli.commands.goals import Since, Verdict, judge
+from supervisor.cli.commands.goals import Since, WaitOutcome, judge
 from supervisor.cli.output.progress import Progress
 from supervisor.cli.output.render import progress, state_of
 from supervisor.cli.output.screen import screen
@@ -40,7 +40,7 @@ class Wait(NamedTuple):
 class Waited(NamedTuple):
     """How it ended for each job; those still missing ran into the time-out."""
 
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, WaitOutcome]
     rows: dict[str, JobRow]
     #: Jobs that are not done, with what they do instead.
     pending: dict[str, str]
@@ -75,7 +75,7 @@ class _Loop:
         self._wait = wait
         self._shown = shown
         self._jobs = tuple(dict.fromkeys(jobs))
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, WaitOutcome] = {}
         self._rows: dict[str, JobRow] = {}
         self._hinted: set[str] = set()
 

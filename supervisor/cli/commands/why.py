@@ -10,7 +10,7 @@ import click
 from supervisor.cli.options import connect, job_argument, json_option
 from supervisor.cli.output.render_why import short_why_lines, why_lines
 from supervisor.cli.output.screen import data, hint, print_json, screen, tell
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 
 __all__ = ["why"]
 
@@ -36,7 +36,7 @@ def why(ctx: click.Context, *, job: str | None, as_json: bool) -> None:
     (answer,) = answers
     for line in why_lines(answer, now_wall=time.time(), width=screen(sys.stdout).width):
         data(line)
-    if answer.state == State.QUEUED and answer.waits_for and answer.can_be_started:
+    if answer.state == JobState.QUEUED and answer.waits_for and answer.can_be_started:
         hint(f"you may start it all the same: `supervisorctl resume {answer.job}`")
-    if answer.by_kind == "rule" and answer.state == State.PAUSED:
+    if answer.by_kind == "rule" and answer.state == JobState.PAUSED:
         hint(f"you may overrule it: `supervisorctl resume {answer.job}`")

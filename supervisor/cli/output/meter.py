@@ -10,7 +10,7 @@ from typing import Final, Self
 from supervisor.cli.output.progress import Progress
 from supervisor.cli.output.screen import screen
 from supervisor.cli.output.text import size
-from trainer_shim.checkpoint.survey import Seen
+from trainer_shim.checkpoint.survey import SeenFolder
 
 __all__ = ["Meter"]
 
@@ -20,7 +20,7 @@ _DRAW_S: Final = 0.1
 class Meter:
     """Shows nothing without a terminal, and nothing for what is done at once."""
 
-    def __init__(self, one: Seen) -> None:
+    def __init__(self, one: SeenFolder) -> None:
         files = one.manifest.files.values() if one.manifest is not None else ()
         self._name = one.folder.name
         self._all_bytes = sum(file.size_bytes for file in files)

@@ -26,7 +26,7 @@ from supervisor.cli.output.text import (
     width_of,
     wrapped,
 )
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 
 __all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", "why"]
 
@@ -45,12 +45,12 @@ _COLUMNS: Final = (
     Column("WHY"),
 )
 _COLOURS: Final = {
-    State.RUNNING: "32",
-    State.COMPLETED: "32",
-    State.PAUSED: "33",
-    State.PAUSING: "33",
-    State.FAILED: "31",
-    State.STOPPED: "2",
+    JobState.RUNNING: "32",
+    JobState.COMPLETED: "32",
+    JobState.PAUSED: "33",
+    JobState.PAUSING: "33",
+    JobState.FAILED: "31",
+    JobState.STOPPED: "2",
 }
 #: A loop that has not passed a boundary for that long is worth a word; some steps take half a minute.
 _BOUNDARY_WORTH_S: Final = 30.0
@@ -65,7 +65,7 @@ def status_lines(rows: Sequence[JobRow], *, width: int | None = None, colour: bo
     """Return the table of `supervisorctl status`."""
 
     def paint(row: int, column: int, cell: str) -> str:
-        code = _COLOURS.get(State(rows[row].state)) if rows[row].state in set(State) else None
+        code = _COLOURS.get(JobState(rows[row].state)) if rows[row].state in set(JobState) else None
         return f"\x1b[{code}m{cell}\x1b[0m" if code and column == 1 else cell
 
     with_priority = any(row.priority for row in rows)
@@ -146,7 +146,7 @@ def _reasons(row: JobRow) -> Iterable[str]:
         yield f"resumes in {duration(row.wake_in_s)}"
     if row.restart_in_s is not None:
         yield f"starts again in {duration(row.restart_in_s)}"
-    if row.state != State.RUNNING:
+    if row.state != JobState.RUNNING:
         return
     if row.pausable is False:
         yield "not pausable: no training shim has connected"

@@ -26,7 +26,7 @@ from supervisor.cli.output.text import (
     wrapped,
 )
 from supervisor.core.policy.rules import Rule, Settings
-from supervisor.core.policy.simulation import Happening, Report
+from supervisor.core.policy.simulation import Happening, SimulationReport
 
 __all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
 
@@ -226,7 +226,7 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
-def report_lines(report: Report, *, width: int | None = None, colour: bool = False) -> list[str]:
+def report_lines(report: SimulationReport, *, width: int | None = None, colour: bool = False) -> list[str]:
     """Return what a simulation did to each job."""
     rows = [
         (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from supervisor.api import RuleRow, Unread, VerdictRow, WentOnRow, WhyReply
 from supervisor.cli.output.text import Column, clean, duration, number, whole_table, wrapped
 from supervisor.core import windows
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import QUEUE
 
 __all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
@@ -87,7 +87,7 @@ def _grounds(answer: WhyReply) -> Iterable[str]:
     if answer.went_on is not None:
         yield _came_to_run(answer.went_on)
     verdict = answer.verdict
-    if verdict is not None and answer.state in (State.PAUSED, State.PAUSING):
+    if verdict is not None and answer.state in (JobState.PAUSED, JobState.PAUSING):
         yield f"It saw: {_seen(verdict)}."
         yield from _ranking(verdict, answer.job)
 
@@ -159,7 +159,7 @@ def _prospects(answer: WhyReply) -> Iterable[str]:
         yield f"It waits: {text}."
     if answer.next and answer.next not in answer.waits_for:
         # A frozen job waits to go on as well.
-        goes = answer.state in (State.QUEUED, State.PAUSED) or answer.position is not None
+        goes = answer.state in (JobState.QUEUED, JobState.PAUSED) or answer.position is not None
         yield f"{'To go on' if goes else 'Next'}: {answer.next}."
 
 
@@ -173,7 +173,7 @@ def _held(rule: RuleRow) -> str:
 def _in_short(answer: WhyReply) -> str:
     by = _who(answer) if answer.by else ""
     words = [": ".join(word for word in (by, answer.reason) if word), answer.problem]
-    if answer.state in (State.QUEUED, State.PAUSED):
+    if answer.state in (JobState.QUEUED, JobState.PAUSED):
         words += answer.waits_for[:1]
     words.append(answer.stage or answer.next)
     return "; ".join(dict.fromkeys(word for word in words if word))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from supervisor.cli.prove.traces import Run, Where, changed, compare, first_number, is_layout_only
+from supervisor.cli.prove.traces import TracedRun, Where, changed, compare, first_number, is_layout_only
 from trainer_shim import trace
 
 __all__ = ["Cause", "find_cause", "stray_generators", "unseeded"]
@@ -87,7 +87,7 @@ class _Suspects(NamedTuple):
         return f"the pauses at steps {', '.join(most)} and {last}" if most else f"the pause at step {last}"
 
 
-def find_cause(without: Run, paused: Run, again: Run) -> Cause:
+def find_cause(without: TracedRun, paused: TracedRun, again: TracedRun) -> Cause:
     """Return the likely cause of a difference between `without` and `paused`."""
     repeated = compare(without, again)
     clocks = [leaf.name for leaf in repeated.state]
@@ -114,7 +114,7 @@ def find_cause(without: Run, paused: Run, again: Run) -> Cause:
     return cause
 
 
-def unseeded(one: Run, other: Run) -> list[str]:
+def unseeded(one: TracedRun, other: TracedRun) -> list[str]:
     """Return the generators that stand elsewhere already in the first step of two runs."""
     first = min(one.steps, default=None)
     if first is None or first not in other.steps:
@@ -122,7 +122,7 @@ def unseeded(one: Run, other: Run) -> list[str]:
     return _differing(one.steps[first].rng, other.steps[first].rng)
 
 
-def stray_generators(without: Run, paused: Run) -> list[str]:
+def stray_generators(without: TracedRun, paused: TracedRun) -> list[str]:
     """Return the seeded generators that stand elsewhere at some later step."""
     stray = {
         name
@@ -132,7 +132,7 @@ def stray_generators(without: Run, paused: Run) -> list[str]:
     return sorted(stray - set(unseeded(without, paused)))
 
 
-def _unrepeatable(without: Run, again: Run) -> Cause:
+def _unrepeatable(without: TracedRun, again: TracedRun) -> Cause:
     """Two runs without pauses report other numbers."""
     seedless = unseeded(without, again)
     where = _first_number(without, again)
@@ -168,7 +168,7 @@ def _clock(leaves: list[str]) -> Cause:
     return Cause(text, hint, is_repeatable=False)
 
 
-def _lossy_part(paused: Run, clocks: Collection[str]) -> tuple[Where, Cause] | None:
+def _lossy_part(paused: TracedRun, clocks: Collection[str]) -> tuple[Where, Cause] | None:
     """The first pause after which the parts held something else than before it."""
     back = {**paused.restored, **paused.returned}
     for where in sorted(back.keys() & paused.looks.keys()):
@@ -194,7 +194,7 @@ def _lossy_part(paused: Run, clocks: Collection[str]) -> tuple[Where, Cause] | N
     return None
 
 
-def _evidence(without: Run, paused: Run, again: Run, clocks: Collection[str]) -> _Place:
+def _evidence(without: TracedRun, paused: TracedRun, again: TracedRun, clocks: Collection[str]) -> _Place:
     """Where the first thing differs that was written down, numbers or not."""
     found: list[_Place] = []
     ignored = set(unseeded(without, paused))
@@ -217,7 +217,7 @@ def _evidence(without: Run, paused: Run, again: Run, clocks: Collection[str]) ->
     return min(found, default=(paused.num_steps + 1, 0, 0))
 
 
-def _suspects(paused: Run, place: _Place) -> _Suspects | None:
+def _suspects(paused: TracedRun, place: _Place) -> _Suspects | None:
     """The exits before a place, and the last pause; of several without a step between them the deepest."""
     before = sorted(
         (one for one in paused.paused if (one.step, one.epoch, 0) < place),
@@ -227,7 +227,7 @@ def _suspects(paused: Run, place: _Place) -> _Suspects | None:
     return _Suspects([one for one in before if one.depth == "exit" or one is before[-1]]) if before else None
 
 
-def _after_pause(without: Run, paused: Run, suspects: _Suspects, place: _Place) -> Cause:
+def _after_pause(without: TracedRun, paused: TracedRun, suspects: _Suspects, place: _Place) -> Cause:
     """Look at each boundary up to what differs: the next one may be the end of an epoch, with no data."""
     pause, at = suspects.last, suspects.words
     where = (pause.step, pause.epoch)
@@ -245,7 +245,7 @@ def _after_pause(without: Run, paused: Run, suspects: _Suspects, place: _Place) 
     return _not_handed_over(suspects, has_data=has_data)
 
 
-def _in_step(without: Run, paused: Run, where: Where, when: str) -> Cause | None:
+def _in_step(without: TracedRun, paused: TracedRun, where: Where, when: str) -> Cause | None:
     """What explains other numbers in a step, or from there on."""
     one, other = without.steps[where], paused.steps.get(where)
     if other is None:
@@ -277,19 +277,19 @@ def _not_handed_over(suspects: _Suspects, *, has_data: bool) -> Cause:
     return Cause(text, f"{lost}. Or {hint}" if hint else lost)
 
 
-def _said(without: Run, paused: Run, suspects: _Suspects) -> list[str]:
+def _said(without: TracedRun, paused: TracedRun, suspects: _Suspects) -> list[str]:
     """What the shim said of the run, and noted at the pause."""
     look = paused.looks.get((suspects.last.step, suspects.last.epoch))
     notes = [] if look is None else look.notes
     return list(dict.fromkeys([*without.said, *paused.said, *notes]))
 
 
-def _first_number(one: Run, other: Run) -> str:
+def _first_number(one: TracedRun, other: TracedRun) -> str:
     numbers = compare(one, other).numbers
     return f", first at step {numbers[0].step} in `{numbers[0].name}`" if numbers else ""
 
 
-def _first_batch(one: Run, other: Run) -> Where | None:
+def _first_batch(one: TracedRun, other: TracedRun) -> Where | None:
     common = sorted(one.steps.keys() & other.steps.keys())
     return next((where for where in common if one.steps[where].batch != other.steps[where].batch), None)
 

@@ -31,8 +31,8 @@ from supervisor.cli.prove.cause import find_cause, stray_generators
 from supervisor.cli.prove.ending import EndedBySignal, Ending
 from supervisor.cli.prove.pause_points import Depth, choose
 from supervisor.cli.prove.proving import Bench, RunFailed
-from supervisor.cli.prove.result import Verdict, show
-from supervisor.cli.prove.traces import Run, compare
+from supervisor.cli.prove.result import ProofResult, show
+from supervisor.cli.prove.traces import TracedRun, compare
 from supervisor.errors import SupervisorError, UsageError
 from trainer_shim.trace import Point
 
@@ -44,7 +44,7 @@ _REMOVE_TRIES, _REMOVE_AGAIN_S = 20, 0.1
 
 @click.command(
     context_settings={"allow_interspersed_args": False},
-    short_help="Run a training without and with pauses; compare every bit.",
+    short_help="TracedRun a training without and with pauses; compare every bit.",
 )
 @click.option("--pauses", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @click.option(
@@ -60,7 +60,7 @@ _REMOVE_TRIES, _REMOVE_AGAIN_S = 20, 0.1
 @json_option
 @click.argument("argv", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def prove(*, argv: tuple[str, ...], keep: str | None, as_json: bool, seed: int | None, **how: Any) -> int:
-    """Run a training without and with pauses, and compare every bit. Needs no daemon.
+    """TracedRun a training without and with pauses, and compare every bit. Needs no daemon.
 
     Compared are all numbers that the script reports and the final state of all that it handed to attach().
     The command is run two times, and a third time when something differs.
@@ -105,7 +105,7 @@ def _run(
     return 0 if verdict.verdict == "identical" else 1
 
 
-def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixed"]) -> Verdict:
+def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixed"]) -> ProofResult:
     bench.progress.note("the run without pauses begins")
     without = bench.run("reference")
     points = choose(list(without.steps), pauses, _depths(depth, without), seed)
@@ -117,7 +117,7 @@ def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixe
         if failure.tail:
             bench.progress.note(failure.tail)
         text = "the run failed when it was paused; it did not without pauses"
-        return Verdict(
+        return ProofResult(
             verdict="failed", seed=seed, pauses=points, cause=text, hint=failure.hint, said=without.said
         )
     refused = [one for one in paused.not_paused if depth == "mixed" and one.depth == "offload"]
@@ -126,7 +126,7 @@ def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixe
     if refused:
         points = [point for point in points if point.depth != "offload"]
     found = compare(without, paused)
-    base = Verdict(
+    base = ProofResult(
         verdict="",
         seed=seed,
         pauses=points,
@@ -151,7 +151,7 @@ def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixe
     return msgspec.structs.replace(base, verdict=word, cause=cause.text, hint=cause.hint)
 
 
-def _depths(depth: Depth | Literal["mixed"], without: Run) -> list[Depth]:
+def _depths(depth: Depth | Literal["mixed"], without: TracedRun) -> list[Depth]:
     """Return the depths of the pauses; raises SupervisorError for one that the run cannot have."""
     can_offload = without.end is not None and "offload" in without.end.depths
     if depth == "mixed":
@@ -168,7 +168,7 @@ def _look(point: Point) -> Point:
     return msgspec.structs.replace(point, depth="look")
 
 
-def _unpaused(paused: Run) -> SupervisorError:
+def _unpaused(paused: TracedRun) -> SupervisorError:
     first = paused.not_paused[0]
     return SupervisorError(
         f"cannot prove anything: the run could not be paused at step {first.step}", hint=clean(first.why)

@@ -20,7 +20,7 @@ import msgspec
 from supervisor.cli.output.progress import Progress
 from supervisor.cli.output.text import clean
 from supervisor.cli.prove.ending import Ending
-from supervisor.cli.prove.traces import Run, run_of
+from supervisor.cli.prove.traces import TracedRun, run_of
 from supervisor.errors import SupervisorError
 from trainer_shim import trace
 
@@ -54,7 +54,7 @@ class Bench:
     #: Whether the proof itself is to end.
     ending: Ending
 
-    def run(self, name: str, points: Sequence[trace.Point] = ()) -> Run:
+    def run(self, name: str, points: Sequence[trace.Point] = ()) -> TracedRun:
         """Return the trace of a whole run; raises RunFailed, or SupervisorError for an empty one."""
         folder = self.folder / name.replace(" ", "-")
         folder.mkdir()
@@ -97,12 +97,12 @@ class Bench:
             raise
 
 
-def _read(folder: Path) -> Run:
+def _read(folder: Path) -> TracedRun:
     try:
         with (folder / trace.TRACE).open("rb") as lines:
             return run_of(trace.read(lines))
     except FileNotFoundError:
-        return Run()
+        return TracedRun()
     except msgspec.DecodeError as error:
         raise SupervisorError(
             f"cannot read the trace in `{folder}`: {error}",
@@ -123,7 +123,7 @@ def _how_far(file: Path) -> str:
     return f"step {steps[-1]}" if steps else "starting"
 
 
-def _checked(run: Run, name: str, code: int, folder: Path) -> Run:
+def _checked(run: TracedRun, name: str, code: int, folder: Path) -> TracedRun:
     """Return the run if there is something to compare; raise what is wrong with it otherwise."""
     tail = _tail(folder / _OUTPUT)
     if code:
@@ -158,7 +158,7 @@ def _checked(run: Run, name: str, code: int, folder: Path) -> Run:
     return run
 
 
-def _told(run: Run) -> str:
+def _told(run: TracedRun) -> str:
     return f", after step {run.num_steps}" if run.steps else ", before its first step"
 
 

@@ -15,15 +15,15 @@ import msgspec
 
 from supervisor.cli.output.screen import data, hint
 from supervisor.cli.output.text import clean
-from supervisor.cli.prove.traces import Difference
+from supervisor.cli.prove.traces import TraceDifference
 from trainer_shim.trace import Point
 
-__all__ = ["Verdict", "show"]
+__all__ = ["ProofResult", "show"]
 
 _MAX_SHOWN: Final = 8
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class ProofResult(msgspec.Struct, frozen=True, kw_only=True):
     """The row of `--json`."""
 
     #: `identical`, `doubtful`, `different`, `not-repeatable` or `failed`.
@@ -37,9 +37,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     num_tensors: int = 0
     num_values: int = 0
     #: Reported numbers that differ, by step.
-    numbers: list[Difference] = []
+    numbers: list[TraceDifference] = []
     #: Leaves of the final state that differ.
-    state: list[Difference] = []
+    state: list[TraceDifference] = []
     cause: str = ""
     hint: str = ""
     #: Why `mixed` went without `offload`, where the run seemed able to do it.
@@ -50,7 +50,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     strays: list[str] = []
 
 
-def show(verdict: Verdict) -> None:
+def show(verdict: ProofResult) -> None:
     """Print it for people."""
     if verdict.verdict in ("identical", "doubtful"):
         _show_nothing_differed(verdict)
@@ -74,7 +74,7 @@ def show(verdict: Verdict) -> None:
     hint(clean(verdict.hint))
 
 
-def _show_nothing_differed(verdict: Verdict) -> None:
+def _show_nothing_differed(verdict: ProofResult) -> None:
     is_doubtful = verdict.verdict == "doubtful"
     data(
         f"{'doubtful: ' if is_doubtful else ''}nothing differed at {_pauses(verdict)} of {verdict.num_steps} "
@@ -96,7 +96,7 @@ def _show_said(said: Sequence[str]) -> None:
         data(f"the shim said: {clean(text)}")
 
 
-def _pauses(verdict: Verdict) -> str:
+def _pauses(verdict: ProofResult) -> str:
     """How many pauses there were of each depth."""
     depths = [point.depth for point in verdict.pauses]
     counts = [(depths.count(one), one) for one in ("exit", "offload", "hold") if one in depths]
@@ -107,20 +107,20 @@ def _pauses(verdict: Verdict) -> str:
     return text
 
 
-def _left_out(verdict: Verdict) -> str:
+def _left_out(verdict: ProofResult) -> str:
     """Which depth there was none of, and why."""
     return f"; none by offload: {clean(verdict.left_out)}" if verdict.left_out else ""
 
 
-def _first_of_each(differences: Sequence[Difference]) -> list[Difference]:
+def _first_of_each(differences: Sequence[TraceDifference]) -> list[TraceDifference]:
     """The first difference of every metric."""
-    first: dict[str, Difference] = {}
+    first: dict[str, TraceDifference] = {}
     for difference in differences:
         first.setdefault(difference.name, difference)
     return list(first.values())
 
 
-def _pair(difference: Difference) -> str:
+def _pair(difference: TraceDifference) -> str:
     kinds = {(value or "").rpartition(" ")[0] for value in (difference.without, difference.paused)}
     if len(kinds) == 1 and "" not in kinds:
         return clean(f"{difference.name}, {kinds.pop()}, holds other numbers")

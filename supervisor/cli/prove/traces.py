@@ -17,8 +17,8 @@ from trainer_shim import trace
 
 __all__ = [
     "Comparison",
-    "Difference",
-    "Run",
+    "TraceDifference",
+    "TracedRun",
     "changed",
     "compare",
     "first_number",
@@ -31,13 +31,13 @@ Where = tuple[int, int]
 
 
 @dataclass
-class Run:
+class TracedRun:
     """A trace by what is looked up in it."""
 
     #: The boundary before them -> name -> numbers in the order they were reported.
-    metrics: dict[Where, dict[str, list[trace.Metric]]] = field(default_factory=dict)
+    metrics: dict[Where, dict[str, list[trace.TracedMetric]]] = field(default_factory=dict)
     steps: dict[Where, trace.Step] = field(default_factory=dict)
-    looks: dict[Where, trace.Look] = field(default_factory=dict)
+    looks: dict[Where, trace.TracedLook] = field(default_factory=dict)
     #: What each checkpoint brought back, by where it was taken.
     restored: dict[Where, dict[str, str]] = field(default_factory=dict)
     #: What stood where a run got back the memory that it had given back.
@@ -59,7 +59,7 @@ class Run:
         return max((step for step, _ in self.steps), default=0)
 
 
-class Difference(msgspec.Struct, frozen=True):
+class TraceDifference(msgspec.Struct, frozen=True):
     """One thing that is not the same; `without` and `paused` are None where a run does not have it."""
 
     name: str
@@ -76,8 +76,8 @@ class Comparison(msgspec.Struct, frozen=True):
     num_numbers: int
     num_tensors: int
     num_values: int
-    numbers: list[Difference]
-    state: list[Difference]
+    numbers: list[TraceDifference]
+    state: list[TraceDifference]
 
     @property
     def is_identical(self) -> bool:
@@ -85,26 +85,26 @@ class Comparison(msgspec.Struct, frozen=True):
         return not self.numbers and not self.state
 
 
-def run_of(records: Iterable[trace.Record]) -> Run:  # noqa: C901  # A case for each record.
+def run_of(records: Iterable[trace.Record]) -> TracedRun:  # noqa: C901  # A case for each record.
     """Return a trace, ordered; what a repeated boundary says counts last."""
-    run = Run()
+    run = TracedRun()
     behind: Where = (0, 0)
     for record in records:
         run.has_left = False
         match record:
-            case trace.Start(step=step, epoch=epoch, state=state):
+            case trace.TracedStart(step=step, epoch=epoch, state=state):
                 behind = (step, epoch)
                 run.restarted |= {behind} if run.has_begun else set()
                 run.has_begun = True
                 run.restored |= {} if state is None else {behind: state}
-            case trace.Metric(name=name):
+            case trace.TracedMetric(name=name):
                 run.metrics.setdefault(behind, {}).setdefault(name, []).append(record)
             case trace.Step(step=step, epoch=epoch):
                 behind = (step, epoch)
                 run.steps[behind] = record
             case trace.Said(text=text):
                 run.said.append(text)
-            case trace.Look(step=step, epoch=epoch):
+            case trace.TracedLook(step=step, epoch=epoch):
                 run.looks[step, epoch] = record
             case trace.Paused():
                 run.paused.append(record)
@@ -118,7 +118,7 @@ def run_of(records: Iterable[trace.Record]) -> Run:  # noqa: C901  # A case for 
     return run
 
 
-def compare(without: Run, paused: Run) -> Comparison:
+def compare(without: TracedRun, paused: TracedRun) -> Comparison:
     """Return how a run with pauses differs from one without."""
     final, other = _final(without), _final(paused)
     tensors = [leaf for leaf in final.values() if _is_tensor(leaf)]
@@ -132,22 +132,22 @@ def compare(without: Run, paused: Run) -> Comparison:
     )
 
 
-def first_number(without: Run, paused: Run) -> Where | None:
+def first_number(without: TracedRun, paused: TracedRun) -> Where | None:
     """Return the boundary before the first number that differs, None where all are the same."""
     return next((behind for behind, _ in _numbers(without, paused)), None)
 
 
-def changed(before: dict[str, str], after: dict[str, str]) -> list[Difference]:
+def changed(before: dict[str, str], after: dict[str, str]) -> list[TraceDifference]:
     """Return the leaves that differ, in the order of the first."""
     names = [*before, *(name for name in after if name not in before)]
     return [
-        Difference(name, before.get(name), after.get(name))
+        TraceDifference(name, before.get(name), after.get(name))
         for name in names
         if before.get(name) != after.get(name)
     ]
 
 
-def is_layout_only(leaf: Difference) -> bool:
+def is_layout_only(leaf: TraceDifference) -> bool:
     """Whether the same numbers lie in memory in another order."""
     before, after = leaf.without, leaf.paused
     if before is None or after is None or not (_is_tensor(before) and _is_tensor(after)):
@@ -155,12 +155,12 @@ def is_layout_only(leaf: Difference) -> bool:
     return before.partition(trace.STRIDES)[0] == after.partition(trace.STRIDES)[0]
 
 
-def _final(run: Run) -> dict[str, str]:
+def _final(run: TracedRun) -> dict[str, str]:
     end = run.end
     return {} if end is None else {**end.state, "step": str(end.step), "epoch": str(end.epoch)}
 
 
-def _numbers(without: Run, paused: Run) -> Iterator[tuple[Where, Difference]]:
+def _numbers(without: TracedRun, paused: TracedRun) -> Iterator[tuple[Where, TraceDifference]]:
     """Yield the numbers that differ, each with the boundary before it."""
     for behind in sorted({*without.metrics, *paused.metrics}):
         expected, actual = without.metrics.get(behind, {}), paused.metrics.get(behind, {})
@@ -172,7 +172,7 @@ def _numbers(without: Run, paused: Run) -> Iterator[tuple[Where, Difference]]:
             for one, other in itertools.zip_longest(before, after):
                 if one is None or other is None or one.value != other.value:
                     values = (one.value if one else None, other.value if other else None)
-                    yield behind, Difference(name, *values, step=(one or other).step)
+                    yield behind, TraceDifference(name, *values, step=(one or other).step)
                     break
 
 

@@ -24,26 +24,26 @@ from supervisor.core.jobs.events import (
     Admitted,
     Attached,
     CheckpointAsked,
-    Checkpointed,
+    CheckpointReported,
     ContextMoved,
     ContextUnknown,
     JobEvent,
     PauseAsked,
     PauseFailed,
+    PauseReached,
     ProcessEnded,
     ProcessStarted,
     RestartAsked,
     ResumeAsked,
-    Resumed,
     SpecChanged,
     StopAsked,
     Submitted,
     SuspendAsked,
     TimerFired,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, Exit, GoAhead, Job
-from supervisor.core.jobs.states import FINAL, Depth, Kind, State, accepts, next_state
+from supervisor.core.jobs.states import FINAL, Depth, JobState, Kind, accepts, next_state
 from supervisor.core.jobs.verdict import QUEUE, Verdict
 from supervisor.errors import Refused
 
@@ -80,7 +80,7 @@ def create(name: str, event: Submitted, now: float) -> Job:
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:
     """Return the job as it is after the event, and what is to be done. Pure; see the module's text."""
     after, effects = _HANDLERS[type(event)](job, cuda_context.patient(job, event), now)
-    if after.frozen_at is not None and after.state is not State.PAUSING:
+    if after.frozen_at is not None and after.state is not JobState.PAUSING:
         # Only a pausing job stands still: whatever comes after the pause lets it go first.
         after, thaw = _thaw(after, now)
         effects = (*thaw, *effects)
@@ -193,9 +193,9 @@ def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     if not job.alive or event.incarnation != job.incarnation:
         return job, ()
     after, effects = _after_its_end(job, event, now)
-    if after.state is State.COMPLETED:
+    if after.state is JobState.COMPLETED:
         after = replace(after, problem=detaching.problem(job, now))
-    is_natural = after.state in (State.COMPLETED, State.FAILED) and after.restart_at is None
+    is_natural = after.state in (JobState.COMPLETED, JobState.FAILED) and after.restart_at is None
     return after, (effects if is_natural else (*_end_group(job), *effects))
 
 
@@ -209,9 +209,9 @@ def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
     yielded = has_word or event.exit.code == EXIT_YIELDED
     never_ran = job.process is None and not job.depths and bool(event.exit.error)
     # Where no shim was, the exit code is the script's own.
-    goes_on = has_word or (yielded and bool(job.depths) and job.state is State.RESUMING)
+    goes_on = has_word or (yielded and bool(job.depths) and job.state is JobState.RESUMING)
     # A pause that was late had ended it when it was called off.
-    was_killed = job.state is State.RESUMING and event.exit.signal in _ENDING
+    was_killed = job.state is JobState.RESUMING and event.exit.signal in _ENDING
     goes_on |= bool(job.insisted) and (yielded or was_killed)
     # Without its context it has done nothing since its checkpoint, whatever ended it.
     is_away = cuda_context.is_away(job) and event.exit.code != 0
@@ -230,7 +230,9 @@ def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
         goes_on=job.goes_on or not never_ran,
         **cuda_context.NOT_SUSPENDED,
     )
-    if job.state is State.PAUSED or (job.state is State.PAUSING and (job.held_depth is not None or is_away)):
+    if job.state is JobState.PAUSED or (
+        job.state is JobState.PAUSING and (job.held_depth is not None or is_away)
+    ):
         if event.exit.code == 0 and not yielded and not _is_persons(job):
             return _over(ended, event.exit, now)
         lost = (
@@ -241,11 +243,11 @@ def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
         # What ended it says more than how it ended.
         lost = job.problem if job.context == "lost" else lost
         return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, problem=lost), ()
-    if job.state is State.PAUSING and yielded:
+    if job.state is JobState.PAUSING and yielded:
         return _move(ended, Kind.ENDED_YIELDED, now, **_GONE), ()
-    if job.state is State.PAUSING and event.exit.code != 0 and (job.insisted or _may_restart(job, now)):
+    if job.state is JobState.PAUSING and event.exit.code != 0 and (job.insisted or _may_restart(job, now)):
         return _paused_by_its_end(ended, job, now), ()
-    if job.state in (State.RESUMING, State.RUNNING) and goes_on and not never_ran:
+    if job.state in (JobState.RESUMING, JobState.RUNNING) and goes_on and not never_ran:
         return _launch(ended, Kind.ENDED_YIELDED, now, job.start_grace_s)
     return _over(ended, event.exit, now)
 
@@ -253,7 +255,7 @@ def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
 def _over(job: Job, exit_: Exit, now: float) -> Outcome:
     """The process ended for good: completed, failed or stopped, with what was planned after it."""
     ok = exit_.code == 0
-    was_stopping = job.state is State.STOPPING
+    was_stopping = job.state is JobState.STOPPING
     over = _move(job, Kind.ENDED_OK if ok else Kind.ENDED_BAD, now, **_NO_PAUSE)
     if was_stopping:
         if job.restart_after_stop:
@@ -308,21 +310,21 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
     held_depth = job.held_depth if event.holding else None
     job = replace(job, depths=event.depths, start_grace_at=None, held_depth=held_depth)
     match job.state:
-        case State.STARTING | State.RESUMING if not event.holding:
+        case JobState.STARTING | JobState.RESUMING if not event.holding:
             # The pause that was called off may still wait in a gate for its boundary.
-            call_off = job.state is State.RESUMING and was_connected
+            call_off = job.state is JobState.RESUMING and was_connected
             effects = (AskResume(job.name, job.request),) if call_off else ()
             return _move(job, Kind.READY, now, **_NO_PAUSE | {"yielded": job.yielded}, problem=""), effects
-        case State.RESUMING | State.RUNNING if event.holding:
+        case JobState.RESUMING | JobState.RUNNING if event.holding:
             return job, (AskResume(job.name, job.request),)
-        case State.PAUSING:
+        case JobState.PAUSING:
             return job, (ask_pause(job, now),)
-        case State.PAUSED if not event.holding:
+        case JobState.PAUSED if not event.holding:
             return _paused_but_running(job, now)
-        case State.PAUSED:
+        case JobState.PAUSED:
             # Somebody else may have taken the pause over while it was away.
             return job, (ask_pause(job, now),)
-        case State.STOPPING if job.insisted != "KILL":
+        case JobState.STOPPING if job.insisted != "KILL":
             return job, (AskStop(job.name, job.request),)
         case _:
             return job, ()
@@ -359,14 +361,14 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         if not is_deeper:
             return job, ()
         asked = {"problem": "", "is_pause_refused": False}
-    if job.state is State.PAUSED and (not job.alive or not is_deeper):
+    if job.state is JobState.PAUSED and (not job.alive or not is_deeper):
         taken_over = replace(job, **asked)
         # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
         is_other_kind = job.alive and job.asked_by is not None and job.asked_by.kind != event.by.kind
         return taken_over, ((ask_pause(taken_over, now),) if is_other_kind else ())
-    if job.state is State.QUEUED:
+    if job.state is JobState.QUEUED:
         return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
-    is_ended = job.state is State.PAUSING and bool(job.insisted)
+    is_ended = job.state is JobState.PAUSING and bool(job.insisted)
     if is_ended or (job.frozen_at is not None and not is_deeper):
         # The late pause has done what can be done; this one only takes it over.
         return replace(job, **asked), ()
@@ -378,7 +380,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "depth": event.depth,
         "deadline_at": now + event.deadline_s,
         "deadline_s": event.deadline_s,
-        "held_depth": job.depth if job.state is State.PAUSED else job.held_depth,
+        "held_depth": job.depth if job.state is JobState.PAUSED else job.held_depth,
         "late": False,
         "yielded": False,
         "insisted": "",
@@ -390,7 +392,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
 
 def _is_persons(job: Job) -> bool:
     return (
-        job.state in (State.PAUSING, State.PAUSED)
+        job.state in (JobState.PAUSING, JobState.PAUSED)
         and job.asked_by is not None
         and job.asked_by.kind == "person"
     )
@@ -424,7 +426,7 @@ def _check_pausable(job: Job, depth: Depth) -> None:
 
 def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     _refuse_rule(job, "resume", event.by)
-    if job.state is State.QUEUED and job.spec.num_gpus and not event.gpus:
+    if job.state is JobState.QUEUED and job.spec.num_gpus and not event.gpus:
         wanted = "a GPU" if job.spec.num_gpus == 1 else f"{job.spec.num_gpus} GPUs"
         raise Refused(
             f"cannot start job `{job.name}`: it asks for {wanted}, and none could be found",
@@ -432,7 +434,7 @@ def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
         )
     if event.gpus and not job.alive:
         job = replace(job, gpus=event.gpus)
-    did = "started it" if job.state is State.QUEUED else "let it go on"
+    did = "started it" if job.state is JobState.QUEUED else "let it go on"
     went_on = _go_ahead(event.by, did, event.verdict)
     return _resume(replace(job, went_on=went_on), event.request, event.start_grace_s, now)
 
@@ -500,9 +502,9 @@ def _anew(by: Asker | None) -> dict[str, Any]:
 
 
 def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
-    if job.state is State.RUNNING and job.depths:
+    if job.state is JobState.RUNNING and job.depths:
         return job, (AskCheckpoint(job.name, event.request),)
-    if job.state is State.RUNNING:
+    if job.state is JobState.RUNNING:
         raise Refused(
             f"cannot checkpoint job `{job.name}`: no training shim has connected",
             hint="add `trainer_shim.attach(...)` and `shim.batches(...)` to the script (see README)",
@@ -513,27 +515,27 @@ def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
     )
 
 
-def _checkpointed(job: Job, event: Checkpointed, now: float) -> Outcome:
+def _checkpointed(job: Job, event: CheckpointReported, now: float) -> Outcome:
     return _with_checkpoint(job, event, now), ()
 
 
-def _with_checkpoint(job: Job, event: Checkpointed | Yielded, now: float) -> Job:
+def _with_checkpoint(job: Job, event: CheckpointReported | PauseReached, now: float) -> Job:
     if job.checkpoint is not None and job.checkpoint.digest == event.checkpoint.digest:
         return job
     return replace(job, checkpoint=replace(event.checkpoint, at=now))
 
 
-def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
+def _yielded(job: Job, event: PauseReached, now: float) -> Outcome:
     job = _with_checkpoint(job, event, now)
     if not job.alive:
         return job, ()
     if event.depth is Depth.EXIT:
         # Paused only when the process is gone: memory that is still taken is not given back.
         return replace(job, yielded=True), ()
-    if job.state in (State.RUNNING, State.RESUMING):
+    if job.state in (JobState.RUNNING, JobState.RESUMING):
         # It holds for a pause that was called off; a line that broke has lost the word of it.
         return job, (AskResume(job.name, job.request),)
-    if job.state is not State.PAUSING or event.request != job.request:
+    if job.state is not JobState.PAUSING or event.request != job.request:
         return job, ()
     reached = {"depth": event.depth, "held_depth": None, "bytes_freed": event.bytes_freed}
     return _move(job, Kind.YIELDED, now, **reached, **_REACHED), ()
@@ -542,7 +544,7 @@ def _yielded(job: Job, event: Yielded, now: float) -> Outcome:
 def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
     if event.request != job.request or not accepts(job.state, Kind.NOT_PAUSED):
         # A checkpoint that was asked for by itself; the job runs as before.
-        running = job.state is State.RUNNING
+        running = job.state is JobState.RUNNING
         return (replace(job, problem=f"cannot checkpoint: {event.why}") if running else job), ()
     if job.insisted == "KILL":
         return job, ()
@@ -550,7 +552,7 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         problem = f"cannot pause at depth {job.depth}: {event.why}"
         held = {"depth": event.holding_depth, "held_depth": None, "is_pause_refused": True}
         return _move(job, Kind.STILL_HELD, now, **held, **_REACHED, problem=problem), ()
-    verb = "stop" if job.state is State.STOPPING else "pause"
+    verb = "stop" if job.state is JobState.STOPPING else "pause"
     back = _move(
         job,
         Kind.NOT_PAUSED,
@@ -565,10 +567,10 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
     return back, ()
 
 
-def _resumed(job: Job, event: Resumed, now: float) -> Outcome:
-    if job.state is State.RESUMING and event.request == job.request:
+def _resumed(job: Job, event: TrainingResumed, now: float) -> Outcome:
+    if job.state is JobState.RESUMING and event.request == job.request:
         return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
-    if job.state is State.PAUSED and job.alive:
+    if job.state is JobState.PAUSED and job.alive:
         return _paused_but_running(job, now)
     if job.held_depth is not None:
         # It went on alone, for a rule and without a daemon, before it heard that it is to go deeper.
@@ -604,7 +606,7 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
 
 def _without_shim(job: Job, now: float) -> Outcome:
     """The time for a shim to connect is over: the job runs, and cannot be paused for now."""
-    if job.state is State.PAUSING:
+    if job.state is JobState.PAUSING:
         why = "cannot pause: no training shim has connected"
         refused = _NO_PAUSE | {"is_pause_refused": True}
         return _move(job, Kind.NOT_PAUSED, now, **refused, went_on=None, problem=why), ()
@@ -630,7 +632,7 @@ def _deadline(job: Job, event: TimerFired, now: float) -> Outcome:
         # It is at its boundary: what it needs is time, and it gets as much again.
         return replace(job, deadline_at=now + max(job.deadline_s, _SAVING_S)), ()
     late = replace(job, late=True)
-    if not job.alive or job.state is not State.PAUSING:
+    if not job.alive or job.state is not JobState.PAUSING:
         return late, ()
     if job.at_deadline == "terminate":
         late = replace(late, insisted="TERM", insist_at=now + job.kill_grace_s)
@@ -652,7 +654,7 @@ def _thaw(job: Job, now: float) -> Outcome:
 
 def _insist(job: Job, now: float) -> Outcome:
     """First ask (done), then SIGTERM, then SIGKILL until it is gone."""
-    is_ending = job.state is State.STOPPING or (job.state is State.PAUSING and job.insisted)
+    is_ending = job.state is JobState.STOPPING or (job.state is JobState.PAUSING and job.insisted)
     if not is_ending:
         return replace(job, insist_at=None), ()
     # `yielded`: it hangs on its way out, where SIGTERM asks for nothing that is not under way.
@@ -672,10 +674,10 @@ _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {
     StopAsked: _stop_asked,
     RestartAsked: _restart_asked,
     CheckpointAsked: _checkpoint_asked,
-    Checkpointed: _checkpointed,
-    Yielded: _yielded,
+    CheckpointReported: _checkpointed,
+    PauseReached: _yielded,
     PauseFailed: _pause_failed,
-    Resumed: _resumed,
+    TrainingResumed: _resumed,
     SpecChanged: _spec_changed,
     SuspendAsked: cuda_context.suspend,
     ContextUnknown: cuda_context.taken_up,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from supervisor.core.jobs.effects import AskPause, AskResume, AskStop, Effect, Signal
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 
 __all__ = ["ask_again", "ask_pause"]
 
@@ -22,13 +22,13 @@ def ask_pause(job: Job, now: float) -> AskPause:
 def ask_again(job: Job, now: float) -> tuple[Effect, ...]:
     """Return what a process that could not listen is to be asked now that it can."""
     match job.state:
-        case State.PAUSING:
+        case JobState.PAUSING:
             return (ask_pause(job, now),)
-        case State.RUNNING | State.RESUMING:
+        case JobState.RUNNING | JobState.RESUMING:
             return (AskResume(job.name, job.request),)
-        case State.STOPPING if job.insisted == "TERM":
+        case JobState.STOPPING if job.insisted == "TERM":
             return (Signal(job.name, job.incarnation, "TERM"),)
-        case State.STOPPING if not job.insisted:
+        case JobState.STOPPING if not job.insisted:
             return (AskStop(job.name, job.request),)
         case _:
             return ()

@@ -34,12 +34,12 @@ from supervisor.core.jobs.events import (
     ContextUnknown,
     JobEvent,
     PauseFailed,
+    PauseReached,
     SuspendAsked,
     TimerFired,
-    Yielded,
 )
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 
 __all__ = [
     "NOT_SUSPENDED",
@@ -74,7 +74,7 @@ def may_begin(job: Job, event: JobEvent) -> bool:
 
     It waits at a boundary, in the words of its shim: the journal alone does not know that it still does.
     """
-    is_word = isinstance(event, Yielded | PauseFailed | Attached)
+    is_word = isinstance(event, PauseReached | PauseFailed | Attached)
     return is_word and _is_free_to(job)
 
 
@@ -214,4 +214,4 @@ def _is_free_to(job: Job) -> bool:
 
 
 def _rests(job: Job) -> bool:
-    return job.alive and job.state is State.PAUSED and job.depth is Depth.OFFLOAD
+    return job.alive and job.state is JobState.PAUSED and job.depth is Depth.OFFLOAD

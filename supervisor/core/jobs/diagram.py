@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from supervisor.core.jobs.states import TRANSITIONS, State
+from supervisor.core.jobs.states import TRANSITIONS, JobState
 
 __all__ = ["mermaid"]
 
 
 def mermaid() -> str:
     """Return the diagram, one arrow for each pair of states, its events joined."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.QUEUED}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {JobState.QUEUED}"]
     for state, row in TRANSITIONS.items():
-        arrows: dict[State, list[str]] = {}
+        arrows: dict[JobState, list[str]] = {}
         for kind, target in row.items():
             arrows.setdefault(target, []).append(kind.value)
         lines += [f"    {state} --> {target}: {', '.join(kinds)}" for target, kinds in arrows.items()]

@@ -19,34 +19,34 @@ __all__ = [
     "AbleTo",
     "Admitted",
     "Attached",
+    "BaseEvent",
     "CheckpointAsked",
-    "Checkpointed",
+    "CheckpointReported",
     "ContextMoved",
     "ContextUnknown",
-    "Event",
     "JobEvent",
     "PauseAsked",
     "PauseFailed",
+    "PauseReached",
     "ProcessEnded",
     "ProcessStarted",
     "Removed",
     "RestartAsked",
     "ResumeAsked",
-    "Resumed",
     "SpecChanged",
     "StopAsked",
     "Submitted",
     "SuspendAsked",
     "TimerFired",
-    "Yielded",
+    "TrainingResumed",
 ]
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
+class BaseEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
     """Base of all; the tag is the class name in kebab case and is what the journal stores."""
 
 
-class Submitted(Event, tag="submitted", frozen=True, kw_only=True):
+class Submitted(BaseEvent, tag="submitted", frozen=True, kw_only=True):
     """A person or a drop-in file wants a new job."""
 
     spec: JobSpec
@@ -54,7 +54,7 @@ class Submitted(Event, tag="submitted", frozen=True, kw_only=True):
     incarnation: int = 0
 
 
-class Admitted(Event, tag="admitted", frozen=True, kw_only=True):
+class Admitted(BaseEvent, tag="admitted", frozen=True, kw_only=True):
     """A queued job may start now."""
 
     start_grace_s: float
@@ -64,14 +64,14 @@ class Admitted(Event, tag="admitted", frozen=True, kw_only=True):
     verdict: Verdict | None = None
 
 
-class ProcessStarted(Event, tag="process-started", frozen=True, kw_only=True):
+class ProcessStarted(BaseEvent, tag="process-started", frozen=True, kw_only=True):
     """The keeper started the command."""
 
     incarnation: int
     process: Pid
 
 
-class ProcessEnded(Event, tag="process-ended", frozen=True, kw_only=True):
+class ProcessEnded(BaseEvent, tag="process-ended", frozen=True, kw_only=True):
     """The command ended, or could not be started."""
 
     incarnation: int
@@ -80,7 +80,7 @@ class ProcessEnded(Event, tag="process-ended", frozen=True, kw_only=True):
     yielded: bool = False
 
 
-class Attached(Event, tag="attached", frozen=True, kw_only=True):
+class Attached(BaseEvent, tag="attached", frozen=True, kw_only=True):
     """A shim said hello, for the first time or again after a lost connection."""
 
     incarnation: int
@@ -90,14 +90,14 @@ class Attached(Event, tag="attached", frozen=True, kw_only=True):
     holding_depth: Depth | None = None
 
 
-class AbleTo(Event, tag="able-to", frozen=True, kw_only=True):
+class AbleTo(BaseEvent, tag="able-to", frozen=True, kw_only=True):
     """What a connected shim can give back has changed: a model was moved to a GPU after attach()."""
 
     incarnation: int
     depths: tuple[Depth, ...]
 
 
-class PauseAsked(Event, tag="pause-asked", frozen=True, kw_only=True):
+class PauseAsked(BaseEvent, tag="pause-asked", frozen=True, kw_only=True):
     """Somebody wants the job to yield."""
 
     request: str
@@ -114,7 +114,7 @@ class PauseAsked(Event, tag="pause-asked", frozen=True, kw_only=True):
     verdict: Verdict | None = None
 
 
-class ResumeAsked(Event, tag="resume-asked", frozen=True, kw_only=True):
+class ResumeAsked(BaseEvent, tag="resume-asked", frozen=True, kw_only=True):
     """Somebody wants the job to go on."""
 
     request: str
@@ -125,7 +125,7 @@ class ResumeAsked(Event, tag="resume-asked", frozen=True, kw_only=True):
     verdict: Verdict | None = None
 
 
-class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
+class StopAsked(BaseEvent, tag="stop-asked", frozen=True, kw_only=True):
     """Somebody wants the job to end: after a checkpoint, or (`kill`) at once."""
 
     request: str
@@ -137,7 +137,7 @@ class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
     has_left: bool = False
 
 
-class RestartAsked(Event, tag="restart-asked", frozen=True, kw_only=True):
+class RestartAsked(BaseEvent, tag="restart-asked", frozen=True, kw_only=True):
     """Somebody wants the command launched anew, from its newest checkpoint."""
 
     request: str
@@ -146,20 +146,20 @@ class RestartAsked(Event, tag="restart-asked", frozen=True, kw_only=True):
     kill_grace_s: float
 
 
-class CheckpointAsked(Event, tag="checkpoint-asked", frozen=True, kw_only=True):
+class CheckpointAsked(BaseEvent, tag="checkpoint-asked", frozen=True, kw_only=True):
     """Somebody wants a checkpoint, and training to go on."""
 
     request: str
     by: Asker
 
 
-class Checkpointed(Event, tag="checkpointed", frozen=True, kw_only=True):
+class CheckpointReported(BaseEvent, tag="checkpointed", frozen=True, kw_only=True):
     """A shim reports a durable checkpoint."""
 
     checkpoint: CheckpointRef
 
 
-class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
+class PauseReached(BaseEvent, tag="yielded", frozen=True, kw_only=True):
     """A shim reached the boundary: its checkpoint is durable, and it holds or is about to exit."""
 
     request: str
@@ -169,7 +169,7 @@ class Yielded(Event, tag="yielded", frozen=True, kw_only=True):
     bytes_freed: int = 0
 
 
-class PauseFailed(Event, tag="pause-failed", frozen=True, kw_only=True):
+class PauseFailed(BaseEvent, tag="pause-failed", frozen=True, kw_only=True):
     """A shim could not do what was asked: it trains on, or holds as it did before."""
 
     request: str
@@ -178,13 +178,13 @@ class PauseFailed(Event, tag="pause-failed", frozen=True, kw_only=True):
     holding_depth: Depth | None = None
 
 
-class Resumed(Event, tag="resumed", frozen=True, kw_only=True):
+class TrainingResumed(BaseEvent, tag="resumed", frozen=True, kw_only=True):
     """A held shim trains again."""
 
     request: str
 
 
-class SuspendAsked(Event, tag="suspend-asked", frozen=True, kw_only=True):
+class SuspendAsked(BaseEvent, tag="suspend-asked", frozen=True, kw_only=True):
     """The settings want the CUDA context of a job freed that waits at depth `offload`."""
 
     #: The one that trains; the job's own may be a script around it.
@@ -193,13 +193,13 @@ class SuspendAsked(Event, tag="suspend-asked", frozen=True, kw_only=True):
     restore_limit_s: float
 
 
-class ContextUnknown(Event, tag="context-unknown", frozen=True, kw_only=True):
+class ContextUnknown(BaseEvent, tag="context-unknown", frozen=True, kw_only=True):
     """A new daemon took up a job: what came of the driver's last call is not known."""
 
     incarnation: int
 
 
-class ContextMoved(Event, tag="context-moved", frozen=True, kw_only=True):
+class ContextMoved(BaseEvent, tag="context-moved", frozen=True, kw_only=True):
     """The driver freed a CUDA context, or took it back, or could not."""
 
     process: Pid
@@ -209,13 +209,13 @@ class ContextMoved(Event, tag="context-moved", frozen=True, kw_only=True):
     why: str = ""
 
 
-class Removed(Event, tag="removed", frozen=True, kw_only=True):
+class Removed(BaseEvent, tag="removed", frozen=True, kw_only=True):
     """A person is done with the job; its record goes, its checkpoints stay."""
 
     by: Asker
 
 
-class SpecChanged(Event, tag="spec-changed", frozen=True, kw_only=True):
+class SpecChanged(BaseEvent, tag="spec-changed", frozen=True, kw_only=True):
     """Its drop-in file was edited, or a person changed how it is treated; the next launch uses it."""
 
     spec: JobSpec
@@ -223,7 +223,7 @@ class SpecChanged(Event, tag="spec-changed", frozen=True, kw_only=True):
     by: Asker | None = None
 
 
-class TimerFired(Event, tag="timer-fired", frozen=True, kw_only=True):
+class TimerFired(BaseEvent, tag="timer-fired", frozen=True, kw_only=True):
     """A moment written in the job has come."""
 
     timer: Literal["start-grace", "deadline", "wake", "insist", "restart", "context"]
@@ -247,10 +247,10 @@ JobEvent = (
     | StopAsked
     | RestartAsked
     | CheckpointAsked
-    | Checkpointed
-    | Yielded
+    | CheckpointReported
+    | PauseReached
     | PauseFailed
-    | Resumed
+    | TrainingResumed
     | SuspendAsked
     | ContextMoved
     | ContextUnknown

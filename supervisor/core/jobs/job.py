@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from supervisor.core.jobs.states import FINAL, Depth, State
+from supervisor.core.jobs.states import FINAL, Depth, JobState
 from supervisor.core.jobs.verdict import QUEUE, Verdict
 
 __all__ = ["Asker", "CheckpointRef", "Exit", "GoAhead", "Job", "JobSpec", "Pid"]
@@ -119,7 +119,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     spec: JobSpec
     created_at: float
-    state: State = State.QUEUED
+    state: JobState = JobState.QUEUED
     #: When the present state began.
     since: float = 0.0
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from supervisor.core.jobs.effects import EndGroup
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 
 __all__ = ["to_end"]
 
@@ -21,7 +21,7 @@ def to_end(jobs: Iterable[Job], left: Mapping[str, Collection[int]]) -> Iterator
     What the newest start left stays where it runs, or came to its own end; all others were asked to go.
     """
     for job in jobs:
-        is_its_own = job.state in (State.COMPLETED, State.FAILED) and job.restart_at is None
+        is_its_own = job.state in (JobState.COMPLETED, JobState.FAILED) and job.restart_at is None
         last = job.incarnation - 1 if job.alive or is_its_own else job.incarnation
         if not job.spec.keep_children and any(start <= last for start in left.get(job.name, ())):
             yield EndGroup(job.name, last, job.kill_grace_s)

@@ -17,10 +17,10 @@ from typing import Final
 
 from supervisor.errors import InvalidTransition
 
-__all__ = ["FINAL", "TRANSITIONS", "Depth", "Kind", "State", "accepts", "next_state"]
+__all__ = ["FINAL", "TRANSITIONS", "Depth", "JobState", "Kind", "accepts", "next_state"]
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job is in its life."""
 
     QUEUED = "queued"
@@ -62,7 +62,7 @@ class Kind(StrEnum):
     RESTART = "restart"
 
 
-S, K = State, Kind
+S, K = JobState, Kind
 
 TRANSITIONS: Final = MappingProxyType(
     {
@@ -150,12 +150,12 @@ _VERBS: Final = MappingProxyType(
 )
 
 
-def accepts(state: State, kind: Kind) -> bool:
+def accepts(state: JobState, kind: Kind) -> bool:
     """Say whether the table has a row for it."""
     return kind in TRANSITIONS[state]
 
 
-def next_state(job: str, state: State, kind: Kind, *, verb: str = "") -> State:
+def next_state(job: str, state: JobState, kind: Kind, *, verb: str = "") -> JobState:
     """Return the state that follows; raises InvalidTransition, in the words typed, and changes nothing."""
     try:
         return TRANSITIONS[state][kind]

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.returning import crossing, may_come_back, obstacle
 from supervisor.core.policy.room import Fit, asked, fit, needs_of
 from supervisor.core.policy.rulebook import Instance, place_kind
@@ -24,7 +24,9 @@ from supervisor.core.policy.scene import Scene
 
 __all__ = ["Standing", "asks_for_nothing", "holding", "line"]
 
-_RUNS = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.RESUMING, State.STOPPING})
+_RUNS = frozenset(
+    {JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.RESUMING, JobState.STOPPING}
+)
 
 
 class Standing(NamedTuple):
@@ -88,20 +90,20 @@ def _fit(job: Job, scene: Scene, kept: frozenset[str], waited_s: float) -> Fit:
 
 
 def _in_order(scene: Scene) -> list[Job]:
-    waiting = [job for job in scene.jobs.values() if job.state is State.QUEUED or may_come_back(job)]
+    waiting = [job for job in scene.jobs.values() if job.state is JobState.QUEUED or may_come_back(job)]
     ageing_s = scene.settings.queue.ageing_s
 
     def rank(job: Job) -> tuple[float, bool, float, str]:
         since = _since(job, scene)
         aged = max(0.0, scene.now - since) / ageing_s if ageing_s else 0.0
-        return -(job.spec.priority + aged), job.state is State.QUEUED, since, job.name
+        return -(job.spec.priority + aged), job.state is JobState.QUEUED, since, job.name
 
     return sorted(waiting, key=rank)
 
 
 def _since(job: Job, scene: Scene) -> float:
     """Return since when it waits: a pause that went deeper began when it began."""
-    paused_at = scene.known(job.name).paused_at if job.state is State.PAUSED else None
+    paused_at = scene.known(job.name).paused_at if job.state is JobState.PAUSED else None
     return job.since if paused_at is None else min(paused_at, job.since)
 
 
@@ -118,7 +120,7 @@ def holding(job: Job, scene: Scene) -> list[Instance]:
 
 
 def _held_by_rules(job: Job, scene: Scene) -> str:
-    if job.state is not State.QUEUED:
+    if job.state is not JobState.QUEUED:
         return obstacle(job, scene)
     held_by = holding(job, scene)
     return f"rule {held_by[0].rule.name} is on" if held_by else ""

@@ -21,7 +21,15 @@ from supervisor.core.policy.rules import Condition
 from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Missing, Reading, Sample
 
-__all__ = ["Look", "combined", "is_circumstance", "least_short_s", "look", "look_at_all", "thresholds"]
+__all__ = [
+    "ConditionLook",
+    "combined",
+    "is_circumstance",
+    "least_short_s",
+    "look",
+    "look_at_all",
+    "thresholds",
+]
 
 _CIRCUMSTANCES = frozenset({"on_battery"})
 
@@ -29,7 +37,7 @@ _CIRCUMSTANCES = frozenset({"on_battery"})
 _MEANS = frozenset({"cpu_pct", "cpu_foreign_pct"})
 
 
-class Look(NamedTuple):
+class ConditionLook(NamedTuple):
     """One condition as it is seen now."""
 
     side: Side
@@ -38,31 +46,31 @@ class Look(NamedTuple):
     nearness: float
 
 
-def look_at_all(when: Sequence[Condition], sample: Sample, place: str) -> tuple[Look, ...]:
+def look_at_all(when: Sequence[Condition], sample: Sample, place: str) -> tuple[ConditionLook, ...]:
     """Return what each condition says, in their order."""
     return tuple([look(condition, sample, place) for condition in when])
 
 
-def look(condition: Condition, sample: Sample, place: str) -> Look:
+def look(condition: Condition, sample: Sample, place: str) -> ConditionLook:
     """Return what one condition says; the place is used where its metric has places."""
     if condition.clock:
         return _fact(windows.parse(condition.clock).contains(sample.weekday, sample.second_of_day))
     if condition.program:
         if isinstance(sample.programs, Missing):
-            return Look(Side.UNKNOWN, sample.programs, 0.0)
+            return ConditionLook(Side.UNKNOWN, sample.programs, 0.0)
         return _fact(condition.program in sample.programs)
     metric = METRICS[condition.metric]
     reading = metric.read(sample, place if metric.place != "host" else "")
     if isinstance(reading, Missing):
-        return Look(Side.UNKNOWN, reading, 0.0)
+        return ConditionLook(Side.UNKNOWN, reading, 0.0)
     if math.isnan(reading):
-        return Look(Side.UNKNOWN, Missing("not a number"), 0.0)
+        return ConditionLook(Side.UNKNOWN, Missing("not a number"), 0.0)
     short, clear = thresholds(condition)
     if short > clear:
         side = Side.SHORT if reading > short else Side.CLEAR if reading < clear else Side.BETWEEN
     else:
         side = Side.SHORT if reading < short else Side.CLEAR if reading > clear else Side.BETWEEN
-    return Look(side, reading, (reading - clear) / (short - clear))
+    return ConditionLook(side, reading, (reading - clear) / (short - clear))
 
 
 def thresholds(condition: Condition) -> tuple[float, float]:
@@ -74,7 +82,7 @@ def thresholds(condition: Condition) -> tuple[float, float]:
     return condition.below, condition.clear_above
 
 
-def least_short_s(when: Sequence[Condition], looks: Sequence[Look], sample: Sample) -> float:
+def least_short_s(when: Sequence[Condition], looks: Sequence[ConditionLook], sample: Sample) -> float:
     """Return for how long a rule that is short now must have been so already; 0 where nobody can tell.
 
     CPU use is a mean and never more than 100 %: a mean of 75 % was above 50 % for half of its time or more.
@@ -94,7 +102,7 @@ def is_circumstance(condition: Condition) -> bool:
     return not condition.metric or condition.metric in _CIRCUMSTANCES
 
 
-def combined(when: Sequence[Condition], looks: Sequence[Look]) -> Side:
+def combined(when: Sequence[Condition], looks: Sequence[ConditionLook]) -> Side:
     """Return the side of the rule: short when all are, clear when all levels or one circumstance is."""
     sides = {look.side for look in looks}
     if len(sides) == 1:
@@ -112,5 +120,5 @@ def combined(when: Sequence[Condition], looks: Sequence[Look]) -> Side:
     return Side.UNKNOWN
 
 
-def _fact(is_so: bool) -> Look:  # noqa: FBT001
-    return Look(Side.SHORT, 1.0, 1.0) if is_so else Look(Side.CLEAR, 0.0, 0.0)
+def _fact(is_so: bool) -> ConditionLook:  # noqa: FBT001
+    return ConditionLook(Side.SHORT, 1.0, 1.0) if is_so else ConditionLook(Side.CLEAR, 0.0, 0.0)

@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from supervisor.core import windows
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import QUEUE, Evidence, Verdict
 from supervisor.core.policy.admission import Standing, asks_for_nothing, line
-from supervisor.core.policy.conditions import Look, thresholds
+from supervisor.core.policy.conditions import ConditionLook, thresholds
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.memory import JobMemory, Memory
 from supervisor.core.policy.observations import noted, watched
@@ -44,7 +44,7 @@ def decide(
     scene = look_around(jobs, sample, settings, memory, now)
     found = _relieve(scene)
     is_settled = found is None and not waits_for(scene)
-    is_free = any(job.state is State.QUEUED and asks_for_nothing(job) for job in scene.jobs.values())
+    is_free = any(job.state is JobState.QUEUED and asks_for_nothing(job) for job in scene.jobs.values())
     # Once for both: there may be hundreds in it.
     standings = tuple(line(scene)) if is_settled or is_free else ()
     starts = tuple(_resume_or_start(standing, settings) for standing in standings if _starts_free(standing))
@@ -96,10 +96,10 @@ def waits_for(scene: Scene, *, is_urgent: bool = False) -> str:
     if is_urgent:
         moments = [(scene.memory.urgent_at, "the last emergency")]
     for job in scene.jobs.values():
-        if job.state is State.PAUSING and not job.late and not (is_urgent and now - job.since >= settle_s):
+        if job.state is JobState.PAUSING and not job.late and not (is_urgent and now - job.since >= settle_s):
             return f"{job.name} is pausing"
         # In an emergency only what gave memory back is waited for.
-        if job.state is State.PAUSED and (not is_urgent or not job.alive):
+        if job.state is JobState.PAUSED and (not is_urgent or not job.alive):
             moments.append((job.since, f"the pause of {job.name}"))
     for at, what in moments:
         if at is not None and 0 <= now - at < settle_s:
@@ -150,12 +150,12 @@ def _go_on(scene: Scene, standings: Sequence[Standing]) -> tuple[Verdict, str, b
 
 def _starts_free(standing: Standing) -> bool:
     job = standing.job
-    return standing.may_go and job.state is State.QUEUED and asks_for_nothing(job)
+    return standing.may_go and job.state is JobState.QUEUED and asks_for_nothing(job)
 
 
 def _resume_or_start(standing: Standing, settings: Settings) -> Verdict:
     job = standing.job
-    if job.state is State.QUEUED:
+    if job.state is JobState.QUEUED:
         return Verdict(kind="start", job=job.name, rule=QUEUE, reason="it fits", gpus=standing.gpus)
     rule = job.asked_by.name if job.asked_by is not None else ""
     is_in_force = settings.policy.enabled and any(one.name == rule and one.enabled for one in settings.rules)
@@ -177,7 +177,7 @@ def evidence(instance: Instance, now: float) -> tuple[Evidence, ...]:
     )
 
 
-def _seen(condition: Condition, seen: Look, place: str, held_s: float) -> Evidence:
+def _seen(condition: Condition, seen: ConditionLook, place: str, held_s: float) -> Evidence:
     what = condition.metric or condition.clock or condition.program
     threshold = _threshold(condition)
     if condition.metric and seen.side is Side.SHORT and seen.nearness < 1:

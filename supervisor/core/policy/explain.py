@@ -16,7 +16,7 @@ import msgspec
 from supervisor.core import windows
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import Candidate, Verdict
 from supervisor.core.policy.admission import Standing, holding, line
 from supervisor.core.policy.decide import look_around, waits_for
@@ -44,7 +44,7 @@ __all__ = [
     "waiting",
 ]
 
-_GOES = frozenset({State.STARTING, State.RUNNING, State.RESUMING})
+_GOES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.RESUMING})
 
 #: Less of the way to a threshold is not near.
 _NEAR_PCT = 0.5
@@ -63,7 +63,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """The answer to `why JOB`."""
 
     job: str
-    state: State
+    state: JobState
     #: One sentence: where it is and who wanted that.
     summary: str
     for_s: float = 0.0
@@ -130,12 +130,12 @@ def waiting(
 
 def _is_kept(job: Job, scene: Scene) -> bool:
     """Say whether a rule that paused it is still on."""
-    keys = keepers(job, scene) if job.state is not State.QUEUED else ()
+    keys = keepers(job, scene) if job.state is not JobState.QUEUED else ()
     return any(key in scene.instances and scene.instances[key].is_on for key in keys)
 
 
 def _is_in_line(job: Job) -> bool:
-    return job.state is State.QUEUED or may_come_back(job)
+    return job.state is JobState.QUEUED or may_come_back(job)
 
 
 def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:
@@ -156,13 +156,13 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
         num_flaps=known.num_flaps,
     )
     match job.state:
-        case State.QUEUED:
+        case JobState.QUEUED:
             return _of_waiting(answer, job, scene, standings)
-        case State.PAUSED | State.PAUSING if may_come_back(job):
+        case JobState.PAUSED | JobState.PAUSING if may_come_back(job):
             return _of_waiting(answer, job, scene, standings)
-        case State.PAUSED | State.PAUSING:
+        case JobState.PAUSED | JobState.PAUSING:
             return _of_yielding(answer, job, scene.now)
-        case State.RUNNING:
+        case JobState.RUNNING:
             return _of_running(answer, job, scene)
         case _:
             return msgspec.structs.replace(answer, next=_of_other(job, scene.now))
@@ -182,7 +182,7 @@ def _went_on(job: Job) -> WentOn | None:
 def _verdict(job: Job, scene: Scene) -> Verdict | None:
     """Return what the policy decided where that led here, not what it once decided of this job."""
     last = scene.memory.last.get(job.name)
-    if job.state in (State.PAUSING, State.PAUSED):
+    if job.state in (JobState.PAUSING, JobState.PAUSED):
         is_rules = job.asked_by is not None and job.asked_by.kind == "rule"
         # A pause that began under an earlier version does not know its verdict.
         is_last = is_rules and last is not None and last.kind in ("pause", "deepen")
@@ -194,7 +194,7 @@ def _verdict(job: Job, scene: Scene) -> Verdict | None:
 def _of_other(job: Job, now: float) -> str:
     """A job that is on its way to something, or over: what comes next."""
     match job.state:
-        case State.STARTING | State.RESUMING:
+        case JobState.STARTING | JobState.RESUMING:
             if job.depths:
                 return "its training shim tells that it goes on"
             left = (
@@ -203,11 +203,11 @@ def _of_other(job: Job, now: float) -> str:
                 else f"; without one it counts as running in {_left(job.start_grace_at, now)}"
             )
             return f"its training shim connects{left}"
-        case State.STOPPING if job.insisted or job.yielded or not job.depths:
+        case JobState.STOPPING if job.insisted or job.yielded or not job.depths:
             return "its process ends"
-        case State.STOPPING:
+        case JobState.STOPPING:
             return "it reaches its next batch boundary, saves and ends"
-        case State.FAILED if job.restart_at is not None:
+        case JobState.FAILED if job.restart_at is not None:
             often = f"restart {job.num_failures} of {job.spec.max_restarts}"
             return f"it is started again in {_left(job.restart_at, now)}, {often}"
         case _:
@@ -216,7 +216,7 @@ def _of_other(job: Job, now: float) -> str:
 
 def for_want_of_a_shim(job: Job, now: float) -> str:
     """Return what becomes of a pause of a job that starts, if no training shim comes; or ""."""
-    if job.state is not State.PAUSING or job.depths or job.start_grace_at is None:
+    if job.state is not JobState.PAUSING or job.depths or job.start_grace_at is None:
         return ""
     return f"without one the pause is called off in {_left(job.start_grace_at, now)}, and it runs on"
 
@@ -240,7 +240,7 @@ def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence
     standing = standings[position - 1]
     settling = waits_for(scene)
     blocks = tuple(text for text in (standing.why_not, settling) if text)
-    if job.state is State.QUEUED:
+    if job.state is JobState.QUEUED:
         kept_by = holding(job, scene)
     else:
         kept_by = [scene.instances[key] for key in keepers(job, scene) if key in scene.instances]
@@ -283,7 +283,7 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
 
 
 def _of_yielding(answer: Explanation, job: Job, now: float) -> Explanation:
-    if job.state is State.PAUSING:
+    if job.state is JobState.PAUSING:
         return msgspec.structs.replace(answer, next=_of_pausing(job, now))
     if job.wake_at is not None:
         return msgspec.structs.replace(answer, next="the time that it was paused for ends")

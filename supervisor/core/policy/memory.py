@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.hysteresis import Trend, Trigger
 
@@ -36,7 +36,7 @@ class JobMemory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is remembered of one job."""
 
     #: Where it was at the last tick.
-    last_state: State = State.QUEUED
+    last_state: JobState = JobState.QUEUED
     footprint: Footprint = Footprint()
 
     #: The rules, with their places, that keep it paused: the one that paused it, and those that deepened it.

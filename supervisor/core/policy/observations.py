@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.memory import Footprint, JobMemory, Memory
 from supervisor.core.policy.rulebook import Instances
@@ -19,8 +19,8 @@ from supervisor.core.readings.sample import JobUse, Missing
 
 __all__ = ["noted", "watched"]
 
-_YIELDS = frozenset({State.PAUSING, State.PAUSED})
-_GOES = frozenset({State.STARTING, State.RUNNING, State.RESUMING})
+_YIELDS = frozenset({JobState.PAUSING, JobState.PAUSED})
+_GOES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.RESUMING})
 
 #: A job that could not be paused is asked again after that long, then twice as long, at most so long.
 _FIRST_REPEAT_S = 30.0
@@ -48,10 +48,10 @@ def watched(
         changes = {"last_state": job.state, "wakes_at": job.wake_at}
         if known.last_state in _YIELDS and job.state in _GOES:
             changes |= _came_free(known, job, instances, now, gap_s)
-        elif known.last_state is State.QUEUED and job.state in _GOES and gap_s <= _LONGEST_GAP_S:
+        elif known.last_state is JobState.QUEUED and job.state in _GOES and gap_s <= _LONGEST_GAP_S:
             # The policy notes what it starts itself: this was a person.
             changes |= _overruled(instances)
-        elif known.last_state is State.PAUSING and job.state is State.PAUSED:
+        elif known.last_state is JobState.PAUSING and job.state is JobState.PAUSED:
             changes |= _yielded(known, job, now)
     elif known.wakes_at != job.wake_at:
         changes = {"wakes_at": job.wake_at}
@@ -101,7 +101,7 @@ def _ask_again(known: JobMemory, now: float) -> dict[str, object]:
 
 def _footprint(known: Footprint, job: Job, use: JobUse | None, now: float) -> Footprint:
     """Keep the most that it used since it came back; what it used before counts until it has filled up."""
-    if use is None or job.state is not State.RUNNING:
+    if use is None or job.state is not JobState.RUNNING:
         return known
     if known.since != job.since and now - job.since >= FILL_S:
         known = Footprint(since=job.since)
@@ -131,7 +131,7 @@ def noted(memory: Memory, verdict: Verdict, key: str, policy: PolicyConfig, now:
             flap = {"num_flaps": known.num_flaps + more, "flapped_at": now} if soon else {}
             after = replace(
                 known,
-                last_state=State.PAUSING,
+                last_state=JobState.PAUSING,
                 paused_by=(key,),
                 asked_at=now,
                 paused_at=now,
@@ -140,11 +140,11 @@ def noted(memory: Memory, verdict: Verdict, key: str, policy: PolicyConfig, now:
             )
         case "deepen":
             keys = known.paused_by if key in known.paused_by else (*known.paused_by, key)
-            after = replace(known, last_state=State.PAUSING, paused_by=keys, asked_at=now)
+            after = replace(known, last_state=JobState.PAUSING, paused_by=keys, asked_at=now)
         case "resume":
-            after = replace(known, last_state=State.RESUMING, paused_by=(), returned_at=now)
+            after = replace(known, last_state=JobState.RESUMING, paused_by=(), returned_at=now)
         case "start":
-            after = replace(known, last_state=State.STARTING)
+            after = replace(known, last_state=JobState.STARTING)
     return replace(
         memory,
         jobs={**memory.jobs, verdict.job: after},

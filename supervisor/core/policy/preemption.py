@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import QUEUE, Candidate, Verdict
 from supervisor.core.policy.admission import Standing
 from supervisor.core.policy.room import fit, needs_of
@@ -28,7 +28,7 @@ __all__ = ["make_room"]
 def make_room(standing: Standing, scene: Scene) -> Verdict | None:
     """Return whom to pause next for a queued job, if that helps it."""
     job = standing.job
-    if job.state is not State.QUEUED or not standing.lacks:
+    if job.state is not JobState.QUEUED or not standing.lacks:
         return None
     lower = [other for other in scene.jobs.values() if other.spec.priority < job.spec.priority]
     able = [other for other in lower if _depth(other, standing) is not None and not _why_not(other, scene)]
@@ -47,7 +47,7 @@ def make_room(standing: Standing, scene: Scene) -> Verdict | None:
 
 
 def _why_not(other: Job, scene: Scene) -> str:
-    if other.state is not State.RUNNING:
+    if other.state is not JobState.RUNNING:
         return f"it is {other.state}"
     return left_alone(QUEUE, other, scene)
 

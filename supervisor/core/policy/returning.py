@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
-from supervisor.core.policy.conditions import Look, thresholds
+from supervisor.core.jobs.states import JobState
+from supervisor.core.policy.conditions import ConditionLook, thresholds
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.room import Fit, Needs, needs_of
 from supervisor.core.policy.rulebook import Instance, place_kind, rule_of
@@ -35,7 +35,7 @@ _LACKS: Final = {
 
 def may_come_back(job: Job) -> bool:
     """Say whether it is the policy's to bring back: paused by a rule, or frozen on the way there."""
-    return is_rules(job) and (job.state is State.PAUSED or job.frozen_at is not None)
+    return is_rules(job) and (job.state is JobState.PAUSED or job.frozen_at is not None)
 
 
 def keepers(job: Job, scene: Scene) -> list[str]:
@@ -107,7 +107,7 @@ def crossing(job: Job, scene: Scene) -> Fit:
 
 
 def _would_be_short(
-    instance: Instance, condition: Condition, seen: Look, given: tuple[Needs, Job, Scene]
+    instance: Instance, condition: Condition, seen: ConditionLook, given: tuple[Needs, Job, Scene]
 ) -> Fit | bool:
     """Foretell it where that can be done; else what is so now counts."""
     needs, job, scene = given

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.scene import Scene, is_rules
 from supervisor.core.readings.sample import Gpu, Missing, Reading
@@ -22,7 +22,9 @@ from supervisor.core.units import format_bytes
 
 __all__ = ["Fit", "Needs", "asked", "fit", "least_wrong", "needs_of"]
 
-_LIVE = frozenset({State.STARTING, State.RUNNING, State.PAUSING, State.RESUMING, State.STOPPING})
+_LIVE = frozenset(
+    {JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.RESUMING, JobState.STOPPING}
+)
 
 
 class Needs(NamedTuple):
@@ -51,7 +53,7 @@ class Fit(NamedTuple):
 def needs_of(job: Job, known: Footprint) -> Needs:
     """Return what a queued or paused job takes when it goes on."""
     spec = job.spec
-    if job.state is State.QUEUED:
+    if job.state is JobState.QUEUED:
         return Needs(0.0, spec.num_cpus, spec.memory_bytes, {}, spec.num_gpus, spec.gpu_memory_bytes)
     if job.alive:
         is_held = job.depth is Depth.HOLD or job.depth is None
@@ -186,9 +188,9 @@ def _keeps(other: Job, job: Job, scene: Scene) -> bool:
     """A job that made room for a while does not lose its GPU for days to one that has never run."""
     ageing_s = scene.settings.queue.ageing_s
     return (
-        job.state is State.QUEUED
+        job.state is JobState.QUEUED
         and other.name != job.name
-        and other.state is State.PAUSED
+        and other.state is JobState.PAUSED
         and is_rules(other)
         and other.spec.priority >= job.spec.priority
         and (not ageing_s or scene.now - other.since < ageing_s)

@@ -16,7 +16,13 @@ import msgspec
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.policy.conditions import Look, combined, is_circumstance, least_short_s, look_at_all
+from supervisor.core.policy.conditions import (
+    ConditionLook,
+    combined,
+    is_circumstance,
+    least_short_s,
+    look_at_all,
+)
 from supervisor.core.policy.hysteresis import Side, Trend, Trigger
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Settings
@@ -41,7 +47,7 @@ class Instance(NamedTuple):
     place: str
     trigger: Trigger
     side: Side
-    looks: tuple[Look, ...]
+    looks: tuple[ConditionLook, ...]
     trend: Trend | None
     #: The kernel's memory alarm speaks for it.
     is_urgent: bool = False
@@ -190,19 +196,21 @@ def is_about_memory(rule: Rule) -> bool:
     return any(condition.metric.startswith(("memory_", "psi_memory_")) for condition in rule.when)
 
 
-def _alarmed(rule: Rule, looks: tuple[Look, ...]) -> tuple[Look, ...]:
+def _alarmed(rule: Rule, looks: tuple[ConditionLook, ...]) -> tuple[ConditionLook, ...]:
     return tuple(
         seen._replace(side=Side.SHORT) if condition.metric in _ALARMED else seen
         for condition, seen in zip(rule.when, looks, strict=True)
     )
 
 
-def _without_process(rule: Rule, looks: tuple[Look, ...], job: Job | None) -> tuple[Look, ...]:
+def _without_process(
+    rule: Rule, looks: tuple[ConditionLook, ...], job: Job | None
+) -> tuple[ConditionLook, ...]:
     """A job without a process uses no memory: here nothing to read is known to be nothing."""
     if job is None or job.alive:
         return looks
     return tuple(
-        Look(Side.CLEAR, 0.0, 0.0) if condition.metric == "job_memory_gib" else seen
+        ConditionLook(Side.CLEAR, 0.0, 0.0) if condition.metric == "job_memory_gib" else seen
         for condition, seen in zip(rule.when, looks, strict=True)
     )
 
@@ -220,7 +228,7 @@ def _paused_somebody(name: str, key: str, jobs: dict[str, Job], memory: Memory) 
 
 def _trend(
     rule: Rule,
-    looks: tuple[Look, ...],
+    looks: tuple[ConditionLook, ...],
     side: Side,
     before: Trend | None,
     given: tuple[PolicyConfig, float, bool],

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import State
+from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.memory import Footprint, JobMemory, Memory
 from supervisor.core.policy.rulebook import Instance, Instances, place_kind
 from supervisor.core.policy.rules import Selector, Settings
@@ -43,7 +43,9 @@ class Scene:
     @cached_property
     def present(self) -> tuple[Job, ...]:
         """Return the jobs that are neither queued nor over."""
-        return tuple(job for job in self.jobs.values() if job.state is not State.QUEUED and not job.is_over)
+        return tuple(
+            job for job in self.jobs.values() if job.state is not JobState.QUEUED and not job.is_over
+        )
 
     @cached_property
     def on_gpus(self) -> dict[str, list[Job]]:
@@ -87,8 +89,8 @@ class Scene:
         return self._promised_bytes - (own.rss_bytes if own is not None else 0.0)
 
     def _is_filling(self, job: Job) -> bool:
-        return job.state in (State.STARTING, State.RESUMING) or (
-            job.state is State.RUNNING and self.now - job.since < FILL_S
+        return job.state in (JobState.STARTING, JobState.RESUMING) or (
+            job.state is JobState.RUNNING and self.now - job.since < FILL_S
         )
 
     def _promised(self, job: Job) -> Footprint:
@@ -122,7 +124,7 @@ class Scene:
     def gpus_of(self, job: Job) -> set[str]:
         """Return the GPUs that a job was given, holds, or, where none were given, held when it last ran."""
         use = self.use(job.name)
-        if job.gpus or (job.alive and job.state is not State.PAUSED):
+        if job.gpus or (job.alive and job.state is not JobState.PAUSED):
             return {*job.gpus, *(use.gpu_bytes if use is not None else ())}
         return {
             *job.gpus,
@@ -146,7 +148,7 @@ def selects(selector: Selector, job: Job) -> bool:
 def is_rules(job: Job) -> bool:
     """Say whether a rule, not a person, made it yield."""
     return (
-        job.state in (State.PAUSING, State.PAUSED)
+        job.state in (JobState.PAUSING, JobState.PAUSED)
         and job.asked_by is not None
         and job.asked_by.kind == "rule"
     )

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from supervisor.core.jobs.states import Depth
-from supervisor.core.policy.conditions import Look, is_circumstance, thresholds
+from supervisor.core.policy.conditions import ConditionLook, is_circumstance, thresholds
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import Rule
 from supervisor.core.readings.sample import JobUse, Missing, Sample
@@ -131,7 +131,7 @@ def freed(rule: Rule, place: str, use: JobUse | None, known: Footprint, sample: 
     return Freed(None, "writes no more" if short is R.DISK else "stops computing")
 
 
-def shortfall(rule: Rule, looks: Sequence[Look], sample: Sample) -> float | None:
+def shortfall(rule: Rule, looks: Sequence[ConditionLook], sample: Sample) -> float | None:
     """Return how much of it is missing until all is clear, in the unit of `freed`; None: not to be said."""
     missing: list[float] = []
     for condition, seen in zip(rule.when, looks, strict=True):

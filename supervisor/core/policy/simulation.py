@@ -27,14 +27,14 @@ from supervisor.core.jobs.events import (
     Attached,
     JobEvent,
     PauseAsked,
+    PauseReached,
     ProcessEnded,
     ResumeAsked,
-    Resumed,
     Submitted,
-    Yielded,
+    TrainingResumed,
 )
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy import decide as policy
 from supervisor.core.policy.conditions import combined, look_at_all
@@ -46,7 +46,7 @@ from supervisor.core.policy.scene import FILL_S, selects
 from supervisor.core.readings.sample import JobUse, Missing, Sample
 from supervisor.core.readings.whatif import corrected, or_zero
 
-__all__ = ["Decider", "Happening", "JobReport", "Report", "SimJob", "recorded_jobs", "simulate"]
+__all__ = ["Decider", "Happening", "JobReport", "SimJob", "SimulationReport", "recorded_jobs", "simulate"]
 
 Decider = Callable[[Sequence[Job], Sample, Any, float], tuple[tuple[Verdict, ...], Any]]
 
@@ -100,11 +100,11 @@ class JobReport(msgspec.Struct, kw_only=True):
     late_s: float = 0.0
     #: Was paused while the machine would have had room for all jobs.
     needless_s: float = 0.0
-    state: State = State.QUEUED
+    state: JobState = JobState.QUEUED
     returned_at: float | None = None
 
 
-class Report(msgspec.Struct, kw_only=True):
+class SimulationReport(msgspec.Struct, kw_only=True):
     """What became of all."""
 
     duration_s: float
@@ -123,7 +123,7 @@ def simulate(
     jobs: Sequence[SimJob],
     *,
     decide: Decider | None = None,
-) -> Report:
+) -> SimulationReport:
     """Let a policy, ours or another, act on these readings and return what came of it."""
     world = _World(settings, jobs, decide or _ours(settings))
     for sample in samples:
@@ -170,12 +170,12 @@ class _World:
         for verdict in verdicts:
             self._carry_out(verdict)
 
-    def report(self) -> Report:
+    def report(self) -> SimulationReport:
         """Close the books."""
         duration_s = 0.0 if self.first_at is None else self.now - self.first_at
         for name, report in self.reports.items():
             report.state = self.jobs[name].state
-        return Report(
+        return SimulationReport(
             duration_s=duration_s, num_samples=self.num_samples, jobs=self.reports, timeline=self.timeline
         )
 
@@ -206,7 +206,7 @@ class _World:
                 self._happen(name, event)
         for name, report in self.reports.items():
             work_s, job = self.sims[name].work_s, self.jobs[name]
-            if work_s is not None and report.ran_s >= work_s and job.state is State.RUNNING:
+            if work_s is not None and report.ran_s >= work_s and job.state is JobState.RUNNING:
                 self._happen(name, ProcessEnded(incarnation=job.incarnation, exit=Exit(code=0)))
 
     def _carry_out(self, verdict: Verdict) -> None:
@@ -223,7 +223,7 @@ class _World:
             report.returned_at = self.now
             self._happen(name, ResumeAsked(request=request, by=by, start_grace_s=_GRACE_S, gpus=verdict.gpus))
             if job.alive:
-                self._later(sim.return_s, name, Resumed(request=request))
+                self._later(sim.return_s, name, TrainingResumed(request=request))
             else:
                 self._attach(name, sim)
         else:
@@ -250,7 +250,7 @@ class _World:
             ),
         )
         saved = CheckpointRef(step=len(self.timeline), epoch=0, path="/", digest=request)
-        self._later(took_s, name, Yielded(request=request, depth=depth, checkpoint=saved))
+        self._later(took_s, name, PauseReached(request=request, depth=depth, checkpoint=saved))
         if depth is Depth.EXIT:
             ended = ProcessEnded(incarnation=self.jobs[name].incarnation, exit=_ENDED, yielded=True)
             self._later(took_s, name, ended)
@@ -258,12 +258,16 @@ class _World:
     def _use(self, job: Job) -> JobUse:
         """Return what a job uses in its state."""
         demand = self.sims[job.name].demand
-        if not job.alive or job.state is State.STARTING or (job.state is State.RESUMING and not job.depths):
+        if (
+            not job.alive
+            or job.state is JobState.STARTING
+            or (job.state is JobState.RESUMING and not job.depths)
+        ):
             return JobUse()
         gpu_bytes: dict[str, int | None] = {uuid: int(bytes_) for uuid, bytes_ in demand.gpu_bytes.items()}
         for uuid in job.gpus:
             gpu_bytes.setdefault(uuid, job.spec.gpu_memory_bytes)
-        if job.state is State.PAUSED:
+        if job.state is JobState.PAUSED:
             gpu_bytes = {} if job.depth is Depth.OFFLOAD else gpu_bytes
             return JobUse(cpu_pct=0.0, rss_bytes=demand.rss_bytes, num_processes=1, gpu_bytes=gpu_bytes)
         return JobUse(
@@ -276,13 +280,13 @@ class _World:
         for name, report in self.reports.items():
             job = self.jobs[name]
             match job.state:
-                case State.QUEUED:
+                case JobState.QUEUED:
                     report.queued_s += gap_s
-                case State.RUNNING | State.PAUSING:
+                case JobState.RUNNING | JobState.PAUSING:
                     report.ran_s += gap_s
                     is_short = is_short or self._shortages(sample)
                     report.late_s += gap_s * is_short[name]
-                case State.PAUSED:
+                case JobState.PAUSED:
                     report.paused_s += gap_s
                     is_short = is_short or self._shortages(sample)
                     report.needless_s += gap_s * (not is_short[name])

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Candidate
 from supervisor.core.policy.rulebook import Instance
 from supervisor.core.policy.scene import Scene, is_rules
@@ -68,7 +68,7 @@ def options(instance: Instance, scene: Scene) -> list[Option]:
         _option(instance, job, scene)
         for job in scene.jobs.values()
         if not job.is_over
-        and job.state not in (State.QUEUED, State.STOPPING)
+        and job.state not in (JobState.QUEUED, JobState.STOPPING)
         and scene.concerns(instance, job)
     ]
     return sorted(found, key=lambda option: (not option.is_eligible, option.rank, option.job.name))
@@ -98,7 +98,7 @@ def stays_a_while(instance: Instance, option: Option, scene: Scene) -> str:
 
 
 def _option(instance: Instance, job: Job, scene: Scene) -> Option:
-    kind: Literal["pause", "deepen"] = "deepen" if job.state is State.PAUSED else "pause"
+    kind: Literal["pause", "deepen"] = "deepen" if job.state is JobState.PAUSED else "pause"
     why_not = left_alone(instance.key, job, scene)
     if why_not:
         return Option(job, kind, None, why_not, (job.spec.priority,))
@@ -123,18 +123,18 @@ def left_alone(key: str, job: Job, scene: Scene) -> str:
             f"it could not be paused ({job.problem}); it is asked again in {known.ask_again_at - now:.0f} s"
         )
     match job.state:
-        case State.PAUSING:
+        case JobState.PAUSING:
             frozen = ", and frozen" if job.frozen_at is not None else ""
             return "it is pausing already" + (f", and late{frozen}" if job.late else "")
-        case State.PAUSED if not job.alive:
+        case JobState.PAUSED if not job.alive:
             return "it is paused and has given everything back"
-        case State.PAUSED:
+        case JobState.PAUSED:
             return ""
-        case State.RUNNING if not job.depths:
+        case JobState.RUNNING if not job.depths:
             return "no shim is connected: it cannot be paused"
-        case State.RUNNING if now - job.since < scene.settings.policy.min_run_s:
+        case JobState.RUNNING if now - job.since < scene.settings.policy.min_run_s:
             return f"it has run for {now - job.since:.0f} s only, of {scene.settings.policy.min_run_s:.0f} s"
-        case State.RUNNING:
+        case JobState.RUNNING:
             return ""
         case _:
             return f"it is {job.state}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["Disk", "Gpu", "GpuProcess", "JobUse", "Left", "Missing", "Pressure", "Reading", "Sample"]
+__all__ = ["DiskReading", "Gpu", "GpuProcess", "JobUse", "Left", "Missing", "Pressure", "Reading", "Sample"]
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class Pressure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     io_full_pct: Reading = _UNREAD
 
 
-class Disk(msgspec.Struct, frozen=True, omit_defaults=True):
+class DiskReading(msgspec.Struct, frozen=True, omit_defaults=True):
     """The file system under a checkpoint folder."""
 
     free_bytes: Reading = _UNREAD
@@ -81,7 +81,7 @@ class JobUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_processes: int = 0
     #: By UUID; only GPUs that it holds.
     gpu_bytes: dict[str, int | None] = {}
-    disk: Disk = Disk()
+    disk: DiskReading = DiskReading()
 
 
 class Left(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from supervisor.core.readings.sample import Disk, Gpu, GpuProcess, JobUse, Missing, Reading, Sample
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Reading, Sample
 
 __all__ = ["corrected", "or_zero"]
 
@@ -42,7 +42,7 @@ def corrected(sample: Sample, uses: Mapping[str, JobUse]) -> Sample:
     )
 
 
-def _disk(sample: Sample, name: str) -> Disk:
+def _disk(sample: Sample, name: str) -> DiskReading:
     return sample.jobs.get(name, JobUse()).disk
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer_shim.checkpoint import Stage, Store
+from trainer_shim.checkpoint import StagingFolder, Store
 from trainer_shim.checkpoint.arrays import DeviceBytes
 from trainer_shim.checkpoint.pages import take
 from trainer_shim.checkpoint.reader import load
@@ -74,7 +74,7 @@ def test_whatever_becomes_of_a_state_its_copy_is_what_was_there(store):
     Parameters are replaced, resized, retyped, moved, tied and dropped between
     two checkpoints; each holds the state of its own moment.
     """
-    stage = Stage()
+    stage = StagingFolder()
     for step, name in enumerate(["the same", *STATES, *reversed(STATES)]):
         state = STATES[name]()
         expected = deepcopy(state)
@@ -133,7 +133,7 @@ def test_memory_for_copies_is_pinned_as_long_as_it_is_there(store):
     locked that nobody uses any more.
     """
     pinned = Pinned()
-    stage = Stage(pin=pinned)
+    stage = StagingFolder(pin=pinned)
     for step, num in enumerate((10, 3_000_000, 3_000_000)):
         draft = store.prepare({"w": torch.ones(num)}, step=step, epoch=0, facts={})
         if not stage.has_room(draft):

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from supervisor.core.readings.sample import Missing
-from supervisor.monitors.host import Cpu, Memory
+from supervisor.monitors.host import Cpu, HostMemory
 from supervisor.system.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_groups
 from tests.fakes.machine import FakeMachine
 
@@ -204,7 +204,7 @@ class TestMemory:
     """
 
     def read(self, machine):
-        memory = Memory(proc=machine.proc)
+        memory = HostMemory(proc=machine.proc)
         reading = memory.read(at=1.0)
         memory.close()
         return reading

@@ -9,7 +9,7 @@ import pytest
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.events import PauseAsked, ResumeAsked, StopAsked
 from supervisor.core.jobs.job import Asker
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.world import SupervisedMachine
 
@@ -68,7 +68,7 @@ def test_a_job_at_depth_offload_loses_its_context_and_has_it_back_before_it_goes
     assert ("freed", True) == freed
     assert job(world).process != trainer.process
     assert ("taking", []) == taking
-    assert (State.RUNNING, "held", False) == (
+    assert (JobState.RUNNING, "held", False) == (
         job(world).state,
         job(world).context,
         world.is_suspended("night"),
@@ -95,7 +95,7 @@ def test_without_the_setting_the_driver_is_not_asked(world):
     pause(world)
     world.turns()
 
-    assert (State.PAUSED, "held", set()) == (job(world).state, job(world).context, world.suspended)
+    assert (JobState.PAUSED, "held", set()) == (job(world).state, job(world).context, world.suspended)
 
 
 def test_a_setting_that_is_switched_off_still_takes_back_what_was_freed(world):
@@ -109,7 +109,7 @@ def test_a_setting_that_is_switched_off_still_takes_back_what_was_freed(world):
     resume(world)
     world.come_to_rest()
 
-    assert (State.RUNNING, set()) == (job(world).state, world.suspended)
+    assert (JobState.RUNNING, set()) == (job(world).state, world.suspended)
 
 
 def test_going_deeper_takes_the_context_back_first(world):
@@ -121,7 +121,7 @@ def test_going_deeper_takes_the_context_back_first(world):
     world.engine.ask("night", PauseAsked(request="deep", by=ADA, depth=Depth.EXIT, deadline_s=30.0))
     world.come_to_rest()
 
-    assert (State.PAUSED, Depth.EXIT, False) == (
+    assert (JobState.PAUSED, Depth.EXIT, False) == (
         job(world).state,
         job(world).depth,
         world.running("night"),
@@ -142,7 +142,7 @@ def test_a_stop_waits_for_the_context_and_a_kill_does_not(world, how, numbers):
     world.engine.ask("night", event)
     world.come_to_rest()
 
-    assert State.STOPPED is job(world).state
+    assert JobState.STOPPED is job(world).state
     assert numbers == [number for _, _, number, _ in world.machine.signals]
 
 
@@ -158,8 +158,8 @@ def test_a_context_that_cannot_be_freed_leaves_the_job_paused(world):
     world.come_to_rest()
 
     why = "keeps its CUDA context: CUDA_ERROR_OUT_OF_MEMORY"
-    assert (State.PAUSED, Depth.OFFLOAD, why, "") == kept
-    assert (State.RUNNING, 1) == (job(world).state, job(world).incarnation)
+    assert (JobState.PAUSED, Depth.OFFLOAD, why, "") == kept
+    assert (JobState.RUNNING, 1) == (job(world).state, job(world).incarnation)
 
 
 def test_a_context_that_comes_back_late_is_waited_for(world):
@@ -177,7 +177,7 @@ def test_a_context_that_comes_back_late_is_waited_for(world):
     world.come_to_rest()
 
     assert "taking its CUDA context back: CUDA_ERROR_OUT_OF_MEMORY" == words
-    assert (State.RUNNING, 1) == (job(world).state, job(world).incarnation)
+    assert (JobState.RUNNING, 1) == (job(world).state, job(world).incarnation)
 
 
 def test_a_context_that_never_comes_back_ends_the_process_and_the_job_starts_again(world):
@@ -199,7 +199,7 @@ def test_a_context_that_never_comes_back_ends_the_process_and_the_job_starts_aga
         "cannot take its CUDA context back within 300 s (CUDA_ERROR_OUT_OF_MEMORY); its process was ended, "
         "it starts again from its checkpoint"
     ) == problem
-    assert (State.RUNNING, 2) == (job(world).state, job(world).incarnation)
+    assert (JobState.RUNNING, 2) == (job(world).state, job(world).incarnation)
 
 
 @pytest.mark.parametrize("effects", range(3))
@@ -218,8 +218,8 @@ def test_a_daemon_killed_around_the_freeing_brings_the_job_back(world, stored, e
     resume(world)
     world.come_to_rest()
 
-    assert State.PAUSED is state
-    assert (State.RUNNING, set(), 1) == (job(world).state, world.suspended, job(world).incarnation)
+    assert JobState.PAUSED is state
+    assert (JobState.RUNNING, set(), 1) == (job(world).state, world.suspended, job(world).incarnation)
 
 
 @pytest.mark.parametrize("effects", range(3))
@@ -234,11 +234,11 @@ def test_a_daemon_killed_around_the_return_brings_the_job_back(world, stored, ef
     world.stage()
     world.crash(stored=stored, effects=effects)
     world.turns()
-    if job(world).state is State.PAUSED:
+    if job(world).state is JobState.PAUSED:
         resume(world)
     world.come_to_rest()
 
-    assert (State.RUNNING, set(), 1) == (job(world).state, world.suspended, job(world).incarnation)
+    assert (JobState.RUNNING, set(), 1) == (job(world).state, world.suspended, job(world).incarnation)
 
 
 def test_a_late_deeper_pause_is_not_forced_while_the_context_comes_back(world):
@@ -254,4 +254,4 @@ def test_a_late_deeper_pause_is_not_forced_while_the_context_comes_back(world):
     world.clock.advance(6.0)
     world.turns()
 
-    assert ([], State.PAUSING, None) == (world.machine.signals, job(world).state, job(world).frozen_at)
+    assert ([], JobState.PAUSING, None) == (world.machine.signals, job(world).state, job(world).frozen_at)

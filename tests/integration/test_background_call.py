@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.readings.sample import Disk, Missing
-from supervisor.monitors.background_call import Aside
+from supervisor.core.readings.sample import DiskReading, Missing
+from supervisor.monitors.background_call import BackgroundCall
 from supervisor.monitors.disks import Disks, look
 from tests.fakes.clock import FakeClock
 from tests.harness import until
@@ -46,7 +46,7 @@ def slow():
     one.gate.set()
 
 
-class TestAside:
+class TestBackgroundCall:
     """
     One call in a thread of its own.
     """
@@ -55,7 +55,7 @@ class TestAside:
         """
         That is said; nobody waits.
         """
-        aside = Aside("the thing", slow, clock=clock.now)
+        aside = BackgroundCall("the thing", slow, clock=clock.now)
         before = aside.answer()
         aside.ask()
         slow.is_in.wait(60)
@@ -68,7 +68,7 @@ class TestAside:
         What was true a while ago is not the present.
         """
         slow.gate.set()
-        aside = Aside("the thing", slow, clock=clock.now)
+        aside = BackgroundCall("the thing", slow, clock=clock.now)
         aside.ask()
         until(lambda: aside.answer() == 1)
         clock.advance(4.0)
@@ -82,7 +82,7 @@ class TestAside:
         """
         Asking again starts no second one; when it comes back, its answer counts.
         """
-        aside = Aside("the thing", slow, clock=clock.now)
+        aside = BackgroundCall("the thing", slow, clock=clock.now)
         aside.ask()
         slow.is_in.wait(60)
         clock.advance(12.0)
@@ -100,7 +100,7 @@ class TestAside:
         Whoever asks for the far future does not keep others waiting.
         """
         slow.gate.set()
-        aside = Aside("the thing", slow, clock=clock.now)
+        aside = BackgroundCall("the thing", slow, clock=clock.now)
         aside.ask(delay_s=FOR_EVER)
         aside.ask(delay_s=0.0)
 
@@ -113,7 +113,7 @@ class TestAside:
         """
         ended = threading.Event()
         slow.gate.set()
-        aside = Aside("the thing", slow, at_end=ended.set, clock=clock.now)
+        aside = BackgroundCall("the thing", slow, at_end=ended.set, clock=clock.now)
         aside.ask()
         until(lambda: aside.answer() == 1)
         aside.close()
@@ -134,7 +134,7 @@ class Mounts:
         gate = self.dead.get(folder)
         if gate is not None:
             assert gate.wait(60)
-        return Disk(7.0, 9.0)
+        return DiskReading(7.0, 9.0)
 
 
 class TestDisks:
@@ -157,7 +157,11 @@ class TestDisks:
         """
         disks = Disks(look_at=mounts.look)
         first = disks.read({self.A, self.B}, at=0.0)
-        until(lambda: disks.read({self.A, self.B}, at=0.0) == dict.fromkeys([self.A, self.B], Disk(7.0, 9.0)))
+        until(
+            lambda: (
+                disks.read({self.A, self.B}, at=0.0) == dict.fromkeys([self.A, self.B], DiskReading(7.0, 9.0))
+            )
+        )
         disks.close()
 
         assert Missing("not measured yet") == first[self.A].free_bytes
@@ -168,9 +172,9 @@ class TestDisks:
         Space does not go so fast; a new job wants to know.
         """
         disks = Disks(look_at=mounts.look)
-        until(lambda: disks.read({self.A}, at=0.0)[self.A] == Disk(7.0, 9.0))
+        until(lambda: disks.read({self.A}, at=0.0)[self.A] == DiskReading(7.0, 9.0))
         disks.read({self.A}, at=4.0)
-        until(lambda: disks.read({self.A, self.B}, at=4.5)[self.B] == Disk(7.0, 9.0))
+        until(lambda: disks.read({self.A, self.B}, at=4.5)[self.B] == DiskReading(7.0, 9.0))
         until(lambda: disks.read({self.A, self.B}, at=9.6) and len(mounts.looks) == 5)
         disks.close()
 
@@ -193,14 +197,14 @@ class TestDisks:
 
         def others_go_on():
             found = step()
-            return found if found[self.C] == Disk(7.0, 9.0) else None
+            return found if found[self.C] == DiskReading(7.0, 9.0) else None
 
         found = until(others_go_on)
         for _ in range(3):
             step()
         looks = [mounts.looks.count(folder) for folder in (self.A, self.B)]
         mounts.dead[self.A].set()
-        until(lambda: step()[self.A] == Disk(7.0, 9.0))
+        until(lambda: step()[self.A] == DiskReading(7.0, 9.0))
         later = step()
         looks.append(mounts.looks.count(self.B))
         disks.close()

@@ -12,12 +12,12 @@ import pytest
 
 from supervisor.core.jobs.events import Admitted, PauseAsked, ResumeAsked
 from supervisor.core.jobs.job import Asker
-from supervisor.core.jobs.states import Depth, State
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule
 from supervisor.core.readings.blocks import unpack
 from supervisor.core.readings.sample import Gpu, GpuProcess
 from supervisor.errors import Refused
-from supervisor.policy_loop import Steward
+from supervisor.policy_loop import PolicyLoop
 from supervisor.settings.config import Config, DaemonConfig
 from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.sampler import FakeSampler
@@ -50,9 +50,9 @@ class House:
     def _begin(self):
         engine = self.world.engine
         engine.config = self.config
-        self.steward = Steward(engine, self.sampler, self.world.clock, self.world.journal)
-        self.steward.configure(self.config)
-        engine.gpus_for = self.steward.gpus_for
+        self.policy_loop = PolicyLoop(engine, self.sampler, self.world.clock, self.world.journal)
+        self.policy_loop.configure(self.config)
+        engine.gpus_for = self.policy_loop.gpus_for
 
     def restart(self):
         self.world.crash(stored=1000, effects=1000)
@@ -63,7 +63,7 @@ class House:
         world.engine.take_launcher_news()
         world._note(world.journal.let_through(1000))
         world.engine.settle()
-        looked = self.steward.turn()
+        looked = self.policy_loop.turn()
         world.engine.stage()
         return looked
 
@@ -115,7 +115,7 @@ def test_a_job_yields_to_others_and_comes_back_by_itself(house):
     house.run(15, cpu_foreign_pct=83.0)
 
     job = house.job()
-    assert (State.PAUSED, Depth.HOLD, "rule busy") == (job.state, job.depth, str(job.asked_by))
+    assert (JobState.PAUSED, Depth.HOLD, "rule busy") == (job.state, job.depth, str(job.asked_by))
     (asked,) = house.events(PauseAsked)
     (seen,) = asked.verdict.evidence
     assert (("cpu_foreign_pct", 83.0, "> 50"), True) == (
@@ -127,7 +127,7 @@ def test_a_job_yields_to_others_and_comes_back_by_itself(house):
 
     house.run(60, cpu_foreign_pct=3.0)
 
-    assert (State.RUNNING, None) == (house.job().state, house.job().verdict)
+    assert (JobState.RUNNING, None) == (house.job().state, house.job().verdict)
     assert ["resume"] == [event.verdict.kind for event in house.events(ResumeAsked)]
 
 
@@ -141,11 +141,11 @@ def test_a_daemon_that_is_restarted_goes_on_where_it_was(house):
     house.restart()
     house.run(30, cpu_foreign_pct=40.0)
 
-    assert (before.verdict, State.PAUSED) == (house.job().verdict, house.job().state)
+    assert (before.verdict, JobState.PAUSED) == (house.job().verdict, house.job().state)
 
     house.run(60, cpu_foreign_pct=3.0)
 
-    assert State.RUNNING is house.job().state
+    assert JobState.RUNNING is house.job().state
 
 
 @pytest.mark.parametrize("text", ["no JSON", '{"at": "yesterday"}', '{"triggers": 7}'])
@@ -159,7 +159,7 @@ def test_a_memory_that_cannot_be_read_is_dropped(house, text):
     house.restart()
     house.run(60, cpu_foreign_pct=3.0)
 
-    assert State.RUNNING is house.job().state
+    assert JobState.RUNNING is house.job().state
 
 
 def test_a_machine_that_was_suspended_has_watched_nothing_meanwhile(house):
@@ -172,17 +172,17 @@ def test_a_machine_that_was_suspended_has_watched_nothing_meanwhile(house):
     house.world.clock.advance(3600.0)
     house.run(3)
 
-    assert State.RUNNING is house.job().state
+    assert JobState.RUNNING is house.job().state
 
     house.run(10)
 
-    assert State.PAUSED is house.job().state
+    assert JobState.PAUSED is house.job().state
 
     house.run(10, cpu_foreign_pct=3.0)
     house.world.clock.advance(3600.0)
     house.run(5)
 
-    assert State.PAUSED is house.job().state
+    assert JobState.PAUSED is house.job().state
 
 
 def test_what_a_person_paused_is_left_alone(house):
@@ -196,7 +196,7 @@ def test_what_a_person_paused_is_left_alone(house):
     house.run(30, cpu_foreign_pct=83.0)
     house.run(100, cpu_foreign_pct=3.0)
 
-    assert (State.PAUSED, ADA) == (house.job().state, house.job().asked_by)
+    assert (JobState.PAUSED, ADA) == (house.job().state, house.job().asked_by)
     assert 1 == len(house.events(PauseAsked))
 
 
@@ -209,7 +209,7 @@ def test_a_verdict_that_is_refused_does_not_come_every_second(house):
     house.run(120, cpu_foreign_pct=83.0)
 
     assert [] == house.events(PauseAsked)
-    assert State.RUNNING is house.job().state
+    assert JobState.RUNNING is house.job().state
 
 
 def test_a_job_that_a_rule_froze_goes_on_when_the_rule_is_over():
@@ -223,15 +223,15 @@ def test_a_job_that_a_rule_froze_goes_on_when_the_rule_is_over():
     house.stuck.add("night")
     house.run(30, cpu_foreign_pct=83.0)
 
-    assert (State.PAUSING, True) == (house.job().state, house.world.is_frozen("night"))
-    explanation = house.steward.explain("night")
+    assert (JobState.PAUSING, True) == (house.job().state, house.world.is_frozen("night"))
+    explanation = house.policy_loop.explain("night")
     assert ("rule busy is on",) == explanation.waits_for[:1]
 
     house.run(10, cpu_foreign_pct=3.0)
     house.stuck.clear()
     house.run(60)
 
-    assert (State.RUNNING, False) == (house.job().state, house.world.is_frozen("night"))
+    assert (JobState.RUNNING, False) == (house.job().state, house.world.is_frozen("night"))
     house.world.close()
 
 
@@ -259,7 +259,7 @@ def test_a_job_starts_in_the_turn_in_which_it_comes(house):
     house.world.submit("night", house.world.spec())
     house.turn()
 
-    assert State.STARTING is house.job().state
+    assert JobState.STARTING is house.job().state
 
 
 def test_only_so_many_jobs_run_and_the_highest_priority_goes_first():
@@ -330,10 +330,10 @@ def test_it_looks_as_often_as_it_should(house):
     house.run(2)
     assert 30 == looks(30)
     house.sampler.wake()
-    house.steward.wake()
+    house.policy_loop.wake()
 
     assert house.turn()
-    assert house.steward.sample.is_urgent
+    assert house.policy_loop.sample.is_urgent
 
 
 @pytest.mark.parametrize("holding_s", [2.0, 2.3])
@@ -346,16 +346,16 @@ def test_a_holding_time_ends_when_it_is_over(holding_s):
     house.submit("night")
     house.run(5)
     house.sampler.host = msgspec.structs.replace(house.sampler.host, cpu_foreign_pct=83.0)
-    short_since = house.steward.next_at()
+    short_since = house.policy_loop.next_at()
     moments = []
-    while house.job().state is State.RUNNING:
-        house.world.clock.advance(house.steward.next_at() - house.world.clock.now())
+    while house.job().state is JobState.RUNNING:
+        house.world.clock.advance(house.policy_loop.next_at() - house.world.clock.now())
         assert house.turn()
         moments.append(house.world.clock.now() - short_since)
 
     assert pytest.approx(holding_s) == moments[-1]
     assert pytest.approx([0.0, 1.0, 2.0]) == moments[:3]
-    assert pytest.approx(1.0) == house.steward.next_at() - house.world.clock.now()
+    assert pytest.approx(1.0) == house.policy_loop.next_at() - house.world.clock.now()
     house.world.close()
 
 
@@ -368,7 +368,7 @@ def test_readings_are_recorded_in_blocks(house):
 
     assert [60, 60] == [len(unpack(one.block)) for one in house.disk.blocks]
 
-    house.steward.close()
+    house.policy_loop.close()
 
     assert 3 == len(house.disk.blocks)
 
@@ -405,7 +405,7 @@ def test_a_job_that_a_person_starts_gets_the_gpu_with_the_most_room(house):
     assert {"first": "running", "night": "queued"} == house.states()
     house.world.engine.ask("night", ResumeAsked(request="r", by=ADA, start_grace_s=60.0))
     assert ("GPU-c",) == house.job().gpus
-    assert State.STARTING is house.job().state
+    assert JobState.STARTING is house.job().state
 
     house.submit("other", num_gpus=1)
     house.run(1, gpus=())
@@ -419,20 +419,20 @@ def test_an_emergency_fills_no_history_but_what_led_to_a_verdict_is_kept(house):
     """
     house.submit("night")
     house.run(5)
-    before = len(house.steward.fresh(after_wall=0.0, before_wall=1e12))
+    before = len(house.policy_loop.fresh(after_wall=0.0, before_wall=1e12))
     house.sampler.is_hurried = True
     house.sampler.host = msgspec.structs.replace(house.sampler.host, cpu_foreign_pct=90.0)
     looks = 0
     for _ in range(200):
         house.world.clock.advance(0.1)
         looks += house.turn()
-    recorded = house.steward.fresh(after_wall=0.0, before_wall=1e12)
+    recorded = house.policy_loop.fresh(after_wall=0.0, before_wall=1e12)
     (asked,) = house.events(PauseAsked)
 
     assert looks > 180
     assert len(recorded) - before in range(19, 24)
     assert asked.verdict.kind == "pause"
-    assert house.job().state in (State.PAUSING, State.PAUSED)
+    assert house.job().state in (JobState.PAUSING, JobState.PAUSED)
     gaps = [later.at - one.at for one, later in itertools.pairwise(recorded)]
     assert min(gaps) < 0.85, "the look that led to the verdict"
 
@@ -450,4 +450,4 @@ def test_jobs_that_are_over_are_no_part_of_what_is_decided_and_stored(house):
 
     assert {"night"} == set(house.world.engine.present)
     assert {"night"} == set(msgspec.json.decode(house.disk.facts["policy.memory"])["jobs"])
-    assert {*names, "night"} == {one.job for one in house.steward.explain_all()}
+    assert {*names, "night"} == {one.job for one in house.policy_loop.explain_all()}

@@ -3,8 +3,8 @@
 import msgspec
 
 from supervisor.core.jobs.job import Job, JobSpec
-from supervisor.core.jobs.states import State
-from supervisor.job_table import Roster, sharing
+from supervisor.core.jobs.states import JobState
+from supervisor.job_table import JobTable, sharing
 
 
 def job(name, **fields):
@@ -16,22 +16,22 @@ def test_who_is_over_is_not_looked_at():
     """
     Whoever waits for a restart is not over; the earliest timer counts.
     """
-    roster = Roster(
+    job_table = JobTable(
         [
-            job("night", state=State.RUNNING, start_grace_at=9.0),
-            job("again", state=State.FAILED, restart_at=5.0),
-            job("done", state=State.COMPLETED),
+            job("night", state=JobState.RUNNING, start_grace_at=9.0),
+            job("again", state=JobState.FAILED, restart_at=5.0),
+            job("done", state=JobState.COMPLETED),
         ]
     )
 
-    assert (["night", "again"], 5.0) == (list(roster.present), roster.next_due())
-    assert ["again"] == [one.name for one in roster.due(5.0)]
+    assert (["night", "again"], 5.0) == (list(job_table.present), job_table.next_due())
+    assert ["again"] == [one.name for one in job_table.due(5.0)]
 
-    roster.put(job("again", state=State.COMPLETED))
-    roster.drop("night")
+    job_table.put(job("again", state=JobState.COMPLETED))
+    job_table.drop("night")
 
-    assert ({}, None) == (roster.present, roster.next_due())
-    assert ["again", "done"] == list(roster.all)
+    assert ({}, None) == (job_table.present, job_table.next_due())
+    assert ["again", "done"] == list(job_table.all)
 
 
 def test_equal_environments_are_kept_once():
@@ -49,9 +49,9 @@ def test_after_a_restart_jobs_are_heard_before_their_timers_fire():
     """
     2026-11-22: a pause was reached while the daemon was away; the next one found it late and ended the job.
     """
-    pausing = job("night", state=State.PAUSING, alive=True, deadline_at=90.0)
-    roster = Roster([pausing], 100.0)
+    pausing = job("night", state=JobState.PAUSING, alive=True, deadline_at=90.0)
+    job_table = JobTable([pausing], 100.0)
 
-    assert ([], 105.0) == (roster.due(100.0), roster.next_due())
-    assert [pausing] == roster.due(105.0)
-    assert 90.0 == Roster([job("again", state=State.FAILED, restart_at=90.0)], 100.0).next_due()
+    assert ([], 105.0) == (job_table.due(100.0), job_table.next_due())
+    assert [pausing] == job_table.due(105.0)
+    assert 90.0 == JobTable([job("again", state=JobState.FAILED, restart_at=90.0)], 100.0).next_due()
