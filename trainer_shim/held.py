@@ -137,6 +137,7 @@ class HeldValues(Held):
         #: The prints of long values, and the glimpses that they belong to.
         self._glimpses: dict[str, tuple[Any, str | None]] = {}
         self._made = self._prints(thing)
+        self._ids = {name: id(value) for name, value in reach.attributes(thing) if name in self._made}
         #: What is not plain, by the objects in it, as the script made it.
         self._identities = self._not_plain(thing)
         #: Short values as the script made them, and longer ones as soon as they are replaced.
@@ -218,11 +219,13 @@ class HeldValues(Held):
             "made": {name: self._made.get(name) for name in changed},
             "print": changed,
             "now": {name: values.packed(present[name]) for name in changed},
+            # Another object than it was made with: what else holds that one keeps it as it is.
+            "replaced": [name for name in changed if id(present[name]) != self._ids.get(name)],
         }
 
     def _put(self, thing: Any, state: Any) -> list[str]:
         present, prints = dict(reach.attributes(thing)), self._prints(thing)
-        odd = []
+        odd, replaced = [], state.get("replaced", ())
         for name, packed in state["now"].items():
             here = prints.get(name)
             may_put = self._may_put.setdefault(name, here in (state["made"][name], state["print"][name]))
@@ -230,7 +233,8 @@ class HeldValues(Held):
                 continue
             if may_put and packed is not None:
                 self._first.setdefault(name, values.copied(present.get(name)))
-                values.assign(thing, name, present.get(name), values.unpacked(packed))
+                there = None if name in replaced else present.get(name)
+                values.assign(thing, name, there, values.unpacked(packed))
             elif not is_a(thing, Globals):  # There it may be a time of day, or what a start chooses.
                 odd.append(name)
         return odd

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from trainer_shim.script_names import Names
+from trainer_shim.script_names import Names, is_module
 from trainer_shim.source_places import (
     PASSES,
     SHOWING,
@@ -30,6 +30,8 @@ __all__ = ["ITERATED", "Uses", "is_harmless", "is_over"]
 
 #: What an epoch may do again without harm, by the last part of its name.
 _HARMLESS = frozenset({"train", "eval", "zero_grad", "set_epoch", "time", "perf_counter", "monotonic", "len"})
+#: Turns to evaluation, and back.
+_EVALUATING = frozenset({"eval", "train"})
 #: What the shim itself iterates.
 ITERATED = ("epochs", *PASSES)
 #: Calls that only reckon: what they give is followed, not what they are given.
@@ -42,6 +44,8 @@ _PURE = frozenset(
         "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
         "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
         "upper", "lower", "time_ns", "process_time", "now", "total_seconds", "isoformat",
+        "reshape", "view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "clone", "sigmoid",
+        "softmax", "clamp", "clip", "ones", "zeros", "full", "arange", "linspace",
         "OrderedDict", "defaultdict", "Counter", "asdict", "vars", "open", "writer", "DictWriter",
     }
 )  # fmt: skip
@@ -73,6 +77,8 @@ class Uses:
     ) -> None:
         self._names, self._is_result_used = names, is_result_used
         statements = list(statements)
+        #: Whether the branch that is looked at turns to evaluation first.
+        self._is_evaluating = False
         self._tuples = _tuples(statements)
         #: What is made of what, one assignment each.
         self._flows: list[tuple[set[str], set[str]]] = []
@@ -115,6 +121,9 @@ class Uses:
             self._assignment(node)
         elif isinstance(node, ast.If | ast.While):
             inner = [*node.body, *node.orelse]
+            # `model.eval()`, and `model.train()` again: a picture now and then leaves no trace.
+            names = {called(call) for one in inner for call in calls_in(one)}
+            self._is_evaluating = names >= _EVALUATING
             if all(map(self._only_reckons, inner)):
                 # What it assigns depends on it.
                 self._flow(_tested(node.test), _assigned_in(inner))
@@ -197,17 +206,27 @@ class Uses:
         """Whether all it does is to show something, and to assign what is followed."""
         if isinstance(statement, ast.If):
             return all(map(self._only_reckons, [*statement.body, *statement.orelse]))
+        if isinstance(statement, ast.With) and self._is_evaluating and _has_no_gradients(statement):
+            return all(map(self._only_reckons, statement.body))
         if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if statement.value is None or any(self._is_of_another(one) for one in targets):
                 return False
-            return all(called(one) in _PURE for one in calls_in(statement.value))
+            return all(map(self._is_pure, calls_in(statement.value)))
         if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             call = statement.value
             if changed_by(call) and not self._is_handed(call):
-                return all(called(one) in _PURE for one in calls_in(call) if one is not call)
-            return called(call) in SHOWING | _ELSEWHERE
+                return all(self._is_pure(one) for one in calls_in(call) if one is not call)
+            return called(call) in SHOWING | _ELSEWHERE or (
+                self._is_evaluating and called(call) in _EVALUATING
+            )
         return is_harmless(statement)
+
+    def _is_pure(self, call: ast.Call) -> bool:
+        """Whether nothing comes of a call but its result; an evaluated network changes nothing."""
+        if called(call) in _PURE:
+            return True
+        return self._is_evaluating and self._names is not None and is_module(self._names.value(call.func))
 
     def _is_handed(self, call: ast.Call) -> bool:
         """Whether what a call changes is another's: an item of a loop, an attribute of a network."""
@@ -300,6 +319,13 @@ def _num_items(node: ast.expr) -> int:
 
 def _item_of(name: str, index: int, ctx: ast.expr_context | None = None) -> ast.Name:
     return ast.Name(f"{name}[{index}]", ctx or ast.Load())
+
+
+def _has_no_gradients(block: ast.With) -> bool:
+    return all(
+        isinstance(one.context_expr, ast.Call) and called(one.context_expr) in ("no_grad", "inference_mode")
+        for one in block.items
+    )
 
 
 def _assigned_in(statements: Iterable[ast.AST]) -> set[str]:

@@ -18,7 +18,9 @@ from trainer_shim import rng
 from trainer_shim.errors import CannotStore
 from trainer_shim.kept import Kept
 from trainer_shim.module_tree import walk as modules_of
-from trainer_shim.reach import frame_variables, is_generator, walk
+from trainer_shim.optimizer_state import is_optimizer
+from trainer_shim.own_states import leaves_out
+from trainer_shim.reach import attributes, frame_variables, is_generator, walk
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
 from trainer_shim.standing import is_file, may_stand, stands, trace
@@ -57,9 +59,13 @@ _SCALER = (
 _MODULE = (
     "`{}` is a module that changes with the training, but attach() did not get it: hand it over [module]"
 )
+_LOOSE = (
+    "`{0}` trains {1}, which no part has: after a restart it begins anew. Write `shim.state({2}={2})` behind "
+    "attach(), or make it a parameter of a module that is one [module]"
+)
 _COPY = (
     "`{0}` holds tensors of the shapes of the weights that change with the training, and no checkpoint has "
-    "them. Write `shim.state({1}={0})` behind attach(): it stays the object that it is [weights-copy]"
+    "them. Write `shim.state({1}={2})` behind attach(): it stays the object that it is [weights-copy]"
 )
 
 
@@ -94,6 +100,10 @@ class Moving:
         for place, value in variables:
             if not self._kept.is_ignored(_name(place)):
                 roots.setdefault(place, value)
+        for name, part in self._kept.parts.items():
+            # What a part does not keep of itself.
+            left_out = (one for one in attributes(part) if leaves_out(part, one[0]))
+            roots |= {f"{name}.{name}.{own}": value for own, value in left_out}
         found = walk(
             roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed, has_owners=False
         )
@@ -105,6 +115,18 @@ class Moving:
             moves = self._moves(_name(place), one)
             if moves is not None:
                 yield place, moves
+
+    def loose(self, variables: Iterable[tuple[str, Any]]) -> Iterator[str]:
+        """Yield what to say of tensors that an optimizer among the parts trains and nothing has."""
+        names = {id(one): _name(place) for place, one in variables if _is_tensor(one)}
+        for part_name, part in self._kept.parts.items():
+            groups = part.param_groups if is_optimizer(part) else ()
+            for one in (weight for group in groups for weight in group["params"]):
+                name = names.get(id(one), "")
+                if id(one) in self._ours or self._kept.has_object(one) or self._kept.is_ignored(name):
+                    continue
+                shown = f"`{name}`" if name else f"a tensor of the shape {tuple(one.shape)}"
+                yield _LOOSE.format(part_name, shown, name or "weight")
 
     def _is_looked_at(self, thing: Any) -> bool:
         sort = _sort_of(thing)
@@ -125,7 +147,8 @@ class Moving:
         if sort == "module":
             own = list(_tensors(thing))
             if own and not any(id(one) in self._ours for one in own):
-                return Moves(id(thing), _MODULE.format(name), versions(own))
+                # A buffer that is assigned anew has no count of its own changes.
+                return Moves(id(thing), _MODULE.format(name), _stand_of(own))
             return None
         if sort == "scheduler":
             if self._kept.is_part(getattr(thing, "optimizer", None)) and id(thing) not in self._inner:
@@ -138,11 +161,12 @@ class Moving:
         return None if self._kept.has_object(thing) else self._of_value(name, thing)
 
     def _of_value(self, name: str, thing: Any) -> Moves | None:
-        last = name.rpartition(".")[2].strip("<>")
+        last = name.partition("[")[0].rpartition(".")[2].strip("<>")
         if is_generator(thing):
             return Moves(id(thing), _GENERATOR.format(name, last), _digest(thing))
         if _sort_of(thing) == "container":
-            return Moves(id(thing), _COPY.format(name, last), _copy_stands(thing))
+            whole = name.partition("[")[0]
+            return Moves(id(thing), _COPY.format(name, last, whole), _stand_of(_items(thing)))
         return _of_iterator(name, last, thing)
 
     def _is_copy(self, thing: Any) -> bool:
@@ -251,8 +275,8 @@ def versions(tensors: Iterable[Any]) -> int:
     return sum(0 if one.is_inference() else one._version for one in tensors)  # noqa: SLF001
 
 
-def _copy_stands(thing: Any) -> Any:
-    return hash(tuple((id(one), versions([one])) for one in _items(thing)))
+def _stand_of(tensors: Iterable[Any]) -> Any:
+    return hash(tuple((id(one), versions([one])) for one in tensors))
 
 
 def _items(thing: Any) -> list[Any]:

@@ -5,9 +5,9 @@ numbers that are drawn between attach() and the loop.
 Does not cover: variables of loops (loop_state.py), data loaders (births.py), whether what is saved can be
 (storable.py).
 
-The first two boundaries of a start are compared, then those that are saved, each with the one before: what
-lies there and is not used is silent. Kept between them are names, ids and digests, no frame and no object of
-the script's.
+The first two boundaries of a start are compared, then the 10th, 42nd, 170th and so on and those that are
+saved, each with the one before: what lies there and is not used is silent. Kept between them are names, ids
+and digests, no frame and no object of the script's.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _HERE = str(Path(__file__).parent)
 _MAX_FRAMES = 3
 #: A look is left out where less than so many times its duration has gone by since the last one.
 _REST = 50
+#: Boundaries between the second look and the next, and how much longer each gap is than the one before.
+_FIRST_GAP, _GROWTH = 8, 4
 
 _WEIGHTS = (
     "the weights of `{}` were changed between attach() and the loop: after a restart that would undo the "
@@ -65,6 +67,8 @@ class Strays:
         self.is_begun = False
         self._is_drawn = False
         self._first, self._second = step + 1, step + 2
+        #: The looks behind them come ever more rarely: what moves at each fifth or hundredth step is seen.
+        self._later, self._gap = step + 2 + _FIRST_GAP, _FIRST_GAP
         #: The weights and the gradients at the first look, by their counts of changes.
         self._gradients: _Counts | None = None
         #: What moves, as it stood at the last look.
@@ -77,8 +81,8 @@ class Strays:
 
     @property
     def due_step(self) -> float:
-        """The boundary of the next look that nobody asks for, infinity after the second."""
-        return self._second or math.inf
+        """The boundary of the next look that nobody asks for."""
+        return self._second or self._later
 
     def begin(self, *, is_by_hand: bool) -> None:
         """The loop begins; one by hand has its random numbers as attach() left them."""
@@ -97,7 +101,11 @@ class Strays:
         self._weights, self._drawn = {}, None
 
     def at(self, step: int, *, is_by_hand: bool) -> None:
-        """Look, at the first two boundaries."""
+        """Look, at the first two boundaries and at some later ones."""
+        if not self._second and step >= self._later:
+            self._gap *= _GROWTH
+            self._later = step + self._gap
+            self.again(is_asked=True)  # They are too rare to take a part of the time.
         if not self._second or step < self._first:
             return
         if self._is_drawn and is_by_hand:
@@ -140,7 +148,9 @@ class Strays:
                     found.append(text)
         with suppress(Exception):
             # The names that are nearest to the boundary first.
-            now = dict(Moving(self._kept).inside(one for frame in frames for one in variables_of(frame)))
+            moving, variables = Moving(self._kept), [one for frame in frames for one in variables_of(frame)]
+            found += moving.loose(variables)
+            now = dict(moving.inside(variables))
             found += [
                 one.words
                 for place, one in now.items()

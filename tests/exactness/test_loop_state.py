@@ -913,6 +913,100 @@ def an_optimizer_with_a_counter(script):
             opt.step()
 
 
+class SlowWeights(Lookahead):
+    """Goes back to weights of its own at each third step."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer)
+        self.weights = [[one.detach().clone() for one in optimizer.param_groups[0]["params"]]]
+
+    def state_dict(self):
+        return {"inner": super().state_dict(), "num_steps": self.num_steps}
+
+    @torch.no_grad()
+    def step(self):
+        super().step()
+        for group, slow in zip(self.param_groups(), self.weights, strict=True):
+            if self.num_steps % 3 == 0:
+                for weight, kept in zip(group["params"], slow, strict=True):
+                    kept.lerp_(weight, 0.5)
+                    weight.copy_(kept)
+
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+
+def slow_weights_inside_of_a_part(script):
+    a_part_that_leaves_something_out(script, SlowWeights)
+
+
+class Centered(nn.Module):
+    """A loss whose running mean is a new tensor each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("center", torch.zeros(1))
+
+    def forward(self, out):
+        self.center = 0.9 * self.center + 0.1 * out.detach().mean()
+        return (out - self.center).square().mean()
+
+
+def a_buffer_that_is_assigned_anew(script):
+    shim, criterion = script.attach(), Centered()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.opt.zero_grad()
+            criterion(script.model(batch)).backward()
+            script.opt.step()
+
+
+def a_tensor_that_is_trained_beside_the_model(script):
+    scale = torch.ones(1, requires_grad=True)
+    script.opt = torch.optim.SGD([{"params": script.model.parameters()}, {"params": [scale]}], lr=0.01)
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.opt.zero_grad()
+            (script.model(batch).square().mean() * scale).sum().backward()
+            script.opt.step()
+
+
+def a_trained_tensor_that_is_kept(script):
+    scale = torch.ones(1, requires_grad=True)
+    script.opt = torch.optim.SGD([{"params": script.model.parameters()}, {"params": [scale]}], lr=0.01)
+    shim = script.attach()
+    shim.state(scale=scale)
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.opt.zero_grad()
+            (script.model(batch).square().mean() * scale).sum().backward()
+            script.opt.step()
+
+
+def pictures_now_and_then(script):
+    shim, pictures, num_done = script.attach(), [], 0
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            if num_done % 3 == 0:
+                script.model.eval()
+                with torch.no_grad():
+                    pictures.append(script.model(torch.ones(2)).numpy())
+                script.model.train()
+            num_done += 1
+
+
+def evaluation_once_for_good(script):
+    shim, num_done = script.attach(), 0
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            if num_done == 3:
+                script.model.eval()
+            num_done += 1
+
+
 class Episodes:
     """An environment that sums up rewards for the log."""
 
@@ -958,6 +1052,10 @@ def a_mean_in_a_row_of_a_table(script):
 
 
 TOLD = {
+    slow_weights_inside_of_a_part: "`wrapped.weights[0]` holds tensors of the shapes of the weights",
+    a_buffer_that_is_assigned_anew: "`criterion` is a module that changes",
+    a_tensor_that_is_trained_beside_the_model: "`opt` trains `scale`, which no part has",
+    evaluation_once_for_good: "`num_done` (line",
     a_part_that_leaves_something_out: "`wrapped.num_steps` (line",
     an_optimizer_with_a_counter: "`opt.num_calls` (line",
     a_sum_that_decides_about_an_entry: "`episodes.rewards` (line",
@@ -994,6 +1092,8 @@ TOLD = {
     a_generator_that_is_used_later: "`numbers` draws random numbers",
 }
 FINE = [
+    a_trained_tensor_that_is_kept,
+    pictures_now_and_then,
     a_part_that_has_all,
     a_sum_in_an_entry_that_is_looked_for,
     a_mean_in_a_row_of_a_table,

@@ -62,6 +62,21 @@ class Many(Numbers):
         return super().__getitem__(index) * self.own[index].random()
 
 
+class Negatives(Numbers):
+    """Draws others for each epoch; at first what it fills is the very list of what it has."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = list(range(NUM_ITEMS // 2))
+        self.filled = self.rows
+
+    def draw_others(self, epoch):
+        self.filled = self.rows + [100 * epoch + row for row in self.rows]
+
+    def __getitem__(self, index):
+        return torch.tensor([float(self.filled[index])])
+
+
 def in_a_closure():
     own = np.random.default_rng(5)
     return lambda _index: float(own.random())
@@ -629,3 +644,23 @@ def test_a_script_that_was_changed_keeps_its_change_and_is_told(tmp_path, capsys
 
     assert "77.wav" in made[-1].files
     assert "neither what the run made of it nor what it was before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("steps", [(3,), (8,), (3, 8)])
+def test_a_list_that_takes_the_place_of_another_leaves_that_one_alone(tmp_path, steps):
+    """
+    Two attributes are one list in a fresh process, and two in the run.
+    """
+
+    def train(run):
+        data = Negatives()
+        loader = DataLoader(data, 4, shuffle=True)
+        run.attach()
+        for epoch in run.shim.epochs(2):
+            data.draw_others(epoch)
+            for batch in run.shim.batches(loader):
+                run.step(batch)
+
+    whole, cut = whole_and_cut(tmp_path, train, steps)
+
+    assert whole == cut

@@ -11,7 +11,6 @@ import time
 
 import pytest
 from msgspec.structs import replace
-from tests.unit.test_steward import CONFIG, House
 
 from supervisor import api
 from supervisor.core.jobs.events import PauseAsked
@@ -24,6 +23,7 @@ from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
 from supervisor.system.marks import Marks
+from tests.unit.test_policy_loop import CONFIG, House
 from trainer_shim import protocol as wire
 
 
