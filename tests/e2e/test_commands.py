@@ -41,6 +41,19 @@ def lines(said):
     return said.out.splitlines()
 
 
+#: Where a short run waits until a command was given, so that it is not over before.
+HELD = "step-60"
+
+
+def asked_while_held(daemon, run, *words):
+    """Give a command that waits, let the run go on, return the exit code and the lines."""
+    with daemon.following(*words) as process:
+        process.stderr.readline()
+        run.let_go(HELD)
+        out, _ = process.communicate(timeout=60)
+    return process.returncode, out.splitlines()
+
+
 class TestRun:
     """`run` makes a job of a command."""
 
@@ -258,14 +271,14 @@ class TestPauseAndResume:
         """
         Nothing of it is left but the checkpoint, and it goes on exactly.
         """
-        run = train("p-2", steps=80)
-        said = daemon.ctl("pause", "--depth", "exit", "--wait", "p-2")
+        run = train("p-2", steps=80, hold=(HELD,))
+        code, said = asked_while_held(daemon, run, "pause", "--depth", "exit", "--wait", "p-2")
         left = daemon.row("p-2")
         daemon.ctl("resume", "p-2")
         done = daemon.ctl("wait", "p-2")
 
-        assert (0, None) == (said.code, left.pid)
-        assert "paused (exit)" in said.out
+        assert (0, None) == (code, left.pid)
+        assert "paused (exit)" in said[0]
         assert 0 == done.code
         assert 2 == len(run.starts)
         assert run.is_exact()
@@ -398,13 +411,13 @@ class TestEnding:
         """
         No step is lost or repeated between the two.
         """
-        run = train("s-1", steps=80)
-        stopped = daemon.ctl("stop", "--wait", "s-1")
+        run = train("s-1", steps=80, hold=(HELD,))
+        stopped = asked_while_held(daemon, run, "stop", "--wait", "s-1")
         step = daemon.row("s-1").checkpoint_step
         again = daemon.ctl("restart", "--wait", "s-1")
         done = daemon.ctl("wait", "s-1")
 
-        assert (0, [f"s-1 stopped at step {step}"]) == (stopped.code, lines(stopped))
+        assert (0, [f"s-1 stopped at step {step}"]) == stopped
         assert (0, 0) == (again.code, done.code)
         assert run.is_exact()
 
@@ -412,11 +425,11 @@ class TestEnding:
         """
         It checkpoints, ends, starts anew and goes on.
         """
-        run = train("s-2", steps=80)
-        said = daemon.ctl("restart", "--wait", "s-2")
+        run = train("s-2", steps=80, hold=(HELD,))
+        said = asked_while_held(daemon, run, "restart", "--wait", "s-2")
         daemon.ctl("wait", "s-2")
 
-        assert (0, ["s-2 running"]) == (said.code, lines(said))
+        assert (0, ["s-2 running"]) == said
         assert 2 == len(run.starts)
         assert run.is_exact()
 

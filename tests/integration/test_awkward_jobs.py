@@ -271,7 +271,7 @@ def test_a_checkpoint_with_a_flipped_byte_is_set_aside(daemon):
     """
     The one before is used, and the log of the job says both.
     """
-    run = daemon.train("flipped", steps=60)
+    run = daemon.train("flipped", steps=400)
     steps = []
     for _ in range(2):
         daemon.ask(api.CheckpointRequest, "flipped")
