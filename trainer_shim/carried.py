@@ -1,8 +1,8 @@
 """What the parts of a data loader keep between batches, under the paths that lead there.
 
 Covers: one place for each object, whoever uses it; the states of all that a loader reaches, out and in.
-Does not cover: the state of one object (held.py), when that is done (loader_ways.py, position.py), torch's
-global generators (rng.py).
+Does not cover: the state of one object (held.py), when that is done (loader_strategies.py, position.py),
+torch's global generators (rng.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trainer_shim import rng
-from trainer_shim.doubts import is_scheduler
+from trainer_shim.determinism import is_scheduler
 from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.parts import Stateful, check_parts
 from trainer_shim.reach import is_generator

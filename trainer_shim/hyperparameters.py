@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from trainer_shim.doubts import is_scheduler
+from trainer_shim.determinism import is_scheduler
 from trainer_shim.optimizer_state import is_optimizer
 
 __all__ = ["changed_words", "options"]

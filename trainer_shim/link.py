@@ -253,9 +253,9 @@ class Link:
                 return
             # Nobody but the daemon can answer; what it sends and we do not know is from a newer one.
             with contextlib.suppress(protocol.ProtocolError):
-                self._obey(protocol.decode(frames[-1]))
+                self._handle(protocol.decode(frames[-1]))
 
-    def _obey(self, message: Any) -> None:
+    def _handle(self, message: Any) -> None:
         match message:
             case protocol.Welcome():
                 self._welcome = self._report.has_daemon = True

@@ -20,7 +20,7 @@ from trainer_shim.births import Births
 from trainer_shim.carried import Carried, Objects
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader_replay import Replayed
-from trainer_shim.loader_ways import Indexed, StatefulWay, is_torchdata
+from trainer_shim.loader_strategies import Indexed, StatefulStrategy, is_torchdata
 from trainer_shim.streams import Streams
 
 __all__ = ["Pass", "check_kind", "open_pass"]
@@ -47,7 +47,7 @@ def open_pass(
     carried = carried or Carried.of(loader, Objects())
     if kind == "replayed":
         return Pass(Replayed(loader, resume, carried, streams or Streams(Births(Objects()))), resume)
-    return Pass((Indexed if kind == "indexed" else StatefulWay)(loader, resume, carried), resume)
+    return Pass((Indexed if kind == "indexed" else StatefulStrategy)(loader, resume, carried), resume)
 
 
 def check_kind(kind: str, resume: Mapping[str, Any] | None) -> None:

@@ -2,7 +2,7 @@
 
 Covers: skipping what was used without loading it, and the indices that workers
 were given ahead of use.
-Does not cover: the generators that the sampler draws from (loader_ways.py).
+Does not cover: the generators that the sampler draws from (loader_strategies.py).
 
 Imports nothing of torch: a sampler is anything that can be iterated.
 """

@@ -2,7 +2,7 @@
 
 Covers: streams, objects and iterators of the script's, also with loaders inside; who draws from which
 generator meanwhile.
-Does not cover: what the loaders inside do (weaving.py), plain loaders (loader_ways.py).
+Does not cover: what the loaders inside do (weaving.py), plain loaders (loader_strategies.py).
 """
 
 # ruff: noqa: SLF001 - whether a loader has living workers, only it knows.
@@ -15,14 +15,14 @@ from typing import Any
 
 from trainer_shim import rng
 from trainer_shim.carried import Carried
-from trainer_shim.loader_ways import Way
+from trainer_shim.loader_strategies import LoaderStrategy
 from trainer_shim.streams import Streams
 from trainer_shim.values import printed_batch
 
 __all__ = ["Replayed"]
 
 
-class Replayed(Way):
+class Replayed(LoaderStrategy):
     """Any other iterable: its loaders are set to where they were, and the rest is read again and dropped."""
 
     kind = "replayed"

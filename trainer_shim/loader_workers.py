@@ -3,7 +3,7 @@
 Covers: what runs inside a worker (a collate function and an init function
 around the user's own), and the iterator that takes the extra part off again
 before anybody sees the batch.
-Does not cover: which batch comes next; loader_ways.py decides that.
+Does not cover: which batch comes next; loader_strategies.py decides that.
 
 A worker's generators advance with the batches it made, and workers run ahead of
 the training loop. Only the state *after the last batch that was used* lets a

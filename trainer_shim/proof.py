@@ -22,7 +22,7 @@ from trainer_shim.checkpoint import nodes, tree
 from trainer_shim.errors import CannotStore, NotSupported
 from trainer_shim.gate import Gate, Want, merge
 from trainer_shim.link import LinkReport
-from trainer_shim.loader_ways import READS_AGAIN  # A cost, and no doubt.
+from trainer_shim.loader_strategies import READS_AGAIN  # A cost, and no doubt.
 from trainer_shim.position import Cursor
 from trainer_shim.protocol import Message, Pause, Resume
 

@@ -80,7 +80,7 @@ def open_rounds(
 
 
 class _Way:
-    """The pass: a lane for each loader. Has what a `Way` has."""
+    """The pass: a lane for each loader. Has what a `LoaderStrategy` has."""
 
     kind = "rounds"
 

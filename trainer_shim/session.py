@@ -28,7 +28,7 @@ from trainer_shim import protocol
 from trainer_shim.batches import Batches
 from trainer_shim.checkpoint import Keep, Live, Saved, Store, keep_aside, record, resolve
 from trainer_shim.choices import Choices, Resume
-from trainer_shim.doubts import doubts
+from trainer_shim.determinism import doubts
 from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
 from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
@@ -39,6 +39,7 @@ from trainer_shim.loop_state import needs_a_turn
 from trainer_shim.made import Made
 from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
+from trainer_shim.one_time_warnings import OneTimeWarnings, words
 from trainer_shim.parts import Stateful, asked, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
@@ -52,7 +53,6 @@ from trainer_shim.surroundings import Surroundings, other_command
 from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
 from trainer_shim.variables import State, Variables
-from trainer_shim.voice import Voice, words
 
 if TYPE_CHECKING:
     from trainer_shim.proof import Proof
@@ -202,8 +202,8 @@ class Shim(_Looked):
         self._rest_at: int | None = None
         #: The checkpoint of the boundary that the loop is at, if it was written already.
         self._fresh: Saved | None = None
-        self._voice = Voice(choices.ignore, doubted=None if proof is None else proof.doubted)
-        self._say = self._voice.say
+        self._warnings = OneTimeWarnings(choices.ignore, doubted=None if proof is None else proof.doubted)
+        self._say = self._warnings.say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
         self._offloader = Offloader(self._parts, self._own_values, surroundings.offload_devices)
@@ -690,7 +690,7 @@ class Shim(_Looked):
                 saved = None if error.is_short else self._still_there()
                 if time.monotonic() >= until and self._report.has_daemon and saved is not None:
                     self._say(f"{error}; ending to be started from the checkpoint")
-                    raise self._farewell(want.resumed, saved) from error
+                    raise self._at_process_end(want.resumed, saved) from error
                 want = self._gate.wait(want, at_most_s=again_s)
                 if want.pause is not None or want.leave is not None:
                     return want
@@ -735,9 +735,9 @@ class Shim(_Looked):
             self._say(f"{durable}; ending because of signal {leave.number}")
             raise self._ended(128 + leave.number)
         self._say(f"{durable}; ending because the daemon asked")
-        raise self._farewell(request, saved)
+        raise self._at_process_end(request, saved)
 
-    def _farewell(self, request: str, saved: Saved) -> SystemExit:
+    def _at_process_end(self, request: str, saved: Saved) -> SystemExit:
         """Say that the checkpoint is durable, in all ways there are; return what ends the process."""
         farewell = self._yielded(request, "exit", saved)
         if problem := leave_receipt(self._surroundings.run_dir, farewell):
@@ -830,7 +830,7 @@ class Shim(_Looked):
         # What decides about keeping is there, however much else is reported.
         numbers = {**self._report.numbers(), **self._report.number(self._store.keep.metric)}
         metrics = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
-        told = {"warnings": [*self._voice.doubts]} if self._voice.doubts else {}
+        told = {"warnings": [*self._warnings.doubts]} if self._warnings.doubts else {}
         return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics, **told}
 
     def _own_state(self, parts: Mapping[str, Stateful] | None = None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A pass over something that has torch DataLoaders inside: a `zip`, a generator, an object of the script's.
 
 Covers: which loaders it iterates, from where on, and how far; taking it up in a fresh process.
-Does not cover: loaders that are handed over as they are (loader_ways.py), who begins what (births.py), how a
-stream is known again (streams.py).
+Does not cover: loaders that are handed over as they are (loader_strategies.py), who begins what (births.py),
+how a stream is known again (streams.py).
 
 Nobody can set a generator or a `zip` to its middle. But what they give is made by loaders, and those can be
 set: the present turn of a loader begins with the generators that it began with, and is read again. For what

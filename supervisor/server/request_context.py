@@ -23,7 +23,7 @@ from supervisor.errors import Refused, SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
 from supervisor.server.router import Delivery, Router
-from supervisor.server.rows import Reading, Sight, Unstored, row
+from supervisor.server.rows import JobView, Reading, Unstored, row
 from supervisor.server.shims import ShimTable
 from supervisor.set_aside import SetAside
 from supervisor.settings.config import Config
@@ -212,7 +212,7 @@ class RequestContext:
                 # Of all in the line at once, and only where one of them is asked about.
                 waiting = self.policy_loop.waiting()
             is_gone = job.checkpoint is not None and job.checkpoint.path in self.gone
-            sight = Sight(
+            view = JobView(
                 self.shims.peer(job),
                 self.shims.last_position(job),
                 self.readings.get(job.name),
@@ -221,7 +221,7 @@ class RequestContext:
                 self.left.get(job.name, ()),
                 self.unstored(job),
             )
-            yield row(job, sight, now=now, log=log)
+            yield row(job, view, now=now, log=log)
 
     def unstored(self, job: Job) -> Unstored:
         """Return what is not as it looks while the disk of the journal is full."""

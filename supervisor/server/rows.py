@@ -15,7 +15,7 @@ from supervisor.core.readings.sample import Left, Missing, Sample
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
-__all__ = ["SAVING", "UNSTORED", "Reading", "Sight", "Unstored", "readings", "row", "stage"]
+__all__ = ["SAVING", "UNSTORED", "JobView", "Reading", "Unstored", "readings", "row", "stage"]
 
 #: The stage in which a checkpoint is being written.
 SAVING = "saving"
@@ -56,7 +56,7 @@ def readings(sample: Sample | None) -> dict[str, Reading]:
     }
 
 
-class Sight(NamedTuple):
+class JobView(NamedTuple):
     """What is known of a job beside its record."""
 
     peer: ShimPeer | None
@@ -72,13 +72,13 @@ class Sight(NamedTuple):
     unstored: Unstored = ""
 
 
-def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
+def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
     """Return the line of a job in `status`."""
-    peer = sight.peer
-    reading = sight.reading if job.process is not None else None
+    peer = view.peer
+    reading = view.reading if job.process is not None else None
     # Most of what was read just now is of the time before.
     is_before_hold = reading is not None and job.state is JobState.PAUSED and reading.at - job.since < _LOOK_S
-    checkpoint = None if sight.is_gone else job.checkpoint
+    checkpoint = None if view.is_gone else job.checkpoint
     exit_ = job.exit
     return api.JobRow(
         name=job.name,
@@ -88,10 +88,10 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
         bytes_freed=job.bytes_freed or None,
         pausable=_pausable(job),
         request=job.request,
-        stage=UNSTORED.get(sight.unstored, "")
+        stage=UNSTORED.get(view.unstored, "")
         or cuda_context.words(job)
         or "; ".join(filter(None, (stage(job, peer), for_want_of_a_shim(job, now))))
-        or _waits(job, sight.waits_for),
+        or _waits(job, view.waits_for),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
@@ -102,7 +102,7 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
         restart_in_s=None if job.restart_at is None else max(0.0, job.restart_at - now),
         late=job.late,
         frozen_s=None if job.frozen_at is None else _age(job.frozen_at, now),
-        problem=job.problem or _gone(job, sight),
+        problem=job.problem or _gone(job, view),
         pid=job.process.pid if job.process else None,
         incarnation=job.incarnation,
         exit_code=exit_.code if exit_ else None,
@@ -111,17 +111,17 @@ def row(job: Job, sight: Sight, *, now: float, log: str) -> api.JobRow:
         priority=job.spec.priority,
         protected=job.spec.protected,
         user=job.spec.user,
-        ended=sight.unstored == "ended",
+        ended=view.unstored == "ended",
         left=tuple(
-            api.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in sight.left
+            api.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in view.left
         ),
-        **_progress(job, sight, now),  # type: ignore[arg-type]
+        **_progress(job, view, now),  # type: ignore[arg-type]
     )
 
 
-def _progress(job: Job, sight: Sight, now: float) -> dict[str, object]:
+def _progress(job: Job, view: JobView, now: float) -> dict[str, object]:
     """Return where the loop is: from its shim, or else from the last checkpoint."""
-    at, peer = sight.position, sight.peer
+    at, peer = view.position, view.peer
     if job.state is JobState.QUEUED:
         # What its last start came to says nothing of the next one.
         return {}
@@ -188,8 +188,8 @@ def _waits(job: Job, waits_for: str) -> str:
     return "waiting in the queue" if job.state is JobState.QUEUED else ""
 
 
-def _gone(job: Job, sight: Sight) -> str:
-    return f"its checkpoint `{job.checkpoint.path}` is gone" if sight.is_gone and job.checkpoint else ""
+def _gone(job: Job, view: JobView) -> str:
+    return f"its checkpoint `{job.checkpoint.path}` is gone" if view.is_gone and job.checkpoint else ""
 
 
 def _age(moment: float, now: float) -> float:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import trainer_shim
-from trainer_shim.doubts import doubts, kernel_doubts
+from trainer_shim.determinism import doubts, kernel_doubts
 
 LR = torch.optim.lr_scheduler
 

@@ -11,7 +11,7 @@ import torch
 
 from trainer_shim import trace
 from trainer_shim.link import LinkReport
-from trainer_shim.loader_ways import READS_AGAIN
+from trainer_shim.loader_strategies import READS_AGAIN
 from trainer_shim.proof import Proof, digests
 
 

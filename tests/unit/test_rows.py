@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
 from supervisor.core.jobs.states import Depth, JobState
-from supervisor.server.rows import Reading, Sight, row
+from supervisor.server.rows import JobView, Reading, row
 from supervisor.server.shims import ShimPeer
 from trainer_shim.protocol import PositionReport
 
@@ -23,7 +23,7 @@ CHECKPOINT = CheckpointRef(step=20, epoch=0, path="/c", digest="d", at=940.0)
 
 
 def shown(job, *, peer=None, at=None, reading=None):
-    return row(job, Sight(peer, at, reading), now=NOW, log="/log")
+    return row(job, JobView(peer, at, reading), now=NOW, log="/log")
 
 
 def saving(request="r1"):
@@ -195,8 +195,8 @@ def test_a_checkpoint_that_is_gone_has_no_age():
     Nobody is to count on files that somebody removed.
     """
     job = replace(JOB, checkpoint=CHECKPOINT)
-    gone = row(job, Sight(None, None, None, is_gone=True), now=NOW, log="/log")
-    there = row(job, Sight(None, None, None), now=NOW, log="/log")
+    gone = row(job, JobView(None, None, None, is_gone=True), now=NOW, log="/log")
+    there = row(job, JobView(None, None, None), now=NOW, log="/log")
 
     assert (None, None, "its checkpoint `/c` is gone") == (
         gone.checkpoint_step,

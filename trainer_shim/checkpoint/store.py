@@ -29,7 +29,7 @@ from trainer_shim.checkpoint.lock import FolderLock
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded
 from trainer_shim.checkpoint.retention import Keep
-from trainer_shim.checkpoint.still import Guesses, StillFile
+from trainer_shim.checkpoint.unchanged import Guesses, StillFile
 from trainer_shim.checkpoint.writer import Saved
 from trainer_shim.errors import CannotRestore, CannotSave, Damaged
 

@@ -30,7 +30,7 @@ from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit,
 from trainer_shim.checkpoint.environment import installed_packages, versions
 from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.manifest import MAX_TEXT_BYTES, File, Manifest, render
-from trainer_shim.checkpoint.still import Guesses, StillFile
+from trainer_shim.checkpoint.unchanged import Guesses, StillFile
 from trainer_shim.errors import CannotSave, CannotStore
 
 __all__ = ["Draft", "Identity", "Saved", "Target", "Wanted", "check", "prepare", "write"]

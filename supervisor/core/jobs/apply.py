@@ -79,7 +79,7 @@ def create(name: str, event: Submitted, now: float) -> Job:
 
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:
     """Return the job as it is after the event, and what is to be done. Pure; see the module's text."""
-    after, effects = _HANDLERS[type(event)](job, cuda_context.patient(job, event), now)
+    after, effects = _HANDLERS[type(event)](job, cuda_context.with_more_time(job, event), now)
     if after.frozen_at is not None and after.state is not JobState.PAUSING:
         # Only a pausing job stands still: whatever comes after the pause lets it go first.
         after, thaw = _thaw(after, now)

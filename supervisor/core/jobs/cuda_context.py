@@ -48,9 +48,9 @@ __all__ = [
     "is_away",
     "may_begin",
     "moved",
-    "patient",
     "suspend",
     "taken_up",
+    "with_more_time",
     "words",
 ]
 
@@ -152,7 +152,7 @@ def again(job: Job, now: float) -> _Outcome:
     return job, (Signal(job.name, job.incarnation, "KILL"),)
 
 
-def patient(job: Job, event: JobEvent) -> JobEvent:
+def with_more_time(job: Job, event: JobEvent) -> JobEvent:
     """Give a pause more time while the context comes back: neither SIGSTOP nor SIGTERM would help then."""
     if isinstance(event, TimerFired) and event.timer == "deadline" and is_away(job):
         return replace(event, is_saving=True)

@@ -24,14 +24,14 @@ from trainer_shim import loader_workers, rng
 from trainer_shim.carried import Carried
 from trainer_shim.loader_order import Order, draws_at_once
 
-__all__ = ["READS_AGAIN", "Indexed", "StatefulWay", "Way", "is_torchdata"]
+__all__ = ["READS_AGAIN", "Indexed", "LoaderStrategy", "StatefulStrategy", "is_torchdata"]
 
 READS_AGAIN = "taking up this pass reads the batches before it again"
 #: Reading again is a cost, and no doubt: told where somebody waits for it.
 _LONG_S = 1.0
 
 
-class Way:
+class LoaderStrategy:
     """How one kind of loader is left and taken up again."""
 
     kind = ""
@@ -123,7 +123,7 @@ class Way:
         return None
 
 
-class Indexed(Way):
+class Indexed(LoaderStrategy):
     """A torch DataLoader over a map-style dataset: the order is drawn again, the data is not loaded again."""
 
     kind = "indexed"
@@ -220,7 +220,7 @@ class Indexed(Way):
             self._iterator._try_put_index()
 
 
-class StatefulWay(Way):
+class StatefulStrategy(LoaderStrategy):
     """A loader with a `state_dict()` of its own, above all torchdata's; its workers' numbers are added."""
 
     kind = "stateful"

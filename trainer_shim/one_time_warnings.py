@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from trainer_shim.errors import ShimError
 
-__all__ = ["Voice", "words"]
+__all__ = ["OneTimeWarnings", "words"]
 
 #: The wire takes 4096: a longer answer would be dropped, and whoever asked would wait for ever.
 _LONGEST = 4000
@@ -36,7 +36,7 @@ def words(error: ShimError) -> str:
     return (f"{error} ({error.hint})" if error.hint else str(error))[:_LONGEST]
 
 
-class Voice:
+class OneTimeWarnings:
     """One session's; may be called from any thread. `doubted` hears of each doubt that is said."""
 
     def __init__(

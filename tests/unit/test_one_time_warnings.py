@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fakes.clock import FakeClock
-from trainer_shim.voice import Voice
+from trainer_shim.one_time_warnings import OneTimeWarnings
 
 
 def test_a_warning_that_stays_true_is_repeated_once_an_hour(capfd):
@@ -11,7 +11,7 @@ def test_a_warning_that_stays_true_is_repeated_once_an_hour(capfd):
     Said at every boundary it would bury the run's own output; said once, nobody would see it after a week.
     """
     clock = FakeClock()
-    voice = Voice(clock=clock.now)
+    voice = OneTimeWarnings(clock=clock.now)
     for _ in range(3 * 60):
         voice.say("the disk is full")
         voice.say("something else")
@@ -26,7 +26,7 @@ def test_kinds_that_the_script_knows_are_not_told(capfd):
     Nor does a checkpoint or a proof have them.
     """
     doubts = []
-    voice = Voice({"data"}, doubted=doubts.append)
+    voice = OneTimeWarnings({"data"}, doubted=doubts.append)
     voice.say("the sampler is unseen [data]")
     voice.say("numbers were drawn [drawn]")
 
@@ -39,7 +39,7 @@ def test_a_proof_hears_of_doubts_once_and_of_nothing_else(capfd):
     That a run goes on from a step is no reason to doubt it.
     """
     doubts = []
-    voice = Voice(clock=FakeClock().now, doubted=doubts.append)
+    voice = OneTimeWarnings(clock=FakeClock().now, doubted=doubts.append)
     for _ in range(2):
         voice.say("the sampler is unseen [data]")
         voice.say("going on from step 4")
