@@ -19,7 +19,7 @@ from trainer_shim.errors import CannotStore
 from trainer_shim.kept import Kept
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.optimizer_state import is_optimizer
-from trainer_shim.own_states import leaves_out
+from trainer_shim.own_states import carried_in_forward, leaves_out
 from trainer_shim.reach import attributes, frame_variables, is_generator, walk
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
@@ -63,6 +63,10 @@ _LOOSE = (
     "`{0}` trains {1}, which no part has: after a restart it begins anew. Write `shim.state({2}={2})` behind "
     "attach(), or make it a parameter of a module that is one [module]"
 )
+_HIDDEN = (
+    "`{0}` goes on from batch to batch inside of the network, and no checkpoint has it: after a restart it "
+    "begins anew. Keep each tensor in a buffer, `self.register_buffer(...)` [carried]"
+)
 _COPY = (
     "`{0}` holds tensors of the shapes of the weights that change with the training, and no checkpoint has "
     "them. Write `shim.state({1}={2})` behind attach(): it stays the object that it is [weights-copy]"
@@ -104,6 +108,7 @@ class Moving:
             # What a part does not keep of itself.
             left_out = (one for one in attributes(part) if leaves_out(part, one[0]))
             roots |= {f"{name}.{name}.{own}": value for own, value in left_out}
+        yield from self._hidden_states()
         found = walk(
             roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed, has_owners=False
         )
@@ -115,6 +120,22 @@ class Moving:
             moves = self._moves(_name(place), one)
             if moves is not None:
                 yield place, moves
+
+    def _hidden_states(self) -> Iterator[tuple[str, Moves]]:
+        """What networks carry from call to call in tuples, lists and maps of tensors, which no part has."""
+        for name, part in self._kept.parts.items():
+            for path, module in modules_of(part) if is_module(part) else ():
+                present = vars(module)
+                for own in carried_in_forward(module):
+                    value = present.get(own)
+                    if _sort_of(value) != "container" or not value or not all(map(_is_tensor, _items(value))):
+                        continue
+                    place = ".".join(one for one in (name, path, own) if one)
+                    if not self._kept.is_ignored(place):
+                        yield (
+                            f"{name}.{place}",
+                            Moves(id(module), _HIDDEN.format(place), _stand_of(_items(value))),
+                        )
 
     def loose(self, variables: Iterable[tuple[str, Any]]) -> Iterator[str]:
         """Yield what to say of tensors that an optimizer among the parts trains and nothing has."""

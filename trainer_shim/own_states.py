@@ -1,13 +1,15 @@
 """What a part of the script's own class leaves out of its `state_dict()`, from its source.
 
-Covers: classes of the script, and those that the script derives from torch's optimizers.
-Does not cover: networks, whose attributes go with them (module_state.py); how a loop uses what is left out
-(loop_state.py).
+Covers: classes of the script, those that the script derives from torch's optimizers; what a network's
+`forward()` carries from call to call in attributes.
+Does not cover: plain attributes of networks, which go with them (module_state.py); how a loop uses what is
+left out (loop_state.py).
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 from types import FunctionType
 from typing import Any
 
@@ -15,8 +17,9 @@ from trainer_shim.inlining import Inlining, definition
 from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.script_code import is_a, is_script_class
 from trainer_shim.script_names import Names, is_module
+from trainer_shim.source_places import bound_by, flow, own_and
 
-__all__ = ["leaves_out"]
+__all__ = ["carried_in_forward", "leaves_out"]
 
 #: Ways to read attributes that are not named in the source.
 _ANY = frozenset({"__dict__", "asdict", "getattr", "vars", "__getstate__"})
@@ -41,6 +44,30 @@ def leaves_out(part: Any, name: str) -> bool:
         if "super" not in read:
             return True
     return False
+
+
+def carried_in_forward(module: Any) -> frozenset[str]:
+    """The attributes that `forward()` reads before it assigns them, and assigns: a hidden state, say."""
+    kind: Any = type(module)
+    return _carried_in_forward(kind) if is_script_class(kind) else frozenset()
+
+
+@functools.cache
+def _carried_in_forward(kind: Any) -> frozenset[str]:
+    function = kind.forward
+    node = definition(function) if is_a(function, FunctionType) else None
+    if node is None or not node.args.args:
+        return frozenset()
+    own = f"{node.args.args[0].arg}."
+    exposed, _ = flow(node.body)
+    assigned = {
+        place
+        for statement in node.body
+        for one in own_and(statement)
+        if isinstance(one, ast.Assign)
+        for place in bound_by(one.targets)
+    }
+    return frozenset(place.removeprefix(own) for place in exposed & assigned if place.startswith(own))
 
 
 def _read_in(part: Any, function: Any) -> set[str]:

@@ -940,6 +940,30 @@ def slow_weights_inside_of_a_part(script):
     a_part_that_leaves_something_out(script, SlowWeights)
 
 
+class Recurrent(nn.Module):
+    """Goes on with the hidden state of the batch before; its last output is only there to be seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.LSTM(2, 3, batch_first=True)
+        self.hidden, self.seen = None, ()
+
+    def forward(self, batch):
+        out, hidden = self.cell(batch[None], self.hidden)
+        self.hidden = tuple(one.detach() for one in hidden)
+        self.seen = (out.detach(),)
+        return out
+
+
+def a_hidden_state_inside_of_the_network(script):
+    script.model = Recurrent()
+    script.opt = torch.optim.SGD(script.model.parameters(), lr=0.01)
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+
+
 class Centered(nn.Module):
     """A loss whose running mean is a new tensor each time."""
 
@@ -1052,6 +1076,7 @@ def a_mean_in_a_row_of_a_table(script):
 
 
 TOLD = {
+    a_hidden_state_inside_of_the_network: "`model.hidden` goes on from batch to batch",
     slow_weights_inside_of_a_part: "`wrapped.weights[0]` holds tensors of the shapes of the weights",
     a_buffer_that_is_assigned_anew: "`criterion` is a module that changes",
     a_tensor_that_is_trained_beside_the_model: "`opt` trains `scale`, which no part has",
