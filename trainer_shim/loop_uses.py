@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
 
+from trainer_shim.script_code import is_a
 from trainer_shim.script_names import Names, is_module
 from trainer_shim.source_places import (
     PASSES,
@@ -30,6 +33,8 @@ __all__ = ["ITERATED", "Uses", "is_harmless", "is_over"]
 
 #: What an epoch may do again without harm, by the last part of its name.
 _HARMLESS = frozenset({"train", "eval", "zero_grad", "set_epoch", "time", "perf_counter", "monotonic", "len"})
+#: Modules whose functions give a result and do nothing else.
+_RECKONING = frozenset({"math", "numpy", "statistics"})
 #: Turns to evaluation, and back.
 _EVALUATING = frozenset({"eval", "train"})
 #: What the shim itself iterates.
@@ -224,9 +229,16 @@ class Uses:
 
     def _is_pure(self, call: ast.Call) -> bool:
         """Whether nothing comes of a call but its result; an evaluated network changes nothing."""
-        if called(call) in _PURE:
+        if called(call) in _PURE or self._is_of_reckoning_module(call):
             return True
         return self._is_evaluating and self._names is not None and is_module(self._names.value(call.func))
+
+    def _is_of_reckoning_module(self, call: ast.Call) -> bool:
+        """Whether it is `np.average(...)` or the like: all of these modules but what draws or changes."""
+        root, *between = place_of(call.func).split(".")[:-1] or [""]
+        value: Any = None if self._names is None or not root else self._names.at(root)
+        name = value.__name__ if is_a(value, ModuleType) else ""
+        return name in _RECKONING and "random" not in between and not changed_by(call)
 
     def _is_handed(self, call: ast.Call) -> bool:
         """Whether what a call changes is another's: an item of a loop, an attribute of a network."""
@@ -251,7 +263,8 @@ class Uses:
                 continue
             if name == "backward":
                 self._used |= read_by(call.func)
-            if name not in SHOWING | _PURE | _WRITING | _ELSEWHERE and not _is_inside_showing(node, call):
+            is_known = name in SHOWING | _PURE | _WRITING | _ELSEWHERE or self._is_of_reckoning_module(call)
+            if not is_known and not _is_inside_showing(node, call):
                 self._used |= handed
                 self._handed |= {
                     place_of(one) for one in (*call.args, *(word.value for word in call.keywords))

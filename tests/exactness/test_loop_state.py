@@ -940,6 +940,25 @@ def slow_weights_inside_of_a_part(script):
     a_part_that_leaves_something_out(script, SlowWeights)
 
 
+def losses_whose_average_is_kept_for_a_curve(script):
+    shim, curve = script.attach(), []
+    for _ in shim.epochs(2):
+        losses = []
+        for batch in shim.batches(script.loader):
+            losses.append(script.step(batch))  # noqa: PERF401  # As scripts do.
+        curve.append((np.average(losses), statistics.median_low(losses)))
+    print(curve)
+
+
+def losses_whose_average_decides(script):
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        losses = []
+        for batch in shim.batches(script.loader):
+            losses.append(script.step(batch))  # noqa: PERF401  # As scripts do.
+        script.opt.param_groups[0]["lr"] = 0.01 * np.average(losses)
+
+
 class Recurrent(nn.Module):
     """Goes on with the hidden state of the batch before; its last output is only there to be seen."""
 
@@ -1076,6 +1095,7 @@ def a_mean_in_a_row_of_a_table(script):
 
 
 TOLD = {
+    losses_whose_average_decides: "`losses` (line",
     a_hidden_state_inside_of_the_network: "`model.hidden` goes on from batch to batch",
     slow_weights_inside_of_a_part: "`wrapped.weights[0]` holds tensors of the shapes of the weights",
     a_buffer_that_is_assigned_anew: "`criterion` is a module that changes",
@@ -1117,6 +1137,7 @@ TOLD = {
     a_generator_that_is_used_later: "`numbers` draws random numbers",
 }
 FINE = [
+    losses_whose_average_is_kept_for_a_curve,
     a_trained_tensor_that_is_kept,
     pictures_now_and_then,
     a_part_that_has_all,
