@@ -112,7 +112,7 @@ GROUPED = """
 import msgspec, os, select, sys, time
 from pathlib import Path
 from supervisor.launcher import KeeperLauncher
-from supervisor.system.marks import Marks, Start
+from supervisor.system.marks import JobStart, Marks
 from supervisor.ports import Ended, LaunchSpec
 
 folder = Path(sys.argv[1])
@@ -138,7 +138,7 @@ ended = select.select([fd], [], [], 10)[0]
 second.orphans(folder / "jobs", ())
 left = [path for root, names, _ in os.walk("/sys/fs/cgroup") for path in names
         if path == group[0].rpartition("/")[2]]
-print(os.getuid(), len(group), found == Start("a", 1), bool(ended), left)
+print(os.getuid(), len(group), found == JobStart("a", 1), bool(ended), left)
 """
 #: Runs a command in a group below ours that belongs to the user whom it then becomes.
 DELEGATED = 'echo 0 > "$0/cgroup.procs" && exec "$@"'

@@ -25,7 +25,7 @@ __all__ = ["FolderLock"]
 
 
 class FolderLock:
-    """HeldLock from `take()` to `give_back()` by this process; not by its children."""
+    """Held from `take()` to `give_back()` by this process; not by its children."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

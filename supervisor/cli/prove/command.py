@@ -44,7 +44,7 @@ _REMOVE_TRIES, _REMOVE_AGAIN_S = 20, 0.1
 
 @click.command(
     context_settings={"allow_interspersed_args": False},
-    short_help="TracedRun a training without and with pauses; compare every bit.",
+    short_help="Run a training without and with pauses; compare every bit.",
 )
 @click.option("--pauses", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many.")
 @click.option(
