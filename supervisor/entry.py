@@ -25,12 +25,12 @@ def command() -> int:
 
 def daemon() -> int:
     """Run `training-supervisord`; return its exit code."""
+    from importlib.util import find_spec
+
     # Some it would miss only when it measures.
     for package in _OF_THE_DAEMON:
-        try:
-            import_module(package)
-        except ModuleNotFoundError as error:
-            return _tell(error, "training-supervisord")
+        if find_spec(package) is None:
+            return _tell(package, "training-supervisord")
     return _run("supervisor.daemon", "training-supervisord")
 
 
@@ -38,15 +38,15 @@ def _run(module: str, program: str) -> int:
     try:
         main = import_module(module).main
     except ModuleNotFoundError as error:
-        return _tell(error, program)
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OF_THE_DAEMON:
+            raise
+        return _tell(missing, program)
     code: int = main()
     return code
 
 
-def _tell(error: ModuleNotFoundError, program: str) -> int:
-    missing = (error.name or "").partition(".")[0]
-    if missing not in _OF_THE_DAEMON:
-        raise error
+def _tell(missing: str, program: str) -> int:
     sys.stderr.write(
         f"error: cannot run {program}: `{missing}` is not installed here; a plain installation is for "
         f"training scripts\n\nhint: {sys.executable} -m pip install {_what_to_install()}\n"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trainer_shim.handing_over import Fields, is_field
-from trainer_shim.own_states import leaves_out
+from trainer_shim.own_states import left_out
 from trainer_shim.script_code import is_a
 from trainer_shim.variables import State
 
@@ -55,7 +55,7 @@ class Kept:
         if type(owner) is State or type(owner).__module__.startswith(_OURS):
             return True
         if self.is_part(owner):
-            return not leaves_out(owner, name)
+            return name not in left_out(owner)
         return any(is_field(part, owner, name) for part in self.parts.values())
 
     def has(self, name: str, value: Any) -> bool:

@@ -326,8 +326,9 @@ def _tuples(statements: Iterable[ast.stmt]) -> dict[str, int]:
 
 def _num_items(node: ast.expr) -> int:
     """How many items a tuple in the source has, 0 where it cannot be told."""
-    is_told = isinstance(node, ast.Tuple) and not any(isinstance(one, ast.Starred) for one in node.elts)
-    return len(node.elts) if is_told and isinstance(node, ast.Tuple) else 0
+    if not isinstance(node, ast.Tuple) or any(isinstance(one, ast.Starred) for one in node.elts):
+        return 0
+    return len(node.elts)
 
 
 def _item_of(name: str, index: int, ctx: ast.expr_context | None = None) -> ast.Name:

@@ -18,9 +18,8 @@ from trainer_shim import rng
 from trainer_shim.errors import CannotStore
 from trainer_shim.kept import Kept
 from trainer_shim.module_tree import walk as modules_of
-from trainer_shim.optimizer_state import is_optimizer
-from trainer_shim.own_states import carried_in_forward, leaves_out
-from trainer_shim.reach import attributes, frame_variables, is_generator, walk
+from trainer_shim.own_states import carried_in_forward, left_out
+from trainer_shim.reach import frame_variables, is_generator, walk
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
 from trainer_shim.standing import is_file, may_stand, stands, trace
@@ -106,8 +105,7 @@ class Moving:
                 roots.setdefault(place, value)
         for name, part in self._kept.parts.items():
             # What a part does not keep of itself.
-            left_out = (one for one in attributes(part) if leaves_out(part, one[0]))
-            roots |= {f"{name}.{name}.{own}": value for own, value in left_out}
+            roots |= {f"{name}.{name}.{own}": value for own, value in left_out(part).items()}
         yield from self._hidden_states()
         found = walk(
             roots, self._is_looked_at, max_visits=_MAX_VISITS, is_closed=self._is_closed, has_owners=False
@@ -141,7 +139,7 @@ class Moving:
         """Yield what to say of tensors that an optimizer among the parts trains and nothing has."""
         names = {id(one): _name(place) for place, one in variables if _is_tensor(one)}
         for part_name, part in self._kept.parts.items():
-            groups = part.param_groups if is_optimizer(part) else ()
+            groups = part.param_groups if _sort_of(part) == "optimizer" else ()
             for one in (weight for group in groups for weight in group["params"]):
                 name = names.get(id(one), "")
                 if id(one) in self._ours or self._kept.has_object(one) or self._kept.is_ignored(name):

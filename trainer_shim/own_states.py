@@ -15,11 +15,12 @@ from typing import Any
 
 from trainer_shim.inlining import Inlining, definition
 from trainer_shim.optimizer_state import is_optimizer
+from trainer_shim.reach import attributes
 from trainer_shim.script_code import is_a, is_script_class
 from trainer_shim.script_names import Names, is_module
 from trainer_shim.source_places import bound_by, flow, own_and
 
-__all__ = ["carried_in_forward", "leaves_out"]
+__all__ = ["carried_in_forward", "left_out"]
 
 #: Ways to read attributes that are not named in the source.
 _ANY = frozenset({"__dict__", "asdict", "getattr", "vars", "__getstate__"})
@@ -27,23 +28,31 @@ _ANY = frozenset({"__dict__", "asdict", "getattr", "vars", "__getstate__"})
 _OPTIMIZERS = frozenset({"defaults", "param_groups", "state"})
 
 
-def leaves_out(part: Any, name: str) -> bool:
-    """Whether no `state_dict()` of its class reads an attribute; False where that cannot be told."""
+def left_out(part: Any) -> dict[str, Any]:
+    """The attributes that no `state_dict()` of its class reads; {} where that cannot be told."""
+    saved = _saved(part)
+    return {} if saved is None else {name: one for name, one in attributes(part) if name not in saved}
+
+
+def _saved(part: Any) -> set[str] | None:
+    """The names that its `state_dict()` mentions, None for all."""
     kind: Any = type(part)
     if is_module(part) or not is_script_class(kind):
-        return False
+        return None
+    found: set[str] = set()
     for one in kind.__mro__:
         function = vars(one).get("state_dict")
         if function is None:
             continue
         if not is_script_class(one):
-            return is_optimizer(part) and name not in _OPTIMIZERS
+            return found | _OPTIMIZERS if is_optimizer(part) else None
         read = _read_in(part, function)
-        if name in read or read & _ANY or not read:
-            return False
+        if read & _ANY or not read:
+            return None
+        found |= read
         if "super" not in read:
-            return True
-    return False
+            return found
+    return None
 
 
 def carried_in_forward(module: Any) -> frozenset[str]:

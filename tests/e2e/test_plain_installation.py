@@ -23,11 +23,7 @@ OF_THE_DAEMON = [MODULES.get(name, name) for name in (re.split("[<>=]", one)[0] 
 
 BLOCK = """
 import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Missing())
+sys.modules.update(dict.fromkeys({blocked}))
 """
 
 TRAINING = """

@@ -119,6 +119,9 @@ def _move(job: Job, kind: Kind, now: float, **changes: Any) -> Job:
     return replace(job, state=state, since=since, **changes)
 
 
+#: What stood in the way of the pause before is not said of the next one.
+_NO_PROBLEM: dict[str, Any] = {"problem": "", "is_pause_refused": False}
+
 _NO_PAUSE: dict[str, Any] = {
     "depth": None,
     "held_depth": None,
@@ -350,8 +353,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         "asked_by": event.by,
         "reason": event.reason,
         "wake_at": None if event.for_s is None else now + event.for_s,
-        "problem": "",
-        "is_pause_refused": False,
+        **_NO_PROBLEM,
         "verdict": event.verdict,
         "at_deadline": event.at_deadline,
     }
@@ -360,7 +362,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         # A rule may make a person's pause deeper, but never takes it over.
         if not is_deeper:
             return job, ()
-        asked = {"problem": "", "is_pause_refused": False}
+        asked = {**_NO_PROBLEM}
     if job.state is JobState.PAUSED and (not job.alive or not is_deeper):
         taken_over = replace(job, **asked)
         # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
