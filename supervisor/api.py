@@ -16,10 +16,7 @@ from trainer_shim.protocol import (
     Count,
     DepthName,
     JobName,
-    Labels,
     Message,
-    Period,
-    Priority,
     Reply,
     RequestId,
     Seconds,
@@ -72,6 +69,14 @@ __all__ = [
 
 # --- from the command line -----------------------------------------------------------------
 
+#: Wide enough for any scheme, narrow enough to add ageing to.
+Priority = Annotated[int, Meta(ge=-10000, le=10000)]
+Labels = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
+    Meta(max_length=32),
+]
+#: Between two saves in the background.
+Period = Annotated[float, Meta(ge=1, le=10 * 365 * 86400)]
 Jobs = Annotated[tuple[JobName, ...], Meta(max_length=1000)]
 
 

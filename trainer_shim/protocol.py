@@ -33,13 +33,10 @@ __all__ = [
     "Heartbeat",
     "Hello",
     "JobName",
-    "Labels",
     "Message",
     "Metrics",
     "Pause",
-    "Period",
     "PositionReport",
-    "Priority",
     "ProtocolError",
     "Refusal",
     "Reply",
@@ -75,14 +72,6 @@ JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 RequestId = Annotated[str, Meta(max_length=64)]
 Words = Annotated[str, Meta(max_length=4096)]
 DepthName = Annotated[str, Meta(pattern=r"^(hold|offload|exit)\Z")]
-#: Wide enough for any scheme, narrow enough to add ageing to.
-Priority = Annotated[int, Meta(ge=-10000, le=10000)]
-Labels = Annotated[
-    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
-    Meta(max_length=32),
-]
-#: Between two saves in the background.
-Period = Annotated[float, Meta(ge=1, le=10 * 365 * 86400)]
 #: What a script reports beside its loop, e.g. {"loss": 0.31}.
 Metrics = Annotated[dict[Annotated[str, Meta(max_length=64)], float], Meta(max_length=64)]
 

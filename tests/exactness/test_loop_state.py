@@ -1004,10 +1004,12 @@ def a_buffer_that_is_assigned_anew(script):
             script.opt.step()
 
 
-def a_tensor_that_is_trained_beside_the_model(script):
+def a_tensor_that_is_trained_beside_the_model(script, *, is_kept=False):
     scale = torch.ones(1, requires_grad=True)
     script.opt = torch.optim.SGD([{"params": script.model.parameters()}, {"params": [scale]}], lr=0.01)
     shim = script.attach()
+    if is_kept:
+        shim.state(scale=scale)
     for _ in shim.epochs(2):
         for batch in shim.batches(script.loader):
             script.opt.zero_grad()
@@ -1016,15 +1018,7 @@ def a_tensor_that_is_trained_beside_the_model(script):
 
 
 def a_trained_tensor_that_is_kept(script):
-    scale = torch.ones(1, requires_grad=True)
-    script.opt = torch.optim.SGD([{"params": script.model.parameters()}, {"params": [scale]}], lr=0.01)
-    shim = script.attach()
-    shim.state(scale=scale)
-    for _ in shim.epochs(2):
-        for batch in shim.batches(script.loader):
-            script.opt.zero_grad()
-            (script.model(batch).square().mean() * scale).sum().backward()
-            script.opt.step()
+    a_tensor_that_is_trained_beside_the_model(script, is_kept=True)
 
 
 def pictures_now_and_then(script):
