@@ -21,17 +21,15 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from trainer_shim.script_names import Called, Names
-from trainer_shim.source_places import SHOWING, called, first_line_of, set_in, source_tree
+from trainer_shim.source_places import FILE, SHOWING, called, first_line_of, set_in, source_tree
 
-__all__ = ["FILE", "Inlining", "definition", "is_inner"]
+__all__ = ["Inlining", "Rename", "definition", "is_inner"]
 
 #: Bounds that come out the same on a busy machine; all of it takes a fraction of a second.
 _MAX_DEPTH, _MAX_CALLS, _MAX_NODES = 5, 200, 40_000
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
 #: What only shows stays a call, which is known to; the averages that people keep have `update()`, too.
 _LEFT = SHOWING - {"update"}
-#: The attribute of a statement that came from another function: the file that it stands in.
-FILE = "shim_file"
 
 
 def is_inner(place: str) -> bool:
@@ -67,7 +65,7 @@ class Inlining:
         if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
             # Over a list of callbacks, say: once for each of them.
             items = self._names.items(node.iter)
-            turns = [_Rename({node.target.id: one}) for one in items]
+            turns = [Rename({node.target.id: one}) for one in items]
             if turns:
                 return [
                     x for turn in turns for one in node.body for x in self._statement(turn.visit(one), depth)
@@ -153,7 +151,7 @@ class Inlining:
             else:
                 mapping[name] = _name(f"{mark}{name}")
                 before.append(_assignment(f"{mark}{name}", value, node))
-        rename = _Rename(mapping, f"{mark}return", code.co_filename)
+        rename = Rename(mapping, f"{mark}return", code.co_filename)
         body = [rename.visit(one) for one in _straight(node.body)]
         before.extend(self.body([one for one in body if one is not None], depth + 1))
         return _name(f"{mark}return")
@@ -255,19 +253,21 @@ def _assignment(name: str, value: ast.expr, at: ast.stmt) -> ast.stmt:
 _LEFT_OUT = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Global, ast.Nonlocal)
 
 
-class _Rename(ast.NodeTransformer):
+class Rename(ast.NodeTransformer):
     """A copy of statements in other names; those of a function with what gets its result, and its file."""
 
     def __init__(self, mapping: Mapping[str, ast.expr], result: str = "", file: str = "") -> None:
         self._mapping, self._result, self._file = mapping, result, file
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Copy a node, with all below it; a statement says its file."""
         new = super().generic_visit(_with_own_lists(node))
         if self._file and isinstance(new, ast.stmt) and not hasattr(new, FILE):
             setattr(new, FILE, self._file)
         return new
 
     def visit_Name(self, node: ast.Name) -> ast.expr:  # ast calls it so.
+        """Put what a name is called here in its place."""
         known = self._mapping.get(node.id)
         if known is None:
             return node
@@ -276,6 +276,7 @@ class _Rename(ast.NodeTransformer):
         return known
 
     def visit_Return(self, node: ast.Return) -> ast.AST:
+        """Make an assignment of what a function returns, where its result is wanted."""
         if not self._result:
             return self.generic_visit(node)
         value = ast.Constant(None) if node.value is None else self.visit(node.value)

@@ -12,16 +12,20 @@ through the assignments of the loop: what only reaches calls that print, log or 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import NamedTuple
 
-from trainer_shim.inlining import FILE, Inlining, is_inner
+from trainer_shim.branch_names import told_apart
+from trainer_shim.inlining import Inlining, is_inner
+from trainer_shim.loop_heads import made_at_head
 from trainer_shim.loop_uses import ITERATED, Uses, is_harmless, is_over
 from trainer_shim.script_names import Names
 from trainer_shim.source_places import (
+    FILE,
     PASSES,
     Loop,
+    beside,
     called,
     calls_in,
     changes,
@@ -34,6 +38,7 @@ from trainer_shim.source_places import (
     set_in,
     source_tree,
     turn_of,
+    with_files,
 )
 
 __all__ = ["CarriedVariable", "LoopFindings", "carried_at", "repeated_at", "unset_behind"]
@@ -61,6 +66,8 @@ class LoopFindings(NamedTuple):
     carried: list[CarriedVariable]
     #: The code of functions that are called there.
     using: frozenset[CodeType] = frozenset()
+    #: What an epoch makes of the network before its passes.
+    at_head: Sequence[CarriedVariable] = ()
 
 
 def carried_at(
@@ -94,7 +101,7 @@ def carried_at(
     if not loops:
         return LoopFindings([])
     kept = _kept(loops[0], _KEEPING | keepers)
-    uses = Uses([loops[0], *behind], names, is_result_used=is_result_used)
+    uses = Uses(told_apart([loops[0], *behind]), names, is_result_used=is_result_used)
     results = _results(behind).difference(*(flow(turn_of(one))[1] for one in loops))
     found: dict[str, CarriedVariable] = {}
     for loop in loops:
@@ -104,9 +111,13 @@ def carried_at(
                 matters = name in results or uses.matters(name)
                 found.setdefault(name, CarriedVariable(name, at, "" if where == file else where, matters))
     using = {code for code, own in results_of.items() if any(map(uses.matters, own))}
-    return LoopFindings(
-        sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name)), frozenset(using)
-    )
+    heads = () if names is None else made_at_head(loops, names)
+    at_head = {name: CarriedVariable(name, at, where) for name, at, where in heads if name not in found}
+    return LoopFindings(_in_order(found), frozenset(using), _in_order(at_head))
+
+
+def _in_order(found: Mapping[str, CarriedVariable]) -> list[CarriedVariable]:
+    return sorted(found.values(), key=lambda one: (one.file != "", one.line, one.name))
 
 
 def _attaches(loop: Loop) -> bool:
@@ -124,21 +135,8 @@ def unset_behind(file: str, first_line: int, line: int) -> list[str]:
     if scope is None or not loops or not is_over(loops[-1], "batches"):
         return []
     loop, block = loops[-1], loops[-2].body if len(loops) > 1 else getattr(scope, "body", [])
-    before, after = _beside(block, loop)
+    before, after = beside(block, loop)
     return sorted(flow(after)[0] & set_in(own(loop)) - flow(before)[1])
-
-
-def _beside(block: list[ast.stmt], loop: Loop) -> tuple[list[ast.stmt], list[ast.stmt]]:
-    """What is done before and behind a loop in a block, also where it stands in a branch or a `with`."""
-    for index, one in enumerate(block):
-        if one is loop:
-            return block[:index], block[index + 1 :]
-        if any(inner is loop for inner in own(one)):
-            parts = [value for _, value in ast.iter_fields(one) if isinstance(value, list)]
-            inner_block = next(part for part in parts if any(loop in own_and(x) for x in part))
-            before, after = _beside(inner_block, loop)
-            return [*block[:index], *before], [*after, *block[index + 1 :]]
-    return [], []
 
 
 def repeated_at(file: str, first_line: int, line: int) -> int:
@@ -198,7 +196,7 @@ def _changed(loop: Loop) -> dict[str, tuple[int, str]]:
     """What a turn assigns or changes, with the first line of it, and the file if it is another."""
     found: dict[str, tuple[int, str]] = {}
     caching = {id(one) for one in _caching(loop)}
-    for one, file in _with_files(loop, ""):
+    for one, file in with_files(loop, ""):
         for place in set() if id(one) in caching else changes(one):
             found.setdefault(place, (getattr(one, "lineno", loop.lineno), file))
     return found
@@ -233,14 +231,6 @@ def _absent(test: ast.expr) -> tuple[str, str]:
         if isinstance(test.ops[0], ast.Is) and isinstance(other, ast.Constant) and other.value is None:
             return "", place_of(test.left)
     return "", ""
-
-
-def _with_files(node: ast.AST, file: str) -> Iterator[tuple[ast.AST, str]]:
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            inner = getattr(child, FILE, file)
-            yield child, inner
-            yield from _with_files(child, inner)
 
 
 def _kept(loop: Loop, keepers: frozenset[str]) -> set[str]:

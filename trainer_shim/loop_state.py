@@ -51,6 +51,11 @@ _LEFT_OUT = (
     "{0} ({1}) {2} on from turn to turn, and `state_dict()` of `{5}` leaves {3} out: after a restart {4} "
     "anew. Add {3} there and in `load_state_dict()` [carried]"
 )
+_HEAD = (
+    "`{0}` ({1}) is made of the network at the head of an epoch: a restart in its middle makes it again, of "
+    "other weights. Write `state = shim.state({2}=None)` behind attach() and use `state.{2}` in its place "
+    "[head]"
+)
 _REPEATED = (
     "line {}, in a loop over epochs that the shim does not know of, is done again for past epochs after a "
     "restart: write `for epoch in shim.epochs(num_epochs)` [epochs]"
@@ -77,6 +82,10 @@ def told_of_loops(frames: Sequence[FrameType], kept: Kept) -> Iterator[Told]:
             *where(frame), keepers=_holders(variables), names=names, is_result_used=code in using
         )
         told.append([*_sentences(found.carried, names, kept)])
+        for one in found.at_head:
+            if _is_kept_nowhere(one.name, names, kept)[0]:
+                name = _shown(one.name)
+                told[-1].append(Told([name], _HEAD.format(name, _at(one), name.rpartition(".")[2])))
         if line := repeated_at(*where(frame)):
             told[-1].append(Told([], _REPEATED.format(line)))
         using = found.using
@@ -152,16 +161,23 @@ def _shown(name: str) -> str:
 
 def _is_lost(place: str, names: Names, kept: Kept) -> bool:
     """Whether it is a value as loops carry them, and in no checkpoint."""
+    is_lost, value = _is_kept_nowhere(place, names, kept)
+    return is_lost and (
+        is_a(value, _PLAIN) or is_numbers(value) or hasattr(type(value), "__dataclass_fields__")
+    )
+
+
+def _is_kept_nowhere(place: str, names: Names, kept: Kept) -> tuple[bool, Any]:
+    """Whether it is in no checkpoint, and what it is."""
     shown = _shown(place)
     root, *rest = place.split(".")
     value: Any = names.at(root)
     for name in rest:
         if value is MISSING or kept.has_of(value, name):
-            return False
+            return False, value
         value = member(value, name)
-    if kept.is_ignored(shown) or kept.has(shown.rpartition(".")[2], value) or kept.is_part(value):
-        return False
-    return is_a(value, _PLAIN) or is_numbers(value) or hasattr(type(value), "__dataclass_fields__")
+    last = shown.rpartition(".")[2]
+    return not (kept.is_ignored(shown) or kept.has(last, value) or kept.is_part(value)), value
 
 
 def _holders(variables: Mapping[str, Any]) -> frozenset[str]:

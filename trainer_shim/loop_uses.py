@@ -7,7 +7,7 @@ Does not cover: which variables a loop carries (loop_names.py).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -111,6 +111,21 @@ class Uses:
             grows = not more <= seen
             seen |= more
         return bool(seen & self._used) or any(map(self._is_inside_of_handed, seen))
+
+    def made_of(self, is_source: Callable[[str], bool]) -> set[str]:
+        """All that anything of a source reaches."""
+        found: set[str] = set()
+        grows = True
+        while grows:
+            more = {
+                one
+                for sources, targets in self._flows
+                if sources & found or any(map(is_source, sources))
+                for one in targets
+            }
+            grows = not more <= found
+            found |= more
+        return found
 
     def _is_inside_of_handed(self, place: str) -> bool:
         """Whether the object that it is an attribute of is handed on as a whole."""

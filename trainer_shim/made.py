@@ -93,6 +93,11 @@ class Made:
             if not self._is_like(name) or not self._try(name, saved):
                 self._unclaimed.add(name)
 
+    def give_again(self, names: Collection[str], saved: Mapping[str, Any]) -> None:
+        """Give these parts the states that `restore` gave them; raises CannotRestore."""
+        self._give({name: self._parts[name] for name in names if name in saved}, saved)
+        self.lay_out()
+
     def add(self, parts: Mapping[str, Stateful], known: Collection[str], where: Mapping[str, int]) -> None:
         """Take parts in that are attached by now; `known` are the names that were before.
 

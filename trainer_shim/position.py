@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from trainer_shim import rng
 from trainer_shim.births import Births
 from trainer_shim.carried import Carried
+from trainer_shim.epoch_marks import HEAD, EpochMarks
 from trainer_shim.errors import CannotSave
 from trainer_shim.held import Held
 from trainer_shim.link import LinkReport
@@ -120,8 +121,10 @@ class Cursor:
         self.is_by_hand = False
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
-        #: Told when it does.
+        #: Told when the script begins to run again what leads there, and when the loop goes on.
+        self.on_way: Callable[[], None] = lambda: None
         self.on_settled: Callable[[], None] = lambda: None
+        self.marks = EpochMarks()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain values."""
@@ -138,6 +141,7 @@ class Cursor:
             "by_hand": self.is_by_hand,
             "ended": {number: record.out(table) for number, record in self._ended.items()},
             "objects": table.states,
+            "marks": self.marks.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], random_numbers: Mapping[str, Any]) -> None:
@@ -157,6 +161,7 @@ class Cursor:
             if ended is not None
         }
         self._from_before = set(self._ended)
+        self.marks.load_state_dict(state.get("marks", {}))
         is_in_loop = self._left is not None or state["num_begun"] or state["epoch"] or self._ended
         if is_in_loop and not state.get("by_hand", False):
             # It has been in epochs() or batches(), and will be again.
@@ -198,6 +203,9 @@ class Cursor:
         while report.epoch < num_epochs:
             if self._left is None and self._num_over == 0:
                 self._settle()
+                self.marks.begin()
+            else:
+                self._be_on_way(HEAD)
             yield report.epoch
             if self._left is not None:
                 self._notes = [_NOT_REACHED]
@@ -217,6 +225,8 @@ class Cursor:
             self._bring_back(loader, carried, number)
             if number == self._num_over - 1 and self._left is None:
                 self._settle()
+            else:
+                self._be_on_way(number + 1)
             return None
         if self._left is not None:
             record, self._left = self._left, None
@@ -261,6 +271,7 @@ class Cursor:
         if made is not self._open or self._open_carried is None:
             return  # The session is over, or an error left this pass.
         loader, number = self._open_loader, self._num_begun - 1
+        self.marks.make(self._num_begun)
         # Not by the id of a loader: another one may lie where one lay that is gone.
         self._forget(before for before, its_loader in self._loader_of.items() if its_loader() is loader)
         self._forget_gone()
@@ -319,13 +330,20 @@ class Cursor:
         self._opened(loader, record.to_resume(self._shared, carried), carried)
         rng.restore(now)
 
+    def _be_on_way(self, mark: int) -> None:
+        """The script runs again what it ran behind a mark before."""
+        if self._pending_rng is not None:
+            self.marks.go_to(mark)
+            self.on_way()
+
     def _settle(self, opened: Carried | None = None) -> None:
         """The loop goes on from here: what was drawn and moved on the way is put back, for the last time."""
         self._shared.settle(opened)
         if self._pending_rng is not None:
+            self.marks.leave()
+            self.on_settled()
             rng.restore(self._pending_rng)
             self._pending_rng = None
-            self.on_settled()
 
     def _name_of(self, loader: Any) -> str:
         return next((name for name, near in self._near.items() if near.loader() is loader), "")

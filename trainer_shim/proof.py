@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from trainer_shim import protocol, rng, trace
-from trainer_shim.checkpoint import nodes, tree
-from trainer_shim.errors import CannotStore, NotSupported
+from trainer_shim.errors import NotSupported
 from trainer_shim.gate import Gate, Want, merge
 from trainer_shim.link import LinkReport
 from trainer_shim.loader_strategies import READS_AGAIN  # A cost, and no doubt.
 from trainer_shim.position import Cursor
 from trainer_shim.protocol import Message, Pause, Resume
+from trainer_shim.state_digests import digest_of, digests
 
-__all__ = ["Proof", "digests"]
+__all__ = ["Proof"]
 
 _REQUEST = "prove"
 
@@ -75,7 +75,7 @@ class Proof:
         self._last = where
         batch = self._batch.hexdigest() if self._has_batch else ""
         self._batch, self._has_batch = hashlib.blake2b(digest_size=8), False
-        numbers = {name: _digest_of(value) for name, value in rng.capture().items()}
+        numbers = {name: digest_of(value) for name, value in rng.capture().items()}
         self._write(trace.Step(step=step, epoch=epoch, batch=batch, rng=numbers))
         # Also of a boundary that was none this time, as one inside critical(): the next one has its pause.
         if not self._points or (self._points[0].step, self._points[0].epoch) > where:
@@ -240,48 +240,6 @@ class _Metrics(dict[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
         self._proof.saw_metric(name, value)
-
-
-def digests(state: Mapping[str, Any]) -> dict[str, str]:
-    """Every leaf of a state by its path: a plain value as JSON, a tensor as kind, shape, digest and layout.
-
-    A part that cannot be stored is one leaf that says why; nothing is raised.
-    """
-    found: dict[str, str] = {}
-    for name, part in state.items():
-        try:
-            text, blocks = tree.encode({name: part})
-        except CannotStore as error:
-            found[name] = f"unknown ({error})"
-            continue
-        memory = {block.name: _digest_of(block.fetch(0, block.size_bytes)) for block in blocks}
-        _walk(tree.parse(text), "", memory, found)
-    return found
-
-
-def _walk(node: tree.Node, path: str, memory: Mapping[str, str], found: dict[str, str]) -> None:
-    if isinstance(node, dict) and "block" in node and "$" in node:
-        kind = node.get("dtype", node["$"])
-        layout = f"{trace.STRIDES}{node['strides']}" if "strides" in node else ""
-        found[path] = f"{kind}{node.get('shape', '')} {memory[node['block']]}{layout}"
-        return
-    inner = nodes.inside(node)
-    if not inner:
-        found[path] = json.dumps(node)
-        return
-    for key, item in inner:
-        # What a module hangs on its map is no state of its own.
-        if key != "_metadata" or "metadata" not in node:
-            _walk(item, f"{path}.{key}" if path else key, memory, found)
-
-
-def _digest_of(value: Any) -> str:
-    """A short digest of bytes, or of a list of them."""
-    parts = value if isinstance(value, list) else [value]
-    running = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        running.update(part)
-    return running.hexdigest()
 
 
 def _exact(value: Any) -> str:

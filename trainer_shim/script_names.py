@@ -141,6 +141,15 @@ class Names:
         getter: Any = value.fget if is_of_class and type(value) is property else None
         return _of_script(getter, [node.value]) if is_a(getter, FunctionType) else None
 
+    def is_trained(self, place: str) -> bool:
+        """Whether a place is, or lies in, a network that the training changes."""
+        while place:
+            value = self.at(place)
+            if is_module(value):
+                return self._is_of_run(value) or any(one.requires_grad for one in value.parameters())
+            place = place.rpartition(".")[0]
+        return False
+
     def is_own(self, node: ast.AST) -> bool:
         """Whether this is an object of the script's own that only keeps values: no part, no library's."""
         value = self.value(node)

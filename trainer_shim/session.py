@@ -18,6 +18,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ import msgspec
 
 from trainer_shim import protocol
 from trainer_shim.batches import Batches
-from trainer_shim.checkpoint import Keep, Live, Saved, Store, keep_aside, record, resolve
+from trainer_shim.checkpoint import Keep, Live, Saved, Store, keep_aside, load, record, resolve
 from trainer_shim.choices import Choices, Resume
 from trainer_shim.determinism import doubts
 from trainer_shim.enumerated import number_of_caller
@@ -44,7 +45,9 @@ from trainer_shim.parts import Stateful, asked, states
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
+from trainer_shim.reach import is_generator
 from trainer_shim.receipt import leave_receipt
+from trainer_shim.redone import Redone
 from trainer_shim.rounds import Rounds
 from trainer_shim.signals import SignalWatch, end_process, stop_here
 from trainer_shim.storable import Looks, but_loaders, undisturbed
@@ -206,6 +209,8 @@ class Shim(_Looked):
         self._say = self._warnings.say
         self._variables = Variables(lambda: self._store.live)
         self._made = Made(self._parts, self._say, lambda: self._store.live)
+        #: What stood where the script began its way back to where the loop goes on; None when it is there.
+        self._redone: Redone | None = None
         self._offloader = Offloader(self._parts, self._own_values, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
@@ -239,6 +244,7 @@ class Shim(_Looked):
 
     def _open(self, resume: Resume) -> None:
         """Take the folder and go on from what is there."""
+        self._cursor.marks.own = self._own_generators
         self._store.open()
         try:
             self._store.live = self._live()
@@ -843,6 +849,16 @@ class Shim(_Looked):
         generators = {n: part.generator for n, part in self._parts.items() if isinstance(part, GeneratorPart)}
         return {**generators, **self._variables.values, **self.extra, "extra": self.extra}
 
+    def _own_generators(self) -> dict[str, Any]:
+        """Return the generators that the script handed over."""
+        parts = {
+            f"parts.{n}": part.generator for n, part in self._parts.items() if isinstance(part, GeneratorPart)
+        }
+        return {
+            **parts,
+            **{f"state.{n}": one for n, one in self._variables.values.items() if is_generator(one)},
+        }
+
     # --- restoring ----------------------------------------------------------------------------
 
     def _restore(self, *, must: bool) -> None:
@@ -866,7 +882,7 @@ class Shim(_Looked):
         self.extra = resolve(state["extra"], "extra", self._store.live)
         self._cursor.load_state_dict(state["position"], state["rng"])
         self._variables.load_state_dict(state, is_in_loop=self._cursor.is_pending)
-        self._cursor.on_settled = self._variables.settle
+        self._cursor.on_way, self._cursor.on_settled = partial(self._begin_way, loaded.path), self._settle
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
@@ -877,6 +893,22 @@ class Shim(_Looked):
         self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
         if other := other_command(loaded.manifest.command, self._facts["command"]):
             self._say(other)
+
+    def _begin_way(self, checkpoint: Path) -> None:
+        """The script runs again what leads to where the loop goes on."""
+
+        def give(names: Collection[str]) -> None:
+            self._made.give_again(names, load(checkpoint).state["parts"])
+
+        if self._redone is None:
+            self._redone = Redone(self._parts, lambda: self.extra, self._store.live, give)
+
+    def _settle(self) -> None:
+        """The loop goes on: all is as the checkpoint has it, whatever was done on the way."""
+        redone, self._redone = self._redone, None
+        if redone is not None:
+            redone.undo()
+        self._variables.settle()
 
     # --- words ----------------------------------------------------------------------------------
 

@@ -13,10 +13,12 @@ import linecache
 from collections.abc import Iterable, Iterator
 
 __all__ = [
+    "FILE",
     "PASSES",
     "SHOWING",
     "Loop",
     "assigned_by",
+    "beside",
     "bound_by",
     "called",
     "calls_in",
@@ -32,9 +34,12 @@ __all__ = [
     "source_tree",
     "thing_changed_by",
     "turn_of",
+    "with_files",
 ]
 
 Loop = ast.For | ast.While
+#: The attribute of a statement that came from another function: the file that it stands in.
+FILE = "shim_file"
 #: What of a session gives batches.
 PASSES = ("batches", "steps")
 #: Calls that show something and change nothing, by the last part of their name.
@@ -209,6 +214,28 @@ def set_in(nodes: Iterable[ast.AST]) -> set[str]:
 def first_line_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """The line where its code begins: that of its first decorator, if it has any."""
     return min([function.lineno, *(one.lineno for one in function.decorator_list)])
+
+
+def with_files(node: ast.AST, file: str) -> Iterator[tuple[ast.AST, str]]:
+    """All that `own` yields, each with the file of its source; `file` is that of the node."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            inner = getattr(child, FILE, file)
+            yield child, inner
+            yield from with_files(child, inner)
+
+
+def beside(block: list[ast.stmt], loop: Loop) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    """What is done before and behind a loop in a block, also where it stands in a branch or a `with`."""
+    for index, one in enumerate(block):
+        if one is loop:
+            return block[:index], block[index + 1 :]
+        if any(inner is loop for inner in own(one)):
+            parts = [value for _, value in ast.iter_fields(one) if isinstance(value, list)]
+            inner_block = next(part for part in parts if any(loop in own_and(x) for x in part))
+            before, after = beside(inner_block, loop)
+            return [*block[:index], *before], [*after, *block[index + 1 :]]
+    return [], []
 
 
 def turn_of(loop: Loop) -> list[ast.AST]:

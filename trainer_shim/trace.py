@@ -16,7 +16,6 @@ import msgspec
 
 __all__ = [
     "SCHEDULE",
-    "STRIDES",
     "TRACE",
     "End",
     "NotPaused",
@@ -39,8 +38,6 @@ __all__ = [
 #: The files in the folder that TRAINING_SUPERVISOR_PROVE names.
 TRACE: Final = "trace.jsonl"
 SCHEDULE: Final = "schedule.json"
-#: Stands in the leaf of a tensor that does not lie in its own order, between its digest and its layout.
-STRIDES: Final = " strides "
 
 
 class Point(msgspec.Struct, frozen=True, order=True):

@@ -20,7 +20,7 @@ from trainer_shim.checkpoint.tree import encode
 from trainer_shim.errors import CannotRestore
 from trainer_shim.reach import is_generator
 
-__all__ = ["State", "Variables"]
+__all__ = ["State", "Variables", "filled"]
 
 _PLACE: Final = "state"
 _ASIDE: Final = "state_aside"
@@ -140,7 +140,7 @@ class Variables:
             if is_generator(self.values[name]):
                 rng.load(self.values[name], saved)
             else:
-                self.values[name] = _filled(self.values[name], saved)
+                self.values[name] = filled(self.values[name], saved)
 
     def unclaimed(self) -> list[str]:
         """Names that the checkpoint has and the script did not ask for; once."""
@@ -165,11 +165,11 @@ class Variables:
             return now
         saved, device = self._saved.pop(name)
         value = _moved(resolve(saved, f"{_PLACE}.{name}", self._live()), device)
-        return _filled(now, value)
+        return filled(now, value)
 
 
-def _filled(now: Any, value: Any) -> Any:
-    """The object that the script made, with a value in it; the value itself where it cannot take it."""
+def filled(now: Any, value: Any) -> Any:
+    """Return what the script made, with a value in it; the value itself where it cannot take it."""
     fill = _FILLS.get(type(now))
     if fill is None or type(value) is not type(now):
         return value

@@ -57,8 +57,9 @@ class Run:
         self.net = torch.nn.Sequential(torch.nn.Linear(1, 4), torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=1e-4, momentum=0.9)
 
-    def attach(self) -> trainer_shim.Shim:
-        parts = {"net": self.net, "optimizer": self.optimizer, "seen": self.seen}
+    def attach(self, **more) -> trainer_shim.Shim:
+        """Begin the session, with more parts than net, optimizer and what is seen."""
+        parts = {"net": self.net, "optimizer": self.optimizer, "seen": self.seen, **more}
         self.shim = trainer_shim.attach(checkpoints=self._folder, **parts)
         return self.shim
 

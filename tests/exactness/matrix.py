@@ -33,7 +33,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 import trainer_shim
 from trainer_shim import rng
-from trainer_shim.proof import digests
+from trainer_shim.state_digests import digests
 
 NUM_ITEMS = 22
 NUM_EPOCHS = 2

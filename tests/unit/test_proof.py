@@ -12,7 +12,8 @@ import torch
 from trainer_shim import trace
 from trainer_shim.link import LinkReport
 from trainer_shim.loader_strategies import READS_AGAIN
-from trainer_shim.proof import Proof, digests
+from trainer_shim.proof import Proof
+from trainer_shim.state_digests import digests
 
 
 def test_every_leaf_stands_under_its_path():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainer_shim.checkpoint.earlier import keep_aside
 from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.notice import Notice
-from trainer_shim.checkpoint.reader import Loaded
+from trainer_shim.checkpoint.reader import Loaded, load
 from trainer_shim.checkpoint.resolve import resolve
 from trainer_shim.checkpoint.retention import Keep
 from trainer_shim.checkpoint.stage import StagingFolder
@@ -22,6 +22,7 @@ __all__ = [
     "StagingFolder",
     "Store",
     "keep_aside",
+    "load",
     "record",
     "resolve",
 ]

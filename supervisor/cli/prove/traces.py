@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from trainer_shim import trace
+from trainer_shim.state_digests import STRIDES
 
 __all__ = [
     "Comparison",
@@ -152,7 +153,7 @@ def is_layout_only(leaf: TraceDifference) -> bool:
     before, after = leaf.without, leaf.paused
     if before is None or after is None or not (_is_tensor(before) and _is_tensor(after)):
         return False
-    return before.partition(trace.STRIDES)[0] == after.partition(trace.STRIDES)[0]
+    return before.partition(STRIDES)[0] == after.partition(STRIDES)[0]
 
 
 def _final(run: TracedRun) -> dict[str, str]:

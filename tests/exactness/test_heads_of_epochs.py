@@ -1,0 +1,292 @@
+"""What a script does at the head of an epoch, a restart in the middle of that epoch does not do twice.
+
+Covers: numbers drawn there by every generator, parts changed there, `shim.extra` and variables, the same
+between two passes; what is set between attach() and the loop; what is made of the network there is told.
+Does not cover: what a loop carries from turn to turn (test_loop_state.py, test_strays.py).
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from cutting import NUM_ITEMS, whole_and_cut
+
+from trainer_shim import Fields
+
+#: In the middle of an epoch of six steps, and twice in a later one: the way there is gone twice, too.
+STEPS = (2, 13, 15)
+BATCH = 4
+
+
+class Everything:
+    """What the heads here use, made anew in each start."""
+
+    def __init__(self, run):
+        self.run, self.order = run, list(range(NUM_ITEMS))
+        self.scheduler = torch.optim.lr_scheduler.StepLR(run.optimizer, 1, 0.5)
+        self.target = torch.nn.Linear(1, 4)
+        self.norm = torch.nn.BatchNorm1d(1)
+        self.numpy, self.python = np.random.default_rng(5), random.Random(5)
+        self.torch = torch.Generator().manual_seed(5)
+        self.bag = [0]
+        self.shim = run.attach(
+            scheduler=self.scheduler,
+            target=self.target,
+            norm=self.norm,
+            numpy=self.numpy,
+            bag=Fields(self, "bag"),
+        )
+        self.state = self.shim.state(python=self.python, torch=self.torch, weights=None, names=["a"])
+        self.shim.extra.setdefault("tally", [])
+
+
+def global_numbers(one):
+    one.order = torch.randperm(NUM_ITEMS).tolist()
+    random.shuffle(one.order)
+    one.order = np.random.permutation(one.order).tolist()  # noqa: NPY002 - the global one is tested.
+
+
+def a_generator_that_is_a_part(one):
+    one.order = one.numpy.permutation(NUM_ITEMS).tolist()
+
+
+def generators_in_variables(one):
+    one.order = torch.randperm(NUM_ITEMS, generator=one.state.torch).tolist()
+    one.state.python.shuffle(one.order)
+
+
+def a_scheduler(one):
+    one.scheduler.step()
+
+
+def a_target(one):
+    one.target.load_state_dict(one.run.net[0].state_dict())
+
+
+def data_of_a_weight(one):
+    """Nothing counts a change by `.data`."""
+    one.run.net[2].weight.data.mul_(0.5)
+
+
+def running_statistics(one):
+    one.norm(torch.arange(8.0).reshape(-1, 1))
+
+
+def the_state_of_an_optimizer(one):
+    one.run.optimizer.state.clear()
+
+
+def an_object(one):
+    one.bag = [*one.bag, len(one.bag)]
+
+
+def extra_values(one):
+    one.shim.extra["tally"].append(one.shim.step)
+
+
+def a_variable(one):
+    one.state.weights = one.run.net[0].weight.detach().clone()
+    one.state.names.append("b")
+
+
+#: torch wants a scheduler to step behind its optimizer; many scripts do it here.
+pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+
+HEADS = [
+    global_numbers,
+    a_generator_that_is_a_part,
+    generators_in_variables,
+    a_scheduler,
+    a_target,
+    data_of_a_weight,
+    running_statistics,
+    the_state_of_an_optimizer,
+    an_object,
+    extra_values,
+    a_variable,
+]
+
+
+def use(one, batch):
+    """Train in a way that anything that a head made shows in the weights."""
+    with torch.no_grad():
+        level = one.norm.running_mean.sum() + one.target.weight.sum() + sum(one.bag)
+        level = level + len(one.shim.extra["tally"]) + len(one.state.names)
+        if one.state.weights is not None:
+            level = level + one.state.weights.sum()
+    one.run.step(torch.tensor([float(one.order[i]) for i in batch]) + level)
+
+
+def batches():
+    return [range(i, i + BATCH) for i in range(0, NUM_ITEMS, BATCH)]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_stands_at_the_head_is_done_once(tmp_path, head):
+    """
+    A run is ended in the middle of an epoch, and its head has drawn, stepped or changed something.
+    """
+
+    def train(run):
+        one = Everything(run)
+        for _ in one.shim.epochs(3):
+            head(one)
+            for batch in one.shim.batches(batches()):
+                use(one, batch)
+                one.run.shim.report(first=one.order[0])
+
+    whole, cut = whole_and_cut(tmp_path, train, STEPS)
+
+    assert cut == whole
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_stands_between_two_passes_is_done_once(tmp_path, head):
+    """
+    The second pass of an epoch is over data that is drawn behind the first one.
+    """
+
+    def train(run):
+        one = Everything(run)
+        for _ in one.shim.epochs(2):
+            for batch in one.shim.batches(batches()[:3]):
+                use(one, batch)
+            head(one)
+            for batch in one.shim.batches(batches()[3:]):
+                use(one, batch)
+            one.order = list(range(NUM_ITEMS))
+
+    whole, cut = whole_and_cut(tmp_path, train, (4, 11))
+
+    assert cut == whole
+
+
+def test_epochs_counted_by_hand_draw_what_they_drew(tmp_path):
+    """
+    The orders of past epochs are drawn again on the way, each from where the one before left off.
+    """
+
+    def train(run):
+        run.attach()
+        for _ in range(4):
+            order = torch.randperm(NUM_ITEMS).tolist()
+            for batch in run.shim.batches(batches()):
+                run.step(torch.tensor([float(order[i]) for i in batch]))
+
+    whole, cut = whole_and_cut(tmp_path, train, (9, 16, 20))
+
+    assert cut == whole
+
+
+def test_what_is_set_between_attach_and_the_loop_stands(tmp_path):
+    """
+    Somebody goes on with other options from the command line, and the head of the epoch steps a scheduler.
+    """
+    rates = []
+
+    def train(run):
+        one = Everything(run)
+        for group in run.optimizer.param_groups:
+            group["weight_decay"] = 0.125
+        one.shim.extra["note"] = "from the command line"
+        for _ in one.shim.epochs(3):
+            a_scheduler(one)
+            extra_values(one)
+            for batch in one.shim.batches(batches()):
+                use(one, batch)
+            rates.append((run.optimizer.param_groups[0]["weight_decay"], one.shim.extra["note"]))
+
+    whole_and_cut(tmp_path, train, (8,))
+
+    assert set(rates) == {(0.125, "from the command line")}
+
+
+def plain(one, batch):
+    one.run.step(torch.tensor([float(i) for i in batch]))
+
+
+def labels_of_the_network(run):
+    one = Everything(run)
+    net = run.net
+    for _ in one.shim.epochs(2):
+        labels = net(torch.arange(float(NUM_ITEMS)).reshape(-1, 1)).detach()
+        for batch in one.shim.batches(batches()):
+            one.run.step(torch.stack([labels[i].float() for i in batch]))
+
+
+def a_loader_over_what_the_network_made(run):
+    one = Everything(run)
+    net = run.net
+    for _ in one.shim.epochs(2):
+        made = net(torch.arange(8.0).reshape(-1, 1)).detach().tolist()
+        for batch in one.shim.batches(made):
+            one.run.step(torch.tensor(batch))
+
+
+def in_a_function(run):
+    one = Everything(run)
+    net = run.net
+
+    def relabel():
+        with torch.no_grad():
+            return net(torch.arange(float(NUM_ITEMS)).reshape(-1, 1))
+
+    for _ in one.shim.epochs(2):
+        labels = relabel()
+        for batch in one.shim.batches(batches()):
+            one.run.step(torch.stack([labels[i].float() for i in batch]))
+
+
+def labels_in_a_variable(run):
+    one = Everything(run)
+    net, state = run.net, one.state
+    for _ in one.shim.epochs(2):
+        state.weights = net(torch.arange(float(NUM_ITEMS)).reshape(-1, 1)).detach()
+        for batch in one.shim.batches(batches()):
+            one.run.step(torch.stack([state.weights[i].float() for i in batch]))
+
+
+def accuracy_that_is_printed(run):
+    one = Everything(run)
+    net = run.net
+    for _ in one.shim.epochs(2):
+        before = net(torch.arange(8.0).reshape(-1, 1)).mean().item()
+        for batch in one.shim.batches(batches()):
+            plain(one, batch)
+        print(f"{before:.3f}")
+
+
+def labels_of_a_teacher(run):
+    one = Everything(run)
+    teacher = torch.nn.Linear(1, 1).requires_grad_(requires_grad=False)
+    teacher.weight.fill_(0.5)
+    teacher.bias.fill_(0.5)
+    for _ in one.shim.epochs(2):
+        labels = teacher(torch.arange(float(NUM_ITEMS)).reshape(-1, 1))
+        for batch in one.shim.batches(batches()):
+            one.run.step(torch.stack([labels[i].float() for i in batch]))
+
+
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [
+        (labels_of_the_network, "labels"),
+        (a_loader_over_what_the_network_made, "made"),
+        (in_a_function, "labels"),
+        (labels_in_a_variable, ""),
+        (accuracy_that_is_printed, ""),
+        (labels_of_a_teacher, ""),
+    ],
+)
+def test_what_is_made_of_the_network_is_told(tmp_path, capfd, train, name):
+    """
+    It cannot be made again after a restart in mid-epoch: the weights are others.
+    """
+    whole, cut = whole_and_cut(tmp_path, train, [3])
+    told = [line for line in capfd.readouterr().err.splitlines() if line.endswith("[head]")]
+
+    assert [f"`{name}` (line " in line for line in dict.fromkeys(told)] == [True] * bool(name)
+    assert (cut == whole) is not bool(name)

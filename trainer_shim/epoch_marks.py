@@ -1,0 +1,82 @@
+"""Random numbers as they stood where the script went on by itself: at the head of an epoch, behind each pass.
+
+Covers: the global generators, and those that the script handed over.
+Does not cover: where the loop goes on behind that (position.py).
+
+A restart in the middle of an epoch runs what stands at its head again: an order that is drawn there, say.
+With the numbers that it had there the first time, it draws the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from trainer_shim import rng
+
+__all__ = ["HEAD", "EpochMarks"]
+
+#: The mark at the head of an epoch; the one behind the n-th pass is number n.
+HEAD = 0
+#: A loop that counts its epochs by itself makes all its passes in one: of so many the marks are kept.
+_MAX_MARKS = 16
+
+
+class EpochMarks:
+    """Those of the epoch that a loop is in."""
+
+    def __init__(self) -> None:
+        #: The generators that the script handed over, by name.
+        self.own: Callable[[], Mapping[str, Any]] = dict
+        self._marks: dict[int, Mapping[str, Any]] = {}
+        #: Where the script's own generators were before the first mark was gone to.
+        self._before: dict[str, bytes] | None = None
+
+    def begin(self) -> None:
+        """An epoch begins here."""
+        self._marks = {}
+        self.make(HEAD)
+
+    def make(self, number: int) -> None:
+        """Note how the numbers stand."""
+        self._marks[number] = {"global": rng.capture(), "own": self._own_now()}
+        behind = sorted(self._marks.keys() - {HEAD})
+        for old in behind[:-_MAX_MARKS]:
+            del self._marks[old]
+
+    def go_to(self, number: int) -> None:
+        """Set the numbers as they were at a mark; without one, leave them."""
+        mark = self._marks.get(number)
+        if mark is None:
+            return
+        if self._before is None:
+            self._before = self._own_now()
+        rng.restore(mark["global"])
+        self._set(mark["own"])
+
+    def leave(self) -> None:
+        """The loop goes on: the script's own generators are again where the checkpoint has them."""
+        before, self._before = self._before, None
+        self._set(before or {})
+
+    def state_dict(self) -> dict[int, Any]:
+        """All marks, as plain values."""
+        return dict(self._marks)
+
+    def load_state_dict(self, marks: Mapping[int, Any]) -> None:
+        """Take over what `state_dict` gave; raises CannotRestore for more devices than there are."""
+        for mark in marks.values():
+            rng.check(mark["global"])
+        self._marks = dict(marks)
+
+    def _own_now(self) -> dict[str, bytes]:
+        return {name: rng.dump(one) for name, one in self.own().items()}
+
+    def _set(self, states: Mapping[str, bytes]) -> None:
+        own = self.own()
+        for name in states.keys() & own.keys():
+            # One of another kind than it was is refused elsewhere.
+            with suppress(ValueError, TypeError, LookupError, RuntimeError, struct.error):
+                rng.load(own[name], states[name])
