@@ -163,8 +163,8 @@ class Cursor:
         self._from_before = set(self._ended)
         self.marks.load_state_dict(state.get("marks", {}))
         is_in_loop = self._left is not None or state["num_begun"] or state["epoch"] or self._ended
-        if is_in_loop and not state.get("by_hand", False):
-            # It has been in epochs() or batches(), and will be again.
+        if is_in_loop and (self._left is not None or not state.get("by_hand", False)):
+            # It has been in epochs(), or in a pass, and will be again.
             self._pending_rng = random_numbers
             rng.check(random_numbers)
         else:

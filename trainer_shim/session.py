@@ -32,6 +32,7 @@ from trainer_shim.choices import Choices, Resume
 from trainer_shim.determinism import doubts
 from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
+from trainer_shim.followed import Followed
 from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
 from trainer_shim.handing_over import GeneratorPart, named_parts
 from trainer_shim.kept import Kept
@@ -342,6 +343,19 @@ class Shim(_Looked):
             self._say(_COMPLETE.format(f"{self._report.step} steps"))
         self._report.num_steps, self._report.num_epochs = max_steps, max_epochs
         return steps
+
+    def follow(self, loader: Any) -> Followed:
+        """Return a loader whose place is kept, for a loop that belongs to somebody else: a library's trainer.
+
+        Each `iter()` of it is a pass, as one over `batches()`: after a restore past passes give nothing, and
+        the one that was left goes on. None of its turns is a boundary: call `boundary()` where a step is
+        done and the batch that was fetched last is trained on.
+        """
+        return Followed(self._cursor, loader, self._pass_begins)
+
+    def _pass_begins(self) -> None:
+        self._made.lay_out()
+        self._strays.begin(is_by_hand=False)
 
     def _on_turn(self, turn: int) -> None:
         self._report.epoch = turn
