@@ -18,7 +18,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -27,36 +26,34 @@ import msgspec
 
 from trainer_shim import protocol
 from trainer_shim.batches import Batches
-from trainer_shim.checkpoint import Keep, Live, Saved, Store, keep_aside, load, record, resolve
+from trainer_shim.checkpoint import Keep, Saved, Store, keep_aside
 from trainer_shim.choices import Choices, Resume
 from trainer_shim.determinism import doubts
 from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
 from trainer_shim.followed import Followed
 from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
-from trainer_shim.handing_over import GeneratorPart, named_parts
+from trainer_shim.handing_over import named_parts
 from trainer_shim.kept import Kept
 from trainer_shim.link import Link, LinkReport
 from trainer_shim.loop_state import needs_a_turn
-from trainer_shim.made import Made
 from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
 from trainer_shim.one_time_warnings import OneTimeWarnings, words
-from trainer_shim.parts import Stateful, asked, states
+from trainer_shim.parts import Stateful
 from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
-from trainer_shim.reach import is_generator
 from trainer_shim.receipt import leave_receipt
-from trainer_shim.redone import Redone
 from trainer_shim.rounds import Rounds
+from trainer_shim.run_state import RunState
 from trainer_shim.signals import SignalWatch, end_process, stop_here
-from trainer_shim.storable import Looks, but_loaders, undisturbed
+from trainer_shim.storable import Looks
 from trainer_shim.strays import Strays
 from trainer_shim.surroundings import Surroundings, other_command
 from trainer_shim.trainings import Training, begin
 from trainer_shim.units import format_bytes
-from trainer_shim.variables import State, Variables
+from trainer_shim.variables import State
 
 if TYPE_CHECKING:
     from trainer_shim.proof import Proof
@@ -71,9 +68,6 @@ _RETURN_AGAIN_S, _RETURN_AGAIN_MAX_S = 0.5, 10.0
 
 #: How long a process that is about to end waits for its last words to leave.
 _LAST_WORDS_S = 2.0
-
-#: Without these there is nothing to go on from.
-_WRITTEN = ("parts", "position", "rng")
 
 _INSIDE = (
     "a pass of `batches()` inside another one, or beside one that was left without its end, has no "
@@ -190,8 +184,6 @@ class Shim(_Looked):
         facts: Mapping[str, Any],
         choices: Choices,
     ) -> None:
-        #: Plain values of the script's own that are saved and restored with the rest.
-        self.extra: dict[str, Any] = {}
         self._attached = dict(parts)
         #: Whoever has it sees what add_parts() brings.
         self._parts, self._facts = MappingProxyType(self._attached), facts
@@ -208,11 +200,6 @@ class Shim(_Looked):
         self._fresh: Saved | None = None
         self._warnings = OneTimeWarnings(choices.ignore, doubted=None if proof is None else proof.doubted)
         self._say = self._warnings.say
-        self._variables = Variables(lambda: self._store.live)
-        self._made = Made(self._parts, self._say, lambda: self._store.live)
-        #: What stood where the script began its way back to where the loop goes on; None when it is there.
-        self._redone: Redone | None = None
-        self._offloader = Offloader(self._parts, self._own_values, surroundings.offload_devices)
         #: What the present pause gave back of the memory of devices.
         self._freed_bytes = 0
         self._periodic: Periodic | None = None
@@ -222,10 +209,12 @@ class Shim(_Looked):
         self._every_epochs = choices.every_epochs
         self._begin_anew_if(choices.resume)
         self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=choices.keep)
+        self._run = RunState(self._parts, self._cursor, self._store, self._say)
+        self._offloader = Offloader(self._parts, self._run.values, surroundings.offload_devices)
         self._open(choices.resume)
         self._look_at_depths()
         self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
-        self._kept = Kept(self._parts, self._own_values, self._cursor.holds, choices.ignore)
+        self._kept = Kept(self._parts, self._run.values, self._cursor.holds, choices.ignore)
         self._strays = Strays(self._kept, self._say, self._report.step)
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
@@ -238,24 +227,31 @@ class Shim(_Looked):
         self._at_end = ProcessEnd(self.detach)
         self._link: Link | Proof | None = None
         if proof is not None:
-            proof.begin(self._own_state, self._notes)
+            proof.begin(self._run.own, self._notes)
             self._link = proof
         elif surroundings.server:
             self._link = Link(surroundings.server, self._hello, self._report, self._gate, self._say)
 
     def _open(self, resume: Resume) -> None:
         """Take the folder and go on from what is there."""
-        self._cursor.marks.own = self._own_generators
         self._store.open()
         try:
-            self._store.live = self._live()
             self._restore(must=resume == "must")
-            self._refuse_now()
+            self._run.refuse_now(self._facts_now())
         except BaseException:
             self._store.close()
             raise
 
     # --- what a loop calls --------------------------------------------------------------------
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Plain values of the script's own that are saved and restored with the rest."""
+        return self._run.extra
+
+    @extra.setter
+    def extra(self, values: dict[str, Any]) -> None:
+        self._run.extra = values
 
     @property
     def step(self) -> int:
@@ -273,7 +269,7 @@ class Shim(_Looked):
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs that are left of `num_epochs`; the end of each is a boundary."""
         is_first = True
-        self._made.lay_out()
+        self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
         self._cursor.meet(loaders_of_caller(1))
         if self._report.epoch >= num_epochs > 0:
@@ -298,7 +294,7 @@ class Shim(_Looked):
         as such loops have it, but is no boundary. Neither is anything in a pass inside
         another pass, as of an evaluation: it belongs to the outer one's step.
         """
-        self._made.lay_out()
+        self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
         if number := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED.format(number))
@@ -327,7 +323,7 @@ class Shim(_Looked):
                 raise ValueError(f"cannot make steps with {name}={number}: it is 1 or more")
         if not loaders:
             raise ValueError("cannot make steps without a loader: `shim.steps(loader, max_steps=...)`")
-        self._made.lay_out()
+        self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
         if counter := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED_STEPS.format(counter))
@@ -354,7 +350,7 @@ class Shim(_Looked):
         return Followed(self._cursor, loader, self._pass_begins)
 
     def _pass_begins(self) -> None:
-        self._made.lay_out()
+        self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
 
     def _on_turn(self, turn: int) -> None:
@@ -433,7 +429,7 @@ class Shim(_Looked):
             ValueError: A variable of that name is there already.
 
         """
-        return self._variables.make(initial)
+        return self._run.variables.make(initial)
 
     def report(self, **metrics: Any) -> None:
         """Show numbers in `status`: plain numbers, or tensors of one element, which are not read now."""
@@ -444,7 +440,7 @@ class Shim(_Looked):
 
     def checkpoint(self) -> Path:
         """Write a checkpoint now; only where a boundary would be. Raises CannotSave or CannotStore."""
-        self._made.close()
+        self._run.made.close()
         try:
             saved = self._save("")
         finally:
@@ -467,9 +463,9 @@ class Shim(_Looked):
         parts = named_parts((), parts)
         known = frozenset(self._attached)
         self._attached.update(parts)
-        self._store.live.take_in(self._live())
-        self._made.add(parts, known, {"step": self._report.step, "epoch": self.epoch})
-        self._refuse_now()
+        self._run.take_in_parts()
+        self._run.made.add(parts, known, {"step": self._report.step, "epoch": self.epoch})
+        self._run.refuse_now(self._facts_now())
 
     def detach(self) -> None:
         """End the session: the daemon is told no more, signals act as before. May be repeated."""
@@ -511,7 +507,7 @@ class Shim(_Looked):
         """Do all that is wanted, until nothing is."""
         if self._num_critical:
             return
-        self._made.close()
+        self._run.made.close()
         self._looks.at(self._report.step)
         self._strays.at(self._report.step, is_by_hand=self._cursor.is_by_hand)
         want = self._gate.take(Want())
@@ -520,7 +516,7 @@ class Shim(_Looked):
             # While it can still be mended, not first at a pause.
             self._is_first = False
             self._say_notes()
-            if names := self._variables.unclaimed():
+            if names := self._run.variables.unclaimed():
                 self._say(_UNCLAIMED.format(", ".join(f"`{name}`" for name in names)))
         if self._periodic is not None:
             self._tell_ended(self._periodic)
@@ -811,39 +807,16 @@ class Shim(_Looked):
 
     def _state(self) -> dict[str, Any]:
         """Return everything that a run needs to go on exactly; the tensors are the live ones."""
-        # A part that draws when it is asked for its state draws in no run that is not saved.
-        with undisturbed() as numbers:
-            position = asked("the place of the data loader", self._cursor.state_dict)
-            made = asked("what the script made", self._made.state_dict)
-            state = {**self._own_state(), "made": made, "rng": numbers, "position": position}
+        state = self._run.whole()
         self._say_notes()
         return state
 
+    def _look_at_what_is_saved(self) -> None:
+        """Raise ShimError where a save would."""
+        self._run.check(self._facts_now())
+
     def _say_refused(self, error: ShimError) -> None:
         self._say(f"{words(error)}; training goes on")
-
-    def _live(self) -> Live:
-        """Return what the parts hold before anything is restored, so that it can be found again there."""
-        try:
-            with undisturbed():
-                return record({"parts": states(but_loaders(self._parts)), "extra": self.extra})
-        except ShimError:  # Asked for the second time, it is an error.
-            return Live()
-
-    def _refuse_now(self) -> None:
-        """Raise CannotStore for what is there already and cannot be saved."""
-        with suppress(CannotSave):  # Some parts have a state only when they were used.
-            self._look_at_what_is_saved(is_begun=False)
-
-    def _look_at_what_is_saved(self, *, is_begun: bool = True) -> None:
-        """Raise ShimError where a save would, of all that is there by now."""
-        parts = self._parts if is_begun else but_loaders(self._parts)
-        with undisturbed():
-            state = self._own_state(parts)
-            if is_begun:
-                state["position"] = asked("the place of the data loader", self._cursor.state_dict)
-                state["made"] = asked("what the script made", self._made.state_dict)
-            self._store.check(state, facts=self._facts_now())
 
     def _facts_now(self) -> dict[str, Any]:
         """Return what the manifest says besides; JSON has no word for NaN and infinity, so they are texts."""
@@ -852,26 +825,6 @@ class Shim(_Looked):
         metrics = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
         told = {"warnings": [*self._warnings.doubts]} if self._warnings.doubts else {}
         return {**self._facts, "keep": asdict(self._store.keep), "metrics": metrics, **told}
-
-    def _own_state(self, parts: Mapping[str, Stateful] | None = None) -> dict[str, Any]:
-        """Return all that is the script's own, with all parts or with these."""
-        asked_for = states(self._parts if parts is None else parts)
-        return {"parts": asked_for, "extra": self.extra, **self._variables.state_dict()}
-
-    def _own_values(self) -> dict[str, Any]:
-        """Return the script's own values by name, wherever it keeps them."""
-        generators = {n: part.generator for n, part in self._parts.items() if isinstance(part, GeneratorPart)}
-        return {**generators, **self._variables.values, **self.extra, "extra": self.extra}
-
-    def _own_generators(self) -> dict[str, Any]:
-        """Return the generators that the script handed over."""
-        parts = {
-            f"parts.{n}": part.generator for n, part in self._parts.items() if isinstance(part, GeneratorPart)
-        }
-        return {
-            **parts,
-            **{f"state.{n}": one for n, one in self._variables.values.items() if is_generator(one)},
-        }
 
     # --- restoring ----------------------------------------------------------------------------
 
@@ -886,17 +839,7 @@ class Shim(_Looked):
         if loaded is None:
             self._say_all(self._training.begun((0, 0), is_new=True))
             return
-        state = loaded.state
-        if missing := [key for key in _WRITTEN if not isinstance(state.get(key), Mapping)]:
-            raise CannotRestore(
-                f"cannot restore `{loaded.path}`: it has no `{missing[0]}` as a training session writes it",
-                hint="another program wrote it; give this run a checkpoint folder of its own",
-            )
-        self._made.restore(state["parts"], state.get("made", {}), loaded.path)
-        self.extra = resolve(state["extra"], "extra", self._store.live)
-        self._cursor.load_state_dict(state["position"], state["rng"])
-        self._variables.load_state_dict(state, is_in_loop=self._cursor.is_pending)
-        self._cursor.on_way, self._cursor.on_settled = partial(self._begin_way, loaded.path), self._settle
+        self._run.take(loaded)
         self._report.checkpoint = protocol.Checkpointed(
             step=loaded.step, epoch=loaded.epoch, path=str(loaded.path), digest=loaded.digest
         )
@@ -907,22 +850,6 @@ class Shim(_Looked):
         self._say_all(self._training.begun((self._report.step, self.epoch), is_new=False))
         if other := other_command(loaded.manifest.command, self._facts["command"]):
             self._say(other)
-
-    def _begin_way(self, checkpoint: Path) -> None:
-        """The script runs again what leads to where the loop goes on."""
-
-        def give(names: Collection[str]) -> None:
-            self._made.give_again(names, load(checkpoint).state["parts"])
-
-        if self._redone is None:
-            self._redone = Redone(self._parts, lambda: self.extra, self._store.live, give)
-
-    def _settle(self) -> None:
-        """The loop goes on: all is as the checkpoint has it, whatever was done on the way."""
-        redone, self._redone = self._redone, None
-        if redone is not None:
-            redone.undo()
-        self._variables.settle()
 
     # --- words ----------------------------------------------------------------------------------
 
