@@ -18,7 +18,7 @@ from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.parts import Stateful, check_parts
 from trainer_shim.reach import is_generator
 
-__all__ = ["Fields", "GeneratorPart", "is_field", "named_parts"]
+__all__ = ["Fields", "GeneratorPart", "is_field", "is_fields_of", "named_parts"]
 
 
 class Fields:
@@ -46,9 +46,14 @@ class Fields:
             setattr(self._thing, name, state[name])
 
 
+def is_fields_of(part: Any, thing: Any) -> bool:
+    """Whether a part is attributes of this object."""
+    return type(part) is Fields and part._thing is thing  # noqa: SLF001
+
+
 def is_field(part: Any, thing: Any, name: str) -> bool:
     """Whether a part is this attribute of an object, among others."""
-    return type(part) is Fields and part._thing is thing and name in part._names  # noqa: SLF001
+    return is_fields_of(part, thing) and name in part._names  # noqa: SLF001
 
 
 class GeneratorPart:

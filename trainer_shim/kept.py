@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from trainer_shim.handing_over import Fields, is_field
+from trainer_shim.handing_over import Fields, is_field, is_fields_of
 from trainer_shim.own_states import left_out
 from trainer_shim.script_code import is_a
+from trainer_shim.script_names import is_module
 from trainer_shim.variables import State
 
 __all__ = ["Kept"]
@@ -55,8 +56,14 @@ class Kept:
         if type(owner) is State or type(owner).__module__.startswith(_OURS):
             return True
         if self.is_part(owner):
-            return name not in left_out(owner)
+            # Lists and tables of a network go with no checkpoint; docs/EXACTNESS.md says what does.
+            is_apart = is_module(owner) and is_a(vars(owner).get(name), list | dict | set | deque)
+            return not is_apart and name not in left_out(owner)
         return any(is_field(part, owner, name) for part in self.parts.values())
+
+    def has_fields_of(self, thing: Any) -> bool:
+        """Whether attributes of an object are saved, those that the script named."""
+        return any(is_fields_of(part, thing) for part in self.parts.values())
 
     def has(self, name: str, value: Any) -> bool:
         """Whether a variable is among the script's own values, or what it stands for is."""

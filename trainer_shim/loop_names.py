@@ -25,6 +25,7 @@ from trainer_shim.source_places import (
     FILE,
     PASSES,
     Loop,
+    assigned_by,
     beside,
     called,
     calls_in,
@@ -45,6 +46,8 @@ __all__ = ["CarriedVariable", "LoopFindings", "carried_at", "repeated_at", "unse
 
 #: What the result of a loop is handed to.
 _ENDING = frozenset({"load_state_dict", "save"})
+#: Calls whose result nobody else has.
+_MAKING = frozenset({"OrderedDict", "clone", "copy", "deepcopy", "dict", "list"})
 #: The names of the shim's own places for what a script keeps.
 _KEEPING = frozenset({"extra"})
 
@@ -66,6 +69,10 @@ class LoopFindings(NamedTuple):
     carried: list[CarriedVariable]
     #: The code of functions that are called there.
     using: frozenset[CodeType] = frozenset()
+    #: What each turn of the innermost loop makes before it reads it.
+    made_anew: frozenset[str] = frozenset()
+    #: Objects that decide about something and whose methods are called: those of libraries may change by it.
+    used: Sequence[str] = ()
     #: What an epoch makes of the network before its passes.
     at_head: Sequence[CarriedVariable] = ()
 
@@ -113,7 +120,32 @@ def carried_at(
     using = {code for code, own in results_of.items() if any(map(uses.matters, own))}
     heads = () if names is None else made_at_head(loops, names)
     at_head = {name: CarriedVariable(name, at, where) for name, at, where in heads if name not in found}
-    return LoopFindings(_in_order(found), frozenset(using), _in_order(at_head))
+    used = {name for loop in loops for name in _asked(loop) if uses.matters(name)}
+    return LoopFindings(
+        _in_order(found), frozenset(using), _made_anew(loops[-1]), sorted(used), _in_order(at_head)
+    )
+
+
+def _asked(loop: Loop) -> set[str]:
+    """The objects from before a turn whose methods it calls."""
+    exposed, _ = flow(turn_of(loop))
+    functions = [call.func for call in calls_in(loop)]
+    owners = {place_of(one.value) for one in functions if isinstance(one, ast.Attribute)}
+    return {name for name in owners & exposed if not is_inner(name) and not name.startswith("@")}
+
+
+def _made_anew(loop: Loop) -> frozenset[str]:
+    """What each turn makes before it reads it, and has from nobody else: a copy of the weights, say."""
+    reads, writes = flow(turn_of(loop))
+    assigned = [one for one in own(loop) if isinstance(one, ast.Assign)]
+    others = {place for one in assigned if not _makes(one.value) for place in assigned_by(one.targets)}
+    return frozenset(name for name in writes - reads - others if not is_inner(name))
+
+
+def _makes(value: ast.expr) -> bool:
+    if isinstance(value, ast.Call):
+        return called(value) in _MAKING
+    return isinstance(value, ast.Dict | ast.List | ast.DictComp | ast.ListComp)
 
 
 def _in_order(found: Mapping[str, CarriedVariable]) -> list[CarriedVariable]:

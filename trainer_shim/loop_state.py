@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
 from trainer_shim.inlining import Inlining
 from trainer_shim.kept import Kept
+from trainer_shim.library_objects import Place
 from trainer_shim.loop_names import CarriedVariable, carried_at, repeated_at, unset_behind
 from trainer_shim.loop_uses import Uses
 from trainer_shim.reach import attributes, frame_variables
@@ -26,7 +27,7 @@ from trainer_shim.script_names import MISSING, Names, member
 from trainer_shim.values import is_numbers
 from trainer_shim.variables import State
 
-__all__ = ["Told", "decides", "needs_a_turn", "told_of_loops", "where"]
+__all__ = ["LookedAt", "Told", "decides", "look_at_loops", "needs_a_turn", "where"]
 
 #: What a name may stand for that a loop counts or collects with.
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), list, dict, set, tuple, deque)
@@ -69,9 +70,21 @@ class Told(NamedTuple):
     text: str
 
 
-def told_of_loops(frames: Sequence[FrameType], kept: Kept) -> Iterator[Told]:
-    """Yield what there is to say of the loops around the lines that functions are at, the innermost first."""
+class LookedAt(NamedTuple):
+    """What the source of some loops says."""
+
+    #: What there is to say, of the innermost function first.
+    told: list[Told]
+    #: What a turn makes for itself alone, by name.
+    made_anew: set[str]
+    #: Variables that may be objects of libraries which the loops change.
+    used: list[Place]
+
+
+def look_at_loops(frames: Sequence[FrameType], kept: Kept) -> LookedAt:
+    """Return what there is to know of the loops around the lines that functions are at."""
     told: list[list[Told]] = []
+    made_anew, used = set[str](), list[Place]()
     using: frozenset[CodeType] = frozenset()
     # From outside inwards: whether a result matters shows where it is used.
     for frame in reversed(frames):
@@ -86,11 +99,12 @@ def told_of_loops(frames: Sequence[FrameType], kept: Kept) -> Iterator[Told]:
             if _is_kept_nowhere(one.name, names, kept)[0]:
                 name = _shown(one.name)
                 told[-1].append(Told([name], _HEAD.format(name, _at(one), name.rpartition(".")[2])))
+        made_anew |= found.made_anew
+        used += [(code.co_filename, code.co_firstlineno, name) for name in found.used]
         if line := repeated_at(*where(frame)):
             told[-1].append(Told([], _REPEATED.format(line)))
         using = found.using
-    for some in reversed(told):
-        yield from some
+    return LookedAt([one for some in reversed(told) for one in some], made_anew, used)
 
 
 def needs_a_turn(depth: int) -> bool:
@@ -115,7 +129,7 @@ def _sentences(found: Iterable[CarriedVariable], names: Names, kept: Kept) -> It
     by_owner: dict[str, list[CarriedVariable]] = {}
     for one in found:
         if one.matters and _is_lost(one.name, names, kept):
-            by_owner.setdefault(one.name.rpartition(".")[0], []).append(one)
+            by_owner.setdefault(_owner_of(one.name, names), []).append(one)
     for owner, some in by_owner.items():
         if owner:
             text = _LEFT_OUT if kept.is_part(names.at(owner)) else _CARRIED_BY
@@ -125,6 +139,15 @@ def _sentences(found: Iterable[CarriedVariable], names: Names, kept: Kept) -> It
                 name, at = _shown(one.name), _at(one)
                 text = _COLLECTED if is_a(names.at(one.name), _COLLECTING) else _CARRIED
                 yield Told([name], text.format(name, at))
+
+
+def _owner_of(place: str, names: Names) -> str:
+    """The object whose attribute it is; the class, where all its objects share it."""
+    owner, _, last = place.rpartition(".")
+    value = names.at(owner) if owner else MISSING
+    if value is MISSING or is_a(value, type | ModuleType) or last in dict(attributes(value)):
+        return owner
+    return owner if member(type(value), last) is MISSING else type(value).__name__
 
 
 def decides(frame: FrameType, loop: ast.For, name: str, is_of_run: Callable[[Any], bool]) -> bool:
@@ -140,7 +163,7 @@ def _of(owner: str, some: list[CarriedVariable], text: str) -> str:
     last = [one.name.rpartition(".")[2] for one in some]
     is_one = len(some) == 1
     return text.format(
-        ", ".join(f"`{_shown(one.name)}`" for one in some),
+        ", ".join(f"`{_shown(f'{owner}.{name}')}`" for name in last),
         _at(some[0]),
         "goes" if is_one else "go",
         "it" if is_one else "them",

@@ -24,7 +24,7 @@ from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
 from trainer_shim.standing import is_file, may_stand, stands, trace
 
-__all__ = ["Moves", "Moving", "versions"]
+__all__ = ["Moves", "Moving", "is_known", "versions"]
 
 #: Objects that are looked through, the nearest first: the loop waits for it.
 _MAX_VISITS = 1000
@@ -64,7 +64,8 @@ _LOOSE = (
 )
 _HIDDEN = (
     "`{0}` goes on from batch to batch inside of the network, and no checkpoint has it: after a restart it "
-    "begins anew. Keep each tensor in a buffer, `self.register_buffer(...)` [carried]"
+    "begins anew. Keep each tensor in a buffer, `self.register_buffer(...)`, or hand over "
+    '`trainer_shim.Fields({1}, "{2}")` as a part [carried]'
 )
 _COPY = (
     "`{0}` holds tensors of the shapes of the weights that change with the training, and no checkpoint has "
@@ -130,10 +131,8 @@ class Moving:
                         continue
                     place = ".".join(one for one in (name, path, own) if one)
                     if not self._kept.is_ignored(place):
-                        yield (
-                            f"{name}.{place}",
-                            Moves(id(module), _HIDDEN.format(place), _stand_of(_items(value))),
-                        )
+                        words = _HIDDEN.format(place, place.rpartition(".")[0], own)
+                        yield f"{name}.{place}", Moves(id(module), words, _stand_of(_items(value)))
 
     def loose(self, variables: Iterable[tuple[str, Any]]) -> Iterator[str]:
         """Yield what to say of tensors that an optimizer among the parts trains and nothing has."""
@@ -236,6 +235,11 @@ def _sort(kind: Any) -> str:
     if kind in (dict, OrderedDict, list, tuple):
         return "container"
     return "iterator" if may_stand(kind) else ""
+
+
+def is_known(thing: Any) -> bool:
+    """Whether a look knows what it is to a training."""
+    return _sort_of(thing) != "" or is_generator(thing)
 
 
 def _of_iterator(name: str, last: str, thing: Any) -> Moves | None:

@@ -9,21 +9,24 @@ left out (loop_state.py).
 from __future__ import annotations
 
 import ast
-import functools
+import weakref
 from types import FunctionType
 from typing import Any
 
 from trainer_shim.inlining import Inlining, definition
+from trainer_shim.loop_uses import Uses
 from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.reach import attributes
 from trainer_shim.script_code import is_a, is_script_class
 from trainer_shim.script_names import Names, is_module
-from trainer_shim.source_places import bound_by, flow, own_and
+from trainer_shim.source_places import changes, flow, own_and
 
 __all__ = ["carried_in_forward", "left_out"]
 
 #: Ways to read attributes that are not named in the source.
 _ANY = frozenset({"__dict__", "asdict", "getattr", "vars", "__getstate__"})
+#: What was found for each class.
+_carried: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
 #: What torch's own optimizers save.
 _OPTIMIZERS = frozenset({"defaults", "param_groups", "state"})
 
@@ -56,27 +59,27 @@ def _saved(part: Any) -> set[str] | None:
 
 
 def carried_in_forward(module: Any) -> frozenset[str]:
-    """The attributes that `forward()` reads before it assigns them, and assigns: a hidden state, say."""
+    """The attributes that `forward()` goes on from and changes: a hidden state, a memory by node, say."""
     kind: Any = type(module)
-    return _carried_in_forward(kind) if is_script_class(kind) else frozenset()
+    if not is_script_class(kind):
+        return frozenset()
+    if kind not in _carried:
+        _carried[kind] = _carried_by(module, kind.forward)
+    return _carried[kind]
 
 
-@functools.cache
-def _carried_in_forward(kind: Any) -> frozenset[str]:
-    function = kind.forward
+def _carried_by(module: Any, function: Any) -> frozenset[str]:
     node = definition(function) if is_a(function, FunctionType) else None
     if node is None or not node.args.args:
         return frozenset()
-    own = f"{node.args.args[0].arg}."
-    exposed, _ = flow(node.body)
-    assigned = {
-        place
-        for statement in node.body
-        for one in own_and(statement)
-        if isinstance(one, ast.Assign)
-        for place in bound_by(one.targets)
-    }
-    return frozenset(place.removeprefix(own) for place in exposed & assigned if place.startswith(own))
+    me = node.args.args[0].arg
+    names = Names({me: module}, function.__globals__)
+    body = Inlining(names).body(node.body)
+    exposed, _ = flow(body)
+    changed = {place for statement in body for one in own_and(statement) for place in changes(one)}
+    uses = Uses(body, names, is_result_used=True)
+    carried = (place for place in exposed & changed if place.startswith(f"{me}.") and uses.matters(place))
+    return frozenset(place.removeprefix(f"{me}.") for place in carried)
 
 
 def _read_in(part: Any, function: Any) -> set[str]:

@@ -127,7 +127,9 @@ class Names:
             if is_a(value, FunctionType) and is_of_class and not is_a(base, ModuleType | type):
                 return None if _is_of_torch(base, node.attr) else _of_script(value, [node.value])
             if type(value) is classmethod:
-                return None
+                function: Any = value.__func__
+                # By the object, whose attributes those of its class are too.
+                return _of_script(function, [node.value]) if is_a(function, FunctionType) else None
         else:
             value = self.value(node)
         return self._by_value(value, node)

@@ -23,7 +23,8 @@ from typing import Any
 
 from trainer_shim import rng
 from trainer_shim.kept import Kept
-from trainer_shim.loop_state import told_of_loops, where
+from trainer_shim.library_objects import Place, of_libraries
+from trainer_shim.loop_state import look_at_loops, where
 from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.moving import Moving, versions
@@ -75,8 +76,10 @@ class Strays:
         self._seen: dict[str, Any] = {}
         #: The lines at which loops were looked at.
         self._lines: set[tuple[tuple[str, int, int], ...]] = set()
-        #: The variables that loops were told to carry.
+        #: The variables that loops were told to carry, or make anew in each turn.
         self._told: set[str] = set()
+        #: Variables that may be objects of libraries which loops change.
+        self._used: set[Place] = set()
         self._rests_until = -math.inf
 
     @property
@@ -143,14 +146,16 @@ class Strays:
             lines = tuple(map(where, frames))
             if lines not in self._lines:
                 self._lines.add(lines)
-                for names, text in told_of_loops(frames, self._kept):
-                    self._told.update(names)
-                    found.append(text)
+                looked_at = look_at_loops(frames, self._kept)
+                found += [one.text for one in looked_at.told]
+                self._told.update(looked_at.made_anew, *(one.names for one in looked_at.told))
+                self._used.update(looked_at.used)
         with suppress(Exception):
             # The names that are nearest to the boundary first.
             moving, variables = Moving(self._kept), [one for frame in frames for one in variables_of(frame)]
             found += moving.loose(variables)
             now = dict(moving.inside(variables))
+            now |= of_libraries(frames, self._used, self._kept, self._seen)
             found += [
                 one.words
                 for place, one in now.items()

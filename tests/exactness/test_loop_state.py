@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -1088,7 +1089,112 @@ def a_mean_in_a_row_of_a_table(script):
             csv.DictWriter(file, fieldnames=row.keys()).writerow(row)
 
 
+class Margin:
+    value = 0.5
+
+    @classmethod
+    def adapt(cls, loss):
+        cls.value = min(1.0, cls.value * (1 + loss))
+
+    def __call__(self, loss):
+        self.adapt(loss)
+        return self.value
+
+
+def a_variable_of_a_class(script):
+    shim, margin, scale = script.attach(), Margin(), 1.0
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            scale = margin(script.step(batch, margin.value))
+    print(scale)
+
+
+def a_running_mean_of_a_library(script):
+    shim, scaler = script.attach(), StandardScaler()
+    scaler.partial_fit(np.eye(2))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            scaler.partial_fit(batch.numpy())
+            script.step(torch.tensor(scaler.transform(batch.numpy()), dtype=torch.float32))
+
+
+def a_running_mean_of_a_library_handed_over(script):
+    scaler = StandardScaler().partial_fit(np.eye(2))
+    shim = script.attach(scaler=trainer_shim.Fields(scaler, "mean_", "var_", "scale_", "n_samples_seen_"))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            scaler.partial_fit(batch.numpy())
+            script.step(torch.tensor(scaler.transform(batch.numpy()), dtype=torch.float32))
+
+
+def an_object_of_a_library_that_stays_as_it_is(script):
+    shim, scaler = script.attach(), StandardScaler()
+    scaler.fit(np.eye(2))
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(torch.tensor(scaler.transform(batch.numpy()), dtype=torch.float32))
+
+
+def a_running_mean_of_a_library_that_is_shown(script):
+    shim, scaler = script.attach(), StandardScaler()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+            scaler.partial_fit(batch.numpy())
+        print(scaler.mean_)
+
+
+class Memory(nn.Module):
+    """Goes on from what it had for the same key."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 1)
+        self.table, self.seen = {}, []
+
+    def recall(self, key, size):
+        return self.table.get(key, torch.zeros(size))
+
+    def forward(self, batch):
+        out = self.linear(batch) + self.recall(0, (len(batch), 1))
+        for key in range(2):
+            self.table[key] = out.detach()
+        self.seen.append(out.mean().item())
+        return out
+
+
+def a_memory_inside_of_the_network(script):
+    script.model = Memory()
+    script.opt = torch.optim.SGD(script.model.parameters(), lr=0.01)
+    shim = script.attach()
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            script.step(batch)
+
+
+def a_list_of_the_network_that_the_loop_goes_on_from(script):
+    script.model.history = [1.0]
+    shim, model = script.attach(), script.model
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            model.history.append(script.step(batch, model.history[-1]))
+
+
+def a_copy_of_the_weights_for_each_turn(script):
+    shim, model = script.attach(), script.model
+    for _ in shim.epochs(2):
+        for batch in shim.batches(script.loader):
+            before = copy.deepcopy(model.state_dict())
+            script.step(batch)
+            now = model.state_dict()
+            model.load_state_dict({name: before[name].lerp(now[name], 0.5) for name in before})
+
+
 TOLD = {
+    a_variable_of_a_class: '`trainer_shim.Fields(Margin, "value")`',
+    a_running_mean_of_a_library: "`scaler`, a StandardScaler, goes on",
+    a_memory_inside_of_the_network: '`trainer_shim.Fields(model, "table")`',
+    a_list_of_the_network_that_the_loop_goes_on_from: "`model.history` (line",
     losses_whose_average_decides: "`losses` (line",
     a_hidden_state_inside_of_the_network: "`model.hidden` goes on from batch to batch",
     slow_weights_inside_of_a_part: "`wrapped.weights[0]` holds tensors of the shapes of the weights",
@@ -1131,6 +1237,10 @@ TOLD = {
     a_generator_that_is_used_later: "`numbers` draws random numbers",
 }
 FINE = [
+    a_running_mean_of_a_library_handed_over,
+    an_object_of_a_library_that_stays_as_it_is,
+    a_running_mean_of_a_library_that_is_shown,
+    a_copy_of_the_weights_for_each_turn,
     losses_whose_average_is_kept_for_a_curve,
     a_trained_tensor_that_is_kept,
     pictures_now_and_then,
