@@ -6,10 +6,8 @@ A plain installation is what a training environment needs; the packages of the d
 
 from __future__ import annotations
 
-import json
 import sys
-from importlib import import_module, metadata
-from urllib.parse import unquote, urlsplit
+from importlib import import_module
 
 __all__ = ["command", "daemon"]
 
@@ -56,6 +54,11 @@ def _tell(missing: str, program: str) -> int:
 
 def _what_to_install() -> str:
     """The checkout or the wheel that this came from, with its extra: no index has a package of this name."""
+    # They take as long as all that a command does, and only this needs them.
+    import json
+    from importlib import metadata
+    from urllib.parse import unquote, urlsplit
+
     try:
         told = metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
         url = urlsplit(json.loads(told or "{}").get("url", ""))
