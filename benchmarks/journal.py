@@ -16,7 +16,7 @@ import msgspec
 
 from benchmarks.common import main, print_table, range_of, scratch, take_turns
 from supervisor.core.jobs.events import PauseAsked
-from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.job import Asker, Job, JobPause, JobRun, JobSpec
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.ports import Batch, JournalRow
 from supervisor.store.journal import SqliteJournal
@@ -54,12 +54,15 @@ def _row(seq: int) -> JournalRow:
     env = {f"NAME_{number}": "x" * 40 for number in range(30)}
     spec = JobSpec(argv=("python", "train.py"), cwd="/home/somebody/run", env=env)
     job = Job(
+        id="j-1",
         name="job-1",
         spec=spec,
         created_at=1.0,
         state=JobState.PAUSING,
         since=float(seq),
         request=f"{seq:016x}",
+        run=JobRun(started_at=1.0),
+        pause=JobPause(depth=Depth.HOLD, by=Asker("person", "somebody"), reason="a game"),
     )
     asked = PauseAsked(
         request=job.request,

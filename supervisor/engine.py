@@ -21,7 +21,6 @@ from types import MappingProxyType
 from typing import Literal
 
 import structlog
-from msgspec.structs import replace
 
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs import cuda_context, leftovers
@@ -51,6 +50,7 @@ from supervisor.core.jobs.events import (
     TimerFired,
 )
 from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec
+from supervisor.core.replacing import replace
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.job_table import JobTable
 from supervisor.launching import launch_spec
@@ -143,7 +143,7 @@ class Engine:
             spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", folder))  # noqa: PTH118  # pure
         # Whatever other journals left there: a run folder is never used a second time.
         last = self._launcher.last_incarnation(self._paths.job_dir(name))
-        event = Submitted(spec=spec, incarnation=max(self._past_starts.get(name, 0), last))
+        event = Submitted(id=_new_id(), spec=spec, incarnation=max(self._past_starts.get(name, 0), last))
         now = self._clock.now()
         job = core.create(name, event, now)
         self._record(job, event, now)
@@ -211,7 +211,7 @@ class Engine:
         for news in self._freezer.drain():
             event = ContextMoved(process=news.process, is_freed=news.is_frozen, why=news.problem)
             for job in list(self._job_table.present.values()):
-                if job.context_process == news.process:
+                if job.run and job.run.context and job.run.context.process == news.process:
                     self.observe(job.name, event)
 
     # --- the loop's turn --------------------------------------------------------------------
@@ -262,11 +262,11 @@ class Engine:
         run_dir = self._paths.incarnation_dir(job.name, job.incarnation)
         journal, process = self._journal_id, job.process
         if self._launcher.adopt(job.name, job.incarnation, run_dir, journal=journal, process=process):
-            if job.was_frozen:
+            if job.run and job.run.was_frozen:
                 # Whether the last word on it was carried out is not known.
                 word: Literal["STOP", "CONT"] = "CONT" if job.frozen_at is None else "STOP"
                 self._carry_out(Signal(job.name, job.incarnation, word))
-            if cuda_context.is_away(job):
+            if job.run and cuda_context.is_away(job.run):
                 self.observe(job.name, ContextUnknown(incarnation=job.incarnation))
             return
         if job.process is None:
@@ -378,6 +378,10 @@ class Engine:
         except (OSError, SupervisorError) as error:
             why = Exit(error=str(error) if isinstance(error, SupervisorError) else f"cannot start: {error}")
             self.observe(job.name, ProcessEnded(incarnation=job.incarnation, exit=why))
+
+
+def _new_id() -> str:
+    return f"j-{os.urandom(8).hex()}"
 
 
 def _is_kill(effect: Effect) -> bool:

@@ -307,7 +307,7 @@ class PolicyLoop:
         """Return what a new job asks for that this machine does not have at all, or ""."""
         if self._sample is None:
             return ""
-        job = core.create("", Submitted(spec=spec), self._clock.now())
+        job = core.create("", Submitted(id="", spec=spec), self._clock.now())
         scene = self._scene(self._sample)
         answer = fit(job, needs_of(job, Footprint()), scene)
         return answer.why_not if answer.is_hopeless else ""

@@ -85,7 +85,7 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
         state=job.state,
         since_s=_age(job.since, now),
         depth=job.depth,
-        bytes_freed=job.bytes_freed or None,
+        bytes_freed=(job.pause.bytes_freed or None) if job.pause else None,
         pausable=_pausable(job),
         request=job.request,
         stage=UNSTORED.get(view.unstored, "")
@@ -97,7 +97,7 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
         checkpoint_step=checkpoint.step if checkpoint else None,
         checkpoint_age_s=_age(checkpoint.at, now) if checkpoint else None,
         asked_by=_words(job.asked_by),
-        reason=job.reason,
+        reason=job.pause.reason if job.pause else "",
         wake_in_s=None if job.wake_at is None else max(0.0, job.wake_at - now),
         restart_in_s=None if job.restart_at is None else max(0.0, job.restart_at - now),
         late=job.late,
@@ -162,7 +162,7 @@ def stage(job: Job, peer: ShimPeer | None) -> str:
     match job.state:
         case JobState.PAUSING if job.frozen_at is not None:
             return "frozen"
-        case JobState.PAUSING | JobState.STOPPING if job.insisted:
+        case JobState.PAUSING | JobState.STOPPING if job.is_ending:
             return "waiting for the process to end"
         case JobState.PAUSING | JobState.STOPPING if job.yielded:
             return "checkpoint is durable, waiting for the process to end"

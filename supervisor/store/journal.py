@@ -59,8 +59,10 @@ _PRUNE_EVERY_S = 86400.0
 
 _INSERT_EVENT = "INSERT INTO events (seq, at, wall, job, event, state) VALUES (?, ?, ?, ?, ?, ?)"
 _UPSERT_JOB = (
-    "INSERT INTO jobs (name, record) VALUES (?, ?) ON CONFLICT DO UPDATE SET record = excluded.record"
+    "INSERT INTO jobs (id, owner, name, record) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, record = excluded.record"
 )
+#: By its name, as one whose record makes no sense is removed, too.
 _DELETE_JOB = "DELETE FROM jobs WHERE name = ?"
 _UPSERT_FACT = (
     "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
@@ -291,7 +293,8 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
         if row.after is None:
             db.execute(_DELETE_JOB, (row.job,))
         else:
-            db.execute(_UPSERT_JOB, (row.job, msgspec.json.encode(row.after).decode()))
+            record = msgspec.json.encode(row.after).decode()
+            db.execute(_UPSERT_JOB, (row.after.id, row.after.spec.user, row.job, record))
     db.executemany(_UPSERT_FACT, list(batch.facts.items()))
 
 

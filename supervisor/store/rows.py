@@ -24,7 +24,7 @@ from supervisor.settings.jobfile import NAME
 
 __all__ = ["read_events", "read_facts", "read_jobs"]
 
-_JOBS: Final = "SELECT CAST(name AS BLOB), CAST(record AS BLOB) FROM jobs ORDER BY name"
+_JOBS: Final = "SELECT CAST(id AS BLOB), CAST(name AS BLOB), CAST(record AS BLOB) FROM jobs ORDER BY name"
 _FACTS: Final = "SELECT CAST(name AS BLOB), CAST(value AS BLOB) FROM facts"
 _EVENTS: Final = (
     "SELECT seq, at, wall, CAST(job AS BLOB), CAST(event AS BLOB), CAST(state AS BLOB) FROM events"
@@ -44,11 +44,11 @@ def read_jobs(db: sqlite3.Connection) -> tuple[list[Job], dict[str, str]]:
     """Return the jobs, by name; and why the others cannot be read, by name."""
     jobs: list[Job] = []
     unreadable: dict[str, str] = {}
-    for raw_name, record in db.execute(_JOBS):
+    for raw_id, raw_name, record in db.execute(_JOBS):
         name = _text(raw_name)
         try:
             job = _job.decode(record)
-            _check(job, name)
+            _check(job, name, _text(raw_id))
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
             unreadable[name] = str(error)
         else:
@@ -92,10 +92,12 @@ def _decoded(text: bytes) -> JobEvent | Unreadable:
         return Unreadable(str(error))
 
 
-def _check(job: Job, name: str) -> None:
+def _check(job: Job, name: str, id_: str) -> None:
     """Raise ValueError for a record that a job could not have come to have."""
     if job.name != name or NAME.fullmatch(name) is None:
         raise ValueError(f"it is the record of a job `{job.name}`")
+    if job.id != id_:
+        raise ValueError(f"it is the record of a job with the id `{job.id}`")
     if not 0 <= job.incarnation < _MAX_NUMBER:
         raise ValueError(f"its incarnation is {job.incarnation}")
     # Whole numbers of any length are JSON; no message and no call to the kernel can hold them.

@@ -6,7 +6,9 @@ version 1 wrote.
 Does not cover: what the events mean (tests/property/test_journal_engine.py).
 """
 
+import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -17,11 +19,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
+from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import CheckpointReported, JobEvent, PauseReached, Removed, Submitted
-from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.job import Asker, JobSpec
 from supervisor.core.jobs.states import JobState
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, Unreadable
@@ -30,23 +34,25 @@ from supervisor.store.migrate import migrate, migrations
 from tests.fakes.journal import FakeDisk, FakeJournal
 
 GOLDEN = Path(__file__).parents[1] / "golden/journal_v1.sqlite"
+GOLDEN_3 = Path(__file__).parents[1] / "golden/journal_v3"
 GUARD_S = 60.0
 SPEC = JobSpec(argv=("python", "train.py"), cwd="/work", env={"LANG": "de_DE", "NAME": "\u00e4"})
 
 
-GOOD = b'{"name":"job-2","spec":{"argv":["x"],"cwd":"/"},"created_at":1.0,"state":"queued"}'
+FAR = b'{"pid":' + b"9" * 30 + b',"start_ticks":1,"boot_id":"x"}'
+GOOD = b'{"id":"j-job-2","name":"job-2","spec":{"argv":["x"],"cwd":"/"},"created_at":1.0,"state":"queued"}'
 
 
 def row(seq, job="job-1", state=JobState.QUEUED, *, removed=False, wall=None, at=None):
-    after = None if removed else Job(name=job, spec=SPEC, created_at=1.0 / 3, state=state, since=seq + 0.1)
-    event = Removed(by=Asker("person", "ada")) if removed else Submitted(spec=SPEC)
+    submitted = Submitted(id=f"j-{job}", spec=SPEC)
+    after = replace(core.create(job, submitted, 1.0 / 3), state=state, since=seq + 0.1)
     return JournalRow(
         seq=seq,
         job=job,
         at=seq / 7 if at is None else at,
         wall=100.0 + seq if wall is None else wall,
-        event=event,
-        after=after,
+        event=Removed(by=Asker("person", "ada")) if removed else submitted,
+        after=None if removed else after,
     )
 
 
@@ -412,7 +418,8 @@ class TestSqliteJournal:
             b"", b"no json", b"\xff\xfe", b"[" * 100_000, b"{}", b"null",
             GOOD.replace(b'"queued"', b'"nowhere"'), GOOD.replace(b'"job-2"', b'"../../job-2"'),
             GOOD[:-1] + b',"incarnation":-1}', GOOD[:-1] + b',"incarnation":' + b"9" * 30 + b"}",
-            GOOD[:-1] + b',"process":{"pid":' + b"9" * 30 + b',"start_ticks":1,"boot_id":"x"}}',
+            GOOD[:-1] + b',"run":{"started_at":1.0,"process":' + FAR + b"}}",
+            GOOD.replace(b"j-job-2", b"j-job-3"),
         ],
     )  # fmt: skip
     def test_a_job_that_cannot_be_read_concerns_itself_alone(self, tmp_path, record):
@@ -540,6 +547,20 @@ class TestSqliteJournal:
             SqliteJournal(path)
         assert "upgrade" in caught.value.hint
 
+    def test_a_job_is_found_by_its_owner_and_its_name(self, tmp_path):
+        """
+        Its row is its id's; whose it is follows its record.
+        """
+        path = tmp_path / "journal.sqlite"
+        first, later = row(1), row(2)
+        later = replace(later, after=replace(later.after, spec=replace(SPEC, user="ada")))
+        with closing(SqliteJournal(path)) as journal:
+            journal.append(Batch(1, (first, later, row(3, job="job-2"))))
+        with closing(sqlite3.connect(path)) as db:
+            found = db.execute("SELECT id, owner, name FROM jobs ORDER BY owner DESC").fetchall()
+
+        assert [("j-job-1", "ada", "job-1"), ("j-job-2", "", "job-2")] == found
+
     def test_a_migration_that_fails_leaves_the_version_before(self, tmp_path, monkeypatch):
         """
         Each is applied whole or not at all, so it can be tried again.
@@ -612,6 +633,90 @@ class TestSqliteJournal:
         ]
         # What came later has its default.
         assert (None, False) == (jobs["held"].spec.every_s, jobs["held"].goes_on)
+
+
+def kept(old):
+    """What of a flat record means something today, under today's names."""
+    names = {"asked_by": "by", "restart_after_stop": "is_restart", "context": "context_where"}
+    of_process = set() if old.get("alive") else {"started_at", "start_grace_s", "yielded"}
+    of_pause = set() if old.get("state") in ("pausing", "paused") else {"deadline_s"}
+    gone = {"alive"} | of_process | of_pause
+    return {names.get(field, field): value for field, value in old.items() if field not in gone}
+
+
+def flattened(new):
+    """A record of records, all of its fields beside each other."""
+    run, pause, stop = (new.pop(part, {}) for part in ("run", "pause", "stop"))
+    context = {f"context_{field}": value for field, value in run.pop("context", {}).items()}
+    return {field: value for field, value in (new | run | pause | stop | context).items() if field != "id"}
+
+
+class TestFlatRecords:
+    """Schema 3 had one flat record a job; golden/journal_v3 has them in every state."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        return Path(shutil.copyfile(GOLDEN_3 / "journal.sqlite", tmp_path / "journal.sqlite"))
+
+    def test_each_record_is_what_its_events_give_today(self, path):
+        """
+        To the bit: the migration makes the same of the old record as today's core of the old events.
+        """
+        with closing(SqliteJournal(path)) as journal:
+            jobs = {job.name: job for job in journal.jobs()}
+            stored = journal.history(after_seq=0, job=None, limit=1000)
+            assert ({}, ()) == (journal.unreadable(), journal.aside())
+        again = {}
+        for one in stored:
+            if isinstance(one.event, Submitted):
+                again[one.job] = core.create(one.job, one.event, one.at)
+            elif isinstance(one.event, Removed):
+                del again[one.job]
+            else:
+                again[one.job], _ = core.apply(again[one.job], one.event, one.at)
+
+        assert again == jobs
+        assert set(JobState) == {job.state for job in jobs.values()}
+
+    def test_no_value_is_lost(self, path):
+        """
+        Each field of the flat records, as the version before read them, stands somewhere in the new ones.
+        """
+        flat = json.loads((GOLDEN_3 / "jobs.json").read_text())
+        with closing(SqliteJournal(path)) as journal:
+            jobs = {job.name: json.loads(msgspec.json.encode(job)) for job in journal.jobs()}
+
+        assert {name: kept(old) for name, old in flat.items()} == {
+            name: flattened(new) for name, new in jobs.items()
+        }
+
+    def test_every_job_has_an_id_of_its_own(self, path):
+        """
+        The one that its events begin with; a name that is used again means another job.
+        """
+        with closing(SqliteJournal(path)) as journal:
+            ids = {job.name: job.id for job in journal.jobs()}
+            stored = journal.history(after_seq=0, job=None, limit=1000)
+        begun = [(one.job, one.event.id) for one in stored if isinstance(one.event, Submitted)]
+
+        assert dict(begun) == ids | {"removed": dict(begun)["removed"]}
+        assert len(begun) == len({id_ for _, id_ in begun}) == len(ids) + 2
+        assert all(re.fullmatch(r"j-[0-9a-f]{16}", id_) for _, id_ in begun)
+
+    @pytest.mark.parametrize(
+        "record",
+        [b"", b"no json", b"\xff\xfe", b"[" * 100_000, b"{}", b"null", b'{"state":"paused"}', b'"x"', b"[1]"],
+    )
+    def test_a_record_that_cannot_be_read_keeps_no_other_from_it(self, path, record):
+        """
+        It is put aside as before; the file is not taken for a damaged one.
+        """
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE jobs SET record = CAST(? AS TEXT) WHERE name = 'held'", (record,))
+            db.execute("UPDATE events SET event = CAST(? AS TEXT) WHERE job = 'held'", (record,))
+        with closing(SqliteJournal(path)) as journal:
+            assert "late" in {job.name for job in journal.jobs()}
+            assert (["held"], ()) == (list(journal.unreadable()), journal.aside())
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ class Machine:
 
     def submit(self, name, *, depths=(Depth.HOLD, Depth.EXIT), rss_gib=2.0, gpus=(), cpu_pct=100.0, **spec):
         spec = JobSpec(argv=("train",), cwd="/w", **spec)
-        self.jobs[name] = core.create(name, Submitted(spec=spec), self.now)
+        self.jobs[name] = core.create(name, Submitted(id=f"j-{name}", spec=spec), self.now)
         self.depths[name] = depths
         self.uses[name] = JobUse(
             cpu_pct=cpu_pct,

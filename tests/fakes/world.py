@@ -14,6 +14,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from supervisor.core.jobs import apply as core
+from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.jobs.events import (
     Admitted,
@@ -245,9 +246,9 @@ class SupervisedMachine:
             return False
         if job.frozen_at is not None:
             return True
-        if self.is_suspended(job.name) and job.context not in ("freed", "unsure"):
+        if self.is_suspended(job.name) and cuda_context.where(job) not in ("freed", "unsure"):
             return False
-        if job.context in ("freeing", "taking", "lost"):
+        if cuda_context.where(job) in ("freeing", "taking", "lost"):
             return False
         if trainer is not None and (not trainer.is_connected or trainer.inbox or trainer.outbox):
             return False

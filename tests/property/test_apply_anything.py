@@ -161,7 +161,7 @@ STEPS = st.lists(st.tuples(FACTS | REQUESTED, st.booleans(), st.sampled_from([0.
 def lives(draw):
     """A job that can come to be, with the moment at which it is so."""
     now = 1000.0
-    job = core.create("job-1", Submitted(spec=draw(SPECS)), now)
+    job = core.create("job-1", Submitted(id="j-1", spec=draw(SPECS)), now)
     for event in FREED[: draw(st.sampled_from([0, 0, 5, 6]))]:
         job = step(job, aimed(event, job), now)[0]
     for event, is_current, wait_s in draw(STEPS):
@@ -238,10 +238,39 @@ def test_a_job_that_is_over_has_no_process_and_no_pause(life):
     job, _ = life
     if job.state in FINAL:
         assert not job.alive
-        assert (None, None, "", False) == (job.process, job.depth, job.insisted, job.late)
+        assert (None, None, None) == (job.run, job.pause, job.stop)
         assert core.next_due(job) == job.restart_at
     if job.state is JobState.PAUSED and not job.alive:
         assert job.depth is Depth.EXIT
+
+
+@given(lives())
+def test_a_state_has_one_kind_of_payload(life):
+    """
+    A pause is there while a job is pausing or paused, a stop while it is stopping, a run while its
+    process lives; and only what is there can be asked for.
+    """
+    job, _ = life
+
+    assert (job.pause is not None) == (job.state in (JobState.PAUSING, JobState.PAUSED))
+    assert (job.stop is not None) == (job.state is JobState.STOPPING)
+    lives = {JobState.STARTING, JobState.RUNNING, JobState.PAUSING, JobState.RESUMING, JobState.STOPPING}
+    assert job.alive == (job.state in lives) or job.state is JobState.PAUSED
+    assert job.run is None or (job.exit is None and job.restart_at is None)
+
+
+@given(lives())
+def test_what_a_pause_holds_fits_its_stage(life):
+    """
+    What is due, late or standing still is so while it is pausing; what was reached waits for nothing.
+    """
+    pause = life[0].pause
+    if pause is not None and life[0].state is JobState.PAUSED:
+        assert (None, None, None, False) == (pause.held_depth, pause.deadline_at, pause.frozen_at, pause.late)
+        assert pause.depth is Depth.EXIT or life[0].alive
+    if pause is not None and life[0].state is JobState.PAUSING:
+        assert pause.deadline_at is not None
+        assert pause.frozen_at is None or (pause.late and pause.at_deadline == "freeze")
 
 
 @given(lives(), PLACES)
@@ -260,8 +289,8 @@ def test_a_job_that_holds_does_not_train_because_it_cannot_go_deeper(life, depth
     assert (JobState.PAUSED, depth, None, None) == (
         after.state,
         after.depth,
-        after.held_depth,
-        after.deadline_at,
+        after.pause.held_depth,
+        after.pause.deadline_at,
     )
     assert (job.asked_by, job.wake_at, job.request) == (after.asked_by, after.wake_at, after.request)
     assert after.problem
@@ -275,8 +304,8 @@ def test_only_a_pausing_job_remembers_how_deep_it_holds_already(life):
     """
     job, _ = life
 
-    assert job.held_depth is None or (job.state is JobState.PAUSING and job.alive)
-    assert 0 == job.bytes_freed or job.state in (JobState.PAUSING, JobState.PAUSED)
+    held_depth = None if job.pause is None else job.pause.held_depth
+    assert held_depth is None or (job.state is JobState.PAUSING and job.alive)
 
 
 @given(lives(), FACTS | REQUESTED)
@@ -288,7 +317,7 @@ def test_only_a_pausing_job_stands_still(life, event):
     after, effects = step(job, event, now)
     words = [effect.signal for effect in effects if isinstance(effect, Signal)]
 
-    assert after.frozen_at is None or (after.state is JobState.PAUSING and after.alive and after.was_frozen)
+    assert after.frozen_at is None or (after.state is JobState.PAUSING and after.run.was_frozen)
     assert ("STOP" in words) == (job.frozen_at is None and after.frozen_at is not None)
     let_go = job.frozen_at is not None and after.frozen_at is None and after.alive
     assert ("CONT" in words) == (let_go and after.incarnation == job.incarnation)
@@ -308,12 +337,12 @@ def test_nothing_is_asked_of_a_process_without_its_context(life, event):
     # One that rests may be told once more to wait where it waits: that takes no device.
     asks += [one for one in effects if isinstance(one, AskPause) and not rests]
 
-    assert not (cuda_context.is_away(after) and asks)
-    assert not cuda_context.is_away(after) or (after.alive and after.context_process is not None)
-    assert after.context_at is None or after.context in ("taking", "lost")
-    assert after.context not in ("freed", "unsure", "kept") or rests
+    context = after.run.context if after.run else None
+    assert not (context is not None and cuda_context.is_away(after.run) and asks)
+    assert context is None or context.at is None or context.where in ("taking", "lost")
+    assert cuda_context.where(after) not in ("freed", "unsure", "kept") or rests
     assert rests or not any(isinstance(effect, Suspend) for effect in effects)
-    begins = after.context == "taking" and job.context in ("freed", "unsure")
+    begins = cuda_context.where(after) == "taking" and cuda_context.where(job) in ("freed", "unsure")
     assert not begins or any(isinstance(effect, Unsuspend) for effect in effects)
 
 
@@ -323,15 +352,15 @@ def test_a_context_comes_back_or_its_process_is_ended(life):
     Whatever the driver says: in the end the job listens again, or starts from its checkpoint.
     """
     job, now = life
-    assume(cuda_context.is_away(job))
+    assume(job.run is not None and cuda_context.is_away(job.run))
     asked = ResumeAsked(request="r9", by=Asker("person", "ada"), start_grace_s=5.0)
     job, _ = step(job, asked, now)
-    while job.context == "taking":
-        now = job.context_at
+    while cuda_context.where(job) == "taking":
+        now = job.run.context.at
         job, _ = core.apply(job, TimerFired(timer="context"), now)
-        news = ContextMoved(process=job.context_process, is_freed=True, why="no room")
+        news = ContextMoved(process=job.run.context.process, is_freed=True, why="no room")
         job = core.apply(job, news, now)[0]
-    if job.context == "lost":
+    if cuda_context.where(job) == "lost":
         end = ProcessEnded(incarnation=job.incarnation, exit=Exit(signal=9))
         job = core.apply(job, end, now)[0]
         assert job.state in (JobState.RESUMING, JobState.PAUSED, JobState.STOPPED, JobState.QUEUED)

@@ -338,6 +338,7 @@ class TestNames:
         world.turns()
         world.end("job-1", 0)
         world.turns()
+        first = world.engine.job("job-1").id
         world.engine.remove("job-1", Asker("person", "ada"))
         world.turns()
         world.crash(stored=9, effects=9)
@@ -345,10 +346,11 @@ class TestNames:
         world.turns()
         world.hello("job-1")
         world.turns()
-        state, starts = world.engine.job("job-1").state, list(world.machine.starts)
+        again, starts = world.engine.job("job-1"), list(world.machine.starts)
         world.close()
 
-        assert (JobState.RUNNING, [("job-1", 1), ("job-1", 2)]) == (state, starts)
+        assert (JobState.RUNNING, [("job-1", 1), ("job-1", 2)]) == (again.state, starts)
+        assert first != again.id
 
     def test_numbers_of_unnamed_jobs_are_not_used_again(self):
         """

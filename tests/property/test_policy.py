@@ -126,7 +126,7 @@ class World:
         self.verdicts = []
         self.paused_by_person = set()
         self.jobs = {
-            name: core.create(name, Submitted(spec=spec), self.now)
+            name: core.create(name, Submitted(id=f"j-{name}", spec=spec), self.now)
             for name, spec in zip(NAMES, specs, strict=False)
         }
         self.readings = {}
@@ -225,7 +225,9 @@ class World:
                 case "end":
                     self.happen(name, ProcessEnded(incarnation=job.incarnation, exit=Exit(code=0)))
                 case "restart":
-                    self.jobs[name] = core.create(name, Submitted(spec=job.spec, incarnation=9), self.now)
+                    self.jobs[name] = core.create(
+                        name, Submitted(id=job.id, spec=job.spec, incarnation=9), self.now
+                    )
                 case "stuck":
                     self.stuck ^= {name}
                 case "lose-shim" if job.state is JobState.RUNNING:

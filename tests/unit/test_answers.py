@@ -191,7 +191,8 @@ def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(h
     pause = PauseAsked(request="r", by=Asker("person", "ada"), depth=Depth.HOLD, deadline_s=99.0)
     house.world.engine.ask("night", pause)
     (before,) = ask(api.WhyRequest, job="night")
-    job = replace(house.job(), process=Pid(os.getpid(), 1, "boot"))
+    job = house.job()
+    job = replace(job, run=replace(job.run, process=Pid(os.getpid(), 1, "boot")))
     words = (wire.Hello(job="night", incarnation=job.incarnation), wire.Saving(request="r", step=1))
     for word in words:
         context.shims.take(Delivery(b"s", ME, word), OneJob(job))

@@ -43,7 +43,7 @@ class Life:
     def __init__(self, **spec):
         spec = JobSpec(argv=("train",), cwd="/work", **spec)
         self.now = 1000.0
-        self.job = core.create("job-1", Submitted(spec=spec), self.now)
+        self.job = core.create("job-1", Submitted(id="j-1", spec=spec), self.now)
         self.effects = ()
 
     def __call__(self, event):
@@ -129,11 +129,11 @@ class TestDeeper:
         """
         life = self.deeper()
         life(PauseReached(request="p2", depth=OFFLOAD, bytes_freed=4096, **PLACE))
-        away = (life.state, life.job.depth, life.job.bytes_freed)
+        away = (life.state, life.job.depth, life.job.pause.bytes_freed)
         life.resume()
 
         assert (JobState.PAUSED, OFFLOAD, 4096) == away
-        assert (JobState.RESUMING, 0) == (life.state, life.job.bytes_freed)
+        assert (JobState.RESUMING, None) == (life.state, life.job.pause)
 
     def test_a_job_that_cannot_go_deeper_stays_paused(self):
         """
@@ -141,7 +141,7 @@ class TestDeeper:
         """
         life = self.deeper(holding_depth=HOLD)
 
-        assert (JobState.PAUSED, HOLD, None) == (life.state, life.job.depth, life.job.deadline_at)
+        assert (JobState.PAUSED, HOLD, None) == (life.state, life.job.depth, life.job.pause.deadline_at)
         assert (ADA, "cannot pause at depth offload: no host memory") == (life.job.asked_by, life.job.problem)
 
     def test_the_problem_is_forgotten_when_it_is_tried_again(self):
@@ -209,7 +209,7 @@ class TestStarting:
         """
         spec = JobSpec(argv=("train",), cwd="/work")
         life = Life()
-        life.job = core.create("job-1", Submitted(spec=spec, incarnation=4), 1.0)
+        life.job = core.create("job-1", Submitted(id="j-1", spec=spec, incarnation=4), 1.0)
 
         assert 5 == life.admitted().job.incarnation
 
@@ -267,7 +267,7 @@ class TestPausing:
         life.ends(0)
 
         assert (JobState.PAUSING, JobState.PAUSED) == (said, life.state)
-        assert (EXIT, False, None) == (life.job.depth, life.job.alive, life.job.deadline_at)
+        assert (EXIT, False, None) == (life.job.depth, life.job.alive, life.job.pause.deadline_at)
 
     @pytest.mark.parametrize(
         "how", [{"code": 75}, {"code": 0, "yielded": True}, {"killed_by": 9, "yielded": True}]
@@ -492,7 +492,7 @@ class TestPaused:
 
         assert (JobState.PAUSING, ADA) == (life.state, life.job.asked_by)
         assert (AskPause("job-1", "p", HOLD, 30.0, False),) == life.effects
-        assert life.now + 30.0 == life.job.deadline_at
+        assert life.now + 30.0 == life.job.pause.deadline_at
 
     def test_a_shim_that_holds_and_comes_back_holds_on(self):
         """
@@ -801,7 +801,7 @@ class TestRestarting:
 
         assert (AskStop("job-1", "again"),) == asked
         assert JobState.QUEUED is life.state
-        assert (2, False) == (life.admitted().job.incarnation, life.job.restart_after_stop)
+        assert (2, None) == (life.admitted().job.incarnation, life.job.stop)
 
     def test_a_stop_after_a_restart_counts(self):
         """
@@ -1063,11 +1063,11 @@ def test_a_late_pause_that_may_terminate_asks_once_and_then_insists():
 
     life.ends(killed_by=9)
 
-    assert (JobState.PAUSED, EXIT, ADA, "") == (
+    assert (JobState.PAUSED, EXIT, ADA, False) == (
         life.state,
         life.job.depth,
         life.job.asked_by,
-        life.job.insisted,
+        life.job.is_ending,
     )
     assert (
         "ended (killed by signal 9); resume starts it again from its checkpoint at step 7" in life.job.problem
@@ -1107,7 +1107,7 @@ def test_a_late_pause_whose_checkpoint_is_durable_is_not_frozen():
 
     life = Life().running().pause(depth=EXIT, late="terminate").yields(depth=EXIT).late()
 
-    assert ([], life.now + 5.0) == (signals(life), life.job.insist_at)
+    assert ([], life.now + 5.0) == (signals(life), life.job.run.insist_at)
 
 
 # --- a pause and a crash --------------------------------------------------------------------------

@@ -57,12 +57,12 @@ def test_a_job_at_depth_offload_loses_its_context_and_has_it_back_before_it_goes
     """
     pause(world)
     world.turns()
-    freed = (job(world).context, world.is_suspended("night"))
+    freed = (cuda_context.where(job(world)), world.is_suspended("night"))
     trainer = world.trainer("night")
     resume(world)
     world.turn()
     world.turn()
-    taking = (job(world).context, list(trainer.inbox))
+    taking = (cuda_context.where(job(world)), list(trainer.inbox))
     world.come_to_rest()
 
     assert ("freed", True) == freed
@@ -70,7 +70,7 @@ def test_a_job_at_depth_offload_loses_its_context_and_has_it_back_before_it_goes
     assert ("taking", []) == taking
     assert (JobState.RUNNING, "held", False) == (
         job(world).state,
-        job(world).context,
+        cuda_context.where(job(world)),
         world.is_suspended("night"),
     )
 
@@ -95,7 +95,11 @@ def test_without_the_setting_the_driver_is_not_asked(world):
     pause(world)
     world.turns()
 
-    assert (JobState.PAUSED, "held", set()) == (job(world).state, job(world).context, world.suspended)
+    assert (JobState.PAUSED, "held", set()) == (
+        job(world).state,
+        cuda_context.where(job(world)),
+        world.suspended,
+    )
 
 
 def test_a_setting_that_is_switched_off_still_takes_back_what_was_freed(world):

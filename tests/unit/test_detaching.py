@@ -3,13 +3,14 @@
 import pytest
 
 from supervisor.core.jobs.detaching import problem
-from supervisor.core.jobs.job import Job, JobSpec
+from supervisor.core.jobs.job import Job, JobRun, JobSpec
 from supervisor.core.jobs.states import Depth
 
 
 def told(*argv, ran_s=1.0, depths=()):
     spec = JobSpec(argv=argv, cwd="/")
-    return problem(Job(name="j", spec=spec, created_at=0.0, started_at=10.0, depths=depths), 10.0 + ran_s)
+    run = JobRun(started_at=10.0, depths=depths)
+    return problem(Job(id="j-1", name="j", spec=spec, created_at=0.0, run=run), 10.0 + ran_s)
 
 
 @pytest.mark.parametrize(

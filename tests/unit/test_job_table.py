@@ -2,14 +2,14 @@
 
 import msgspec
 
-from supervisor.core.jobs.job import Job, JobSpec
-from supervisor.core.jobs.states import JobState
+from supervisor.core.jobs.job import Job, JobPause, JobRun, JobSpec
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.job_table import JobTable, sharing
 
 
 def job(name, **fields):
     spec = JobSpec(argv=("true",), cwd="/", env={"LONG": "a value " * 10})
-    return Job(name=name, spec=spec, created_at=1.0, **fields)
+    return Job(id=f"j-{name}", name=name, spec=spec, created_at=1.0, **fields)
 
 
 def test_who_is_over_is_not_looked_at():
@@ -18,7 +18,7 @@ def test_who_is_over_is_not_looked_at():
     """
     job_table = JobTable(
         [
-            job("night", state=JobState.RUNNING, start_grace_at=9.0),
+            job("night", state=JobState.RUNNING, run=JobRun(started_at=1.0, start_grace_at=9.0)),
             job("again", state=JobState.FAILED, restart_at=5.0),
             job("done", state=JobState.COMPLETED),
         ]
@@ -49,7 +49,8 @@ def test_after_a_restart_jobs_are_heard_before_their_timers_fire():
     """
     2026-11-22: a pause was reached while the daemon was away; the next one found it late and ended the job.
     """
-    pausing = job("night", state=JobState.PAUSING, alive=True, deadline_at=90.0)
+    pause = JobPause(depth=Depth.HOLD, deadline_at=90.0)
+    pausing = job("night", state=JobState.PAUSING, run=JobRun(started_at=1.0), pause=pause)
     job_table = JobTable([pausing], 100.0)
 
     assert ([], 105.0) == (job_table.due(100.0), job_table.next_due())

@@ -8,14 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs import events
-from supervisor.core.jobs.job import CheckpointRef, Job, JobSpec
+from supervisor.core.jobs.job import CheckpointRef, Job, JobRun, JobSpec
 from supervisor.core.jobs.states import JobState
 from supervisor.server.measure import Measured
 from tests.fakes.clock import FakeClock
 
 JOB = Job(
-    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.RUNNING, since=0.0,
-    incarnation=1, alive=True,
+    id="j-1", name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.RUNNING, since=0.0,
+    incarnation=1, run=JobRun(started_at=0.0),
 )  # fmt: skip
 
 

@@ -123,11 +123,11 @@ def test_a_job_yields_to_others_and_comes_back_by_itself(house):
         seen.for_s >= 10.0,
     )
     assert [("night", True)] == [(one.job, one.is_chosen) for one in asked.verdict.candidates]
-    assert asked.verdict == job.verdict
+    assert asked.verdict == job.pause.verdict
 
     house.run(60, cpu_foreign_pct=3.0)
 
-    assert (JobState.RUNNING, None) == (house.job().state, house.job().verdict)
+    assert (JobState.RUNNING, None) == (house.job().state, house.job().pause)
     assert ["resume"] == [event.verdict.kind for event in house.events(ResumeAsked)]
 
 
@@ -141,7 +141,7 @@ def test_a_daemon_that_is_restarted_goes_on_where_it_was(house):
     house.restart()
     house.run(30, cpu_foreign_pct=40.0)
 
-    assert (before.verdict, JobState.PAUSED) == (house.job().verdict, house.job().state)
+    assert (before.pause.verdict, JobState.PAUSED) == (house.job().pause.verdict, house.job().state)
 
     house.run(60, cpu_foreign_pct=3.0)
 

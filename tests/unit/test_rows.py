@@ -3,17 +3,23 @@
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobSpec, Pid
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, Job, JobPause, JobRun, JobSpec, JobStop, Pid
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.server.rows import JobView, Reading, row
 from supervisor.server.shims import ShimPeer
 from trainer_shim.protocol import PositionReport
 
 NOW = 1000.0
+RUN = JobRun(started_at=990.0, process=Pid(77, 1, "boot"), depths=(Depth.HOLD,))
 JOB = Job(
-    name="job-1", spec=JobSpec(argv=("x",), cwd="/"), created_at=900.0, state=JobState.RUNNING, since=990.0,
-    incarnation=2, alive=True, process=Pid(77, 1, "boot"), depths=(Depth.HOLD,), request="r1",
+    id="j-1", name="job-1", spec=JobSpec(argv=("x",), cwd="/"), created_at=900.0, state=JobState.RUNNING,
+    since=990.0, incarnation=2, run=RUN, request="r1",
 )  # fmt: skip
+SHIMLESS = replace(RUN, depths=())
+PAUSE = JobPause(depth=Depth.HOLD)
+PAUSING = replace(JOB, state=JobState.PAUSING, pause=PAUSE)
+PAUSED = replace(JOB, state=JobState.PAUSED, pause=PAUSE)
+STOPPING = replace(JOB, state=JobState.STOPPING, stop=JobStop())
 AT = PositionReport(step=30, num_steps=50, epoch=1, num_epochs=3)
 PEER = ShimPeer(
     identity=b"x", pid=77, job="job-1", incarnation=2, rank=0, position=AT, heard_at=998.0, boundary_at=995.0,
@@ -55,7 +61,7 @@ def test_what_is_not_known_is_not_shown_as_zero():
     """
     slow = ShimPeer(**(vars(PEER) | {"steps_per_s": None}))
     endless = shown(JOB, peer=PEER, at=PositionReport(step=3))
-    gone = shown(replace(JOB, process=None), reading=Reading(99.0, 4096))
+    gone = shown(replace(JOB, run=replace(RUN, process=None)), reading=Reading(99.0, 4096))
 
     assert (None, None) == (shown(JOB, peer=slow, at=AT).eta_s, endless.eta_s)
     assert (None, None, None) == (gone.step, gone.cpu_pct, gone.rss_bytes)
@@ -65,7 +71,7 @@ def test_a_held_job_has_no_speed():
     """
     What it did before it was paused says nothing about when it ends.
     """
-    line = shown(replace(JOB, state=JobState.PAUSED), peer=PEER, at=AT)
+    line = shown(PAUSED, peer=PEER, at=AT)
 
     assert (None, None, 30) == (line.steps_per_s, line.eta_s, line.step)
 
@@ -85,77 +91,71 @@ def test_a_job_that_ended_unheard_is_not_shown_at_its_last_checkpoint(state):
     """
     It ended while no daemon was there: where is not known, and the checkpoint lies before it.
     """
-    ended = shown(replace(JOB, state=state, alive=False, process=None, checkpoint=CHECKPOINT))
+    ended = shown(replace(JOB, state=state, run=None, checkpoint=CHECKPOINT))
 
     assert (None, None, 20) == (ended.step, ended.epoch, ended.checkpoint_step)
 
 
 @pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, True),
-        ({"depths": ()}, False),
-        ({"depths": (), "start_grace_at": 1010.0}, None),
-        ({"alive": False, "process": None}, None),
-    ],
+    ("run", "expected"),
+    [(RUN, True), (SHIMLESS, False), (replace(SHIMLESS, start_grace_at=1010.0), None), (None, None)],
 )
-def test_pausable_is_yes_no_or_not_known_yet(fields, expected):
+def test_pausable_is_yes_no_or_not_known_yet(run, expected):
     """
     While a job starts, its shim may still be on its way.
     """
-    assert expected is shown(replace(JOB, **fields)).pausable
+    assert expected is shown(replace(JOB, run=run)).pausable
 
 
 @pytest.mark.parametrize(
-    ("fields", "peer", "stage"),
+    ("job", "peer", "stage"),
     [
-        ({"state": JobState.PAUSING}, PEER, "waiting for a batch boundary"),
-        ({"state": JobState.PAUSING}, None, "waiting for the training shim to connect"),
+        (PAUSING, PEER, "waiting for a batch boundary"),
+        (PAUSING, None, "waiting for the training shim to connect"),
         (
-            {"state": JobState.PAUSING, "depths": (), "start_grace_at": 1057.0},
+            replace(PAUSING, run=replace(SHIMLESS, start_grace_at=1057.0)),
             None,
             (
                 "waiting for the training shim to connect; "
                 "without one the pause is called off in 57 s, and it runs on"
             ),
         ),
-        ({"state": JobState.PAUSING}, saving(), "saving"),
+        (PAUSING, saving(), "saving"),
         (
-            {"state": JobState.PAUSING, "yielded": True},
+            replace(PAUSING, run=replace(RUN, yielded=True)),
             saving(),
             "checkpoint is durable, waiting for the process to end",
         ),
-        ({"state": JobState.STOPPING}, PEER, "waiting for a batch boundary"),
-        ({"state": JobState.STOPPING}, saving(), "saving"),
-        ({"state": JobState.STOPPING, "depths": ()}, None, "waiting for the process to end"),
-        ({"state": JobState.STOPPING, "insisted": "KILL"}, PEER, "waiting for the process to end"),
-        ({"state": JobState.STARTING}, None, "waiting for the training shim to connect"),
-        ({"state": JobState.RESUMING}, PEER, ""),
-        ({}, PEER, ""),
-        ({}, saving(), "saving"),
-        ({"state": JobState.PAUSED}, None, ""),
+        (STOPPING, PEER, "waiting for a batch boundary"),
+        (STOPPING, saving(), "saving"),
+        (replace(STOPPING, run=SHIMLESS), None, "waiting for the process to end"),
+        (replace(STOPPING, run=replace(RUN, insisted="KILL")), PEER, "waiting for the process to end"),
+        (replace(JOB, state=JobState.STARTING), None, "waiting for the training shim to connect"),
+        (replace(JOB, state=JobState.RESUMING), PEER, ""),
+        (JOB, PEER, ""),
+        (JOB, saving(), "saving"),
+        (PAUSED, None, ""),
     ],
 )
-def test_the_stage_says_what_is_waited_for(fields, peer, stage):
+def test_the_stage_says_what_is_waited_for(job, peer, stage):
     """
     A pause that takes long has a reason that can be read.
     """
-    assert stage == shown(replace(JOB, **fields), peer=peer).stage
+    assert stage == shown(job, peer=peer).stage
 
 
 def test_who_asked_until_when_and_how_it_ended():
     """
     A rule is told from a person; moments are told as durations, never below zero.
     """
-    paused = replace(
-        JOB,
-        state=JobState.PAUSED,
+    pause = JobPause(
         depth=Depth.EXIT,
-        asked_by=Asker("rule", "busy"),
+        by=Asker("rule", "busy"),
         reason="cpu 80 %",
         wake_at=1010.0,
         late=True,
     )
+    paused = replace(PAUSED, pause=pause)
     failed = replace(JOB, state=JobState.FAILED, exit=Exit(code=3), restart_at=999.0, problem="exit code 3")
 
     line = shown(paused)
@@ -167,7 +167,7 @@ def test_who_asked_until_when_and_how_it_ended():
         line.late,
         line.restart_in_s,
     )
-    assert 0.0 == shown(replace(paused, wake_at=NOW - 1)).wake_in_s
+    assert 0.0 == shown(replace(paused, pause=replace(pause, wake_at=NOW - 1))).wake_in_s
     line = shown(failed)
     assert (3, None, 0.0, "exit code 3", "") == (
         line.exit_code,
@@ -183,7 +183,7 @@ def test_the_cpu_of_a_job_that_has_just_come_to_rest_is_not_that_of_before():
     """
     A held job that shows 120 % would look as if it did not hold.
     """
-    held = replace(JOB, state=JobState.PAUSED, depth=Depth.HOLD, since=100.0)
+    held = replace(PAUSED, since=100.0)
 
     assert None is shown(held, reading=Reading(99.0, 4096, 100.4)).cpu_pct
     assert 4096 == shown(held, reading=Reading(99.0, 4096, 100.4)).rss_bytes

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.jobs.job import Job, JobSpec, Pid
-from supervisor.core.jobs.states import JobState
+from supervisor.core.jobs.job import Job, JobPause, JobRun, JobSpec, Pid
+from supervisor.core.jobs.states import Depth, JobState
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
 from supervisor.system.marks import Marks
@@ -19,8 +19,9 @@ from tests.fakes.clock import FakeClock
 from trainer_shim import protocol as wire
 
 JOB = Job(
-    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.PAUSING, since=0.0,
-    incarnation=1, alive=True, process=Pid(os.getpid(), 1, "boot"),
+    id="j-1", name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.PAUSING, since=0.0,
+    incarnation=1, run=JobRun(started_at=0.0, process=Pid(os.getpid(), 1, "boot")),
+    pause=JobPause(depth=Depth.HOLD),
 )  # fmt: skip
 DONE = wire.Checkpointed(step=1, epoch=0, path="/c", digest="d")
 SAVING = wire.Saving(request="p", step=2)

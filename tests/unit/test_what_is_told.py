@@ -186,8 +186,8 @@ class TestWhatAPauseWaitsFor:
         """
         machine.run(40, cpu_foreign_pct=90.0)
         machine.happen("a", TimerFired(timer="deadline"))
-        job = replace(machine.jobs["a"], frozen_at=machine.now)
-        machine.jobs["a"] = job
+        job = machine.jobs["a"]
+        machine.jobs["a"] = replace(job, pause=replace(job.pause, frozen_at=machine.now))
 
         assert "cpu_foreign_pct < 20 for 180 s" == machine.why("a").next
 
@@ -222,14 +222,15 @@ class TestWhatAPauseWaitsFor:
         """
         machine = Machine(CPU).submit("a", restart="on-failure").run(1)
         job = machine.jobs["a"]
-        starting = replace(job, state=JobState.STARTING, depths=(), start_grace_at=machine.now + 9.0)
+        shimless = replace(job.run, depths=(), start_grace_at=machine.now + 9.0)
+        starting = replace(job, state=JobState.STARTING, run=shimless)
         nexts = []
         for one in (
             starting,
             replace(job, state=JobState.RESUMING),
             replace(job, state=JobState.STOPPING),
-            replace(job, state=JobState.STOPPING, insisted="TERM"),
-            replace(job, state=JobState.COMPLETED, alive=False),
+            replace(job, state=JobState.STOPPING, run=replace(job.run, insisted="TERM")),
+            replace(job, state=JobState.COMPLETED, run=None),
         ):
             machine.jobs["a"] = one
             nexts.append(machine.why("a").next)

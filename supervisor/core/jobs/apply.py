@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from msgspec.structs import replace
-
 from supervisor.core.jobs import cuda_context, detaching
 from supervisor.core.jobs.asking import ask_pause
 from supervisor.core.jobs.effects import AskCheckpoint, AskResume, AskStop, Effect, EndGroup, Launch, Signal
@@ -42,9 +40,10 @@ from supervisor.core.jobs.events import (
     TimerFired,
     TrainingResumed,
 )
-from supervisor.core.jobs.job import Asker, Exit, GoAhead, Job
+from supervisor.core.jobs.job import Asker, Exit, GoAhead, Job, JobPause, JobRun, JobStop
 from supervisor.core.jobs.states import FINAL, Depth, JobState, Kind, accepts, next_state
 from supervisor.core.jobs.verdict import QUEUE, Verdict
+from supervisor.core.replacing import replace
 from supervisor.errors import Refused
 
 __all__ = ["EXIT_YIELDED", "Outcome", "apply", "create", "due", "next_due"]
@@ -68,21 +67,32 @@ _ENDING = (9, 15)
 
 _ORDER = tuple(Depth)
 
+_PAUSES = frozenset({JobState.PAUSING, JobState.PAUSED})
+
+#: Arrows that say nothing else of a pause than was said: a refusal stays told. All others end it.
+_WITHIN_A_PAUSE = frozenset({Kind.PAUSE, Kind.YIELDED, Kind.STILL_HELD, Kind.NOT_PAUSED})
+
 
 def create(name: str, event: Submitted, now: float) -> Job:
     """Return the new, queued job."""
     last = event.incarnation
     return Job(
-        name=name, spec=event.spec, created_at=now, since=now, incarnation=last, first_incarnation=last + 1
+        id=event.id,
+        name=name,
+        spec=event.spec,
+        created_at=now,
+        since=now,
+        incarnation=last,
+        first_incarnation=last + 1,
     )
 
 
 def apply(job: Job, event: JobEvent, now: float) -> Outcome:
     """Return the job as it is after the event, and what is to be done. Pure; see the module's text."""
     after, effects = _HANDLERS[type(event)](job, cuda_context.with_more_time(job, event), now)
-    if after.frozen_at is not None and after.state is not JobState.PAUSING:
+    if job.frozen_at is not None and after.frozen_at is None:
         # Only a pausing job stands still: whatever comes after the pause lets it go first.
-        after, thaw = _thaw(after, now)
+        after, thaw = _thaw(job, after, now)
         effects = (*thaw, *effects)
     return cuda_context.in_order(after, effects, now)
 
@@ -100,77 +110,54 @@ def due(job: Job, now: float, *, start_grace_s: float) -> TimerFired | None:
 
 
 def _timers(job: Job) -> list[tuple[Any, float]]:
-    deadline = None if job.late else job.deadline_at
-    named = (
-        ("start-grace", job.start_grace_at),
-        ("deadline", deadline),
-        ("wake", job.wake_at),
-        ("insist", job.insist_at),
-        ("restart", job.restart_at),
-        ("context", job.context_at),
-    )
+    run, pause = job.run, job.pause
+    named: list[tuple[str, float | None]] = [("restart", job.restart_at)]
+    if run is not None:
+        named += [("start-grace", run.start_grace_at), ("insist", run.insist_at)]
+        named += [("context", run.context.at)] if run.context else []
+    if pause is not None:
+        named += [("deadline", None if pause.late else pause.deadline_at), ("wake", pause.wake_at)]
     return [(name, at) for name, at in named if at is not None]
 
 
-def _move(job: Job, kind: Kind, now: float, **changes: Any) -> Job:
-    """Change state by the table, and nothing but by the table."""
+def _move(job: Job, kind: Kind, now: float) -> Job:
+    """Change state by the table, and nothing but by the table; what the new one has no room for goes."""
     state = next_state(job.name, job.state, kind)
-    since = job.since if state is job.state else now
-    return replace(job, state=state, since=since, **changes)
-
-
-#: What stood in the way of the pause before is not said of the next one.
-_NO_PROBLEM: dict[str, Any] = {"problem": "", "is_pause_refused": False}
-
-_NO_PAUSE: dict[str, Any] = {
-    "depth": None,
-    "held_depth": None,
-    "bytes_freed": 0,
-    "asked_by": None,
-    "reason": "",
-    "yielded": False,
-    "deadline_at": None,
-    "late": False,
-    "at_deadline": "wait",
-    "verdict": None,
-    "wake_at": None,
-    "is_pause_refused": False,
-}
-
-
-#: A pause that waits for nothing any more.
-_REACHED: dict[str, Any] = {"deadline_at": None, "late": False, "insist_at": None, "insisted": ""}
-
-#: A paused job whose process is no more.
-_GONE: dict[str, Any] = {
-    "depth": Depth.EXIT,
-    "held_depth": None,
-    "bytes_freed": 0,
-    "is_pause_refused": False,
-    **_REACHED,
-}
-
-
-def _launch(job: Job, kind: Kind, now: float, start_grace_s: float, **changes: Any) -> Outcome:
-    """Begin the next incarnation; without new GPUs it gets those of the one before."""
-    launched = _move(
+    return replace(
         job,
-        kind,
-        now,
-        **_NO_PAUSE,
-        incarnation=job.incarnation + 1,
-        alive=True,
-        process=None,
-        depths=(),
-        started_at=now,
-        start_grace_at=now + start_grace_s,
-        start_grace_s=start_grace_s,
-        exit=None,
-        restart_at=None,
-        frozen_at=None,
-        was_frozen=False,
-        **changes,
+        state=state,
+        since=job.since if state is job.state else now,
+        pause=job.pause if state in _PAUSES else None,
+        stop=job.stop if state is JobState.STOPPING else None,
+        is_pause_refused=job.is_pause_refused and kind in _WITHIN_A_PAUSE,
     )
+
+
+def _reached(pause: JobPause, depth: Depth, bytes_freed: int) -> JobPause:
+    """A pause that waits for nothing any more."""
+    return replace(
+        pause,
+        depth=depth,
+        held_depth=None,
+        bytes_freed=bytes_freed,
+        deadline_at=None,
+        late=False,
+        frozen_at=None,
+    )
+
+
+def _gone(ended: Job, now: float) -> Job:
+    """A paused job whose process is no more."""
+    assert ended.pause is not None
+    pause = _reached(ended.pause, Depth.EXIT, 0)
+    return _move(replace(ended, pause=pause), Kind.ENDED_YIELDED, now)
+
+
+def _launch(job: Job, kind: Kind, now: float, start_grace_s: float) -> Outcome:
+    """Begin the next incarnation."""
+    run = JobRun(started_at=now, start_grace_at=now + start_grace_s, start_grace_s=start_grace_s)
+    next_one = replace(job, run=run, incarnation=job.incarnation + 1, exit=None, restart_at=None)
+    launched = _move(next_one, kind, now)
     return launched, (Launch(launched),)
 
 
@@ -179,7 +166,9 @@ def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
         return job, ()
     # Who wanted it to be started anew says more than that there was room for it.
     went_on = job.went_on or _go_ahead(Asker("rule", QUEUE), "started it", event.verdict)
-    return _launch(job, Kind.LAUNCH, now, event.start_grace_s, gpus=event.gpus or job.gpus, went_on=went_on)
+    # Without new GPUs it gets those of the start before.
+    job = replace(job, gpus=event.gpus or job.gpus, went_on=went_on)
+    return _launch(job, Kind.LAUNCH, now, event.start_grace_s)
 
 
 def _go_ahead(by: Asker, did: str, verdict: Verdict | None) -> GoAhead:
@@ -187,15 +176,15 @@ def _go_ahead(by: Asker, did: str, verdict: Verdict | None) -> GoAhead:
 
 
 def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
-    if not job.alive or event.incarnation != job.incarnation:
+    if job.run is None or event.incarnation != job.incarnation:
         return job, ()
-    return replace(job, process=event.process), ()
+    return replace(job, run=replace(job.run, process=event.process)), ()
 
 
 def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
-    if not job.alive or event.incarnation != job.incarnation:
+    if job.run is None or event.incarnation != job.incarnation:
         return job, ()
-    after, effects = _after_its_end(job, event, now)
+    after, effects = _after_its_end(job, job.run, event, now)
     if after.state is JobState.COMPLETED:
         after = replace(after, problem=detaching.problem(job, now))
     is_natural = after.state in (JobState.COMPLETED, JobState.FAILED) and after.restart_at is None
@@ -207,197 +196,243 @@ def _end_group(job: Job) -> tuple[Effect, ...]:
     return () if job.spec.keep_children else (EndGroup(job.name, job.incarnation, job.kill_grace_s),)
 
 
-def _after_its_end(job: Job, event: ProcessEnded, now: float) -> Outcome:
-    has_word = job.yielded or event.yielded
-    yielded = has_word or event.exit.code == EXIT_YIELDED
-    never_ran = job.process is None and not job.depths and bool(event.exit.error)
-    # Where no shim was, the exit code is the script's own.
-    goes_on = has_word or (yielded and bool(job.depths) and job.state is JobState.RESUMING)
-    # A pause that was late had ended it when it was called off.
-    was_killed = job.state is JobState.RESUMING and event.exit.signal in _ENDING
-    goes_on |= bool(job.insisted) and (yielded or was_killed)
-    # Without its context it has done nothing since its checkpoint, whatever ended it.
-    is_away = cuda_context.is_away(job) and event.exit.code != 0
-    goes_on |= is_away
-    ended = replace(
-        job,
-        alive=False,
-        process=None,
-        depths=(),
-        start_grace_at=None,
-        insist_at=None,
-        insisted="",
-        frozen_at=None,
-        exit=event.exit,
-        yielded=yielded,
-        goes_on=job.goes_on or not never_ran,
-        **cuda_context.NOT_SUSPENDED,
-    )
-    if job.state is JobState.PAUSED or (
-        job.state is JobState.PAUSING and (job.held_depth is not None or is_away)
-    ):
-        if event.exit.code == 0 and not yielded and not _is_persons(job):
-            return _over(ended, event.exit, now)
-        lost = (
-            ""
-            if yielded
-            else f"the held process ended ({event.exit}); resume starts it again from its checkpoint"
-        )
+def _after_its_end(job: Job, run: JobRun, event: ProcessEnded, now: float) -> Outcome:
+    goes_on = job.goes_on or not _never_ran(run, event.exit)
+    ended = replace(job, run=None, exit=event.exit, goes_on=goes_on)
+    match job.state:
+        case JobState.PAUSED:
+            return _paused_ended(ended, run, event, now)
+        case JobState.PAUSING:
+            return _pausing_ended(ended, run, event, now)
+        case JobState.RUNNING:
+            return _running_ended(ended, run, event, now)
+        case JobState.RESUMING:
+            return _resuming_ended(ended, run, event, now)
+        case _:
+            return _over(ended, run, event.exit, now)
+
+
+def _paused_ended(ended: Job, run: JobRun, event: ProcessEnded, now: float) -> Outcome:
+    """It stays paused, one depth further down; but a rule's may have gone on alone, to its end."""
+    yielded = _has_yielded(run, event)
+    if event.exit.code == 0 and not yielded and not _is_persons(ended):
+        return _over(ended, run, event.exit, now)
+    if run.context is not None and run.context.where == "lost":
         # What ended it says more than how it ended.
-        lost = job.problem if job.context == "lost" else lost
-        return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, problem=lost), ()
-    if job.state is JobState.PAUSING and yielded:
-        return _move(ended, Kind.ENDED_YIELDED, now, **_GONE), ()
-    if job.state is JobState.PAUSING and event.exit.code != 0 and (job.insisted or _may_restart(job, now)):
-        return _paused_by_its_end(ended, job, now), ()
-    if job.state in (JobState.RESUMING, JobState.RUNNING) and goes_on and not never_ran:
-        return _launch(ended, Kind.ENDED_YIELDED, now, job.start_grace_s)
-    return _over(ended, event.exit, now)
+        problem = ended.problem
+    elif yielded:
+        problem = ""
+    else:
+        problem = f"the held process ended ({event.exit}); resume starts it again from its checkpoint"
+    return _gone(replace(ended, problem=problem), now), ()
 
 
-def _over(job: Job, exit_: Exit, now: float) -> Outcome:
+def _pausing_ended(ended: Job, run: JobRun, event: ProcessEnded, now: float) -> Outcome:
+    """A pause outlives a process that was on its way out, that held already, or that failed meanwhile."""
+    assert ended.pause is not None
+    if ended.pause.held_depth is not None or _ended_idle(run, event.exit):
+        return _paused_ended(ended, run, event, now)
+    if _has_yielded(run, event):
+        return _gone(ended, now), ()
+    if event.exit.code != 0 and (run.insisted or _may_restart(ended, run, now)):
+        return _paused_by_its_end(ended, run, event.exit, now), ()
+    return _over(ended, run, event.exit, now)
+
+
+def _running_ended(ended: Job, run: JobRun, event: ProcessEnded, now: float) -> Outcome:
+    """It comes back where a pause had sent it away that was called off since."""
+    was_sent_away = bool(run.insisted) and event.exit.code == EXIT_YIELDED
+    if _has_word(run, event) or _ended_idle(run, event.exit) or was_sent_away:
+        return _again(ended, run, event.exit, now)
+    return _over(ended, run, event.exit, now)
+
+
+def _resuming_ended(ended: Job, run: JobRun, event: ProcessEnded, now: float) -> Outcome:
+    """The resume came when its process was on its way out: by its own word, or because it was ended."""
+    is_exit_of_shim = event.exit.code == EXIT_YIELDED
+    # Where no shim was, the exit code is the script's own.
+    left = is_exit_of_shim and bool(run.depths)
+    # A pause that was late had ended it when it was called off.
+    was_sent_away = bool(run.insisted) and (is_exit_of_shim or event.exit.signal in _ENDING)
+    if _has_word(run, event) or _ended_idle(run, event.exit) or left or was_sent_away:
+        return _again(ended, run, event.exit, now)
+    return _over(ended, run, event.exit, now)
+
+
+def _again(ended: Job, run: JobRun, exit_: Exit, now: float) -> Outcome:
+    """Launch it once more, unless it could not be launched at all."""
+    if _never_ran(run, exit_):
+        return _over(ended, run, exit_, now)
+    return _launch(ended, Kind.ENDED_YIELDED, now, run.start_grace_s)
+
+
+def _has_word(run: JobRun, event: ProcessEnded) -> bool:
+    """Say whether its shim left word that its checkpoint is durable."""
+    return run.yielded or event.yielded
+
+
+def _has_yielded(run: JobRun, event: ProcessEnded) -> bool:
+    return _has_word(run, event) or event.exit.code == EXIT_YIELDED
+
+
+def _never_ran(run: JobRun, exit_: Exit) -> bool:
+    return run.process is None and not run.depths and bool(exit_.error)
+
+
+def _ended_idle(run: JobRun, exit_: Exit) -> bool:
+    """Without its context it has done nothing since its checkpoint, whatever ended it."""
+    return cuda_context.is_away(run) and exit_.code != 0
+
+
+def _over(ended: Job, run: JobRun, exit_: Exit, now: float) -> Outcome:
     """The process ended for good: completed, failed or stopped, with what was planned after it."""
     ok = exit_.code == 0
-    was_stopping = job.state is JobState.STOPPING
-    over = _move(job, Kind.ENDED_OK if ok else Kind.ENDED_BAD, now, **_NO_PAUSE)
-    if was_stopping:
-        if job.restart_after_stop:
-            over = _move(over, Kind.RESTART, now, restart_after_stop=False, **_anew(job.asked_by))
-        return over, ()
+    stop = ended.stop
+    over = _move(ended, Kind.ENDED_OK if ok else Kind.ENDED_BAD, now)
+    if stop is not None:
+        return (_move(_anew(over, stop.by), Kind.RESTART, now) if stop.is_restart else over), ()
     if ok:
         return replace(over, problem="", num_failures=0), ()
-    return _plan_restart(replace(over, problem=str(exit_)), now), ()
+    return _plan_restart(replace(over, problem=str(exit_)), run, now), ()
 
 
-def _paused_by_its_end(ended: Job, job: Job, now: float) -> Job:
+def _paused_by_its_end(ended: Job, run: JobRun, exit_: Exit, now: float) -> Job:
     """A pause that is under way outlives the process: it was ended for it, or would be started again."""
     since = f"checkpoint at step {ended.checkpoint.step}" if ended.checkpoint else "beginning"
     goes_on = f"resume starts it again from its {since}"
-    if job.insisted:
-        problem = f"it reached no batch boundary in time and was ended ({ended.exit}); {goes_on}"
-        num_failures = job.num_failures
+    if run.insisted:
+        problem = f"it reached no batch boundary in time and was ended ({exit_}); {goes_on}"
+        num_failures = ended.num_failures
     else:
-        problem = f"it failed while it was to pause ({ended.exit}); {goes_on}"
-        num_failures = _failures(job, now) + 1
-    return _move(ended, Kind.ENDED_YIELDED, now, **_GONE, num_failures=num_failures, problem=problem)
+        problem = f"it failed while it was to pause ({exit_}); {goes_on}"
+        num_failures = _failures(ended, run, now) + 1
+    return _gone(replace(ended, num_failures=num_failures, problem=problem), now)
 
 
-def _failures(job: Job, now: float) -> int:
+def _failures(job: Job, run: JobRun, now: float) -> int:
     """Return the failures in a row; a long run wipes the slate clean."""
-    ran_s = now - (job.started_at if job.started_at is not None else now)
-    return 0 if ran_s >= _HEALTHY_RUN_S else job.num_failures
+    return 0 if now - run.started_at >= _HEALTHY_RUN_S else job.num_failures
 
 
-def _may_restart(job: Job, now: float) -> bool:
-    return job.spec.restart == "on-failure" and _failures(job, now) < job.spec.max_restarts
+def _may_restart(job: Job, run: JobRun, now: float) -> bool:
+    return job.spec.restart == "on-failure" and _failures(job, run, now) < job.spec.max_restarts
 
 
-def _plan_restart(job: Job, now: float) -> Job:
+def _plan_restart(job: Job, run: JobRun, now: float) -> Job:
     """Start a failed job again after a while, twice as long each time."""
-    if not _may_restart(job, now):
-        num_restarts = _failures(job, now)
-        if job.spec.restart == "never" or not num_restarts:
+    spec, num_failures = job.spec, _failures(job, run, now)
+    if not _may_restart(job, run, now):
+        if spec.restart == "never" or not num_failures:
             return job
-        often = "1 restart" if num_restarts == 1 else f"{num_restarts} restarts"
+        often = "1 restart" if num_failures == 1 else f"{num_failures} restarts"
         return replace(job, problem=f"{job.problem}; gave up after {often}")
-    spec, num_failures = job.spec, _failures(job, now)
     wait_s = min(spec.restart_delay_s * 2**num_failures, max(_LONGEST_DELAY_S, spec.restart_delay_s))
     return replace(job, restart_at=now + wait_s, num_failures=num_failures + 1)
 
 
 def _attached(job: Job, event: Attached, now: float) -> Outcome:
     """Bring a shim that (re)connects in line with what the journal wants of it."""
-    if not job.alive or event.incarnation != job.incarnation:
+    if job.run is None or event.incarnation != job.incarnation:
         return job, ()
-    was_connected = bool(job.depths)
-    held_depth = job.held_depth if event.holding else None
-    job = replace(job, depths=event.depths, start_grace_at=None, held_depth=held_depth)
+    was_connected = bool(job.run.depths)
+    run = replace(job.run, depths=event.depths, start_grace_at=None)
+    pause = job.pause
+    if pause is not None and not event.holding:
+        pause = replace(pause, held_depth=None)
+    job = replace(job, run=run, pause=pause)
     match job.state:
         case JobState.STARTING | JobState.RESUMING if not event.holding:
             # The pause that was called off may still wait in a gate for its boundary.
             call_off = job.state is JobState.RESUMING and was_connected
             effects = (AskResume(job.name, job.request),) if call_off else ()
-            return _move(job, Kind.READY, now, **_NO_PAUSE | {"yielded": job.yielded}, problem=""), effects
+            return _move(replace(job, problem=""), Kind.READY, now), effects
         case JobState.RESUMING | JobState.RUNNING if event.holding:
             return job, (AskResume(job.name, job.request),)
-        case JobState.PAUSING:
-            return job, (ask_pause(job, now),)
         case JobState.PAUSED if not event.holding:
-            return _paused_but_running(job, now)
-        case JobState.PAUSED:
+            return _paused_but_running(job, run, now)
+        case JobState.PAUSING | JobState.PAUSED:
             # Somebody else may have taken the pause over while it was away.
             return job, (ask_pause(job, now),)
-        case JobState.STOPPING if job.insisted != "KILL":
+        case JobState.STOPPING if run.insisted != "KILL":
             return job, (AskStop(job.name, job.request),)
         case _:
             return job, ()
 
 
 def _able_to(job: Job, event: AbleTo, _now: float) -> Outcome:
-    if not job.depths or event.incarnation != job.incarnation:
+    if job.run is None or not job.run.depths or event.incarnation != job.incarnation:
         return job, ()
-    return replace(job, depths=event.depths), ()
+    return replace(job, run=replace(job.run, depths=event.depths)), ()
 
 
-def _paused_but_running(job: Job, now: float) -> Outcome:
+def _paused_but_running(job: Job, run: JobRun, now: float) -> Outcome:
     """A held shim went on while the daemon was away. A rule's pause is over; a person's is asked again."""
-    if job.asked_by is not None and job.asked_by.kind == "rule":
+    assert job.pause is not None
+    if job.pause.by is not None and job.pause.by.kind == "rule":
         alone = GoAhead(None, "its training shim let it go on while no daemon was there")
-        return _move(job, Kind.RESUMED, now, **_NO_PAUSE, went_on=alone), ()
-    again = _move(job, Kind.PAUSE, now, deadline_at=now + job.deadline_s)
+        return _move(replace(job, run=replace(run, yielded=False), went_on=alone), Kind.RESUMED, now), ()
+    pause = replace(job.pause, deadline_at=now + job.pause.deadline_s)
+    again = _move(replace(job, pause=pause), Kind.PAUSE, now)
     return again, (ask_pause(again, now),)
 
 
 def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
-    asked: dict[str, Any] = {
-        "asked_by": event.by,
-        "reason": event.reason,
-        "wake_at": None if event.for_s is None else now + event.for_s,
-        **_NO_PROBLEM,
-        "verdict": event.verdict,
-        "at_deadline": event.at_deadline,
-    }
     is_deeper = _ORDER.index(event.depth) > _ORDER.index(job.depth or Depth.HOLD)
-    if _is_persons(job) and event.by.kind == "rule":
-        # A rule may make a person's pause deeper, but never takes it over.
-        if not is_deeper:
-            return job, ()
-        asked = {**_NO_PROBLEM}
+    if _is_persons(job) and event.by.kind == "rule" and not is_deeper:
+        return job, ()
+    asked = _asked(job, event, now)
+    # What stood in the way of the pause before is not said of this one.
+    taken_over = replace(job, pause=asked, problem="", is_pause_refused=False)
     if job.state is JobState.PAUSED and (not job.alive or not is_deeper):
-        taken_over = replace(job, **asked)
         # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
         is_other_kind = job.alive and job.asked_by is not None and job.asked_by.kind != event.by.kind
         return taken_over, ((ask_pause(taken_over, now),) if is_other_kind else ())
     if job.state is JobState.QUEUED:
-        return _move(job, Kind.PAUSE, now, depth=Depth.EXIT, **asked), ()
-    is_ended = job.state is JobState.PAUSING and bool(job.insisted)
+        held_back = replace(taken_over, pause=replace(asked, depth=Depth.EXIT))
+        return _move(held_back, Kind.PAUSE, now), ()
+    is_ended = job.state is JobState.PAUSING and job.is_ending
     if is_ended or (job.frozen_at is not None and not is_deeper):
         # The late pause has done what can be done; this one only takes it over.
-        return replace(job, **asked), ()
-    job, thaw = _thaw(job, now)
+        return taken_over, ()
     next_state(job.name, job.state, Kind.PAUSE)
-    _check_pausable(job, event.depth)
-    asked |= {
-        "request": event.request,
-        "depth": event.depth,
-        "deadline_at": now + event.deadline_s,
-        "deadline_s": event.deadline_s,
-        "held_depth": job.depth if job.state is JobState.PAUSED else job.held_depth,
-        "late": False,
-        "yielded": False,
-        "insisted": "",
-        "kill_grace_s": event.kill_grace_s,
-    }
-    pausing = _move(job, Kind.PAUSE, now, **asked)
-    return pausing, (*thaw, ask_pause(pausing, now))
+    assert job.run is not None
+    _check_pausable(job, job.run, event.depth)
+    pausing = replace(
+        taken_over,
+        request=event.request,
+        kill_grace_s=event.kill_grace_s,
+        run=replace(job.run, yielded=False, insisted=""),
+        pause=replace(
+            asked,
+            depth=event.depth,
+            held_depth=job.depth if job.state is JobState.PAUSED else asked.held_depth,
+            deadline_at=now + event.deadline_s,
+            deadline_s=event.deadline_s,
+            late=False,
+            frozen_at=None,
+        ),
+    )
+    pausing = _move(pausing, Kind.PAUSE, now)
+    return pausing, (ask_pause(pausing, now),)
+
+
+def _asked(job: Job, event: PauseAsked, now: float) -> JobPause:
+    """Return the pause that is under way as the one who asks now wants it, or a new one."""
+    if _is_persons(job) and event.by.kind == "rule" and job.pause is not None:
+        # A rule may make a person's pause deeper, but never takes it over.
+        return job.pause
+    return replace(
+        job.pause or JobPause(depth=event.depth),
+        by=event.by,
+        reason=event.reason,
+        wake_at=None if event.for_s is None else now + event.for_s,
+        verdict=event.verdict,
+        at_deadline=event.at_deadline,
+    )
 
 
 def _is_persons(job: Job) -> bool:
-    return (
-        job.state in (JobState.PAUSING, JobState.PAUSED)
-        and job.asked_by is not None
-        and job.asked_by.kind == "person"
-    )
+    return job.pause is not None and job.pause.by is not None and job.pause.by.kind == "person"
 
 
 def _refuse_rule(job: Job, verb: str, by: Asker) -> None:
@@ -409,20 +444,21 @@ def _refuse_rule(job: Job, verb: str, by: Asker) -> None:
         )
 
 
-def _check_pausable(job: Job, depth: Depth) -> None:
+def _check_pausable(job: Job, run: JobRun, depth: Depth) -> None:
     """Refuse what the shim cannot do. While a job starts its shim may still be on its way."""
-    starting = job.start_grace_at is not None
-    if not job.depths and not starting:
+    # A frozen one that had not connected yet gets its time to do so when it is let go.
+    starting = run.start_grace_at is not None or job.frozen_at is not None
+    if not run.depths and not starting:
         raise Refused(
             f"cannot pause job `{job.name}`: no training shim has connected, so it is not pausable",
             hint="add `trainer_shim.attach(...)` and `shim.batches(...)` to the script (see README); "
             f"`supervisorctl stop {job.name}` ends it without a checkpoint",
         )
-    if job.depths and depth not in job.depths:
-        able = ", ".join(job.depths)
+    if run.depths and depth not in run.depths:
+        able = ", ".join(run.depths)
         raise Refused(
             f"cannot pause job `{job.name}` at depth {depth}: its shim can do {able}",
-            hint=f"`supervisorctl pause {job.name} --depth {job.depths[-1]}`",
+            hint=f"`supervisorctl pause {job.name} --depth {run.depths[-1]}`",
         )
 
 
@@ -443,15 +479,12 @@ def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
 
 def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome:
     next_state(job.name, job.state, Kind.RESUME)
-    if not job.alive:
-        return _launch(job, Kind.RESUME, now, start_grace_s, request=request, problem="")
+    job = replace(job, request=request, problem="")
+    if job.run is None:
+        return _launch(job, Kind.RESUME, now, start_grace_s)
     # It may be on its way out for a late pause: nothing more is done for that.
-    job = replace(job, insist_at=None)
-    keep_yielded = _NO_PAUSE | {"yielded": job.yielded}
-    resuming = _move(
-        job, Kind.RESUME, now, **keep_yielded, request=request, start_grace_s=start_grace_s, problem=""
-    )
-    return resuming, (AskResume(job.name, request),)
+    run = replace(job.run, insist_at=None, start_grace_s=start_grace_s)
+    return _move(replace(job, run=run), Kind.RESUME, now), (AskResume(job.name, request),)
 
 
 def _stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
@@ -459,48 +492,44 @@ def _stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
     left = (EndGroup(job.name, job.incarnation, 0.0),) if kill and event.has_left and not job.alive else ()
     if left and job.is_over:
         return job, left
-    stopping, effects = _stop(job, event.request, kill, (event.stop_grace_s, event.kill_grace_s), now)
-    return (replace(stopping, asked_by=event.by) if stopping.alive else stopping), (*left, *effects)
+    stopping, effects = _stop(job, JobStop(by=event.by), event, now)
+    return stopping, (*left, *effects)
 
 
-def _stop(job: Job, request: str, kill: bool, graces_s: tuple[float, float], now: float) -> Outcome:  # noqa: FBT001
-    stop_grace_s, kill_grace_s = graces_s
+def _stop(job: Job, stop: JobStop, event: StopAsked | RestartAsked, now: float) -> Outcome:
     if not job.alive and not job.is_over:
-        return _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE, restart_at=None), ()
+        return _move(replace(job, restart_at=None), Kind.STOP_IDLE, now), ()
+    kill = isinstance(event, StopAsked) and event.how == "kill"
     next_state(job.name, job.state, Kind.STOP, verb="kill" if kill else "")
-    ask_shim = bool(job.depths) and not kill
+    assert job.run is not None
+    ask_shim = bool(job.run.depths) and not kill
     signal: Literal["TERM", "KILL"] = "KILL" if kill else "TERM"
-    stopping = _move(
-        job,
-        Kind.STOP,
-        now,
-        **_NO_PAUSE | {"yielded": job.yielded},
-        request=request,
-        restart_after_stop=False,
-        kill_grace_s=kill_grace_s,
-        insist_at=now + (stop_grace_s if ask_shim else kill_grace_s),
+    run = replace(
+        job.run,
+        insist_at=now + (event.stop_grace_s if ask_shim else event.kill_grace_s),
         insisted="" if ask_shim else signal,
     )
+    asked = replace(job, run=run, stop=stop, request=event.request, kill_grace_s=event.kill_grace_s)
+    stopping = _move(asked, Kind.STOP, now)
     if ask_shim:
-        return stopping, (AskStop(job.name, request),)
+        return stopping, (AskStop(job.name, event.request),)
     return stopping, (Signal(job.name, job.incarnation, signal),)
 
 
 def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
     _refuse_rule(job, "restart", event.by)
     if job.alive:
-        graces_s = (event.stop_grace_s, event.kill_grace_s)
-        stopping, effects = _stop(job, event.request, False, graces_s, now)
-        return replace(stopping, restart_after_stop=True, asked_by=event.by), effects
+        return _stop(job, JobStop(by=event.by, is_restart=True), event, now)
     if job.state not in FINAL:
-        job = _move(job, Kind.STOP_IDLE, now, **_NO_PAUSE)
-    return _move(job, Kind.RESTART, now, restart_at=None, exit=None, **_anew(event.by)), _end_group(job)
+        job = _move(job, Kind.STOP_IDLE, now)
+    again = _anew(replace(job, restart_at=None, exit=None), event.by)
+    return _move(again, Kind.RESTART, now), _end_group(job)
 
 
-def _anew(by: Asker | None) -> dict[str, Any]:
-    """Return what a person's restart forgets."""
+def _anew(job: Job, by: Asker | None) -> Job:
+    """Return the job without what a person's restart forgets."""
     went_on = GoAhead(by, "restarted it")
-    return {"num_failures": 0, "problem": "", "goes_on": False, "went_on": went_on}
+    return replace(job, num_failures=0, problem="", goes_on=False, went_on=went_on)
 
 
 def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
@@ -529,18 +558,23 @@ def _with_checkpoint(job: Job, event: CheckpointReported | PauseReached, now: fl
 
 def _yielded(job: Job, event: PauseReached, now: float) -> Outcome:
     job = _with_checkpoint(job, event, now)
-    if not job.alive:
+    if job.run is None:
         return job, ()
     if event.depth is Depth.EXIT:
         # Paused only when the process is gone: memory that is still taken is not given back.
-        return replace(job, yielded=True), ()
+        return replace(job, run=replace(job.run, yielded=True)), ()
     if job.state in (JobState.RUNNING, JobState.RESUMING):
         # It holds for a pause that was called off; a line that broke has lost the word of it.
         return job, (AskResume(job.name, job.request),)
-    if job.state is not JobState.PAUSING or event.request != job.request:
+    if job.pause is None or job.state is not JobState.PAUSING or event.request != job.request:
         return job, ()
-    reached = {"depth": event.depth, "held_depth": None, "bytes_freed": event.bytes_freed}
-    return _move(job, Kind.YIELDED, now, **reached, **_REACHED), ()
+    pause = _reached(job.pause, event.depth, event.bytes_freed)
+    return _move(replace(job, pause=pause, run=_spared(job.run)), Kind.YIELDED, now), ()
+
+
+def _spared(run: JobRun) -> JobRun:
+    """Return a process that nothing is going to end any more."""
+    return replace(run, insist_at=None, insisted="")
 
 
 def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
@@ -548,35 +582,36 @@ def _pause_failed(job: Job, event: PauseFailed, now: float) -> Outcome:
         # A checkpoint that was asked for by itself; the job runs as before.
         running = job.state is JobState.RUNNING
         return (replace(job, problem=f"cannot checkpoint: {event.why}") if running else job), ()
-    if job.insisted == "KILL":
+    assert job.run is not None
+    if job.run.insisted == "KILL":
         return job, ()
-    if event.holding_depth is not None and accepts(job.state, Kind.STILL_HELD):
-        problem = f"cannot pause at depth {job.depth}: {event.why}"
-        held = {"depth": event.holding_depth, "held_depth": None, "is_pause_refused": True}
-        return _move(job, Kind.STILL_HELD, now, **held, **_REACHED, problem=problem), ()
+    run, pause = _spared(job.run), job.pause
+    if event.holding_depth is not None and pause is not None:
+        problem = f"cannot pause at depth {pause.depth}: {event.why}"
+        held = _reached(pause, event.holding_depth, pause.bytes_freed)
+        job = replace(job, run=run, pause=held, is_pause_refused=True, problem=problem)
+        return _move(job, Kind.STILL_HELD, now), ()
     verb = "stop" if job.state is JobState.STOPPING else "pause"
-    back = _move(
+    back = replace(
         job,
-        Kind.NOT_PAUSED,
-        now,
-        **_NO_PAUSE | {"is_pause_refused": verb == "pause"},
+        run=replace(run, yielded=False),
+        is_pause_refused=verb == "pause",
         went_on=None,
-        insist_at=None,
-        insisted="",
-        restart_after_stop=False,
         problem=f"cannot {verb}: {event.why}",
     )
-    return back, ()
+    return _move(back, Kind.NOT_PAUSED, now), ()
 
 
 def _resumed(job: Job, event: TrainingResumed, now: float) -> Outcome:
+    if job.run is None:
+        return job, ()
     if job.state is JobState.RESUMING and event.request == job.request:
-        return _move(job, Kind.RESUMED, now, **_NO_PAUSE), ()
-    if job.state is JobState.PAUSED and job.alive:
-        return _paused_but_running(job, now)
-    if job.held_depth is not None:
+        return _move(replace(job, run=replace(job.run, yielded=False)), Kind.RESUMED, now), ()
+    if job.state is JobState.PAUSED:
+        return _paused_but_running(job, job.run, now)
+    if job.pause is not None:
         # It went on alone, for a rule and without a daemon, before it heard that it is to go deeper.
-        return replace(job, held_depth=None), ()
+        return replace(job, pause=replace(job.pause, held_depth=None)), ()
     return job, ()
 
 
@@ -587,7 +622,7 @@ def _spec_changed(job: Job, event: SpecChanged, _now: float) -> Outcome:
 def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
     match event.timer:
         case "start-grace":
-            return _without_shim(replace(job, start_grace_at=None), now)
+            return _without_shim(job, now)
         case "deadline":
             return _deadline(job, event, now)
         case "wake":
@@ -603,66 +638,77 @@ def _timer_fired(job: Job, event: TimerFired, now: float) -> Outcome:
             again = (
                 f"it had failed and was started again, {job.num_failures} of {job.spec.max_restarts} times"
             )
-            return _move(job, Kind.RESTART, now, went_on=GoAhead(None, again)), ()
+            return _move(replace(job, went_on=GoAhead(None, again)), Kind.RESTART, now), ()
 
 
 def _without_shim(job: Job, now: float) -> Outcome:
     """The time for a shim to connect is over: the job runs, and cannot be paused for now."""
+    if job.run is None:
+        return job, ()
+    run = replace(job.run, start_grace_at=None)
+    on_its_own = replace(job, run=replace(run, yielded=False))
     if job.state is JobState.PAUSING:
         why = "cannot pause: no training shim has connected"
-        refused = _NO_PAUSE | {"is_pause_refused": True}
-        return _move(job, Kind.NOT_PAUSED, now, **refused, went_on=None, problem=why), ()
-    return (_move(job, Kind.READY, now, **_NO_PAUSE) if accepts(job.state, Kind.READY) else job), ()
+        refused = replace(on_its_own, is_pause_refused=True, went_on=None, problem=why)
+        return _move(refused, Kind.NOT_PAUSED, now), ()
+    if accepts(job.state, Kind.READY):
+        return _move(on_its_own, Kind.READY, now), ()
+    return replace(job, run=run), ()
 
 
 def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
     """End a pause that was asked for a certain time; its asker asked for the end as well."""
-    job = replace(job, wake_at=None)
-    if event.gpus and not job.alive:
-        job = replace(job, gpus=event.gpus)
-    if not accepts(job.state, Kind.RESUME):
+    if job.pause is None:
         return job, ()
-    job = replace(job, went_on=GoAhead(None, "the time that it was paused for is over"))
+    gpus = event.gpus if event.gpus and not job.alive else job.gpus
+    went_on = GoAhead(None, "the time that it was paused for is over")
+    job = replace(job, gpus=gpus, went_on=went_on)
     return _resume(job, f"{job.request}-wake", event.start_grace_s, now)
 
 
 def _deadline(job: Job, event: TimerFired, now: float) -> Outcome:
     """The pause is late; do with it what was asked for."""
-    if job.deadline_at is None:
+    pause, run = job.pause, job.run
+    if pause is None or pause.deadline_at is None or run is None:
         return job, ()
-    if event.is_saving and job.at_deadline != "wait":
+    if event.is_saving and pause.at_deadline != "wait":
         # It is at its boundary: what it needs is time, and it gets as much again.
-        return replace(job, deadline_at=now + max(job.deadline_s, _SAVING_S)), ()
-    late = replace(job, late=True)
-    if not job.alive or job.state is not JobState.PAUSING:
-        return late, ()
-    if job.at_deadline == "terminate":
-        late = replace(late, insisted="TERM", insist_at=now + job.kill_grace_s)
-        return late, (() if job.yielded else (Signal(job.name, job.incarnation, "TERM"),))
-    if job.at_deadline == "freeze" and not job.yielded:
-        late = replace(late, frozen_at=now, was_frozen=True, start_grace_at=None)
-        return late, (Signal(job.name, job.incarnation, "STOP"),)
-    return late, ()
+        more_s = max(pause.deadline_s, _SAVING_S)
+        return replace(job, pause=replace(pause, deadline_at=now + more_s)), ()
+    late = replace(pause, late=True)
+    if pause.at_deadline == "terminate":
+        run = replace(run, insisted="TERM", insist_at=now + job.kill_grace_s)
+        effects = () if run.yielded else (Signal(job.name, job.incarnation, "TERM"),)
+        return replace(job, pause=late, run=run), effects
+    if pause.at_deadline == "freeze" and not run.yielded:
+        run = replace(run, was_frozen=True, start_grace_at=None)
+        frozen = replace(late, frozen_at=now)
+        return replace(job, pause=frozen, run=run), (Signal(job.name, job.incarnation, "STOP"),)
+    return replace(job, pause=late), ()
 
 
-def _thaw(job: Job, now: float) -> Outcome:
-    """Let a frozen job go; a shim that had not connected yet gets its time to do so."""
-    if job.frozen_at is None:
+def _thaw(before: Job, job: Job, now: float) -> Outcome:
+    """Let a job go that was frozen; a shim that had not connected yet gets its time to do so."""
+    run = job.run
+    if run is None or job.incarnation != before.incarnation:
         return job, ()
-    grace_at = job.start_grace_at if job.depths or not job.alive else now + job.start_grace_s
-    thawed = replace(job, frozen_at=None, start_grace_at=grace_at)
-    return thawed, ((Signal(job.name, job.incarnation, "CONT"),) if job.alive else ())
+    if not run.depths:
+        run = replace(run, start_grace_at=now + run.start_grace_s)
+    return replace(job, run=run), (Signal(job.name, job.incarnation, "CONT"),)
 
 
 def _insist(job: Job, now: float) -> Outcome:
     """First ask (done), then SIGTERM, then SIGKILL until it is gone."""
-    is_ending = job.state is JobState.STOPPING or (job.state is JobState.PAUSING and job.insisted)
+    run = job.run
+    if run is None:
+        return job, ()
+    is_ending = job.state is JobState.STOPPING or (job.state is JobState.PAUSING and run.insisted)
     if not is_ending:
-        return replace(job, insist_at=None), ()
+        return replace(job, run=replace(run, insist_at=None)), ()
     # `yielded`: it hangs on its way out, where SIGTERM asks for nothing that is not under way.
-    signal: Literal["TERM", "KILL"] = "KILL" if job.insisted or job.yielded else "TERM"
-    pushed = replace(job, insist_at=now + job.kill_grace_s, insisted=signal)
-    return pushed, (Signal(job.name, job.incarnation, signal),)
+    signal: Literal["TERM", "KILL"] = "KILL" if run.insisted or run.yielded else "TERM"
+    pushed = replace(run, insist_at=now + job.kill_grace_s, insisted=signal)
+    return replace(job, run=pushed), (Signal(job.name, job.incarnation, signal),)
 
 
 _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {

@@ -1,22 +1,24 @@
 """What a shim is to be asked so that it does what its job's record says. Pure.
 
-Covers: the words for the present state. Does not cover: when they are said (apply.py, suspension.py).
+Covers: the words for the present state. Does not cover: when they are said (apply.py, cuda_context.py).
 """
 
 from __future__ import annotations
 
 from supervisor.core.jobs.effects import AskPause, AskResume, AskStop, Effect, Signal
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.jobs.states import JobState
 
 __all__ = ["ask_again", "ask_pause"]
 
 
 def ask_pause(job: Job, now: float) -> AskPause:
     """Return the pause that is under way, as its shim is asked for it."""
-    left_s = max(0.0, job.deadline_at - now) if job.deadline_at is not None else 0.0
-    by_rule = job.asked_by is not None and job.asked_by.kind == "rule"
-    return AskPause(job.name, job.request, job.depth or Depth.HOLD, left_s, by_rule)
+    pause = job.pause
+    assert pause is not None
+    left_s = max(0.0, pause.deadline_at - now) if pause.deadline_at is not None else 0.0
+    by_rule = pause.by is not None and pause.by.kind == "rule"
+    return AskPause(job.name, job.request, pause.depth, left_s, by_rule)
 
 
 def ask_again(job: Job, now: float) -> tuple[Effect, ...]:
@@ -26,9 +28,9 @@ def ask_again(job: Job, now: float) -> tuple[Effect, ...]:
             return (ask_pause(job, now),)
         case JobState.RUNNING | JobState.RESUMING:
             return (AskResume(job.name, job.request),)
-        case JobState.STOPPING if job.insisted == "TERM":
-            return (Signal(job.name, job.incarnation, "TERM"),)
-        case JobState.STOPPING if not job.insisted:
+        case JobState.STOPPING if not job.is_ending:
             return (AskStop(job.name, job.request),)
+        case JobState.STOPPING if job.run and job.run.insisted == "TERM":
+            return (Signal(job.name, job.incarnation, "TERM"),)
         case _:
             return ()

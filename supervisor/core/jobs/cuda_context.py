@@ -11,9 +11,7 @@ the driver came to and nobody heard of (`unsure`) counts as freed: taking back w
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-from msgspec.structs import replace
+from typing import Final, Literal
 
 from supervisor.core.jobs.asking import ask_again
 from supervisor.core.jobs.effects import (
@@ -38,11 +36,11 @@ from supervisor.core.jobs.events import (
     SuspendAsked,
     TimerFired,
 )
-from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.job import CudaContext, Job, JobRun
 from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.replacing import replace
 
 __all__ = [
-    "NOT_SUSPENDED",
     "again",
     "in_order",
     "is_away",
@@ -50,6 +48,7 @@ __all__ = [
     "moved",
     "suspend",
     "taken_up",
+    "where",
     "with_more_time",
     "words",
 ]
@@ -58,15 +57,6 @@ _Outcome = tuple[Job, tuple[Effect, ...]]
 
 #: Between two tries to take a context back, and between two SIGKILLs.
 _AGAIN_S: Final = 10.0
-
-#: Where the context is as it always was.
-NOT_SUSPENDED: Final[dict[str, Any]] = {
-    "context": "held",
-    "context_process": None,
-    "context_problem": "",
-    "context_at": None,
-    "context_limit_at": None,
-}
 
 
 def may_begin(job: Job, event: JobEvent) -> bool:
@@ -78,30 +68,29 @@ def may_begin(job: Job, event: JobEvent) -> bool:
     return is_word and _is_free_to(job)
 
 
-def is_away(job: Job) -> bool:
-    """Say whether its process may be without its context: it has done nothing since its checkpoint."""
-    return job.context not in ("held", "kept")
+def is_away(run: JobRun) -> bool:
+    """Say whether a process may be without its context: it has done nothing since its checkpoint."""
+    return run.context is not None and run.context.where != "kept"
 
 
 def suspend(job: Job, event: SuspendAsked, _now: float) -> _Outcome:
     """Free the context of a job that rests."""
-    if not _is_free_to(job):
+    if job.run is None or not _is_free_to(job):
         return job, ()
-    job = replace(
-        job, context="freeing", context_process=event.process, context_limit_s=event.restore_limit_s
-    )
-    return job, (Suspend(job.name, event.process),)
+    context = CudaContext(where="freeing", process=event.process, limit_s=event.restore_limit_s)
+    return _with(job, job.run, context), (Suspend(job.name, event.process),)
 
 
 def taken_up(job: Job, event: ContextUnknown, _now: float) -> _Outcome:
     """Do again what may not have been done; nobody tells any more what came of freeing it."""
-    if not job.alive or event.incarnation != job.incarnation:
+    run = job.run
+    if run is None or run.context is None or event.incarnation != job.incarnation:
         return job, ()
-    match job.context:
+    match run.context.where:
         case "freeing":
-            return replace(job, context="unsure"), ()
+            return _with(job, run, replace(run.context, where="unsure")), ()
         case "taking":
-            return job, _unsuspend(job)
+            return job, (Unsuspend(job.name, run.context.process),)
         case "lost":
             return job, (Signal(job.name, job.incarnation, "KILL"),)
         case _:
@@ -110,72 +99,89 @@ def taken_up(job: Job, event: ContextUnknown, _now: float) -> _Outcome:
 
 def moved(job: Job, event: ContextMoved, now: float) -> _Outcome:
     """Note where the context is; the driver may also say so late, when nobody waits for it any more."""
-    if job.context_process != event.process or job.context == "lost":
+    run = job.run
+    if run is None or run.context is None or run.context.process != event.process:
+        return job, ()
+    context = run.context
+    if context.where == "lost":
         return job, ()
     if event.is_freed is False:
-        return _is_back(job, event.why, now)
-    if job.context == "taking":
-        at = now + _AGAIN_S
-        if job.context_limit_at is not None:
-            at = min(at, job.context_limit_at)
-        return replace(job, context_at=at, context_problem=event.why or job.context_problem), ()
+        return _is_back(job, run, context, event.why, now)
+    if context.where == "taking":
+        at = now + _AGAIN_S if context.limit_at is None else min(now + _AGAIN_S, context.limit_at)
+        return _with(job, run, replace(context, at=at, problem=event.why or context.problem)), ()
     if event.is_freed:
-        return replace(job, context="freed", context_problem=""), ()
-    if job.context == "freeing":
-        return replace(job, context="unsure", context_problem=event.why), ()
+        return _with(job, run, replace(context, where="freed", problem="")), ()
+    if context.where == "freeing":
+        return _with(job, run, replace(context, where="unsure", problem=event.why)), ()
     return job, ()
 
 
-def _is_back(job: Job, why: str, now: float) -> _Outcome:
+def _is_back(job: Job, run: JobRun, context: CudaContext, why: str, now: float) -> _Outcome:
     """It can listen; what was kept from it is said now."""
-    if job.context == "freeing" and _rests(job):
-        return replace(job, context="kept", context_problem=why), ()
-    was_away = is_away(job)
-    job = replace(job, **NOT_SUSPENDED)
-    return job, (ask_again(job, now) if was_away else ())
+    if context.where == "freeing" and _rests(job):
+        return _with(job, run, replace(context, where="kept", problem=why)), ()
+    back = _with(job, run, None)
+    return back, (ask_again(back, now) if is_away(run) else ())
 
 
 def again(job: Job, now: float) -> _Outcome:
     """Try once more to take it back; behind the limit, end the process: its checkpoint is durable."""
-    job = replace(job, context_at=None)
-    if job.context == "taking" and job.context_limit_at is not None and now < job.context_limit_at:
-        return replace(job, context_at=job.context_limit_at), _unsuspend(job)
-    if job.context not in ("taking", "lost"):
+    run = job.run
+    if run is None or run.context is None:
         return job, ()
-    why = f" ({job.context_problem})" if job.context == "taking" and job.context_problem else ""
-    problem = (
-        f"cannot take its CUDA context back within {job.context_limit_s:g} s{why}; its process was ended, "
+    context = replace(run.context, at=None)
+    if context.where == "taking" and context.limit_at is not None and now < context.limit_at:
+        retried = replace(context, at=context.limit_at)
+        return _with(job, run, retried), (Unsuspend(job.name, context.process),)
+    if context.where not in ("taking", "lost"):
+        return _with(job, run, context), ()
+    problem = job.problem if context.where == "lost" else _not_back(context)
+    lost = replace(context, where="lost", at=now + _AGAIN_S)
+    killed = replace(_with(job, run, lost), problem=problem)
+    return killed, (Signal(job.name, job.incarnation, "KILL"),)
+
+
+def _not_back(context: CudaContext) -> str:
+    why = f" ({context.problem})" if context.problem else ""
+    return (
+        f"cannot take its CUDA context back within {context.limit_s:g} s{why}; its process was ended, "
         "it starts again from its checkpoint"
     )
-    problem = job.problem if job.context == "lost" else problem
-    job = replace(job, context="lost", context_at=now + _AGAIN_S, problem=problem)
-    return job, (Signal(job.name, job.incarnation, "KILL"),)
 
 
 def with_more_time(job: Job, event: JobEvent) -> JobEvent:
     """Give a pause more time while the context comes back: neither SIGSTOP nor SIGTERM would help then."""
-    if isinstance(event, TimerFired) and event.timer == "deadline" and is_away(job):
+    if isinstance(event, TimerFired) and event.timer == "deadline" and job.run and is_away(job.run):
         return replace(event, is_saving=True)
     return event
 
 
 def in_order(job: Job, effects: tuple[Effect, ...], now: float) -> _Outcome:
     """Begin to take the context back when the job no longer rests, and ask nothing of it before that."""
-    if _rests(job) or job.context == "held":
+    run = job.run
+    if run is None or run.context is None or _rests(job):
         return job, effects
-    if job.context == "kept":
-        return replace(job, **NOT_SUSPENDED), effects
-    if job.context in ("freed", "unsure"):
-        limit_at = now + job.context_limit_s
-        job = replace(job, context="taking", context_at=limit_at, context_limit_at=limit_at)
-        effects = (*_unsuspend(job), *effects)
+    context = run.context
+    if context.where == "kept":
+        return _with(job, run, None), effects
+    if context.where in ("freed", "unsure"):
+        limit_at = now + context.limit_s
+        job = _with(job, run, replace(context, where="taking", at=limit_at, limit_at=limit_at))
+        effects = (Unsuspend(job.name, context.process), *effects)
     return job, tuple(effect for effect in effects if not _needs_it_to_run(effect))
+
+
+def where(job: Job) -> Literal["held", "kept", "freeing", "freed", "unsure", "taking", "lost"]:
+    """Say where the context is; `held` where it always was."""
+    return job.run.context.where if job.run and job.run.context else "held"
 
 
 def words(job: Job) -> str:
     """Say where the context is, where that is to be known."""
-    why = f": {job.context_problem}" if job.context_problem else ""
-    match job.context:
+    context = job.run.context if job.run else None
+    why = f": {context.problem}" if context and context.problem else ""
+    match where(job):
         case "freeing":
             return "freeing its CUDA context"
         case "freed":
@@ -192,8 +198,8 @@ def words(job: Job) -> str:
             return ""
 
 
-def _unsuspend(job: Job) -> tuple[Effect, ...]:
-    return () if job.context_process is None else (Unsuspend(job.name, job.context_process),)
+def _with(job: Job, run: JobRun, context: CudaContext | None) -> Job:
+    return replace(job, run=replace(run, context=context))
 
 
 def _needs_it_to_run(effect: Effect) -> bool:
@@ -210,7 +216,7 @@ def _needs_it_to_run(effect: Effect) -> bool:
 
 def _is_free_to(job: Job) -> bool:
     """It rests, and it was not tried in this pause."""
-    return _rests(job) and job.context == "held"
+    return _rests(job) and where(job) == "held"
 
 
 def _rests(job: Job) -> bool:

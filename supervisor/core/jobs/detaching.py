@@ -32,7 +32,7 @@ _SCRIPT_COMES: Final = re.compile(r"-[a-z]*c")
 
 def problem(job: Job, now: float) -> str:
     """Return what to tell of a job whose command has ended well; "" where there is nothing to tell."""
-    if job.depths or job.started_at is None or now - job.started_at > _AT_ONCE_S:
+    if job.run is None or job.run.depths or now - job.run.started_at > _AT_ONCE_S:
         return ""
     names = _commands(job.spec.argv)
     elsewhere = next((name for name in names if _ELSEWHERE.fullmatch(name)), "")

@@ -49,6 +49,8 @@ class BaseEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", om
 class Submitted(BaseEvent, tag="submitted", frozen=True, kw_only=True):
     """A person or a drop-in file wants a new job."""
 
+    #: Made where it was submitted: the core draws no lots.
+    id: str
     spec: JobSpec
     #: Launches of removed jobs of that name: their run folders tell how those ended.
     incarnation: int = 0

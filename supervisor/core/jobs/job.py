@@ -1,5 +1,10 @@
 """What the daemon remembers of a job. Records only; apply.py says how they change.
 
+Covers: a job as a record of records, so that a state has one kind of payload: `pause` is there exactly
+while it is pausing or paused, `stop` while it is stopping, `run` while a process of it lives. What
+outlasts these states stands in the job itself.
+Does not cover: which state follows which (states.py).
+
 These structs are what the journal stores, so a field is never renamed or
 removed without a migration; a new field needs a default.
 """
@@ -13,7 +18,19 @@ import msgspec
 from supervisor.core.jobs.states import FINAL, Depth, JobState
 from supervisor.core.jobs.verdict import QUEUE, Verdict
 
-__all__ = ["Asker", "CheckpointRef", "Exit", "GoAhead", "Job", "JobSpec", "Pid"]
+__all__ = [
+    "Asker",
+    "CheckpointRef",
+    "CudaContext",
+    "Exit",
+    "GoAhead",
+    "Job",
+    "JobPause",
+    "JobRun",
+    "JobSpec",
+    "JobStop",
+    "Pid",
+]
 
 
 class Pid(msgspec.Struct, frozen=True):
@@ -113,9 +130,86 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     every_s: float | None = None
 
 
+class CudaContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The CUDA context of a paused process, since it was first tried to free it."""
+
+    #: `kept` could not be freed, `unsure` may be, `lost` did not come back, so the process is being ended.
+    where: Literal["kept", "freeing", "freed", "unsure", "taking", "lost"]
+    process: Pid
+    #: Why it is not where it was to be, for people.
+    problem: str = ""
+    #: It is tried again, or given up, then; and given up at the latest then, after so long.
+    at: float | None = None
+    limit_at: float | None = None
+    limit_s: float = 300.0
+
+
+class JobRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One living process: from the decision to launch it until its end is known."""
+
+    started_at: float
+    #: None: no keeper has told yet.
+    process: Pid | None = None
+    #: Depths that the connected shim can do; empty while none has connected: not pausable.
+    depths: tuple[Depth, ...] = ()
+    #: Without a shim it counts as running from then on.
+    start_grace_at: float | None = None
+    #: For a launch that nobody asks for anew.
+    start_grace_s: float = 60.0
+    #: The shim said that its checkpoint is durable and its process is about to end.
+    yielded: bool = False
+    #: It was frozen at some time: after a crash it may have to be thawed again.
+    was_frozen: bool = False
+    #: A stop, or the end of a late pause, that has not worked by then becomes more forceful.
+    insist_at: float | None = None
+    #: The most forceful signal that was decided on for it; a pause that is called off does not unsend it.
+    insisted: Literal["", "TERM", "KILL"] = ""
+    #: None: where it always was.
+    context: CudaContext | None = None
+
+
+class JobPause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A pause that is under way or reached, also of a job that was held back before its start."""
+
+    #: Asked for while pausing, reached when paused.
+    depth: Depth
+    by: Asker | None = None
+    #: Why it was asked, for people.
+    reason: str = ""
+    #: What a rule saw that asked for it.
+    verdict: Verdict | None = None
+    #: While pausing: how deep it holds already, its checkpoint durable.
+    held_depth: Depth | None = None
+    #: Memory of devices that the shim gave back at that depth.
+    bytes_freed: int = 0
+    #: Not reached by then it is late.
+    deadline_at: float | None = None
+    #: What was asked for, should it have to be asked again.
+    deadline_s: float = 0.0
+    late: bool = False
+    #: What is done when it is late.
+    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    #: Since when all processes stand still, because it was late.
+    frozen_at: float | None = None
+    #: It ends by itself then.
+    wake_at: float | None = None
+
+
+class JobStop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A stop that is under way."""
+
+    by: Asker | None = None
+    #: It is launched anew afterwards.
+    is_restart: bool = False
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One training command under supervision. Times are seconds of the daemon's steady clock."""
 
+    #: Opaque, and its own for ever; a name may be used again when its job was removed.
+    #: What is keyed by the name stays so (run folders, logs, readings, what the policy remembers): another
+    #: key would move the folders of jobs that run.
+    id: str
     name: str
     spec: JobSpec
     created_at: float
@@ -123,76 +217,27 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: When the present state began.
     since: float = 0.0
 
+    run: JobRun | None = None
+    pause: JobPause | None = None
+    stop: JobStop | None = None
+
     #: Number of the newest launch; counts on from removed jobs of the same name.
     incarnation: int = 0
     #: The first one that is its own. 0: nobody wrote it down, as in earlier versions.
     first_incarnation: int = 0
-    #: True from the decision to launch until the end of the process is known.
-    alive: bool = False
-    process: Pid | None = None
-    #: GPUs given to this start, by UUID.
+    #: GPUs given to the newest start, by UUID.
     gpus: tuple[str, ...] = ()
-    started_at: float | None = None
-    #: Depths that the connected shim can do; empty while none has connected: not pausable.
-    depths: tuple[Depth, ...] = ()
-
-    #: Depth asked for while pausing, reached when paused.
-    depth: Depth | None = None
-    #: While pausing: how deep it holds already, its checkpoint durable.
-    held_depth: Depth | None = None
-    #: Memory of devices that the shim gave back at that depth.
-    bytes_freed: int = 0
-    asked_by: Asker | None = None
-    #: Why it was asked, for people.
-    reason: str = ""
+    #: The request that the shim is to answer, or answered last.
+    request: str = ""
+    #: Between SIGTERM and SIGKILL, as it was asked last; also for what a start left behind.
+    kill_grace_s: float = 10.0
     #: How it came to run; None: it has not yet, or nobody wrote it down, as in earlier versions.
     went_on: GoAhead | None = None
-    #: The request that the shim is to answer.
-    request: str = ""
-    #: The shim said that its checkpoint is durable and its process is about to end.
-    yielded: bool = False
-    #: What a rule saw that asked for this pause.
-    verdict: Verdict | None = None
-    #: A pause not reached by then is late.
-    deadline_at: float | None = None
-    #: What was asked for, should the pause have to be asked again.
-    deadline_s: float = 0.0
-    late: bool = False
-    #: What is done when it is late.
-    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
-    #: Since when all its processes stand still, because the pause was late.
-    frozen_at: float | None = None
-    #: The present start was frozen at some time: after a crash it may have to be thawed again.
-    was_frozen: bool = False
-    #: A pause that ends by itself ends then.
-    wake_at: float | None = None
-
-    #: A start without a shim counts as running from then on.
-    start_grace_at: float | None = None
-    #: For a launch that nobody asks for anew.
-    start_grace_s: float = 60.0
-    #: A stop that has not worked by then becomes more forceful.
-    insist_at: float | None = None
-    kill_grace_s: float = 10.0
-    #: The most forceful signal that the present stop, or a late pause, decided on.
-    insisted: Literal["", "TERM", "KILL"] = ""
-    restart_after_stop: bool = False
     restart_at: float | None = None
     num_failures: int = 0
     #: This start, or the next one of a job without a process, takes up what an earlier one left; False for
     #: the first one, and for one that a person asked for by `restart`.
     goes_on: bool = False
-
-    #: Where the CUDA context of its paused process is: `kept` could not be freed, `unsure` may be,
-    #: `lost` did not come back, so the process is being ended.
-    context: Literal["held", "kept", "freeing", "freed", "unsure", "taking", "lost"] = "held"
-    context_process: Pid | None = None
-    #: Why it is not where it was to be, for people.
-    context_problem: str = ""
-    #: It is tried again, or given up, then; and given up at the latest then, after so long.
-    context_at: float | None = None
-    context_limit_at: float | None = None
-    context_limit_s: float = 300.0
 
     checkpoint: CheckpointRef | None = None
     exit: Exit | None = None
@@ -205,3 +250,61 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_over(self) -> bool:
         """No process, and nothing planned."""
         return self.state in FINAL and self.restart_at is None
+
+    # Questions that many readers have, whatever the state is.
+
+    @property
+    def alive(self) -> bool:
+        """True from the decision to launch until the end of the process is known."""
+        return self.run is not None
+
+    @property
+    def process(self) -> Pid | None:
+        """The process of the command, once the keeper has told."""
+        return self.run.process if self.run else None
+
+    @property
+    def depths(self) -> tuple[Depth, ...]:
+        """Depths that the connected shim can do; empty: not pausable."""
+        return self.run.depths if self.run else ()
+
+    @property
+    def start_grace_at(self) -> float | None:
+        """How long a shim is waited for; None: not any more."""
+        return self.run.start_grace_at if self.run else None
+
+    @property
+    def is_ending(self) -> bool:
+        """A signal that ends its process was decided on."""
+        return self.run is not None and bool(self.run.insisted)
+
+    @property
+    def yielded(self) -> bool:
+        """Its checkpoint is durable and its process is about to end."""
+        return self.run is not None and self.run.yielded
+
+    @property
+    def depth(self) -> Depth | None:
+        """Depth of its pause: asked for while pausing, reached when paused."""
+        return self.pause.depth if self.pause else None
+
+    @property
+    def frozen_at(self) -> float | None:
+        """Since when all its processes stand still."""
+        return self.pause.frozen_at if self.pause else None
+
+    @property
+    def late(self) -> bool:
+        """Its pause was not reached in time."""
+        return self.pause is not None and self.pause.late
+
+    @property
+    def wake_at(self) -> float | None:
+        """When its pause ends by itself."""
+        return self.pause.wake_at if self.pause else None
+
+    @property
+    def asked_by(self) -> Asker | None:
+        """Who asked for what is under way: its pause or its stop."""
+        under_way = self.pause or self.stop
+        return under_way.by if under_way else None

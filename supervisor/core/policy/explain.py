@@ -148,10 +148,10 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
         for_s=max(0.0, scene.now - job.since),
         by=by,
         by_kind=by_kind,
-        reason=job.reason,
+        reason=job.pause.reason if job.pause else "",
         went_on=_went_on(job),
         verdict=_verdict(job, scene),
-        deadline_in_s=None if job.deadline_at is None else job.deadline_at - scene.now,
+        deadline_in_s=_until_late(job, scene.now),
         wakes_in_s=None if job.wake_at is None else max(0.0, job.wake_at - scene.now),
         num_flaps=known.num_flaps,
     )
@@ -168,6 +168,11 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
             return msgspec.structs.replace(answer, next=_of_other(job, scene.now))
 
 
+def _until_late(job: Job, now: float) -> float | None:
+    deadline_at = job.pause.deadline_at if job.pause else None
+    return None if deadline_at is None else deadline_at - now
+
+
 def _who(by: Asker | None) -> tuple[str, Literal["", "person", "rule"]]:
     return ("", "") if by is None else (by.name, by.kind)
 
@@ -182,11 +187,11 @@ def _went_on(job: Job) -> WentOn | None:
 def _verdict(job: Job, scene: Scene) -> Verdict | None:
     """Return what the policy decided where that led here, not what it once decided of this job."""
     last = scene.memory.last.get(job.name)
-    if job.state in (JobState.PAUSING, JobState.PAUSED):
-        is_rules = job.asked_by is not None and job.asked_by.kind == "rule"
+    if job.pause is not None:
+        is_rules = job.pause.by is not None and job.pause.by.kind == "rule"
         # A pause that began under an earlier version does not know its verdict.
         is_last = is_rules and last is not None and last.kind in ("pause", "deepen")
-        return job.verdict or (last if is_last else None)
+        return job.pause.verdict or (last if is_last else None)
     is_policys = job.state in _GOES and job.went_on is not None and _who(job.went_on.by)[1] == "rule"
     return last if is_policys and last is not None and last.kind in ("resume", "start") else None
 
@@ -203,7 +208,7 @@ def _of_other(job: Job, now: float) -> str:
                 else f"; without one it counts as running in {_left(job.start_grace_at, now)}"
             )
             return f"its training shim connects{left}"
-        case JobState.STOPPING if job.insisted or job.yielded or not job.depths:
+        case JobState.STOPPING if job.is_ending or job.yielded or not job.depths:
             return "its process ends"
         case JobState.STOPPING:
             return "it reaches its next batch boundary, saves and ends"
@@ -296,10 +301,10 @@ def _of_pausing(job: Job, now: float) -> str:
         return f"a person resumes it: `supervisorctl resume {job.name}`; until then it stands still"
     if job.yielded:
         return "its process ends; its checkpoint is durable"
-    if job.insisted:
+    if job.is_ending:
         return "its process ends; it reached no batch boundary in time"
-    if job.held_depth is not None:
-        return f"it goes from {job.held_depth} to {job.depth}; its checkpoint is durable"
+    if job.pause and job.pause.held_depth is not None:
+        return f"it goes from {job.pause.held_depth} to {job.depth}; its checkpoint is durable"
     if called_off := for_want_of_a_shim(job, now):
         return f"its training shim connects; {called_off}"
     return "it reaches its next batch boundary and saves"

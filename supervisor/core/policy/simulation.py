@@ -184,7 +184,8 @@ class _World:
         for name, sim in self.sims.items():
             if name not in self.jobs and self.now - self.first_at >= sim.arrives_s:
                 age_s = max(FILL_S, self.settings.policy.min_run_s) if sim.was_running else 0.0
-                self.jobs[name] = core.create(name, Submitted(spec=sim.spec), self.now - age_s)
+                event = Submitted(id=f"j-{name}", spec=sim.spec)
+                self.jobs[name] = core.create(name, event, self.now - age_s)
                 self.reports[name] = JobReport(name=name)
                 if sim.was_running:
                     held = tuple(sim.demand.gpu_bytes)
