@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.jobs import apply
+from supervisor.core.readings.metrics import METRICS
 from trainer_shim import session
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +186,27 @@ def test_a_state_changes_by_the_table_and_nowhere_else():
                     found += [(name_of(path), function.name) for word in call.keywords if word.arg == "state"]
 
     assert [("supervisor/core/jobs/apply.py", "_move")] == found
+
+
+def test_what_holds_for_a_metric_stands_in_its_record():
+    """
+    No other table or branch asks for one by its name; whoever adds one has one place to write.
+    """
+    #: Rules name metrics; the others mean fields of a sample that have the same name.
+    may = {
+        "supervisor/core/readings/metrics.py",
+        "supervisor/core/policy/default_rules.py",
+        "supervisor/core/readings/thinning.py",
+        "supervisor/cli/commands/recording.py",
+    }
+    found = {
+        name_of(path)
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in METRICS
+    }
+
+    assert may == found
 
 
 def test_only_ascii_is_in_the_code():

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.core.readings import metrics
+from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Gpu, GpuProcess, Missing, Sample
 from tests.harness import until
 from tests.nvml import GIB, Card, FakeDriver, Holder
@@ -207,8 +207,8 @@ def test_a_desktop_draws_and_does_not_compute(nvml, reader):
     sample = Sample(at=0.0, gpus=gpus)
 
     assert (GpuProcess(ME, GIB, computes=False),) == the_only(gpus).processes
-    assert 0.0 == metrics.read("gpu_foreign_processes", sample, "GPU-a")
-    assert 1.0 == metrics.read("gpu_foreign_memory_gib", sample, "GPU-a")
+    assert 0.0 == METRICS["gpu_foreign_processes"].read(sample, "GPU-a")
+    assert 1.0 == METRICS["gpu_foreign_memory_gib"].read(sample, "GPU-a")
 
 
 def test_memory_of_a_process_that_is_not_told_is_unknown(nvml, reader):

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Pid
-from supervisor.core.readings import metrics
+from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, Missing
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.snapshot import MachineSampler
@@ -189,8 +189,8 @@ def test_who_holds_a_gpu_is_known_by_its_process_tree(world):
     sample = world.sample(WatchedJob(name="a", process=A, gpus=("GPU-b",)))
 
     assert {"GPU-a": 3 * GIB} == sample.jobs["a"].gpu_bytes
-    assert 1.0 == metrics.read("gpu_foreign_processes", sample, "GPU-a")
-    assert 5.0 == metrics.read("gpu_foreign_memory_gib", sample, "GPU-a")
+    assert 1.0 == METRICS["gpu_foreign_processes"].read(sample, "GPU-a")
+    assert 5.0 == METRICS["gpu_foreign_memory_gib"].read(sample, "GPU-a")
 
 
 @pytest.mark.parametrize(

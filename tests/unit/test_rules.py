@@ -10,8 +10,6 @@ from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.hysteresis import Side, Trend, Trigger
 from supervisor.core.policy.rule_check import check_rules, unreachable
 from supervisor.core.policy.rules import Rule
-from supervisor.core.policy.shortage import RESOURCES
-from supervisor.core.readings.metrics import METRICS
 from supervisor.errors import ConfigError
 from supervisor.settings.config import Config, load
 
@@ -40,13 +38,6 @@ def test_the_default_rules_are_in_force_and_sound():
 
     assert DEFAULT_RULES == Config().settings.rules
     assert all(rule.about for rule in DEFAULT_RULES)
-
-
-def test_every_metric_says_what_is_short():
-    """
-    Else `auto` would not know how deep a job has to go.
-    """
-    assert set(METRICS) == set(RESOURCES)
 
 
 def test_a_rule_of_its_own_stands_behind_the_default_ones(file):

@@ -14,7 +14,8 @@ from supervisor.core.policy.conditions import look, thresholds
 from supervisor.core.policy.rule_states import name_of
 from supervisor.core.policy.rules import Condition, Settings
 from supervisor.core.policy.simulation import SimulationReport
-from supervisor.core.readings.metrics import METRICS, places
+from supervisor.core.readings.metric import places
+from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Missing, Sample
 from supervisor.errors import SupervisorError
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from supervisor.core import windows
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.rules import Condition
+from supervisor.core.readings.metric import Metric
 from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Missing, Reading, Sample
 
@@ -28,13 +29,9 @@ __all__ = [
     "least_short_s",
     "look",
     "look_at_all",
+    "metric_of",
     "thresholds",
 ]
-
-_CIRCUMSTANCES = frozenset({"on_battery"})
-
-#: Means since the sample before, of 100 % at most.
-_MEANS = frozenset({"cpu_pct", "cpu_foreign_pct"})
 
 
 class ConditionLook(NamedTuple):
@@ -44,6 +41,11 @@ class ConditionLook(NamedTuple):
     reading: Reading
     #: 0 at the clear threshold, 1 at the one that makes it short; more: beyond.
     nearness: float
+
+
+def metric_of(condition: Condition) -> Metric | None:
+    """Return the metric that it looks at; a window of time or a program has none."""
+    return METRICS[condition.metric] if condition.metric else None
 
 
 def look_at_all(when: Sequence[Condition], sample: Sample, place: str) -> tuple[ConditionLook, ...]:
@@ -87,7 +89,7 @@ def least_short_s(when: Sequence[Condition], looks: Sequence[ConditionLook], sam
 
     CPU use is a mean and never more than 100 %: a mean of 75 % was above 50 % for half of its time or more.
     """
-    if not all(condition.metric in _MEANS and condition.above is not None for condition in when):
+    if not all(_is_mean(condition) and condition.above is not None for condition in when):
         return 0.0
     shares = [
         (seen.reading - thresholds(condition)[0]) / (100 - thresholds(condition)[0])
@@ -99,7 +101,8 @@ def least_short_s(when: Sequence[Condition], looks: Sequence[ConditionLook], sam
 
 def is_circumstance(condition: Condition) -> bool:
     """Say whether it can only be so or not so."""
-    return not condition.metric or condition.metric in _CIRCUMSTANCES
+    metric = metric_of(condition)
+    return metric is None or metric.kind == "circumstance"
 
 
 def combined(when: Sequence[Condition], looks: Sequence[ConditionLook]) -> Side:
@@ -118,6 +121,11 @@ def combined(when: Sequence[Condition], looks: Sequence[ConditionLook]) -> Side:
     if Side.BETWEEN in sides or {Side.SHORT, Side.CLEAR} <= levels:
         return Side.BETWEEN
     return Side.UNKNOWN
+
+
+def _is_mean(condition: Condition) -> bool:
+    metric = metric_of(condition)
+    return metric is not None and metric.kind == "mean"
 
 
 def _fact(is_so: bool) -> ConditionLook:  # noqa: FBT001

@@ -10,27 +10,19 @@ count, only that there is room at all: what it used before is no proof for ever.
 
 from __future__ import annotations
 
-from typing import Final
-
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.states import JobState
-from supervisor.core.policy.conditions import ConditionLook, thresholds
+from supervisor.core.policy.conditions import ConditionLook, metric_of, thresholds
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.room import Fit, Needs, needs_of
 from supervisor.core.policy.rulebook import Instance, place_kind, rule_of
 from supervisor.core.policy.rules import Condition
 from supervisor.core.policy.scene import Scene, is_rules
-from supervisor.core.readings.sample import Missing, Reading, Sample
+from supervisor.core.readings.metric import Addition, Metric
+from supervisor.core.readings.sample import Missing, Reading
 from supervisor.core.units import format_tenths
 
 __all__ = ["crossing", "keepers", "may_come_back", "obstacle", "resume_after_s"]
-
-#: What a job lacks, in the words of room.py, when its return would cross a threshold of this metric.
-_LACKS: Final = {
-    "memory_available_pct": frozenset({"memory"}),
-    "memory_available_gib": frozenset({"memory"}),
-    "gpu_memory_used_pct": frozenset({"gpu"}),
-}
 
 
 def may_come_back(job: Job) -> bool:
@@ -98,7 +90,13 @@ def crossing(job: Job, scene: Scene) -> Fit:
     needs = needs_of(job, scene.known(job.name).footprint)
     for instance in scene.about(job):
         answers = [
-            _would_be_short(instance, condition, seen, (needs, job, scene))
+            _would_be_short(
+                instance,
+                condition,
+                seen,
+                _expected(metric_of(condition), instance.place, needs, job, scene),
+                scene.settings.policy.margin_pct / 100,
+            )
             for condition, seen in zip(instance.rule.when, instance.looks, strict=True)
         ]
         if all(answers):
@@ -107,49 +105,27 @@ def crossing(job: Job, scene: Scene) -> Fit:
 
 
 def _would_be_short(
-    instance: Instance, condition: Condition, seen: ConditionLook, given: tuple[Needs, Job, Scene]
+    instance: Instance, condition: Condition, seen: ConditionLook, expected: Reading, margin: float
 ) -> Fit | bool:
-    """Foretell it where that can be done; else what is so now counts."""
-    needs, job, scene = given
-    expected = _expected(condition.metric, instance.place, needs, job, scene)
-    if isinstance(expected, Missing):
+    """Say so by a forecast where there is one; else what is so now counts."""
+    metric = metric_of(condition)
+    if isinstance(expected, Missing) or metric is None:
         return seen.side is Side.SHORT
     short, clear = thresholds(condition)
-    margin = scene.settings.policy.margin_pct / 100
     is_low = short < clear
     limit = short * (1 + margin) if is_low else short * (1 - margin)
     if (expected >= limit) if is_low else (expected <= limit):
         return False
     beyond = f"{format_tenths(expected)} {'<' if is_low else '>'} {format_tenths(limit)}"
     text = (
-        f"with it {condition.metric} would be {beyond}, "
-        f"the threshold of rule {instance.rule.name} with its margin"
+        f"with it {metric.name} would be {beyond}, the threshold of rule {instance.rule.name} with its margin"
     )
-    return Fit(text, _LACKS.get(condition.metric, frozenset()))
+    return Fit(text, metric.change.lacks)
 
 
-def _expected(metric: str, place: str, needs: Needs, job: Job, scene: Scene) -> Reading:
+def _expected(metric: Metric | None, place: str, needs: Needs, job: Job, scene: Scene) -> Reading:
     """Return a reading as it would be with this job, and all that have been let in and are not there yet."""
-    sample = scene.sample
-    if metric in ("memory_available_pct", "memory_available_gib"):
-        total, available = sample.memory_total_bytes, sample.memory_available_bytes
-        if isinstance(available, Missing) or isinstance(total, Missing) or not needs.memory_bytes:
-            return Missing("no forecast")
-        left = available - needs.memory_bytes - scene.promised_bytes(job)
-        return left / total * 100 if metric == "memory_available_pct" else left / (1 << 30)
-    if metric == "cpu_pct" and not isinstance(sample.cpu_pct, Missing) and needs.cpu_pct:
-        return sample.cpu_pct + needs.cpu_pct / sample.num_cpus
-    if metric == "gpu_memory_used_pct":
-        return _gpu_used_pct(place, needs, sample)
-    return Missing("no forecast")
-
-
-def _gpu_used_pct(uuid: str, needs: Needs, sample: Sample) -> Reading:
-    bytes_ = needs.gpu_bytes.get(uuid, 0.0)
-    gpus = () if isinstance(sample.gpus, Missing) else sample.gpus
-    gpu = next((gpu for gpu in gpus if gpu.uuid == uuid), None)
-    if gpu is None or not bytes_ or isinstance(gpu.memory_used_bytes, Missing):
+    if metric is None:
         return Missing("no forecast")
-    if isinstance(gpu.memory_total_bytes, Missing):
-        return gpu.memory_total_bytes
-    return 100 * (gpu.memory_used_bytes + bytes_) / gpu.memory_total_bytes
+    more = Addition(needs.cpu_pct, needs.memory_bytes, scene.promised_bytes(job), needs.gpu_bytes)
+    return metric.change.with_one_more(scene.sample, place, more)

@@ -15,7 +15,8 @@ from supervisor.core import windows
 from supervisor.core.jobs.verdict import QUEUE
 from supervisor.core.policy.conditions import is_circumstance, thresholds
 from supervisor.core.policy.rules import Condition, Rule
-from supervisor.core.readings.metrics import METRICS, bounds
+from supervisor.core.readings.metric import bounds
+from supervisor.core.readings.metrics import METRICS
 
 __all__ = ["RuleError", "check_rules", "unreachable"]
 

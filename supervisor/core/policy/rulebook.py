@@ -22,11 +22,12 @@ from supervisor.core.policy.conditions import (
     is_circumstance,
     least_short_s,
     look_at_all,
+    metric_of,
 )
 from supervisor.core.policy.hysteresis import Side, Trend, Trigger
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Settings
-from supervisor.core.readings.metrics import METRICS, Place
+from supervisor.core.readings.metric import Place
 from supervisor.core.readings.sample import Missing, Sample
 
 __all__ = ["Instance", "Instances", "key_of", "next_turn", "place_kind", "rule_of", "survey"]
@@ -34,9 +35,6 @@ __all__ = ["Instance", "Instances", "key_of", "next_turn", "place_kind", "rule_o
 _SEPARATOR = "@"
 
 _REMEMBERED_S = 86400.0
-
-#: Metrics that the kernel's memory alarm is fresher than: it fires before their means move.
-_ALARMED = frozenset({"psi_memory_some_pct", "psi_memory_full_pct"})
 
 
 class Instance(NamedTuple):
@@ -96,8 +94,9 @@ def rule_of(key: str) -> str:
 def place_kind(rule: Rule) -> Place:
     """Return where the rule holds; rule_check.py sees that its conditions agree."""
     for condition in rule.when:
-        if condition.metric and METRICS[condition.metric].place != "host":
-            return METRICS[condition.metric].place
+        metric = metric_of(condition)
+        if metric is not None and metric.place != "host":
+            return metric.place
     return "host"
 
 
@@ -193,13 +192,13 @@ def _step(
 
 def is_about_memory(rule: Rule) -> bool:
     """Say whether the kernel's memory alarm concerns this rule."""
-    return any(condition.metric.startswith(("memory_", "psi_memory_")) for condition in rule.when)
+    return any(metric is not None and metric.memory_alarm != "none" for metric in map(metric_of, rule.when))
 
 
 def _alarmed(rule: Rule, looks: tuple[ConditionLook, ...]) -> tuple[ConditionLook, ...]:
     return tuple(
-        seen._replace(side=Side.SHORT) if condition.metric in _ALARMED else seen
-        for condition, seen in zip(rule.when, looks, strict=True)
+        seen._replace(side=Side.SHORT) if metric is not None and metric.memory_alarm == "precedes" else seen
+        for metric, seen in zip(map(metric_of, rule.when), looks, strict=True)
     )
 
 
@@ -210,8 +209,10 @@ def _without_process(
     if job is None or job.alive:
         return looks
     return tuple(
-        ConditionLook(Side.CLEAR, 0.0, 0.0) if condition.metric == "job_memory_gib" else seen
-        for condition, seen in zip(rule.when, looks, strict=True)
+        ConditionLook(Side.CLEAR, 0.0, 0.0)
+        if metric is not None and metric.change.ends_with_process
+        else seen
+        for metric, seen in zip(map(metric_of, rule.when), looks, strict=True)
     )
 
 

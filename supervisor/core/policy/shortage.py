@@ -1,28 +1,26 @@
 """What is short when a rule fires, which depth gives it back, and how much of it a job would free.
 
-Covers: the resource behind each metric, depths, amounts.
-Does not cover: the choice among jobs (victims.py).
+Covers: the resource behind a rule, depths, amounts.
+Does not cover: the resource behind a metric (core/readings/metrics.py), the choice among jobs (victims.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from supervisor.core.jobs.states import Depth
-from supervisor.core.policy.conditions import ConditionLook, is_circumstance, thresholds
+from supervisor.core.policy.conditions import ConditionLook, is_circumstance, metric_of, thresholds
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import Rule
+from supervisor.core.readings.metric import Resource
 from supervisor.core.readings.sample import JobUse, Missing, Sample
 from supervisor.core.units import format_bytes
 
 __all__ = [
     "DEPTHS",
-    "RESOURCES",
     "Freed",
-    "Resource",
     "depth_for",
     "freed",
     "gives_back",
@@ -30,57 +28,16 @@ __all__ = [
     "shortfall",
 ]
 
-_GIB: Final = float(1 << 30)
-
 DEPTHS: Final = tuple(Depth)
-
-
-class Resource(StrEnum):
-    """What a rule can be short of."""
-
-    COMPUTE = "compute"
-    DISK = "disk"
-    GPU_MEMORY = "GPU memory"
-    MEMORY = "memory"
 
 
 R = Resource
 
-RESOURCES: Final = MappingProxyType(
-    {
-        "cpu_foreign_pct": R.COMPUTE,
-        "cpu_pct": R.COMPUTE,
-        "load_per_cpu": R.COMPUTE,
-        "psi_cpu_some_pct": R.COMPUTE,
-        "psi_io_some_pct": R.COMPUTE,
-        "psi_io_full_pct": R.COMPUTE,
-        "temperature_c": R.COMPUTE,
-        "on_battery": R.COMPUTE,
-        "battery_pct": R.COMPUTE,
-        "gpu_utilization_pct": R.COMPUTE,
-        "gpu_temperature_c": R.COMPUTE,
-        "gpu_power_w": R.COMPUTE,
-        "disk_free_gib": R.DISK,
-        "disk_free_pct": R.DISK,
-        "gpu_foreign_memory_gib": R.GPU_MEMORY,
-        "gpu_foreign_processes": R.GPU_MEMORY,
-        "gpu_memory_used_pct": R.GPU_MEMORY,
-        "memory_available_pct": R.MEMORY,
-        "memory_available_gib": R.MEMORY,
-        "swap_used_pct": R.MEMORY,
-        "psi_memory_some_pct": R.MEMORY,
-        "psi_memory_full_pct": R.MEMORY,
-        "job_memory_gib": R.MEMORY,
-    }
-)
-
 #: The cheapest depth that gives it back. A job that holds writes no more to the disk.
+#: Of several conditions the one that stands last here says what is short: it takes the deepest pause.
 _GIVEN_BACK_AT: Final = MappingProxyType(
     {R.COMPUTE: Depth.HOLD, R.DISK: Depth.HOLD, R.GPU_MEMORY: Depth.OFFLOAD, R.MEMORY: Depth.EXIT}
 )
-
-#: Of several conditions the one that takes the deepest pause says what is short.
-_BY_DEPTH: Final = (R.COMPUTE, R.DISK, R.GPU_MEMORY, R.MEMORY)
 
 
 class Freed(NamedTuple):
@@ -92,8 +49,8 @@ class Freed(NamedTuple):
 
 def resource(rule: Rule) -> Resource:
     """Return what this rule is short of; a window of time or a program wants compute."""
-    short = {RESOURCES[condition.metric] for condition in rule.when if condition.metric}
-    return max(short or {R.COMPUTE}, key=_BY_DEPTH.index)
+    short = {metric.resource for metric in map(metric_of, rule.when) if metric is not None}
+    return max(short or {R.COMPUTE}, key=tuple(_GIVEN_BACK_AT).index)
 
 
 def depth_for(rule: Rule, able: Sequence[Depth]) -> Depth | None:
@@ -135,17 +92,12 @@ def shortfall(rule: Rule, looks: Sequence[ConditionLook], sample: Sample) -> flo
     """Return how much of it is missing until all is clear, in the unit of `freed`; None: not to be said."""
     missing: list[float] = []
     for condition, seen in zip(rule.when, looks, strict=True):
-        if isinstance(seen.reading, Missing) or not condition.metric:
+        metric = metric_of(condition)
+        if isinstance(seen.reading, Missing) or metric is None:
             continue
-        gap = thresholds(condition)[1] - seen.reading
-        if condition.metric == "memory_available_gib":
-            missing.append(gap * _GIB)
-        elif condition.metric == "memory_available_pct" and not isinstance(
-            sample.memory_total_bytes, Missing
-        ):
-            missing.append(gap / 100 * sample.memory_total_bytes)
-        elif condition.metric == "cpu_pct":
-            missing.append(-gap)
+        amount = metric.change.amount(thresholds(condition)[1] - seen.reading, sample)
+        if amount is not None:
+            missing.append(amount)
     return max(missing, default=None)
 
 
