@@ -27,6 +27,7 @@ from supervisor.core.jobs.events import PauseReached
 from supervisor.engine import Engine
 from supervisor.errors import SupervisorError
 from supervisor.freezer import CudaFreezer
+from supervisor.last_look import LastLook
 from supervisor.launcher import HANDOVER_S, KeeperLauncher
 from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import MachineSampler
@@ -93,11 +94,9 @@ class Daemon:
         self._launcher = KeeperLauncher(handover_s=HANDOVER_S)
         self._freezer = CudaFreezer()
         world = World(self._clock, self._journal, self._launcher, self._shims, self._freezer, self._receipt)
-        self._engine = Engine(world, paths, on_stored=self._on_stored)
-        self._policy_loop = PolicyLoop(
-            self._engine, MachineSampler(jobs=paths.jobs_state_dir), self._clock, self._journal
-        )
-        self._engine.gpus_for = self._policy_loop.gpus_for
+        look, sampler = LastLook(), MachineSampler(jobs=paths.jobs_state_dir)
+        self._engine = Engine(world, paths, look, on_stored=self._on_stored)
+        self._policy_loop = PolicyLoop(self._engine, sampler, self._clock, self._journal, look)
         self._settings = SettingsFiles(paths, self._engine, self._set_config)
         self._checkpoints = Checkpoints()
         self._logs = Logs()
@@ -119,7 +118,6 @@ class Daemon:
             started_wall=time.time(),
             pid=os.getpid(),
         )
-        self._shims.on_change = self._context.mark_changed
         self._read_files_at: float | None = None
         self._read_files_by = 0.0
         self._listen_at = self._look_at = 0.0

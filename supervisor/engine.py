@@ -53,6 +53,7 @@ from supervisor.core.jobs.job import Asker, Exit, Job, JobSpec
 from supervisor.core.replacing import replace
 from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.job_table import JobTable
+from supervisor.last_look import LastLook
 from supervisor.launching import launch_spec
 from supervisor.paths import Paths
 from supervisor.ports import (
@@ -83,7 +84,9 @@ class Engine:
     says that something was stored; both return at once.
     """
 
-    def __init__(self, world: World, paths: Paths, *, on_stored: Callable[[JournalRow], None]) -> None:
+    def __init__(
+        self, world: World, paths: Paths, look: LastLook, *, on_stored: Callable[[JournalRow], None]
+    ) -> None:
         self.config = Config()
         self._clock = world.clock
         self._journal = world.journal
@@ -92,8 +95,8 @@ class Engine:
         self._freezer = world.freezer
         self._receipt = world.receipt
         self._paths = paths
-        #: Finds GPUs for a job that starts again without a verdict; the policy knows which are free.
-        self.gpus_for: Callable[[Job], tuple[str, ...]] = lambda job: job.gpus
+        #: For GPUs of a job that starts again without a verdict: the policy knows which are free.
+        self._look = look
         self._log = structlog.get_logger("engine")
         self._job_table = JobTable()
         self._staging = Staging(world.journal, on_stored)
@@ -329,10 +332,10 @@ class Engine:
             return replace(event, is_saving=self._shims.is_saving(job.name))
         if not (job.spec.num_gpus and not job.alive):
             return event
-        if isinstance(event, ResumeAsked) and not event.gpus:
-            return replace(event, gpus=self.gpus_for(job))
-        if isinstance(event, TimerFired) and event.timer == "wake":
-            return replace(event, gpus=self.gpus_for(job))
+        is_resumed = isinstance(event, ResumeAsked) and not event.gpus
+        if is_resumed or (isinstance(event, TimerFired) and event.timer == "wake"):
+            jobs, now = self._job_table.present.values(), self._clock.now()
+            return replace(event, gpus=self._look.gpus_for(job, jobs, self.config.settings, now))
         return event
 
     def _follow_shim(self, job: Job) -> None:

@@ -37,12 +37,13 @@ from supervisor.core.policy.explain import (
     waiting,
 )
 from supervisor.core.policy.memory import Footprint, Memory
-from supervisor.core.policy.room import fit, least_wrong, needs_of
+from supervisor.core.policy.room import fit, needs_of
 from supervisor.core.policy.rule_check import unreachable
 from supervisor.core.policy.rulebook import next_turn
 from supervisor.core.policy.scene import Scene, is_rules
 from supervisor.core.readings.sample import Sample
 from supervisor.errors import Refused, SupervisorError
+from supervisor.last_look import LastLook
 from supervisor.ports import Clock, Journal, Sampler, WatchedJob
 from supervisor.settings.config import Config
 
@@ -86,15 +87,17 @@ class _Engine(Protocol):
 class PolicyLoop:
     """Used from the loop's thread. `turn()` in every round, `next_at()` for how long the loop may sleep."""
 
-    def __init__(self, engine: _Engine, sampler: Sampler, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self, engine: _Engine, sampler: Sampler, clock: Clock, journal: Journal, look: LastLook
+    ) -> None:
         self._engine = engine
         self._sampler = sampler
         self._clock = clock
         self._journal = journal
         self._log = structlog.get_logger("policy")
-        self._memory = self._recalled(journal.facts())
+        self._last = look
+        self._last.memory = self._recalled(journal.facts())
         self._remembered_at = 0.0
-        self._sample: Sample | None = None
         self._sample_at = 0.0
         #: What can never be met in the rules in force.
         self._idle_rules: tuple[str, ...] = ()
@@ -111,7 +114,7 @@ class PolicyLoop:
     @property
     def sample(self) -> Sample | None:
         """The newest one, if there is any."""
-        return self._sample
+        return self._last.sample
 
     def configure(self, config: Config) -> None:
         """Take over new settings."""
@@ -153,20 +156,20 @@ class PolicyLoop:
 
     def _look(self, now: float) -> None:
         wall = self._clock.wall()
-        if self._sample is not None and now - self._sample.at > self._longest_gap_s():
-            self._log.info("not-watched", for_s=round(now - self._sample.at))
-            self._memory = _with_a_gap(self._memory)
+        if self._last.sample is not None and now - self._last.sample.at > self._longest_gap_s():
+            self._log.info("not-watched", for_s=round(now - self._last.sample.at))
+            self._last.memory = _with_a_gap(self._last.memory)
         # First: a look that fails is not tried again at once, for ever.
         self._sample_at, self._turns_at = now + self._engine.config.daemon.sample_s, None
         watched = [_watched(job) for job in self._engine.present.values()]
-        self._sample = self._sampler.sample(watched, at=now, wall=wall)
+        self._last.sample = self._sampler.sample(watched, at=now, wall=wall)
         interval_s = self._engine.config.daemon.sample_s
         pace_s = self._sampler.wait_s(interval_s)
         self._idles = self._is_idle()
         self._sample_at = now + (max(pace_s, _IDLE_S) if self._idles else pace_s)
         # In an emergency there are ten looks a second; a day of readings is not worth less for that.
         if now - self._recorded_at >= interval_s * _ABOUT:
-            self._record(self._sample)
+            self._record(self._last.sample)
 
     def _record(self, sample: Sample) -> None:
         self._recorded_at = sample.at
@@ -201,18 +204,18 @@ class PolicyLoop:
 
     def _decide(self, now: float) -> None:
         """Ask the policy, and pass on what it wants."""
-        assert self._sample is not None
+        assert self._last.sample is not None
         jobs = tuple(self._engine.present.values())
         settings = self._engine.config.settings
         self._asked_about = self._queued()
-        verdicts, self._memory = decide(jobs, self._sample, settings, self._memory, now)
-        self._turns_at = next_turn(settings, self._memory)
+        verdicts, self._last.memory = decide(jobs, self._last.sample, settings, self._last.memory, now)
+        self._turns_at = next_turn(settings, self._last.memory)
         for verdict in verdicts:
             self._carry_out(verdict)
         self._asked_about = self._queued()
-        if verdicts and self._sample.at > self._recorded_at:
+        if verdicts and self._last.sample.at > self._recorded_at:
             # What led to a verdict is what somebody will want to see.
-            self._record(self._sample)
+            self._record(self._last.sample)
         if verdicts or now - self._remembered_at >= _REMEMBER_S:
             self._remember(now)
 
@@ -259,7 +262,7 @@ class PolicyLoop:
         """Store the memory with the next batch; where there are no jobs there is nothing worth a write."""
         self._remembered_at = now
         if self._engine.present:
-            self._engine.remember({_FACT: msgspec.json.encode(self._memory).decode()})
+            self._engine.remember({_FACT: msgspec.json.encode(self._last.memory).decode()})
 
     def _recalled(self, facts: Mapping[str, str]) -> Memory:
         text = facts.get(_FACT)
@@ -273,49 +276,38 @@ class PolicyLoop:
             return Memory()
         return _with_a_gap(memory)
 
-    def gpus_for(self, job: Job) -> tuple[str, ...]:
-        """Return GPUs for a job that a person lets go on; where none are free, those that it had."""
-        if self._sample is None:
-            return job.gpus
-        scene = self._scene(self._sample)
-        needs = needs_of(job, scene.known(job.name).footprint)
-        gpus = fit(job, needs, scene).gpus or job.gpus
-        return gpus or least_wrong(job, needs, scene)
-
     # --- answers ------------------------------------------------------------------------------
 
     def explain(self, name: str) -> Explanation:
         """Return why a job is where it is."""
         job, sample = self._engine.job(name), self._seen()
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return explain(job, jobs, sample, settings, self._memory, self._clock.now())
+        return explain(job, jobs, sample, settings, self._last.memory, self._clock.now())
 
     def explain_all(self) -> Iterator[Explanation]:
         """Yield why each job is where it is."""
-        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        everybody = tuple(self._engine.jobs.values())
-        return explain_all(everybody, jobs, self._seen(), settings, (self._memory, self._clock.now()))
+        return explain_all(tuple(self._engine.jobs.values()), self._scene(self._seen()))
 
     def waiting(self) -> dict[str, str]:
         """Return what each job that waits to go on waits for, by name; nothing before the first look."""
-        if self._sample is None:
+        if self._last.sample is None:
             return {}
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return waiting(jobs, self._sample, settings, self._memory, self._clock.now())
+        return waiting(jobs, self._last.sample, settings, self._last.memory, self._clock.now())
 
     def never_fits(self, spec: JobSpec) -> str:
         """Return what a new job asks for that this machine does not have at all, or ""."""
-        if self._sample is None:
+        if self._last.sample is None:
             return ""
         job = core.create("", Submitted(id="", spec=spec), self._clock.now())
-        scene = self._scene(self._sample)
+        scene = self._scene(self._last.sample)
         answer = fit(job, needs_of(job, Footprint()), scene)
         return answer.why_not if answer.is_hopeless else ""
 
     def rule_states(self) -> tuple[RuleState, ...]:
         """Return every rule at every place as it is now."""
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return rule_states(jobs, self._seen(), settings, self._memory, self._clock.now())
+        return rule_states(jobs, self._seen(), settings, self._last.memory, self._clock.now())
 
     def settling(self) -> str:
         """Return what has to show its effect before anything else is decided, or ""."""
@@ -323,19 +315,21 @@ class PolicyLoop:
 
     def alerts(self) -> tuple[str, ...]:
         """Return what the machine's owner has to know: rules that cannot be read, or can never act."""
-        if self._sample is None:
+        if self._last.sample is None:
             return ()
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return self._idle_rules + alarms(jobs, self._sample, settings, self._memory, self._clock.now())
+        return self._idle_rules + alarms(
+            jobs, self._last.sample, settings, self._last.memory, self._clock.now()
+        )
 
     def _scene(self, sample: Sample) -> Scene:
         jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return look_around(jobs, sample, settings, self._memory, self._clock.now())
+        return look_around(jobs, sample, settings, self._last.memory, self._clock.now())
 
     def _seen(self) -> Sample:
-        if self._sample is None:
+        if self._last.sample is None:
             raise Refused("cannot tell yet: nothing has been measured", hint="ask again in a moment")
-        return self._sample
+        return self._last.sample
 
 
 def _watched(job: Job) -> WatchedJob:

@@ -153,6 +153,7 @@ class RequestContext:
 
     def tell_watchers(self) -> None:
         """Send the rows that changed since the last call to whoever watches them."""
+        self._changed |= self.shims.take_changed()
         if not self._changed:
             return
         now = self.clock.now()

@@ -59,8 +59,6 @@ class ShimTable:
 
     def __init__(self, send: Callable[[bytes, protocol.Message], bool], clock: Clock, marks: Marks) -> None:
         self.config = ShimConfig()
-        #: Called with a job's name when something to look at changed.
-        self.on_change: Callable[[str], None] = lambda _job: None
         self._send = send
         self._clock = clock
         self._marks = marks
@@ -72,6 +70,8 @@ class ShimTable:
         self._measured = Measured(clock)
         #: Of lines about refused ones in the daemon's log.
         self._refusals = Measure(clock)
+        #: Jobs of which there is something new to look at.
+        self._changed: set[str] = set()
 
     def peer(self, job: Job) -> ShimPeer | None:
         """Return the shim of the job's present incarnation, while its process lives."""
@@ -129,6 +129,11 @@ class ShimTable:
         """Let jobs hear all that was kept back."""
         self._measured.settle(jobs)
 
+    def take_changed(self) -> set[str]:
+        """Return the jobs of which there is something new to look at since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     def forget(self, job: str) -> None:
         """The job's process is gone."""
         peer = self._by_job.pop(job, None)
@@ -151,10 +156,10 @@ class ShimTable:
                 self._able_to(peer, message.depths, job, jobs)
             case protocol.Saving():
                 peer.saving = message.request
-                self.on_change(peer.job)
+                self._changed.add(peer.job)
             case protocol.Stage():
                 peer.saving, peer.stage = "", message.what
-                self.on_change(peer.job)
+                self._changed.add(peer.job)
             case protocol.Checkpointed():
                 # One that was written in the background ends before the one that is asked for begins.
                 if message.request == peer.saving:
@@ -225,7 +230,7 @@ class ShimTable:
         if hello.checkpoint is not None:
             self._measured.observe(job, _checkpointed_event(hello.checkpoint), jobs)
         self._measured.observe(job, _attached_event(hello), jobs)
-        self.on_change(hello.job)
+        self._changed.add(hello.job)
 
     def _why_not(self, delivery: Delivery, hello: protocol.Hello, job: Job | None) -> str:
         if job is None or not job.alive or job.incarnation != hello.incarnation:

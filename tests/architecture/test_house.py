@@ -209,6 +209,23 @@ def test_what_holds_for_a_metric_stands_in_its_record():
     assert may == found
 
 
+def test_nobody_hangs_a_call_on_something_that_is_built_already():
+    """
+    What a part calls it is given when it is made, so that the imports tell who knows whom.
+    """
+    found = []
+    for path in [path for path in SOURCES if path.is_relative_to(ROOT / "supervisor")]:
+        for node in ast.walk(tree(path)):
+            match node:
+                case ast.AnnAssign(target=ast.Attribute(attr=name), annotation=kind):
+                    if "Callable" in ast.unparse(kind) and not name.startswith("_"):
+                        found.append((name_of(path), name))
+                case ast.Assign(targets=[ast.Attribute(attr=name)], value=ast.Lambda()):
+                    found.append((name_of(path), name))
+
+    assert [] == found
+
+
 def test_only_ascii_is_in_the_code():
     """
     What cannot be typed on every keyboard, or seen, is written as an escape.

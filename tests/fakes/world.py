@@ -28,6 +28,7 @@ from supervisor.core.jobs.events import (
 from supervisor.core.jobs.job import Job, JobSpec, Pid
 from supervisor.core.jobs.states import FINAL, Depth, JobState
 from supervisor.engine import Engine
+from supervisor.last_look import LastLook
 from supervisor.paths import Paths
 from supervisor.ports import Batch, Journal, LaunchSpec, World
 from supervisor.settings.config import Config, JobsConfig
@@ -80,7 +81,8 @@ class SupervisedMachine:
         self.freezer = FakeFreezer(self.suspended)
         self.freezer.problems = self.driver_problems
         world = World(self.clock, self.journal, _Launcher(self), _Shims(self), _Freezer(self), self._receipt)
-        self.engine = Engine(world, self.paths, on_stored=lambda _row: None)
+        self.look = LastLook()
+        self.engine = Engine(world, self.paths, self.look, on_stored=lambda _row: None)
         self.configure()
         self._before = {job.name: job for job in self.journal.jobs()}
         for job in self._before.values():

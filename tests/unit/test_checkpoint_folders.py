@@ -6,6 +6,7 @@ from supervisor.api import RunRequest
 from supervisor.cli.commands.new_command import earlier_checkpoints
 from supervisor.core.jobs.job import JobSpec
 from supervisor.engine import Engine
+from supervisor.last_look import LastLook
 from supervisor.paths import Paths
 from supervisor.ports import World
 from tests.fakes.clock import FakeClock
@@ -15,7 +16,7 @@ from tests.fakes.launcher import FakeLauncher, FakeMachine
 
 def engine(tmp_path):
     world = World(FakeClock(), FakeJournal(), FakeLauncher(FakeMachine()), None, None, lambda *_: None)
-    return Engine(world, Paths(tmp_path, tmp_path, tmp_path), on_stored=lambda _row: None)
+    return Engine(world, Paths(tmp_path, tmp_path, tmp_path), LastLook(), on_stored=lambda _row: None)
 
 
 def request(**fields):

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from supervisor.core.policy.decide import decide
+from supervisor.core.policy.decide import decide, look_around
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.explain import explain_all
 from supervisor.core.policy.rules import QueueConfig
@@ -53,7 +53,8 @@ def test_twice_as_many_jobs_are_twice_the_work(spec):
         jobs, sample = tuple(machine.jobs.values()), machine.sample()
         settings, memory, now = machine.settings, machine.memory, machine.now + 1
         decided = steps(lambda: decide(jobs, sample, settings, memory, now))  # noqa: B023  # called at once
-        told = steps(lambda: list(explain_all(jobs, jobs, sample, settings, (memory, now))))  # noqa: B023
+        scene = look_around(jobs, sample, settings, memory, now)
+        told = steps(lambda: list(explain_all(jobs, scene)))  # noqa: B023
         counts.append((decided, told))
     (few, few_told), (many, many_told) = counts
 

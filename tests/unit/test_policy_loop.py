@@ -50,9 +50,9 @@ class House:
     def _begin(self):
         engine = self.world.engine
         engine.config = self.config
-        self.policy_loop = PolicyLoop(engine, self.sampler, self.world.clock, self.world.journal)
+        world = self.world
+        self.policy_loop = PolicyLoop(engine, self.sampler, world.clock, world.journal, world.look)
         self.policy_loop.configure(self.config)
-        engine.gpus_for = self.policy_loop.gpus_for
 
     def restart(self):
         self.world.crash(stored=1000, effects=1000)

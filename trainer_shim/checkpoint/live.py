@@ -97,7 +97,7 @@ def encode_live(value: Any, inside: Inside, live: Live | None) -> dict[str, Node
     cls = type(value)
     if isinstance(value, enum.Enum):
         hint = "store its `.name`, or let the part hold a member of that enum already when attach() is called"
-        _check_class(value, inside, live, (f"a member of the enum `{name_of_live(cls)}`", hint))
+        _check_class(value, inside, live, f"a member of the enum `{name_of_live(cls)}`", hint)
         member = inside.node(value.value, "value") if isinstance(value, enum.Flag) else value.name
         return {"$": "enum", "name": name_of_live(cls), "member": member}
     if isinstance(value, tuple) and hasattr(cls, "_fields"):
@@ -129,7 +129,7 @@ def _of_path(what: str) -> str:
 def _named_tuple(value: Any, inside: Inside, live: Live | None) -> dict[str, Node]:
     cls = type(value)
     hint = "store `._asdict()` of it, or let the part hold one of that type already when attach() is called"
-    _check_class(value, inside, live, (f"a named tuple of type `{name_of_live(cls)}`", hint))
+    _check_class(value, inside, live, f"a named tuple of type `{name_of_live(cls)}`", hint)
     for name in getattr(value, "__dict__", {}):
         hint = "make it a field of the named tuple"
         raise CannotStore(f"{inside.path}.{name}", "an attribute of a named tuple", hint=hint)
@@ -137,10 +137,9 @@ def _named_tuple(value: Any, inside: Inside, live: Live | None) -> dict[str, Nod
     return {"$": "namedtuple", "name": name_of_live(cls), "fields": list(cls._fields), "items": items}
 
 
-def _check_class(value: Any, inside: Inside, live: Live | None, refusal: tuple[str, str]) -> None:
+def _check_class(value: Any, inside: Inside, live: Live | None, what: str, hint: str) -> None:
     """Raise CannotStore unless the value's class was there when attach() was called."""
     if live is not None and live.classes.get(name_of_live(type(value))) is not type(value):
-        what, hint = refusal
         raise CannotStore(inside.path, what, hint=hint)
 
 

@@ -25,7 +25,7 @@ from supervisor.core.policy.admission import Standing, asks_for_nothing, line
 from supervisor.core.policy.conditions import ConditionLook, thresholds
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.memory import JobMemory, Memory
-from supervisor.core.policy.observations import noted, watched
+from supervisor.core.policy.observations import Moment, noted, watched
 from supervisor.core.policy.preemption import make_room
 from supervisor.core.policy.rulebook import Instance, survey
 from supervisor.core.policy.rules import Condition, Settings
@@ -67,13 +67,14 @@ def look_around(jobs: Sequence[Job], sample: Sample, settings: Settings, memory:
     now = max(now, memory.at)
     by_name = {job.name: job for job in jobs}
     instances = survey(by_name, sample, settings, memory, now)
+    moment = Moment(settings.policy, now, now - memory.at)
     known = {
         name: watched(
             memory.jobs.get(name) or JobMemory(last_state=job.state),
             job,
             sample.jobs.get(name),
             instances,
-            (settings.policy, now, now - memory.at),
+            moment,
         )
         for name, job in by_name.items()
     }

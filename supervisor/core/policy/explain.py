@@ -100,15 +100,11 @@ def explain(
     job: Job, jobs: Sequence[Job], sample: Sample, settings: Settings, memory: Memory, now: float
 ) -> Explanation:
     """Return why this job is where it is, and what has to happen for that to change."""
-    return next(iter(explain_all((job,), jobs, sample, settings, (memory, now))))
+    return next(iter(explain_all((job,), look_around(jobs, sample, settings, memory, now))))
 
 
-def explain_all(
-    some: Sequence[Job], jobs: Sequence[Job], sample: Sample, settings: Settings, given: tuple[Memory, float]
-) -> Iterator[Explanation]:
+def explain_all(some: Sequence[Job], scene: Scene) -> Iterator[Explanation]:
     """Yield the same for some of the jobs; the line is looked at once for all of them."""
-    memory, now = given
-    scene = look_around(jobs, sample, settings, memory, now)
     standings = tuple(line(scene)) if any(_is_in_line(job) for job in some) else ()
     for job in some:
         yield _explained(job, scene, standings)

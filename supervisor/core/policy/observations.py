@@ -6,6 +6,8 @@ Does not cover: what follows from it (victims.py, returning.py).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Job
@@ -17,7 +19,7 @@ from supervisor.core.policy.rules import PolicyConfig
 from supervisor.core.policy.scene import FILL_S
 from supervisor.core.readings.sample import JobUse, Missing
 
-__all__ = ["noted", "watched"]
+__all__ = ["Moment", "noted", "watched"]
 
 _YIELDS = frozenset({JobState.PAUSING, JobState.PAUSED})
 _GOES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.RESUMING})
@@ -34,15 +36,24 @@ _LONGEST_GAP_S = 60.0
 _NEW_PEAK = 1.02
 
 
+class Moment(NamedTuple):
+    """When a job is looked at, and by which settings."""
+
+    policy: PolicyConfig
+    now: float
+    #: Since the look before.
+    gap_s: float
+
+
 def watched(
     known: JobMemory,
     job: Job,
     use: JobUse | None,
     instances: Instances,
-    given: tuple[PolicyConfig, float, float],
+    moment: Moment,
 ) -> JobMemory:
     """Return what is remembered of a job after another look at it; the same object where nothing changed."""
-    policy, now, gap_s = given
+    now, gap_s = moment.now, moment.gap_s
     changes: dict[str, object] = {}
     if known.last_state is not job.state:
         changes = {"last_state": job.state, "wakes_at": job.wake_at}
@@ -64,7 +75,7 @@ def watched(
             changes["overruled"] = still
     calm_since = max(known.returned_at or 0.0, known.flapped_at)
     # Also while it is paused: else a load that comes every ten minutes would keep it out for ever.
-    if known.num_flaps and now - calm_since > policy.flap_window_s:
+    if known.num_flaps and now - calm_since > moment.policy.flap_window_s:
         changes |= {"num_flaps": known.num_flaps - 1, "flapped_at": now}
     return replace(known, **changes) if changes else known
 

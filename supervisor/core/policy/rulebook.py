@@ -100,14 +100,25 @@ def place_kind(rule: Rule) -> Place:
     return "host"
 
 
+class _Moment(NamedTuple):
+    """All that the rules are looked at with."""
+
+    jobs: dict[str, Job]
+    sample: Sample
+    policy: PolicyConfig
+    memory: Memory
+    now: float
+
+
 def survey(jobs: dict[str, Job], sample: Sample, settings: Settings, memory: Memory, now: float) -> Instances:
     """Return all instances of the rules in force, their triggers stepped to now."""
     found: Instances = {}
+    moment = _Moment(jobs, sample, settings.policy, memory, now)
     if settings.policy.enabled:
         for rule in settings.rules:
             if rule.enabled:
                 for place in _places(rule, jobs, sample, memory, now):
-                    instance = _step(rule, place, jobs, sample, (settings.policy, memory, now))
+                    instance = _step(rule, place, moment)
                     found[instance.key] = instance
     return found
 
@@ -152,10 +163,8 @@ def _is_remembered(trigger: Trigger, now: float) -> bool:
     return trigger.missing_since is None or now - trigger.missing_since < _REMEMBERED_S
 
 
-def _step(
-    rule: Rule, place: str, jobs: dict[str, Job], sample: Sample, given: tuple[PolicyConfig, Memory, float]
-) -> Instance:
-    policy, memory, now = given
+def _step(rule: Rule, place: str, moment: _Moment) -> Instance:
+    jobs, sample, memory, now = moment.jobs, moment.sample, moment.memory, moment.now
     key = key_of(rule.name, place)
     looks = look_at_all(rule.when, sample, place)
     if sample.is_urgent:
@@ -186,7 +195,7 @@ def _step(
     )
     was_missing = before.missing_since is not None
     known_trend = None if is_other else memory.trends.get(key)
-    trend = _trend(rule, looks, side, known_trend, (policy, now, was_missing))
+    trend = _trend(_nearness(rule, looks), side, known_trend, moment, was_missing=was_missing)
     return Instance(key, rule, place, trigger, side, looks, trend, is_urgent, conditions)
 
 
@@ -227,26 +236,25 @@ def _paused_somebody(name: str, key: str, jobs: dict[str, Job], memory: Memory) 
     )
 
 
-def _trend(
-    rule: Rule,
-    looks: tuple[ConditionLook, ...],
-    side: Side,
-    before: Trend | None,
-    given: tuple[PolicyConfig, float, bool],
-) -> Trend | None:
-    """Watch how short it is for as long as it is short."""
-    policy, now, was_missing = given
-    if side is not Side.SHORT:
-        return before if side is Side.UNKNOWN else None
+def _nearness(rule: Rule, looks: tuple[ConditionLook, ...]) -> float | None:
+    """Return how short the level is that is the least short; None where there is none to read."""
     levels = [
         seen.nearness
         for condition, seen in zip(rule.when, looks, strict=True)
         if not is_circumstance(condition) and not isinstance(seen.reading, Missing)
     ]
-    if not levels:
+    return min(levels, default=None)
+
+
+def _trend(
+    nearness: float | None, side: Side, before: Trend | None, moment: _Moment, *, was_missing: bool
+) -> Trend | None:
+    """Watch how short it is for as long as it is short."""
+    if side is not Side.SHORT:
+        return before if side is Side.UNKNOWN else None
+    if nearness is None:
         return None
-    nearness = min(levels)
     if before is None:
-        return Trend(nearness, nearness, now)
-    short_s, long_s = policy.easing_short_s, policy.easing_long_s
-    return before.step(nearness, now, short_s=short_s, long_s=long_s, was_missing=was_missing)
+        return Trend(nearness, nearness, moment.now)
+    short_s, long_s = moment.policy.easing_short_s, moment.policy.easing_long_s
+    return before.step(nearness, moment.now, short_s=short_s, long_s=long_s, was_missing=was_missing)
