@@ -332,11 +332,15 @@ class Engine:
             return replace(event, is_saving=self._shims.is_saving(job.name))
         if not (job.spec.num_gpus and not job.alive):
             return event
-        is_resumed = isinstance(event, ResumeAsked) and not event.gpus
-        if is_resumed or (isinstance(event, TimerFired) and event.timer == "wake"):
-            jobs, now = self._job_table.present.values(), self._clock.now()
-            return replace(event, gpus=self._look.gpus_for(job, jobs, self.config.settings, now))
+        if isinstance(event, ResumeAsked) and not event.gpus:
+            return replace(event, gpus=self._gpus_for(job))
+        if isinstance(event, TimerFired) and event.timer == "wake":
+            return replace(event, gpus=self._gpus_for(job))
         return event
+
+    def _gpus_for(self, job: Job) -> tuple[str, ...]:
+        jobs, now = self._job_table.present.values(), self._clock.now()
+        return self._look.gpus_for(job, jobs, self.config.settings, now)
 
     def _follow_shim(self, job: Job) -> None:
         process = self._shims.process(job.name)
