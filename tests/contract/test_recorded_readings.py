@@ -1,7 +1,7 @@
 """Recorded readings: what every journal gives back, and how the real one lets them grow old.
 
 Covers: order, paging, the size limit; of the real one thinning, damage, a full
-disk. Does not cover: which value stands for many (tests/unit/test_thinning.py).
+disk. Does not cover: which value stands for many (tests/unit/core/readings/test_thinning.py).
 """
 
 import random

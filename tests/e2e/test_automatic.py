@@ -4,7 +4,7 @@ Covers: the whole way from what the kernel says to a training loop that holds, t
 the real daemon, for CPU and memory; who goes first, who is left alone, persons beside
 rules, a daemon that is killed meanwhile.
 Does not cover: GPUs (test_automatic_gpu.py), how soon (benchmarks/reaction.py), what a
-rule decides in every case (tests/unit/test_deciding.py).
+rule decides in every case (tests/unit/core/policy/test_decide.py).
 
 Load and jobs run in control groups of their own where these can be made, so that it
 does not matter what else this machine does. Thresholds are set relative to what is

@@ -170,8 +170,16 @@ class Machine:
         """What was decided, without the starts."""
         return [(v.kind, v.job, v.rule, v.depth) for _, v in self.verdicts if v.kind != "start"]
 
+    @property
+    def running(self):
+        return sorted(name for name in self.jobs if self.state(name) is JobState.RUNNING)
+
     def state(self, name):
         return self.jobs[name].state
+
+    def end(self, name):
+        """Its training is done."""
+        self.happen(name, ProcessEnded(incarnation=self.jobs[name].incarnation, exit=Exit(code=0)))
 
     def why(self, name):
         jobs = tuple(self.jobs.values())

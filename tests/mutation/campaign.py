@@ -36,7 +36,7 @@ TESTS = {
     "checkpoint/*": """unit/checkpoint property/test_retention property/test_checkpoint_recycling
         crash/test_damage crash/test_hostile_checkpoints property/test_checkpoint_round_trip
         crash/test_checkpoint_crash""",
-    "protocol.py units.py": """unit/test_units unit/test_shim_table property/test_protocol
+    "protocol.py units.py": """unit/core/test_units unit/test_shim_table property/test_protocol
         integration/test_shim_alone""",
     "offload.py tensors.py devices.py": """unit/test_devices unit/test_offload_storages
         exactness/test_giving_back""",

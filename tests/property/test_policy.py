@@ -2,7 +2,7 @@
 
 Covers: the settle time, how often a job may be moved, persons before rules, protected jobs, missing
 readings, the memory across restarts, the job table. Does not cover: single decisions
-(tests/unit/test_deciding.py), days of load (test_policy_traces.py).
+(tests/unit/core/policy/test_decide.py), days of load (test_policy_traces.py).
 """
 
 from __future__ import annotations

@@ -1,18 +1,16 @@
 """A job that has just come back stays through a shortage that would not be worth another pause.
 
 Covers: `pause_again_after_s`, alone and beside other jobs and rules, and what `why` says of it.
-Does not cover: the wait before a return (test_admission.py), what it is worth on days of load
+Does not cover: the wait before a return (core/policy/test_returning.py), what it is worth on days of load
 (tests/property/test_policy_traces.py).
 """
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.states import JobState
-from supervisor.core.policy.hysteresis import Trend
 from supervisor.core.policy.rules import Condition
 from supervisor.core.readings.sample import Missing
 from tests.fakes.steered_machine import CPU, GIB, MEMORY, Machine
@@ -128,12 +126,3 @@ def test_a_program_has_been_there_since_the_rule_is_on():
 
     assert JobState.RUNNING is machine.state("a")
     assert JobState.PAUSED is machine.run(110).state("a")
-
-
-def test_what_an_older_version_remembered_is_read():
-    """
-    And an older one reads what this one remembers: it ignores what it does not know.
-    """
-    stored = b'{"short": 1.0, "long": 1.5, "at": 9.0}'
-
-    assert Trend(1.0, 1.5, 9.0) == msgspec.json.decode(stored, type=Trend)
