@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from supervisor.core.jobs.job import Asker
 from supervisor.core.jobs.states import JobState
-from supervisor.core.policy.rules import PolicyConfig, QueueConfig
+from supervisor.core.policy.admission import asks_for_nothing, holding, line
+from supervisor.core.policy.rules import PolicyConfig, QueueConfig, Selector
 from supervisor.core.readings.sample import Missing
+from tests.fakes.moment import NOW, a_job, a_rule, above, moment, on, paused, remembered
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 BYTES = int(GIB)
@@ -101,3 +106,128 @@ def test_after_a_long_wait_room_is_enough():
     machine.run(60)
 
     assert JobState.RUNNING is machine.state("a")
+
+
+def a_queued(name, **of):
+    return a_job(name, JobState.QUEUED, **{"since": NOW - 10.0} | of)
+
+
+def standings(*jobs, **of):
+    return {standing.job.name: standing for standing in line(moment(*jobs, **of))}
+
+
+@pytest.mark.parametrize(
+    ("needs", "nothing"),
+    [
+        ({}, True),
+        ({"priority": 9, "labels": {"a": "b"}}, True),
+        ({"num_gpus": 1}, False),
+        ({"memory_bytes": 1}, False),
+        ({"num_cpus": 0.5}, False),
+        ({"gpu_memory_bytes": 1}, False),
+    ],
+)
+def test_a_job_that_names_no_needs_asks_for_nothing(needs, nothing):
+    """
+    There is nothing to measure that could keep it.
+    """
+    assert nothing is asks_for_nothing(a_queued("a", **needs))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (a_queued("z", priority=1), a_queued("a")),
+        # An hour of waiting is a point of priority.
+        (a_queued("z", since=NOW - 3601.0), a_queued("a", priority=1, since=NOW)),
+        (a_queued("z", priority=1, since=NOW), a_queued("a", since=NOW - 3599.0)),
+        (paused("z", since=NOW - 10.0), a_queued("a")),
+        (a_queued("z", since=NOW - 11.0), a_queued("a")),
+        (a_queued("a"), a_queued("z")),
+    ],
+)
+def test_the_line_is_in_order_of_priority_then_of_waiting(first, second):
+    """
+    Among equals who was paused comes before who never ran; at last the name decides.
+    """
+    assert [first.name, second.name] == [*standings(first, second)] == [*standings(second, first)]
+
+
+def test_in_the_line_is_who_may_go_on_by_itself():
+    """
+    Neither who runs, nor who is over, nor whom a person paused.
+    """
+    by_person = a_job("person", JobState.PAUSED, asked_by=Asker("person", "ada"))
+
+    assert {} == standings()
+    assert ["held", "new"] == [
+        *standings(
+            by_person, a_job("runs"), a_job("over", JobState.COMPLETED), paused("held"), a_queued("new")
+        )
+    ]
+
+
+@pytest.mark.parametrize(("most", "may_go"), [(0, ["a", "b"]), (3, ["a", "b"]), (2, ["a"]), (1, [])])
+def test_whoever_may_go_takes_a_place(most, may_go):
+    """
+    One that stands still because its pause is late counts as none; 0 is no limit.
+    """
+    frozen = a_job("frozen", JobState.PAUSING, asked_by=Asker("person", "ada"), frozen_at=5.0)
+    found = standings(
+        a_job("runs"), frozen, a_queued("a"), a_queued("b"), queue=QueueConfig(max_running=most)
+    )
+
+    assert may_go == [name for name, standing in found.items() if standing.may_go]
+    assert all({"running"} == standing.lacks for standing in found.values() if not standing.may_go)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "preempt", "passes"), [(3599.0, False, True), (3600.0, False, False), (0.0, True, False)]
+)
+def test_what_a_job_lacks_is_kept_for_it_after_a_while(waited_s, preempt, passes):
+    """
+    Or at once where the queue may pause jobs; what is asked besides is not.
+    """
+    big = a_queued("big", priority=5, memory_bytes=21 * BYTES, since=NOW - waited_s)
+    jobs = (big, a_queued("small", memory_bytes=BYTES), a_queued("cpu", num_cpus=1.0))
+    found = standings(*jobs, queue=QueueConfig(preempt=preempt))
+
+    assert [False, passes, True] == [found[name].may_go for name in ("big", "small", "cpu")]
+    assert {"memory"} == found["big"].lacks
+
+
+def test_nothing_is_kept_for_a_job_that_a_rule_keeps_or_that_never_fits():
+    """
+    Else others would wait for nothing.
+    """
+    rule = a_rule(jobs=Selector(names=("held",)))
+    held = a_queued("held", priority=5, memory_bytes=21 * BYTES, since=0.0)
+    huge = a_queued("huge", priority=5, memory_bytes=99 * BYTES, since=0.0)
+    found = standings(
+        held, huge, a_queued("small", memory_bytes=BYTES), rules=(rule,), memory=remembered(on("mine"))
+    )
+
+    assert [("rule mine is on", frozenset()), True] == [
+        (found["held"].why_not, found["held"].lacks), found["small"].may_go,
+    ]  # fmt: skip
+    assert frozenset() == found["huge"].lacks
+
+
+@pytest.mark.parametrize(
+    ("job", "held_by"),
+    [
+        (a_queued("a"), ["mine"]),
+        (a_queued("a", protected=True), []),
+        (a_queued("a", gpus=("G1",)), ["mine", "gpu@G1"]),
+        # A GPU is found for it, and not that one.
+        (a_queued("a", gpus=("G1",), num_gpus=1), ["mine"]),
+    ],
+)
+def test_the_rules_that_are_on_hold_a_queued_job(job, held_by):
+    """
+    Those that would pause it at once.
+    """
+    rules = (a_rule(), a_rule(above("gpu_power_w", 9.0, 5.0), name="gpu"))
+    scene = moment(job, rules=rules, memory=remembered(on("mine", "gpu@G1", "gpu@G2")))
+
+    assert held_by == [instance.key for instance in holding(job, scene)]

@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from supervisor.core.policy.conditions import least_short_s, look_at_all
+from supervisor.core.policy.conditions import (
+    ConditionLook,
+    combined,
+    is_circumstance,
+    least_short_s,
+    look,
+    look_at_all,
+)
+from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.rules import Condition, Rule
-from supervisor.core.readings.sample import Missing, Sample
+from supervisor.core.readings.sample import Gpu, JobUse, Missing, Sample
+from tests.fakes.moment import above, below
 from tests.fakes.steered_machine import CPU, Machine
 
 
@@ -86,3 +95,113 @@ def test_two_conditions_are_short_together_and_over_together():
     assert "unknown" == side(("steam",), unknown, 12.0)
     assert "unknown" == side(unknown, 60.0, 12.0)
     assert "clear" == side(unknown, 10.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("condition", "pct", "side", "nearness"),
+    [
+        (above("cpu_pct", 50.0, 20.0), 50.1, "short", 1.003),
+        # A threshold itself is crossed by nobody.
+        (above("cpu_pct", 50.0, 20.0), 50.0, "between", 1.0),
+        (above("cpu_pct", 50.0, 20.0), 35.0, "between", 0.5),
+        (above("cpu_pct", 50.0, 20.0), 20.0, "between", 0.0),
+        (above("cpu_pct", 50.0, 20.0), 19.9, "clear", -0.003),
+        (below("cpu_pct", 20.0, 50.0), 19.9, "short", 1.003),
+        (below("cpu_pct", 20.0, 50.0), 20.0, "between", 1.0),
+        (below("cpu_pct", 20.0, 50.0), 50.0, "between", 0.0),
+        (below("cpu_pct", 20.0, 50.0), 50.1, "clear", -0.003),
+    ],
+)
+def test_a_reading_lies_beyond_one_threshold_or_between_both(condition, pct, side, nearness):
+    """
+    How near it is runs from 0 at the clear one to 1 at the other.
+    """
+    seen = look(condition, Sample(at=0.0, cpu_pct=pct), "")
+
+    assert (side, pct) == (seen.side, seen.reading)
+    assert pytest.approx(nearness, abs=1e-3) == seen.nearness
+
+
+@pytest.mark.parametrize("reading", [Missing("no file"), float("nan")])
+def test_without_a_reading_the_side_is_not_known(reading):
+    """
+    And nothing is near.
+    """
+    seen = look(above("cpu_pct", 50.0, 20.0), Sample(at=0.0, cpu_pct=reading), "")
+
+    assert (Side.UNKNOWN, 0.0) == (seen.side, seen.nearness)
+    assert isinstance(seen.reading, Missing)
+
+
+@pytest.mark.parametrize(
+    ("condition", "programs", "side"),
+    [
+        (Condition(clock="mon 09:00-18:00"), (), "short"),
+        (Condition(clock="mon 10:00-18:00"), (), "clear"),
+        (Condition(program="steam"), ("vim", "steam"), "short"),
+        (Condition(program="steam"), ("steam2",), "clear"),
+        (Condition(program="steam"), (), "clear"),
+        (Condition(program="steam"), Missing("hidepid"), "unknown"),
+    ],
+)
+def test_a_window_or_a_program_is_so_or_not_so(condition, programs, side):
+    """
+    There is nothing between; a table of processes that is hidden says neither.
+    """
+    seen = look(condition, Sample(at=0.0, weekday=0, second_of_day=9 * 3600, programs=programs), "")
+
+    assert side == seen.side
+    assert float(side == "short") == seen.nearness
+
+
+def test_a_metric_is_read_at_its_place_and_one_of_the_host_everywhere():
+    """
+    A rule about one GPU may look at the memory of the host as well.
+    """
+    gpus = (Gpu(uuid="G1", power_w=10.0), Gpu(uuid="G2", power_w=99.0))
+    sample = Sample(at=0.0, cpu_pct=70.0, gpus=gpus, jobs={"G2": JobUse()})
+    when = (above("gpu_power_w", 50.0, 20.0), above("cpu_pct", 50.0, 20.0))
+
+    assert ["clear", "short"] == [seen.side for seen in look_at_all(when, sample, "G1")]
+    assert ["short", "short"] == [seen.side for seen in look_at_all(when, sample, "G2")]
+    assert ["unknown", "short"] == [seen.side for seen in look_at_all(when, sample, "G3")]
+    assert () == look_at_all((), sample, "G1")
+
+
+LEVEL, OTHER = above("cpu_pct", 50.0, 20.0), below("memory_available_pct", 8.0, 16.0)
+CLOCK, MAINS = Condition(clock="mon"), above("on_battery", 0.9, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("when", "sides", "side"),
+    [
+        ((LEVEL,), "short", "short"),
+        ((LEVEL,), "between", "between"),
+        ((LEVEL, OTHER), "short short", "short"),
+        ((LEVEL, OTHER), "clear clear", "clear"),
+        ((LEVEL, OTHER), "short clear", "between"),
+        ((LEVEL, OTHER), "clear unknown", "unknown"),
+        ((LEVEL, OTHER), "short unknown", "unknown"),
+        ((LEVEL, OTHER), "between unknown", "between"),
+        ((CLOCK, LEVEL), "clear short", "clear"),
+        ((CLOCK, LEVEL), "clear unknown", "clear"),
+        ((CLOCK, LEVEL), "short clear", "clear"),
+        ((CLOCK, LEVEL), "short unknown", "unknown"),
+        ((MAINS, LEVEL), "clear short", "clear"),
+        ((CLOCK, MAINS), "short unknown", "unknown"),
+        ((CLOCK, MAINS), "short clear", "clear"),
+    ],
+)
+def test_a_rule_is_short_when_all_are_and_over_when_its_levels_or_one_circumstance_are(when, sides, side):
+    """
+    Between, nothing changes; where one cannot be read and the others leave it open, nobody knows.
+    """
+    assert side == combined(when, [ConditionLook(Side(one), 0.0, 0.0) for one in sides.split()])
+
+
+def test_windows_programs_and_the_mains_are_circumstances():
+    """
+    Everything else has levels, also the charge of the battery.
+    """
+    assert all(map(is_circumstance, (CLOCK, MAINS, Condition(program="steam"))))
+    assert not any(map(is_circumstance, (LEVEL, OTHER, below("battery_pct", 20.0, 30.0))))

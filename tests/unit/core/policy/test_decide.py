@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
+import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Asker
 from supervisor.core.jobs.states import Depth, JobState
-from supervisor.core.policy.rules import Condition, PolicyConfig, Rule
-from supervisor.core.readings.sample import Missing
+from supervisor.core.policy.decide import decide, evidence, look_around, waits_for
+from supervisor.core.policy.memory import Memory
+from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Settings
+from supervisor.core.readings.sample import Missing, Sample
+from tests.fakes.moment import NOW, a_job, a_rule, above, moment, on, paused, remembered
 from tests.fakes.steered_machine import CPU, GIB, Machine
 
 ADA = Asker("person", "ada")
@@ -177,3 +182,98 @@ def test_the_reason_of_a_window_or_a_program_is_a_clause():
 
     assert "`filmedit` runs, for 1 s" == cut.verdicts[-1][1].reason
     assert "it is mon-fri 09:00-18:00, for 1 s" == work.verdicts[-1][1].reason
+
+
+def test_where_nothing_is_there_is_nothing_to_decide():
+    """
+    The time is remembered, and nothing else.
+    """
+    assert ((), Memory(at=5.0)) == decide((), Sample(at=5.0), Settings(), Memory(), 5.0)
+
+
+def test_the_same_is_decided_each_time_and_nothing_is_written_into_what_was_given():
+    """
+    So a recording can be replayed.
+    """
+    jobs = (a_job("a"), a_job("b"), a_job("new", JobState.QUEUED, protected=True))
+    scene = moment(*jobs, rules=(a_rule(),), memory=remembered(on("mine")), cpu_foreign_pct=90.0)
+    before = scene.memory
+    stored = msgspec.json.encode(before)
+    first, second = (decide(jobs, scene.sample, scene.settings, before, NOW) for _ in range(2))
+
+    assert first == second
+    assert [("start", "new"), ("pause", "a")] == [(verdict.kind, verdict.job) for verdict in first[0]]
+    assert stored == msgspec.json.encode(before)
+    assert (NOW, {"new", "a"}) == (first[1].acted_at, {*first[1].last})
+
+
+@pytest.mark.parametrize(
+    ("job", "acted_ago_s", "says"),
+    [
+        (a_job(), 14.0, "the last verdict was 14 s ago, of 15 s that it has to show its effect"),
+        (a_job(), 15.0, ""),
+        (a_job(), None, ""),
+        (a_job(state=JobState.PAUSING, since=NOW - 500.0), None, "a is pausing"),
+        (a_job(state=JobState.PAUSING, late=True), None, ""),
+        (paused(since=NOW - 14.0), None, "the pause of a was 14 s ago"),
+        (paused(since=NOW - 15.0), None, ""),
+    ],
+)
+def test_what_was_done_last_has_its_time_to_show_an_effect(job, acted_ago_s, says):
+    """
+    To the second; a pause that is late is waited for no longer.
+    """
+    acted_at = None if acted_ago_s is None else NOW - acted_ago_s
+    told = waits_for(moment(job, memory=replace(remembered(), acted_at=acted_at)))
+
+    assert told.startswith(says)
+    assert bool(says) is bool(told)
+
+
+@pytest.mark.parametrize(
+    ("job", "urgent_ago_s", "waits"),
+    [
+        (a_job(), None, False),
+        (a_job(), 14.0, True),
+        (a_job(state=JobState.PAUSING, since=NOW - 14.0), None, True),
+        (a_job(state=JobState.PAUSING, since=NOW - 15.0), None, False),
+        # A job that holds has given no memory back.
+        (paused(since=NOW - 1.0), None, False),
+        (paused(depth=Depth.EXIT, since=NOW - 1.0), None, True),
+    ],
+)
+def test_an_emergency_waits_only_for_what_gives_memory_back(job, urgent_ago_s, waits):
+    """
+    And for the last emergency; not for other verdicts.
+    """
+    urgent_at = None if urgent_ago_s is None else NOW - urgent_ago_s
+    memory = replace(remembered(), acted_at=NOW - 1.0, urgent_at=urgent_at)
+
+    assert waits is bool(waits_for(moment(job, memory=memory), is_urgent=True))
+
+
+def test_the_evidence_is_what_was_seen_for_how_long():
+    """
+    Of a rule that is on: its holding time and the time since; of one that is not yet, what it has held.
+    """
+    rule = a_rule(above("cpu_foreign_pct", 50.0, 20.0), Condition(program="steam"))
+    readings = {"cpu_foreign_pct": 83.0, "programs": ("steam",)}
+    scene = moment(rules=(rule,), memory=remembered(on("mine", ago_s=5.0)), **readings)
+    load, program = evidence(scene.instances["mine"], NOW)
+    fresh = moment(rules=(rule,), **readings).instances["mine"]
+
+    assert ("cpu_foreign_pct", 83.0, "%", "> 50", 15.0) == (
+        load.what, load.reading, load.unit, load.threshold, load.for_s,
+    )  # fmt: skip
+    assert ("steam", 1.0, "", "") == (program.what, program.reading, program.unit, program.threshold)
+    assert [0.0, 0.0] == [seen.for_s for seen in evidence(fresh, NOW)]
+
+
+def test_what_is_remembered_of_jobs_and_rules_that_are_no_more_is_forgotten():
+    """
+    A clock that seems to go back has not moved.
+    """
+    memory = remembered(on("old"), gone={}, a={})
+    known = look_around((a_job("a"),), Sample(at=NOW), Settings(), memory, NOW - 500.0)
+
+    assert (NOW, NOW, ["a"], {}) == (known.now, known.memory.at, [*known.memory.jobs], known.memory.triggers)

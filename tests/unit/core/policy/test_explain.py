@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.events import ProcessEnded
-from supervisor.core.jobs.job import Asker, Exit
-from supervisor.core.jobs.states import JobState
+from supervisor.core.jobs.job import Asker, Exit, GoAhead
+from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.jobs.verdict import Verdict
+from supervisor.core.policy.explain import WentOn, explain, explain_all, for_want_of_a_shim, waiting
 from supervisor.core.policy.rules import Condition, Rule, Selector
+from supervisor.core.readings.sample import Missing
+from tests.fakes.moment import NOW, a_job, a_rule, moment, on, paused, remembered
 from tests.fakes.steered_machine import CPU, Machine
 
 ADA = Asker("person", "ada")
@@ -102,3 +107,146 @@ def test_what_has_to_end_is_said_as_a_clause():
     machine = Machine(film).submit("a").run(100).run(2, programs=("filmedit",))
 
     assert "`filmedit` no longer runs, for 9 s" == machine.why("a").next
+
+
+def told(job, *others, **of):
+    scene = moment(job, *others, **of)
+    return explain(job, (job, *others), scene.sample, scene.settings, scene.memory, NOW)
+
+
+@pytest.mark.parametrize(
+    ("of", "next_"),
+    [
+        ({"state": JobState.STARTING, "depths": ()}, "its training shim connects"),
+        (
+            {"state": JobState.STARTING, "depths": (), "start_grace_at": NOW + 9.0},
+            "its training shim connects; without one it counts as running in 9 s",
+        ),
+        ({"state": JobState.RESUMING}, "its training shim tells that it goes on"),
+        ({"state": JobState.STOPPING}, "it reaches its next batch boundary, saves and ends"),
+        ({"state": JobState.STOPPING, "yielded": True}, "its process ends"),
+        ({"state": JobState.STOPPING, "depths": ()}, "its process ends"),
+        (
+            {"state": JobState.FAILED, "restart_at": NOW + 5.0, "num_failures": 2},
+            "it is started again in 5 s, restart 2 of 3",
+        ),
+        ({"state": JobState.FAILED}, ""),
+        ({"state": JobState.COMPLETED}, ""),
+        ({"state": JobState.PAUSING}, "it reaches its next batch boundary and saves"),
+        ({"state": JobState.PAUSING, "yielded": True}, "its process ends; its checkpoint is durable"),
+        (
+            {"state": JobState.PAUSING, "insisted": "TERM"},
+            "its process ends; it reached no batch boundary in time",
+        ),
+        (
+            {"state": JobState.PAUSING, "held_depth": Depth.HOLD, "depth": Depth.EXIT},
+            "it goes from hold to exit; its checkpoint is durable",
+        ),
+        (
+            {"state": JobState.PAUSING, "frozen_at": 5.0},
+            "a person resumes it: `supervisorctl resume a`; until then it stands still",
+        ),
+    ],
+)
+def test_what_comes_next_is_said_of_every_state(of, next_):
+    """
+    Nothing comes of a job that is over.
+    """
+    assert next_ == told(a_job(**of)).next
+
+
+@pytest.mark.parametrize(
+    ("of", "text"),
+    [
+        (
+            {"state": JobState.PAUSING, "depths": (), "start_grace_at": NOW + 9.0},
+            "without one the pause is called off in 9 s, and it runs on",
+        ),
+        (
+            {"state": JobState.PAUSING, "depths": (), "start_grace_at": NOW - 9.0},
+            "without one the pause is called off in 0 s, and it runs on",
+        ),
+        ({"state": JobState.PAUSING, "depths": ()}, ""),
+        ({"state": JobState.PAUSING, "start_grace_at": NOW + 9.0}, ""),
+        ({"state": JobState.STARTING, "depths": (), "start_grace_at": NOW + 9.0}, ""),
+    ],
+)
+def test_a_pause_of_a_job_without_a_shim_is_called_off_in_time(of, text):
+    """
+    Only where none has come, and somebody waits for one.
+    """
+    assert text == for_want_of_a_shim(a_job(**of), NOW)
+
+
+def test_each_job_that_waits_is_told_what_for():
+    """
+    Not that of which the rule that paused it is still on: there is nothing else to know.
+    """
+    jobs = (
+        paused("kept", rule="mine"),
+        paused("free", rule="gone"),
+        a_job("big", JobState.QUEUED, memory_bytes=99 << 30, protected=True),
+        a_job("runs"),
+    )
+    scene = moment(*jobs, rules=(a_rule(),), memory=remembered(on("mine")))
+    waits = waiting(jobs, scene.sample, scene.settings, scene.memory, NOW)
+
+    assert {"big": "needs 99.0 GiB of memory, the machine has 24.0 GiB", "free": "rule mine is on"} == waits
+    assert {} == waiting((), scene.sample, scene.settings, scene.memory, NOW)
+
+
+def test_some_are_explained_among_all_with_their_place_in_the_line():
+    """
+    A job that runs has none.
+    """
+    jobs = (a_job("z", JobState.QUEUED, priority=1, num_cpus=9.0), a_job("a", JobState.QUEUED), a_job("runs"))
+    scene = moment(*jobs)
+    found = tuple(explain_all(jobs, jobs, scene.sample, scene.settings, (scene.memory, NOW)))
+
+    assert [(1, 2), (2, 2), (None, 0)] == [(one.position, one.line_length) for one in found]
+    assert ["needs 9 CPUs, there are 4", "it goes on with the next tick"] == [one.next for one in found[:2]]
+    assert () == tuple(explain_all((), jobs, scene.sample, scene.settings, (scene.memory, NOW)))
+
+
+@pytest.mark.parametrize(
+    ("job", "went_on"),
+    [
+        (
+            a_job(went_on=GoAhead(ADA, "resumed it")),
+            WentOn("ada", "person", "resumed it"),
+        ),
+        (a_job(went_on=GoAhead(None, "its pause was over")), WentOn(did="its pause was over")),
+        (a_job(), None),
+        (paused(went_on=GoAhead(None, "its pause was over")), None),
+    ],
+)
+def test_how_a_job_came_to_run_is_told_while_it_runs(job, went_on):
+    """
+    Once it has yielded that is past.
+    """
+    assert went_on == told(job).went_on
+
+
+def test_the_verdict_that_led_here_is_told_and_no_other():
+    """
+    Not a pause to whoever runs by a person's word.
+    """
+    pause, resume = (Verdict(kind=kind, job="a", rule="mine", reason="r") for kind in ("pause", "resume"))
+    by_rule = a_job(went_on=GoAhead(Asker("rule", "mine")))
+
+    def verdict(job, last):
+        return told(job, memory=replace(remembered(), last={"a": last})).verdict
+
+    assert (pause, None) == (verdict(paused(), pause), verdict(paused(), resume))
+    assert (resume, None) == (verdict(by_rule, resume), verdict(by_rule, pause))
+    assert None is verdict(a_job(went_on=GoAhead(ADA)), resume)
+    assert pause == verdict(paused(verdict=pause), resume)
+
+
+def test_a_rule_without_a_reading_is_named_to_a_job_that_runs():
+    """
+    Who is left alone is told so as well.
+    """
+    answer = told(a_job(protected=True), rules=(a_rule(),), cpu_foreign_pct=Missing("no file"))
+
+    assert answer.next.endswith("; without a reading: mine; this job is left alone: it is protected")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from supervisor.core.policy.hysteresis import Side, Trend, Trigger
 
 
@@ -113,3 +115,65 @@ def test_a_trend_weighs_by_time():
     assert trend.step(0.0, 5.0, short_s=5.0, long_s=30.0).is_easing
     assert not trend.step(2.0, 5.0, short_s=5.0, long_s=30.0).is_easing
     assert 0.0 == trend.step(0.0, 5.0, short_s=0.0, long_s=30.0).short
+
+
+def test_without_a_holding_time_the_first_reading_turns_it():
+    """
+    Both ways; it says when.
+    """
+    on = Trigger().step(SHORT, 5.0, rise_s=0.0, fall_s=0.0)
+    off = on.step(CLEAR, 6.0, rise_s=0.0, fall_s=0.0)
+
+    assert (True, 5.0) == (on.is_on, on.turned_at)
+    assert (False, 6.0) == (off.is_on, off.turned_at)
+
+
+@pytest.mark.parametrize(("turned_at", "now", "for_s"), [(None, 9.0, 0.0), (4.0, 9.0, 5.0), (9.0, 4.0, 0.0)])
+def test_for_how_long_it_has_been_as_it_is(turned_at, now, for_s):
+    """
+    Never less than no time; one that never turned has nothing to tell.
+    """
+    assert for_s == Trigger(turned_at=turned_at).for_s(now)
+
+
+def test_a_clock_that_goes_back_adds_nothing():
+    """
+    Nor does it take away what was held.
+    """
+    held = stepped(Trigger(), [SHORT] * 3)
+
+    assert 2.0 == held.step(SHORT, 50.0, rise_s=9.0, fall_s=9.0).held_s
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "is_easing"),
+    [(0.98, 1.0, False), (0.97, 1.0, True), (1.0, 1.0, False), (0.0, 0.0, False)],
+)
+def test_only_what_is_clearly_less_is_easing(short, long, is_easing):
+    """
+    Two per cent are noise.
+    """
+    assert is_easing is Trend(short, long, 0.0).is_easing
+
+
+def test_a_trend_knows_how_long_it_was_watched():
+    """
+    A gap without a reading does not count, and a long one as a minute.
+    """
+    times = {"short_s": 5.0, "long_s": 30.0}
+    trend = Trend(1.0, 1.0, 0.0).step(1.0, 4.0, **times)
+
+    assert 4.0 == trend.for_s
+    assert 4.0 == trend.step(1.0, 9.0, **times, was_missing=True).for_s
+    assert 64.0 == trend.step(1.0, 9000.0, **times).for_s
+
+
+def test_a_reading_that_stays_is_no_trend():
+    """
+    Both means are that reading.
+    """
+    trend = Trend(2.0, 2.0, 0.0)
+    for second in range(1, 50):
+        trend = trend.step(2.0, float(second), short_s=5.0, long_s=30.0)
+
+    assert (2.0, 2.0, False) == (trend.short, trend.long, trend.is_easing)

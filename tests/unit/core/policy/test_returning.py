@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Asker
 from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.policy.hysteresis import Trigger
+from supervisor.core.policy.returning import crossing, keepers, may_come_back, obstacle, resume_after_s
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule
-from supervisor.core.readings.sample import Gpu, GpuProcess
+from supervisor.core.readings.sample import Gpu, GpuProcess, Missing
+from tests.fakes.moment import NOW, a_job, a_rule, above, below, moment, on, paused, remembered
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 BYTES = int(GIB)
@@ -155,3 +159,135 @@ def test_a_gpu_that_is_gone_for_good_keeps_nobody_for_ever():
     machine.run(120, gpus=(gpu("G2"),))
 
     assert (JobState.RUNNING, ("G2",)) == (machine.state("any"), machine.jobs["any"].gpus)
+
+
+PAUSED = {"last_state": JobState.PAUSED}
+AGAIN = "it was paused again soon after a return, so it waits 50 s longer"
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        (paused(), True),
+        (paused(rule="queue"), True),
+        (a_job(state=JobState.PAUSING, asked_by=Asker("rule", "cpu")), False),
+        # It stands still on the way there; nobody else would wake it.
+        (a_job(state=JobState.PAUSING, asked_by=Asker("rule", "cpu"), frozen_at=5.0), True),
+        (a_job(state=JobState.PAUSED, asked_by=Asker("person", "ada")), False),
+        (a_job(), False),
+    ],
+)
+def test_only_what_a_rule_paused_comes_back_by_itself(job, expected):
+    """
+    A person's pause is a person's.
+    """
+    assert expected is may_come_back(job)
+
+
+def test_without_memory_every_place_of_its_rule_keeps_a_job():
+    """
+    With it only the places that paused it do.
+    """
+    gpus, rule = (gpu("G1"), gpu("G2")), replace(GPU, name="cpu")
+    known = remembered(a={"paused_by": ("cpu@G2", "memory"), **PAUSED})
+
+    assert ["cpu@G1", "cpu@G2"] == keepers(paused(), moment(paused(), rules=(rule,), gpus=gpus))
+    assert ["cpu@G2", "memory"] == keepers(paused(), moment(paused(), rules=(rule,), gpus=gpus, memory=known))
+    assert [] == keepers(a_job(), moment(a_job(), rules=(rule,), gpus=gpus))
+
+
+@pytest.mark.parametrize(
+    ("after_s", "num_flaps", "waits_s"),
+    [
+        (60.0, 0, 60.0),
+        (60.0, 1, 120.0),
+        (60.0, 3, 480.0),
+        (60.0, 9, 960.0),
+        (60.0, 500, 960.0),
+        (0.0, 0, 0.0),
+        (0.0, 1, 30.0),
+    ],
+)
+def test_each_flap_doubles_the_wait_up_to_sixteen_times(after_s, num_flaps, waits_s):
+    """
+    Of a rule without a wait the settle time is doubled.
+    """
+    memory = remembered(a={"num_flaps": num_flaps, "flapped_at": NOW})
+    scene = moment(paused(), rules=(a_rule(resume_after_s=after_s),), memory=memory)
+
+    assert waits_s == resume_after_s(scene.instances["mine"], paused(), scene)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "known", "says"),
+    [
+        (Trigger(), {}, ""),
+        (Trigger(is_on=True, turned_at=1.0), {}, "rule mine is on"),
+        (Trigger(is_on=True, turned_at=1.0), {"overruled": ("mine",)}, ""),
+        (Trigger(turned_at=NOW - 10.0), {}, ""),
+        (
+            Trigger(turned_at=NOW - 10.0),
+            {"num_flaps": 1},
+            "it was paused again soon after a return, so it waits 50",
+        ),
+        (Trigger(turned_at=NOW - 60.0), {"num_flaps": 1}, ""),
+        (Trigger(turned_at=None), {"num_flaps": 1}, ""),
+    ],
+)
+def test_what_keeps_a_job_is_said_or_nothing_does(trigger, known, says):
+    """
+    A wait that is over to the second is over.
+    """
+    job = paused(rule="mine")
+    memory = remembered({"mine": trigger}, a={"paused_by": ("mine",), "flapped_at": NOW, **PAUSED, **known})
+
+    assert obstacle(job, moment(job, rules=(a_rule(),), memory=memory)).startswith(says)
+    assert bool(says) is bool(obstacle(job, moment(job, rules=(a_rule(),), memory=memory)))
+
+
+def test_a_protected_job_waits_for_the_rule_that_paused_it_only():
+    """
+    It was protected afterwards; no other rule would pause it again.
+    """
+    rules = (a_rule(), a_rule(name="other"))
+    triggers = {"mine": Trigger(turned_at=1.0), **on("other")}
+    memory = remembered(triggers, a={"paused_by": ("mine",), **PAUSED})
+    told = [
+        obstacle(job, moment(job, rules=rules, memory=memory))
+        for job in (paused(rule="mine"), paused(rule="mine", protected=True))
+    ]
+
+    assert ["rule other is on", ""] == told
+
+
+@pytest.mark.parametrize(
+    ("available_gib", "crosses"), [(13.0, False), (12.9, True), (5.0, True), (Missing("no file"), False)]
+)
+def test_a_return_that_would_come_within_the_margin_waits(available_gib, crosses):
+    """
+    Half as much again as the threshold is kept free, and exactly that is enough. Nothing is foretold
+    without a reading.
+    """
+    rule = a_rule(below("memory_available_gib", 2.0, 4.0))
+    job = a_job(state=JobState.QUEUED, memory_bytes=10 * BYTES)
+    available = available_gib if isinstance(available_gib, Missing) else available_gib * GIB
+    given = {"rules": (rule,), "policy": PolicyConfig(margin_pct=50.0), "memory_available_bytes": available}
+    answer = crossing(job, moment(job, **given))
+
+    assert crosses is ("with it memory_available_gib would be" in answer.why_not)
+    assert (frozenset({"memory"}) if crosses else frozenset()) == answer.lacks
+    protected = replace(job, spec=replace(job.spec, protected=True))
+    assert (
+        "" == crossing(protected, moment(protected, rules=(rule,), memory_available_bytes=available)).why_not
+    )
+
+
+@pytest.mark.parametrize(("load", "crosses"), [(9.0, True), (7.0, False)])
+def test_of_several_conditions_all_have_to_be_crossed(load, crosses):
+    """
+    What cannot be foretold counts as it is now.
+    """
+    rule = a_rule(below("memory_available_gib", 2.0, 4.0), above("load_per_cpu", 2.0, 1.0))
+    job = a_job(state=JobState.QUEUED, memory_bytes=int(19 * GIB))
+
+    assert crosses is bool(crossing(job, moment(job, rules=(rule,), load_1min=load)).why_not)

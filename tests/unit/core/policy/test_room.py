@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.policy.memory import Footprint
+from supervisor.core.policy.room import Needs, asked, fit, least_wrong, needs_of
 from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule
 from supervisor.core.readings.sample import Gpu, Missing
+from tests.fakes.moment import a_job, moment, paused
 from tests.fakes.steered_machine import GIB, GPU, MEMORY, Machine, gpu
 
 BYTES = int(GIB)
@@ -143,3 +147,118 @@ def test_gpus_that_answer_no_more_are_waited_for():
     machine.settings = replace(machine.settings, rules=())
     machine.run(20, gpus=Missing("it hangs"))
     assert "memory of GPU G1 cannot be read: it hangs" in machine.why("a").next
+
+
+KNOWN = Footprint(cpu_pct=150.0, rss_bytes=5 * GIB, gpu_bytes={"G1": 3 * GIB})
+
+
+@pytest.mark.parametrize(
+    ("job", "needs"),
+    [
+        (a_job(state=JobState.QUEUED), Needs(gpu_bytes={})),
+        # What an earlier life used says nothing of one that is queued anew.
+        (
+            a_job(state=JobState.QUEUED, num_cpus=2.0, memory_bytes=7, num_gpus=1, gpu_memory_bytes=9),
+            Needs(0.0, 2.0, 7, {}, 1, 9),
+        ),
+        # A job that holds has its memory still, on the host and on the GPU.
+        (paused(num_cpus=2.0), Needs(150.0, 2.0, gpu_bytes={})),
+        (paused(depth=Depth.OFFLOAD), Needs(150.0, gpu_bytes={"G1": 3 * GIB})),
+        (paused(depth=Depth.EXIT), Needs(150.0, 0.0, 5 * GIB, {"G1": 3 * GIB})),
+        (paused(depth=Depth.EXIT, memory_bytes=9 * BYTES), Needs(150.0, 0.0, 9 * GIB, {"G1": 3 * GIB})),
+        # It asked for any GPU, and needs as much of it as it used of the one that it had.
+        (paused(depth=Depth.EXIT, num_gpus=1), Needs(150.0, 0.0, 5 * GIB, {}, 1, 3 * GIB)),
+        (
+            paused(depth=Depth.EXIT, num_gpus=1, gpu_memory_bytes=4 * BYTES),
+            Needs(150.0, 0.0, 5 * GIB, {}, 1, 4 * GIB),
+        ),
+    ],
+)
+def test_a_job_needs_what_it_asked_for_or_what_it_used(job, needs):
+    """
+    Whichever is more; what it has not given back it has.
+    """
+    assert needs == needs_of(job, KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("needs", "what"),
+    [
+        (Needs(cpu_pct=100.0), set()),
+        (Needs(num_cpus=0.5, memory_bytes=1.0), {"cpus", "memory"}),
+        (Needs(num_gpus=1), {"gpu"}),
+        (Needs(gpu_bytes={"G": 0.0}), {"gpu"}),
+    ],
+)
+def test_what_is_asked_for_is_named(needs, what):
+    """
+    CPU time that nobody named is not asked for.
+    """
+    assert what == asked(needs)
+
+
+@pytest.mark.parametrize(
+    ("needs", "why", "lacks"),
+    [
+        (Needs(), "", set()),
+        (Needs(num_cpus=3.0), "", set()),
+        (Needs(num_cpus=3.5), "needs 3.5 CPUs, 3 are not given away", {"cpus"}),
+        (Needs(num_cpus=4.5), "needs 4.5 CPUs, there are 4", {"cpus"}),
+        (Needs(memory_bytes=20 * GIB), "", set()),
+        (Needs(memory_bytes=21 * GIB), "needs 21.0 GiB of memory, 20.0 GiB are available", {"memory"}),
+        (Needs(memory_bytes=25 * GIB), "needs 25.0 GiB of memory, the machine has 24.0 GiB", {"memory"}),
+        (Needs(gpu_bytes={"G1": 10 * GIB}), "", set()),
+        (Needs(gpu_bytes={"G1": 11 * GIB}), "needs 11.0 GiB of GPU G1, 10.0 GiB are free", {"gpu"}),
+        (Needs(gpu_bytes={"G9": 1.0}), "memory of GPU G9 cannot be read: it is gone", {"gpu"}),
+        (
+            Needs(num_gpus=2, gpu_memory_bytes=16 * GIB),
+            "needs 2 GPUs with 16.0 GiB, this machine has 1",
+            {"gpu"},
+        ),
+        # What it never gets comes before what it waits for.
+        (Needs(num_cpus=3.5, memory_bytes=25 * GIB), "needs 25.0 GiB of memory, the machine has", {"memory"}),
+    ],
+)
+def test_what_fits_exactly_fits(needs, why, lacks):
+    """
+    What does not says how much there is, and whether it ever will.
+    """
+    gpus = (gpu("G1", used_gib=6.0), gpu("G2", total_gib=8.0))
+    runs = a_job("runs", num_cpus=1.0)
+    answer = fit(a_job(state=JobState.QUEUED), needs, moment(runs, paused("holds", num_cpus=2.0), gpus=gpus))
+
+    assert answer.why_not.startswith(why)
+    assert (bool(why), lacks) == (bool(answer.why_not), answer.lacks)
+    assert answer.is_hopeless is ("there are 4" in why or "machine has" in why)
+
+
+def test_the_emptiest_gpus_are_given_and_rather_those_that_it_had():
+    """
+    One whose use cannot be read comes last; among equals the order of the driver counts.
+    """
+    blind = Gpu(uuid="G3", processes=(), memory_total_bytes=16 * GIB)
+    gpus = (gpu("G1", used_gib=2.0), gpu("G2", used_gib=1.0), blind, gpu("G4", used_gib=1.0))
+    job = a_job(state=JobState.QUEUED)
+    had = paused(depth=Depth.EXIT, gpus=("G1",))
+
+    assert ("G2", "G4", "G1", "G3") == fit(job, Needs(num_gpus=4), moment(gpus=gpus)).gpus
+    assert ("G1", "G2") == fit(had, Needs(num_gpus=2), moment(had, gpus=gpus)).gpus
+
+
+@pytest.mark.parametrize(
+    ("needs", "gpus"),
+    [
+        (Needs(num_gpus=1), ("G2",)),
+        (Needs(num_gpus=2), ("G2", "G1")),
+        (Needs(num_gpus=1, gpu_memory_bytes=12 * GIB), ("G1",)),
+        (Needs(num_gpus=3), ()),
+    ],
+)
+def test_a_job_that_has_to_start_gets_those_that_disturb_least(needs, gpus):
+    """
+    Rather a GPU with a stranger on it than one with a job of ours; none where there are not enough.
+    """
+    scene = moment(a_job("ours", gpus=("G1",)), gpus=(gpu("G1"), gpu("G2", foreign_gib=3.0, total_gib=8.0)))
+
+    assert gpus == least_wrong(a_job(), needs, scene)
+    assert () == least_wrong(a_job(), needs, moment(gpus=Missing("no driver")))

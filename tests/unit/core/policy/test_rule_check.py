@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from supervisor.core.policy.rule_check import check_rules, unreachable
-from supervisor.core.policy.rules import Rule
+from supervisor.core.policy.rule_check import RuleError, check_rules, unreachable
+from supervisor.core.policy.rules import Condition, Rule
+from tests.fakes.moment import a_rule, above, below
 
 
-def never(*conditions):
+def never_so(*conditions):
     """What can never be so in a rule with these conditions."""
     rule = msgspec.convert(
         {"name": "mine", "when": conditions, "pause_after_s": 1.0, "resume_after_s": 1.0}, Rule
@@ -46,7 +47,7 @@ def test_what_can_never_be_met_is_named(conditions, says):
     """
     With what it would lead to, the key, and what would be right.
     """
-    (told,) = never(*conditions)
+    (told,) = never_so(*conditions)
 
     assert told.startswith("rule `mine`, when")
     assert says in told
@@ -70,4 +71,81 @@ def test_what_can_be_met_is_not_complained_about(conditions):
     """
     However odd it is.
     """
-    assert [] == never(*conditions)
+    assert [] == never_so(*conditions)
+
+
+def wrong(*rules):
+    with pytest.raises(RuleError) as caught:
+        check_rules(rules)
+    return f"{caught.value} ({caught.value.hint})"
+
+
+def test_no_rules_are_sound():
+    """
+    Nothing yields then.
+    """
+    check_rules(())
+
+    assert [] == list(unreachable(()))
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        (Condition(), "rule `mine`, when: says nothing (a condition is one of metric, clock, program;"),
+        (Condition(clock="mon", program="x"), "has clock and program"),
+        (Condition(metric="cpu_pct", clock="mon", program="x"), "has metric and clock and program"),
+        (Condition(metric="cpu_pc"), "metric: there is no `cpu_pc` (did you mean `cpu_pct`?)"),
+        (Condition(program="x", clear_above=1.0), "clear_above: a program has no thresholds"),
+        (Condition(clock="mon", below=1.0), "below: a clock has no thresholds"),
+        (
+            Condition(metric="cpu_pct", above=5.0, clear_above=4.0),
+            "needs above and clear_below, or",
+        ),
+        (above("cpu_pct", 5.0, 6.0), "clear_below: 6 is not below above = 5"),
+        (below("cpu_pct", 5.0, 5.0), "clear_above: 5 is not above below = 5"),
+        (below("cpu_pct", 5.0, float("inf")), "clear_above: inf is no threshold"),
+        (below("cpu_pct", float("nan"), 5.0), "below: nan is no threshold"),
+    ],
+)
+def test_a_condition_that_cannot_work_is_named(condition, says):
+    """
+    With what is wrong in it, and what would be right.
+    """
+    assert says in wrong(a_rule(condition))
+
+
+def test_the_first_thing_that_is_wrong_is_said():
+    """
+    With the number of the condition, where there are several.
+    """
+    good, bad = above("cpu_pct", 5.0, 4.0), Condition(metric="zzz")
+
+    assert wrong(a_rule(good, name="fine"), a_rule(good, bad), a_rule(name="queue")).startswith(
+        "rule `mine`, when 2: metric: there is no `zzz`"
+    )
+
+
+def test_two_rules_of_one_name_are_refused():
+    """
+    Also where they are not neighbours.
+    """
+    assert "rule `mine`: name: two rules have it" in wrong(a_rule(), a_rule(name="other"), a_rule())
+
+
+def test_what_can_never_be_is_named_for_each_rule_and_condition():
+    """
+    All of it, not the first; it does no harm.
+    """
+    odd = a_rule(above("cpu_pct", 100.0, 0.0), Condition(program="/bin/sh"), name="odd")
+    told = [str(error) for error in unreachable((a_rule(), odd, a_rule(below("battery_pct", 0.0, 100.0))))]
+
+    never = "no job would ever"
+
+    assert [
+        f"rule `odd`, when 1: {never} yield: above: cpu_pct is never more than 100, it goes from 0 to 100 %",
+        f"rule `odd`, when 2: {never} yield: program: no program is called `/bin/sh`",
+        f"rule `mine`, when: {never} yield: below: battery_pct is never less than 0, it goes from 0 to 100 %",
+    ] == told[:3]
+    assert told[3].startswith(f"rule `mine`, when: {never} come back: clear_above: battery_pct is never more")
+    assert 4 == len(told)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
-from supervisor.core.jobs.states import Depth
-from supervisor.core.policy.rules import Condition, PolicyConfig, Rule
+from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.policy.hysteresis import Side, Trend, Trigger
+from supervisor.core.policy.memory import Memory
+from supervisor.core.policy.rulebook import key_of, next_turn, place_kind, rule_of
+from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Settings
+from supervisor.core.readings.sample import Gpu, JobUse, Missing
+from tests.fakes.moment import NOW, a_job, a_rule, above, moment, on, paused, remembered
 from tests.fakes.steered_machine import CPU, GIB, Machine
 
 BUSY = {"cpu_foreign_pct": 80.0}
@@ -90,3 +96,155 @@ def test_a_job_that_leaks_ends_and_comes_back_from_its_checkpoint():
     machine = Machine(leak).submit("a", rss_gib=9.0).submit("b").run(100)
     assert [("pause", "a", "leak", Depth.EXIT)] == [one for one in machine.told if one[0] == "pause"][:1]
     assert any(kind == "resume" for kind, *_ in machine.told)
+
+
+POWER = a_rule(above("gpu_power_w", 200.0, 100.0), name="power")
+LEAK = a_rule(above("job_memory_gib", 8.0, 6.0), name="leak")
+
+
+@pytest.mark.parametrize("place", ["", "GPU-1", "a@b"])
+def test_an_instance_is_known_by_its_rule_and_its_place(place):
+    """
+    The rule is found again in its key, whatever the place is called.
+    """
+    assert "power" == rule_of(key_of("power", place))
+    assert ("power" if not place else f"power@{place}") == key_of("power", place)
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind"),
+    [
+        (a_rule(), "host"),
+        (a_rule(Condition(clock="mon"), Condition(program="steam")), "host"),
+        (POWER, "gpu"),
+        (a_rule(above("cpu_pct", 9.0, 5.0), *POWER.when), "gpu"),
+        (LEAK, "job"),
+    ],
+)
+def test_a_rule_holds_where_its_metrics_are(rule, kind):
+    """
+    One that also looks at the host holds for each GPU.
+    """
+    assert kind == place_kind(rule)
+
+
+def test_a_rule_holds_at_each_of_its_places():
+    """
+    For every GPU that answers, and every job that is not over; one that is switched off nowhere.
+    """
+    rules = (POWER, LEAK, a_rule(), a_rule(name="off", enabled=False))
+    jobs = (a_job("a"), a_job("queued", JobState.QUEUED), a_job("over", JobState.COMPLETED))
+    scene = moment(*jobs, rules=rules, gpus=(Gpu(uuid="G2"), Gpu(uuid="G1")))
+
+    assert ["power@G2", "power@G1", "leak@a", "leak@queued", "mine"] == [*scene.instances]
+    assert {} == moment(*jobs, rules=rules, policy=PolicyConfig(enabled=False)).instances
+    assert {} == moment().instances
+
+
+@pytest.mark.parametrize(
+    ("trigger", "is_kept"),
+    [
+        (Trigger(is_on=True, side=Side.CLEAR, missing_since=0.0), True),
+        (Trigger(side=Side.CLEAR), True),
+        (Trigger(side=Side.CLEAR, missing_since=NOW - 86399.0), True),
+        (Trigger(side=Side.CLEAR, missing_since=NOW - 86400.0), False),
+        # It has never been read there.
+        (Trigger(), False),
+    ],
+)
+def test_a_gpu_that_is_gone_is_remembered_for_a_day(trigger, is_kept):
+    """
+    Or for as long as its rule is on: somebody may be paused by it.
+    """
+    memory = remembered({"power@G9": trigger})
+
+    for gpus in ((), Missing("no driver")):
+        assert is_kept is ("power@G9" in moment(rules=(POWER,), memory=memory, gpus=gpus).instances)
+
+
+@pytest.mark.parametrize(
+    ("reading", "is_on", "held_s"),
+    [(95.0, True, 0.0), (70.0, False, 0.0), (5.0, False, 0.0), (Missing("x"), True, 9.0)],
+)
+def test_other_thresholds_begin_anew(reading, is_on, held_s):
+    """
+    A rule that is on stays so only where it is short by the new ones too; without a reading nobody knows yet.
+    """
+    rule = a_rule(above("cpu_foreign_pct", 90.0, 60.0))
+    memory = Memory(
+        at=NOW,
+        triggers={"mine": Trigger(is_on=True, turned_at=5.0, held_s=9.0)},
+        conditions={"mine": "0badcafe"},
+    )
+    instance = moment(rules=(rule,), memory=memory, cpu_foreign_pct=reading).instances["mine"]
+
+    assert (is_on, held_s) == (instance.is_on, instance.trigger.held_s)
+    assert isinstance(reading, Missing) is (instance.conditions == "0badcafe")
+
+
+def test_a_rule_that_nobody_remembers_is_on_where_it_paused_somebody():
+    """
+    Only at the place that did, where that is known.
+    """
+    lost = moment(paused(rule="mine"), rules=(a_rule(),), memory=Memory(at=NOW))
+    known = remembered(a={"paused_by": ("power@G1",), "last_state": JobState.PAUSED})
+    gpus = (Gpu(uuid="G1"), Gpu(uuid="G2"))
+    at_one = moment(paused(rule="power"), rules=(POWER,), memory=known, gpus=gpus)
+
+    assert [True] == [instance.is_on for instance in lost.instances.values()]
+    assert [True, False] == [instance.is_on for instance in at_one.instances.values()]
+    assert not moment(a_job(), rules=(a_rule(),)).instances["mine"].is_on
+
+
+def test_a_job_without_a_process_leaks_no_memory():
+    """
+    There is nothing to read, and that is known: the rule that ended it is over.
+    """
+    gone = moment(paused(depth=Depth.EXIT), rules=(LEAK,), jobs={"a": JobUse()})
+    there = moment(a_job(), rules=(LEAK,), jobs={"a": JobUse()})
+
+    assert (Side.CLEAR, Side.UNKNOWN) == (gone.instances["leak@a"].side, there.instances["leak@a"].side)
+
+
+@pytest.mark.parametrize(
+    ("reading", "is_on", "is_short"), [(80.0, True, True), (50.0, True, False), (5.0, True, False)]
+)
+def test_a_rule_that_is_on_acts_only_while_it_is_short(reading, is_on, is_short):
+    """
+    Exactly at the threshold it does not.
+    """
+    scene = moment(rules=(a_rule(),), memory=remembered(on("mine")), cpu_foreign_pct=reading)
+
+    assert (is_on, is_short) == (scene.instances["mine"].is_on, scene.instances["mine"].is_short)
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "urgent", "policy", "is_easing"),
+    [
+        (30.0, False, PolicyConfig(), True),
+        (31.0, False, PolicyConfig(), False),
+        (5.0, True, PolicyConfig(), False),
+        (5.0, False, PolicyConfig(easing_short_s=30.0), False),
+    ],
+)
+def test_what_eases_is_given_the_longer_of_two_times(ago_s, urgent, policy, is_easing):
+    """
+    An emergency is not; and the short time has to be the shorter one.
+    """
+    memory = Memory(at=NOW, triggers=on("mine", ago_s=ago_s), trends={"mine": Trend(1.0, 2.0, NOW)})
+    instance = moment(rules=(a_rule(),), memory=memory, cpu_foreign_pct=80.0).instances["mine"]
+
+    assert is_easing is instance._replace(is_urgent=urgent).is_easing(policy, NOW)
+
+
+def test_the_next_turn_is_that_of_the_first_clock_that_runs():
+    """
+    None where none does.
+    """
+    settings = Settings(rules=(a_rule(), POWER))
+    up = Trigger(side=Side.SHORT, held_s=4.0, held_at=NOW)
+    down = Trigger(is_on=True, side=Side.CLEAR, held_s=55.0, held_at=NOW)
+
+    assert next_turn(settings, remembered(on("mine"))) is None
+    assert NOW + 6.0 == next_turn(settings, remembered({"mine": up, "power@G1": Trigger()}))
+    assert NOW + 5.0 == next_turn(settings, remembered({"mine": up, "power@G1": down}))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import JobSpec
 from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import Settings
-from supervisor.core.policy.simulation import SimJob, recorded_jobs, simulate
-from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Sample
+from supervisor.core.policy.simulation import JobReport, SimJob, recorded_jobs, simulate
+from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Missing, Sample
+from tests.fakes.moment import a_rule
 from tests.fakes.steered_machine import GIB, GPU, RULES
 
 
@@ -99,3 +102,108 @@ def test_a_trial_begins_with_the_jobs_that_ran_then():
     (pause,) = simulate(begin, Settings(rules=RULES), [job]).timeline
 
     assert ("pause", 30.0) == (pause.kind, pause.at - begin[0].at)
+
+
+def calm(num, first_at=0.0, **of):
+    given = {"num_cpus": 4.0, "memory_total_bytes": 24 * GIB, "memory_available_bytes": 16 * GIB, "gpus": ()}
+    return [Sample(at=first_at + n, **{"cpu_foreign_pct": 5.0} | given | of) for n in range(num)]
+
+
+def test_a_job_is_there_from_its_arrival_until_its_work_is_done():
+    """
+    It is queued, starts, and ends after so much training.
+    """
+    job = SimJob(name="a", arrives_s=10.0, start_s=20.0, work_s=30.0)
+    report = simulate(calm(100, first_at=5000.0), Settings(), [job])
+    never = simulate(calm(10), Settings(), [job])
+
+    assert [(5010.0, "start")] == [(one.at, one.kind) for one in report.timeline]
+    assert (JobState.COMPLETED, 30.0) == (report.jobs["a"].state, report.jobs["a"].ran_s)
+    assert {} == never.jobs
+
+
+def test_another_policy_is_asked_with_its_own_memory():
+    """
+    It sees the jobs as they are, and what it gave back the last time.
+    """
+    asked = []
+
+    def decide(jobs, sample, memory, now):
+        asked.append((sample.at, [job.state.value for job in jobs], memory, now))
+        start = Verdict(kind="start", job="a", rule="mine", reason="why not")
+        return ((start,) if len(asked) == 2 else ()), len(asked)
+
+    report = simulate(calm(4), Settings(), [SimJob(name="a", start_s=1.0)], decide=decide)
+
+    assert [(0.0, ["queued"], None, 0.0), (1.0, ["queued"], 1, 1.0)] == asked[:2]
+    assert [(2.0, ["running"], 2, 2.0), (3.0, ["running"], 3, 3.0)] == asked[2:]
+    assert [("a", "start", "mine", "why not")] == [
+        (one.job, one.kind, one.rule, one.reason) for one in report.timeline
+    ]
+
+
+def test_a_job_that_runs_loads_the_machine_that_the_policy_sees():
+    """
+    One that holds gives its CPU back, and keeps its memory; one without a process gives back both.
+    """
+    seen = []
+
+    def decide(jobs, sample, memory, now):
+        use = sample.jobs["a"]
+        seen.append((jobs[0].state.value, use.cpu_pct, use.rss_bytes, sample.memory_available_bytes / GIB))
+        pauses = {5.0: ("pause", Depth.HOLD), 15.0: ("deepen", Depth.EXIT)}
+        if now not in pauses:
+            return (), None
+        kind, depth = pauses[now]
+        return (Verdict(kind=kind, job="a", rule="mine", reason="", depth=depth),), None
+
+    simulate(calm(25), Settings(), [SimJob(name="a", was_running=True, save_s=4.0)], decide=decide)
+
+    assert ("running", 100.0, GIB, 15.0) == seen[0] == seen[5]
+    assert ("pausing", 100.0, GIB, 15.0) == seen[8]
+    assert ("paused", 0.0, GIB, 15.0) == seen[9] == seen[15]
+    assert ("paused", Missing("not measured"), Missing("not measured"), 16.0) == seen[-1]
+
+
+@pytest.mark.parametrize("what", ["paused_s", "num_pauses", "late_s"])
+def test_the_sum_over_all_jobs_is_a_number(what):
+    """
+    Also where nobody was paused.
+    """
+    report = simulate(calm(5), Settings(rules=(a_rule(),)), [SimJob(name=name) for name in "ab"])
+
+    assert 0.0 == report.total(what)
+    report.jobs = {name: JobReport(name=name, paused_s=2.0, num_pauses=2, late_s=2.0) for name in "ab"}
+    assert 4.0 == report.total(what)
+
+
+def used(*names, cpu_pct=100.0):
+    return {name: JobUse(cpu_pct=cpu_pct, rss_bytes=GIB, num_processes=1) for name in names}
+
+
+def test_the_jobs_of_a_recording_are_there_from_their_first_reading_on():
+    """
+    With the most that each used; one without a process was not there.
+    """
+    samples = [*calm(1, jobs=used("a") | {"b": JobUse()}), *calm(1, 10.0, jobs=used("a", "b", cpu_pct=300.0))]
+    first, second = recorded_jobs(samples)
+
+    assert ("a", 0.0, True, None, 300.0) == (
+        first.name, first.arrives_s, first.was_running, first.work_s, first.demand.cpu_pct,
+    )  # fmt: skip
+    assert ("b", 10.0, False, None) == (second.name, second.arrives_s, second.was_running, second.work_s)
+    assert () == recorded_jobs([]) == recorded_jobs(calm(3))
+
+
+def test_a_job_that_was_over_has_as_much_to_do_as_it_did():
+    """
+    What it waited at a boundary was no work, nor was its start, where it began within the recording.
+    """
+    worked, held = calm(100, jobs=used("a")), calm(50, 100.0, jobs=used("a", cpu_pct=0.5))
+    begun = [*calm(10), *calm(100, 10.0, jobs=used("a")), *calm(5, 110.0)]
+    brief = [*calm(10), *calm(5, 10.0, jobs=used("a")), *calm(5, 15.0)]
+    ended = [
+        recorded_jobs(samples)[0].work_s for samples in ([*worked, *held, *calm(5, 150.0)], begun, brief)
+    ]
+
+    assert [100.0, 80.0, 0.0] == ended
