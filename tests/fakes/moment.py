@@ -5,7 +5,7 @@ Covers: short forms of its records. Does not cover: time that passes (steered_ma
 
 from __future__ import annotations
 
-from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.job import Asker, Job, JobPause, JobRun, JobSpec
 from supervisor.core.jobs.states import FINAL, Depth, JobState
 from supervisor.core.policy.decide import look_around
 from supervisor.core.policy.hysteresis import Trigger
@@ -27,22 +27,30 @@ QUIET = {
 
 
 def a_job(name="a", state=JobState.RUNNING, **of):
-    """A job that has been so for long; what is not of the job is of what it was submitted with."""
-    spec = {key: value for key, value in of.items() if key not in Job.__struct_fields__}
-    given = {
-        "created_at": 0.0,
-        "since": 1000.0,
-        "incarnation": 1,
-        "alive": state is not JobState.QUEUED and state not in FINAL,
-        "depths": (Depth.HOLD, Depth.EXIT),
-    } | {key: value for key, value in of.items() if key not in spec}
-    return Job(name=name, state=state, spec=JobSpec(argv=("train",), cwd="/w", **spec), **given)
+    """A job that has been so for long; each value belongs to the record that has a field of that name."""
+    is_alive = of.pop("alive", state is not JobState.QUEUED and state not in FINAL)
+    given = {"depth": Depth.HOLD, "started_at": 1000.0, "depths": (Depth.HOLD, Depth.EXIT)} | of
+    own, run, pause, spec = (
+        {key: value for key, value in given.items() if key in kind.__struct_fields__}
+        for kind in (Job, JobRun, JobPause, JobSpec)
+    )
+    assert given.keys() == own.keys() | run.keys() | pause.keys() | spec.keys()
+    is_paused = state in (JobState.PAUSING, JobState.PAUSED)
+    fixed = {"id": f"j-{name}", "created_at": 0.0, "since": 1000.0, "incarnation": 1} | own
+    return Job(
+        name=name,
+        state=state,
+        spec=JobSpec(argv=("train",), cwd="/w", **spec),
+        run=JobRun(**run) if is_alive else None,
+        pause=JobPause(**pause) if is_paused else None,
+        **fixed,
+    )
 
 
 def paused(name="a", depth=Depth.HOLD, rule="cpu", **of):
     """A job that a rule has paused; without a process where it went so deep."""
-    given = {"alive": depth is not Depth.EXIT, "depths": () if depth is Depth.EXIT else tuple(Depth)}
-    return a_job(name, JobState.PAUSED, depth=depth, asked_by=Asker("rule", rule), **given | of)
+    given = {"alive": depth is not Depth.EXIT, "depths": tuple(Depth), "by": Asker("rule", rule)}
+    return a_job(name, JobState.PAUSED, depth=depth, **given | of)
 
 
 def a_rule(*when, name="mine", **of):

@@ -157,7 +157,7 @@ def test_in_the_line_is_who_may_go_on_by_itself():
     """
     Neither who runs, nor who is over, nor whom a person paused.
     """
-    by_person = a_job("person", JobState.PAUSED, asked_by=Asker("person", "ada"))
+    by_person = a_job("person", JobState.PAUSED, by=Asker("person", "ada"))
 
     assert {} == standings()
     assert ["held", "new"] == [
@@ -172,7 +172,7 @@ def test_whoever_may_go_takes_a_place(most, may_go):
     """
     One that stands still because its pause is late counts as none; 0 is no limit.
     """
-    frozen = a_job("frozen", JobState.PAUSING, asked_by=Asker("person", "ada"), frozen_at=5.0)
+    frozen = a_job("frozen", JobState.PAUSING, by=Asker("person", "ada"), frozen_at=5.0)
     found = standings(
         a_job("runs"), frozen, a_queued("a"), a_queued("b"), queue=QueueConfig(max_running=most)
     )

@@ -55,7 +55,8 @@ def test_a_job_that_is_slow_to_yield_is_waited_for_until_it_is_late():
     machine.run(100).run(200, **BUSY)
     assert 1 == len(machine.told)
     slow = machine.told[0][1]
-    machine.jobs[slow] = replace(machine.jobs[slow], late=True)
+    late = replace(machine.jobs[slow].pause, late=True)
+    machine.jobs[slow] = replace(machine.jobs[slow], pause=late)
     machine.run(2)
 
     assert 2 == len(machine.told)

@@ -201,11 +201,11 @@ def test_some_are_explained_among_all_with_their_place_in_the_line():
     """
     jobs = (a_job("z", JobState.QUEUED, priority=1, num_cpus=9.0), a_job("a", JobState.QUEUED), a_job("runs"))
     scene = moment(*jobs)
-    found = tuple(explain_all(jobs, jobs, scene.sample, scene.settings, (scene.memory, NOW)))
+    found = tuple(explain_all(jobs, scene))
 
     assert [(1, 2), (2, 2), (None, 0)] == [(one.position, one.line_length) for one in found]
     assert ["needs 9 CPUs, there are 4", "it goes on with the next tick"] == [one.next for one in found[:2]]
-    assert () == tuple(explain_all((), jobs, scene.sample, scene.settings, (scene.memory, NOW)))
+    assert () == tuple(explain_all((), scene))
 
 
 @pytest.mark.parametrize(

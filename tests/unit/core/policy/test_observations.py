@@ -11,7 +11,7 @@ from supervisor.core.jobs.job import Asker
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.memory import Footprint, JobMemory
-from supervisor.core.policy.observations import noted, watched
+from supervisor.core.policy.observations import Moment, noted, watched
 from supervisor.core.policy.rules import PolicyConfig, Selector
 from supervisor.core.readings.sample import JobUse, Missing
 from tests.fakes.moment import NOW, a_job, a_rule, moment, on, paused, remembered
@@ -139,7 +139,7 @@ def looked(known, job, use=None, gap_s=1.0, rules_on=()):
     """What is remembered of a job after one more look at it."""
     rules = tuple(a_rule(name=name) for name in ("one", "two"))
     instances = moment(rules=rules, memory=remembered(on(*rules_on))).instances
-    return watched(known, job, use, instances, (PolicyConfig(), NOW, gap_s))
+    return watched(known, job, use, instances, Moment(PolicyConfig(), NOW, gap_s))
 
 
 def test_what_does_not_change_is_remembered_as_it_is():

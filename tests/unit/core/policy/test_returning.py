@@ -170,10 +170,10 @@ AGAIN = "it was paused again soon after a return, so it waits 50 s longer"
     [
         (paused(), True),
         (paused(rule="queue"), True),
-        (a_job(state=JobState.PAUSING, asked_by=Asker("rule", "cpu")), False),
+        (a_job(state=JobState.PAUSING, by=Asker("rule", "cpu")), False),
         # It stands still on the way there; nobody else would wake it.
-        (a_job(state=JobState.PAUSING, asked_by=Asker("rule", "cpu"), frozen_at=5.0), True),
-        (a_job(state=JobState.PAUSED, asked_by=Asker("person", "ada")), False),
+        (a_job(state=JobState.PAUSING, by=Asker("rule", "cpu"), frozen_at=5.0), True),
+        (a_job(state=JobState.PAUSED, by=Asker("person", "ada")), False),
         (a_job(), False),
     ],
 )

@@ -56,10 +56,9 @@ def test_a_selector_takes_who_matches_all_that_it_says(selector, expected):
     ("job", "expected"),
     [
         (paused(), True),
-        (a_job(state=JobState.PAUSING, asked_by=Asker("rule", "cpu")), True),
-        (a_job(state=JobState.PAUSED, asked_by=Asker("person", "ada")), False),
+        (a_job(state=JobState.PAUSING, by=Asker("rule", "cpu")), True),
+        (a_job(state=JobState.PAUSED, by=Asker("person", "ada")), False),
         (a_job(state=JobState.PAUSED), False),
-        (a_job(state=JobState.RUNNING, asked_by=Asker("rule", "cpu")), False),
     ],
 )
 def test_a_pause_is_a_rules_or_a_persons(job, expected):

@@ -10,28 +10,19 @@ from supervisor.core.policy.conditions import look_at_all
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import Condition, Rule
 from supervisor.core.policy.shortage import (
-    RESOURCES,
-    Resource,
     depth_for,
     freed,
     gives_back,
     resource,
     shortfall,
 )
-from supervisor.core.readings.metrics import METRICS
+from supervisor.core.readings.metric import Resource
 from supervisor.core.readings.sample import DiskReading, JobUse, Sample
 from tests.fakes.moment import a_rule, above, below
 from tests.fakes.steered_machine import CPU, GIB, GPU, MEMORY, Machine, gpu
 
 BUSY = {"cpu_foreign_pct": 80.0}
 SHORT = {"memory_available_bytes": 1.0 * GIB}
-
-
-def test_every_metric_says_what_is_short():
-    """
-    Else `auto` would not know how deep a job has to go.
-    """
-    assert set(METRICS) == set(RESOURCES)
 
 
 def test_a_depth_that_a_shim_cannot_do_is_replaced_by_the_next_that_helps():

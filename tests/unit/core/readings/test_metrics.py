@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
-from supervisor.core.readings.metrics import METRICS, bounds, places, read
+from supervisor.core.readings.metric import places
+from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 
 GIB = float(1 << 30)
@@ -78,7 +77,7 @@ def test_each_metric_reads_its_own_number(name):
     """
     (place,) = places(METRICS[name], FULL)
 
-    assert READINGS[name] == read(name, FULL, place)
+    assert READINGS[name] == METRICS[name].read(FULL, place)
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -89,66 +88,4 @@ def test_what_was_not_measured_is_missing_and_never_zero(name):
     blind = Sample(at=0.0, gpus=(Gpu(uuid="G"),), jobs={"a": JobUse()})
     (place,) = places(METRICS[name], blind)
 
-    assert UNREAD == read(name, blind, place)
-
-
-def test_a_metric_of_gpus_has_a_place_for_each_and_one_of_jobs_too():
-    """
-    The host is always there; without a driver there is no GPU to name.
-    """
-    two = Sample(at=0.0, gpus=(Gpu(uuid="G2"), Gpu(uuid="G1")), jobs={"b": JobUse(), "a": JobUse()})
-
-    assert [""] == places(METRICS["cpu_pct"], two) == places(METRICS["cpu_pct"], Sample(at=0.0))
-    assert ["G2", "G1"] == places(METRICS["gpu_power_w"], two)
-    assert ["a", "b"] == places(METRICS["job_memory_gib"], two)
-    assert [] == places(METRICS["gpu_power_w"], Sample(at=0.0, gpus=UNREAD))
-
-
-def test_a_place_that_is_gone_says_so():
-    """
-    A GPU that fell off the bus, a driver that hangs, a job that ended.
-    """
-    hangs = Sample(at=0.0, gpus=Missing("the driver hangs"))
-
-    assert Missing("the GPU is gone: the driver lists it no more") == read("gpu_power_w", FULL, "H")
-    assert Missing("the driver hangs") == read("gpu_power_w", hangs, "G")
-    assert Missing("there is no such job") == read("job_memory_gib", FULL, "b")
-
-
-def test_of_nothing_there_is_no_share():
-    """
-    A machine without swap does not swap, and is not said to.
-    """
-    none = Sample(at=0.0, swap_used_bytes=0.0, swap_total_bytes=0.0)
-    half = Sample(at=0.0, memory_available_bytes=5.0, memory_total_bytes=Missing("no file"))
-
-    assert Missing("there is none of it") == read("swap_used_pct", none, "")
-    assert Missing("no file") == read("memory_available_pct", half, "")
-
-
-def test_a_foreign_process_whose_memory_the_driver_hides_makes_the_sum_unknown():
-    """
-    What can be counted is still counted; our own need not be known for it.
-    """
-    known = GpuProcess(2, 1 << 30)
-
-    def others(*processes):
-        sample = Sample(at=0.0, gpus=(Gpu(uuid="G", processes=processes),))
-        return tuple(read(f"gpu_foreign_{what}", sample, "G") for what in ("memory_gib", "processes"))
-
-    hidden, num = others(GpuProcess(1, None), known)
-
-    assert isinstance(hidden, Missing)
-    assert 2.0 == num
-    assert (1.0, 1.0) == others(GpuProcess(1, None, "a"), known)
-    assert (0.0, 0.0) == others()
-
-
-def test_bounds_are_what_the_unit_allows():
-    """
-    A threshold beyond them is never crossed; frost is no error.
-    """
-    assert (0.0, 100.0) == bounds(METRICS["cpu_pct"])
-    assert (0.0, 1.0) == bounds(METRICS["on_battery"])
-    assert (0.0, math.inf) == bounds(METRICS["gpu_power_w"]) == bounds(METRICS["load_per_cpu"])
-    assert (-math.inf, math.inf) == bounds(METRICS["gpu_temperature_c"])
+    assert UNREAD == METRICS[name].read(blind, place)
