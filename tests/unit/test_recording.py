@@ -136,6 +136,15 @@ def test_a_file_of_ones_own_needs_little():
     assert samples[0].second_of_day != samples[1].second_of_day
 
 
+def test_what_is_no_number_is_no_reading_either():
+    """
+    2026-11-29: a trial took `nan`, as other programs write it, for a machine without any memory left.
+    """
+    (sample,) = read_csv(io.StringIO("wall,memory_available_bytes,jobs.a.cpu_pct\n1,nan,NaN\n"), "x.csv")
+
+    assert Missing("not a number") == sample.memory_available_bytes == sample.jobs["a"].cpu_pct
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -143,6 +152,8 @@ def test_a_file_of_ones_own_needs_little():
         ("cpu_pct\n1\n", "no column `wall`"),
         ("wall\nyesterday\n", "line 2: could not convert"),
         ("wall,cpu_pct\n1,1\n2,many\n", "line 3: cpu_pct: `many` is no number"),
+        ("wall,num_cpus\n1,0\n", "line 2: num_cpus: `0` is no number of CPUs"),
+        ("wall,num_cpus\n1,nan\n", "line 2: num_cpus: `nan` is no number of CPUs"),
         ("wall,gpus.G.processes\n1,x\n", "line 2"),
         ("wall,gpus.G.processes\n1,7:8:night:dances\n", "`7:8:night:dances` is not of the form"),
     ],

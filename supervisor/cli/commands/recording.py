@@ -13,6 +13,7 @@ looked at, their column has `?`, and why. Only `wall` (Unix time) has to be ther
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TextIO
@@ -116,7 +117,7 @@ def _sample(row: Mapping[str, str]) -> Sample:
         "wall": wall,
         "weekday": local.tm_wday,
         "second_of_day": local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec,
-        "num_cpus": float(row.get("num_cpus", "1")),
+        "num_cpus": _num_cpus(row.get("num_cpus", "1")),
         "cpu_over_s": float(row.get("cpu_over_s", "0")),
     }
     for name in Sample.__struct_fields__:
@@ -144,9 +145,18 @@ def _number(row: Mapping[str, str], name: str) -> float | Missing:
     if cell is None:
         return _NOT_RECORDED
     try:
-        return float(cell)
+        number = float(cell)
     except ValueError:
         raise ValueError(f"{name}: `{cell}` is no number") from None
+    # Other programs write so what they could not read; nothing can be reckoned with it.
+    return Missing("not a number") if math.isnan(number) else number
+
+
+def _num_cpus(cell: str) -> float:
+    number = float(cell)
+    if not (number > 0 and math.isfinite(number)):
+        raise ValueError(f"num_cpus: `{cell}` is no number of CPUs")
+    return number
 
 
 def _grouped(row: Mapping[str, str], group: str) -> dict[str, dict[str, str]]:
