@@ -31,7 +31,10 @@ def pack(samples: Sequence[Sample]) -> bytes:
 
 def unpack(block: bytes) -> list[Sample]:
     """Return the samples of a block; of one that is damaged none."""
+    stream = zlib.decompressobj()
     try:
-        return _decoder.decode(zlib.decompressobj().decompress(block, _MAX_RAW_BYTES))
+        raw = stream.decompress(block, _MAX_RAW_BYTES)
+        # Only at its end the checksum was compared.
+        return _decoder.decode(raw) if stream.eof else []
     except (zlib.error, msgspec.MsgspecError):
         return []
