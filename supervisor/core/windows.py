@@ -51,7 +51,8 @@ def parse(text: str) -> Window:
     if match["start"] is None:
         return Window(days, 0, _DAY_S)
     start_s, end_s = _second(match["start"]), _second(match["end"])
-    if start_s == end_s:
+    # The end of a day is the beginning of the next: 24:00-00:00 would never be open.
+    if start_s == end_s or (start_s, end_s) == (_DAY_S, 0):
         raise ValueError(f"`{text}` begins when it ends")
     return Window(days, start_s, end_s)
 

@@ -65,6 +65,8 @@ def test_a_window_is_read_as_it_was_meant(text, window):
         ("09:00-24:01", "`24:01` is no time of day"),
         ("09:60-10:00", "`09:60` is no time of day"),
         ("12:00-12:00", "`12:00-12:00` begins when it ends"),
+        # 2026-11-29: it was taken for a window, and is never open.
+        ("24:00-00:00", "`24:00-00:00` begins when it ends"),
     ],
 )
 def test_what_is_no_window_is_said_in_words(text, says):
