@@ -8,6 +8,8 @@ A frame is one byte, the protocol version, then one struct as a MessagePack map
 with its tag under "type". A compatible change is a new message or a new field
 with a default: unknown fields are ignored, an unknown message is answered with
 `Refusal`. Anything else raises the version. Nothing is ever unpickled.
+A field that nobody reads may go; its name, like `Pause.deadline_s` and `Hello.shim_version`, is never
+used for anything else: whoever still sends it means the old thing.
 
 It imports msgspec only.
 """
@@ -107,7 +109,6 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     holding_depth: DepthName | None = None
     #: The newest durable checkpoint, if there is one.
     checkpoint: Checkpointed | None = None
-    shim_version: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):
@@ -194,7 +195,6 @@ class Pause(Message, tag="pause", frozen=True, kw_only=True):
 
     request: RequestId
     depth: DepthName
-    deadline_s: Seconds = 0.0
     by_rule: bool = False
 
 

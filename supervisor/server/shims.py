@@ -301,8 +301,8 @@ def _attached_event(hello: protocol.Hello) -> events.Attached:
 
 def _message(effect: AskPause | AskResume | AskStop | AskCheckpoint) -> protocol.Message:
     match effect:
-        case AskPause(_, request, depth, deadline_s, by_rule):
-            return protocol.Pause(request=request, depth=depth, deadline_s=deadline_s, by_rule=by_rule)
+        case AskPause(_, request, depth, by_rule):
+            return protocol.Pause(request=request, depth=depth, by_rule=by_rule)
         case AskResume(_, request):
             return protocol.Resume(request=request)
         case AskStop(_, request):

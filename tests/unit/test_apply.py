@@ -254,7 +254,7 @@ class TestPausing:
         asked, state = life.effects, life.state
         life.yields()
 
-        assert (AskPause("job-1", "p", HOLD, 30.0, True),) == asked
+        assert (AskPause("job-1", "p", HOLD, True),) == asked
         assert (JobState.PAUSING, JobState.PAUSED) == (state, life.state)
         assert ("/ckpt/7", HOLD, True) == (life.job.checkpoint.path, life.job.depth, life.job.alive)
 
@@ -316,7 +316,7 @@ class TestPausing:
         life.now += 10
         life.hello()
 
-        assert (JobState.PAUSING, (AskPause("job-1", "p", HOLD, 20.0, False),)) == (life.state, life.effects)
+        assert (JobState.PAUSING, (AskPause("job-1", "p", HOLD, False),)) == (life.state, life.effects)
 
     def test_a_pause_without_a_shim_ends_with_the_start_grace(self):
         """
@@ -381,7 +381,7 @@ class TestPaused:
         """
         life = Life().paused().pause("deep", depth=EXIT)
 
-        assert (JobState.PAUSING, (AskPause("job-1", "deep", EXIT, 30.0, False),)) == (
+        assert (JobState.PAUSING, (AskPause("job-1", "deep", EXIT, False),)) == (
             life.state,
             life.effects,
         )
@@ -394,7 +394,7 @@ class TestPaused:
         life = Life().paused(by=RULE).pause(by=BOB, for_s=9.0)
 
         assert (JobState.PAUSED, BOB) == (life.state, life.job.asked_by)
-        assert (AskPause("job-1", "p", HOLD, 0.0, False),) == life.effects
+        assert (AskPause("job-1", "p", HOLD, False),) == life.effects
         assert life.now + 9.0 == life.job.wake_at
         assert () == life.pause("p3", by=ADA).effects
 
@@ -491,7 +491,7 @@ class TestPaused:
         life = how(Life().paused(by=ADA))
 
         assert (JobState.PAUSING, ADA) == (life.state, life.job.asked_by)
-        assert (AskPause("job-1", "p", HOLD, 30.0, False),) == life.effects
+        assert (AskPause("job-1", "p", HOLD, False),) == life.effects
         assert life.now + 30.0 == life.job.pause.deadline_at
 
     def test_a_shim_that_holds_and_comes_back_holds_on(self):
@@ -502,7 +502,7 @@ class TestPaused:
         before = life.job
 
         assert before == life.hello(holding="p").job
-        assert (AskPause("job-1", "p", HOLD, 0.0, False),) == life.effects
+        assert (AskPause("job-1", "p", HOLD, False),) == life.effects
 
     def test_a_pause_for_a_time_ends_by_itself(self):
         """

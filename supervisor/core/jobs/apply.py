@@ -352,7 +352,7 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
             return _paused_but_running(job, run, now)
         case JobState.PAUSING | JobState.PAUSED:
             # Somebody else may have taken the pause over while it was away.
-            return job, (ask_pause(job, now),)
+            return job, (ask_pause(job),)
         case JobState.STOPPING if run.insisted != "KILL":
             return job, (AskStop(job.name, job.request),)
         case _:
@@ -373,7 +373,7 @@ def _paused_but_running(job: Job, run: JobRun, now: float) -> Outcome:
         return _move(replace(job, run=replace(run, yielded=False), went_on=alone), Kind.RESUMED, now), ()
     pause = replace(job.pause, deadline_at=now + job.pause.deadline_s)
     again = _move(replace(job, pause=pause), Kind.PAUSE, now)
-    return again, (ask_pause(again, now),)
+    return again, (ask_pause(again),)
 
 
 def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
@@ -386,7 +386,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
     if job.state is JobState.PAUSED and (not job.alive or not is_deeper):
         # Alone, a shim ends the pause of a rule, so it hears whose this one is now.
         is_other_kind = job.alive and job.asked_by is not None and job.asked_by.kind != event.by.kind
-        return taken_over, ((ask_pause(taken_over, now),) if is_other_kind else ())
+        return taken_over, ((ask_pause(taken_over),) if is_other_kind else ())
     if job.state is JobState.QUEUED:
         held_back = replace(taken_over, pause=replace(asked, depth=Depth.EXIT))
         return _move(held_back, Kind.PAUSE, now), ()
@@ -413,7 +413,7 @@ def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
         ),
     )
     pausing = _move(pausing, Kind.PAUSE, now)
-    return pausing, (ask_pause(pausing, now),)
+    return pausing, (ask_pause(pausing),)
 
 
 def _asked(job: Job, event: PauseAsked, now: float) -> JobPause:

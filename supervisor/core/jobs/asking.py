@@ -12,20 +12,19 @@ from supervisor.core.jobs.states import JobState
 __all__ = ["ask_again", "ask_pause"]
 
 
-def ask_pause(job: Job, now: float) -> AskPause:
+def ask_pause(job: Job) -> AskPause:
     """Return the pause that is under way, as its shim is asked for it."""
     pause = job.pause
     assert pause is not None
-    left_s = max(0.0, pause.deadline_at - now) if pause.deadline_at is not None else 0.0
     by_rule = pause.by is not None and pause.by.kind == "rule"
-    return AskPause(job.name, job.request, pause.depth, left_s, by_rule)
+    return AskPause(job.name, job.request, pause.depth, by_rule)
 
 
-def ask_again(job: Job, now: float) -> tuple[Effect, ...]:
+def ask_again(job: Job) -> tuple[Effect, ...]:
     """Return what a process that could not listen is to be asked now that it can."""
     match job.state:
         case JobState.PAUSING:
-            return (ask_pause(job, now),)
+            return (ask_pause(job),)
         case JobState.RUNNING | JobState.RESUMING:
             return (AskResume(job.name, job.request),)
         case JobState.STOPPING if not job.is_ending:

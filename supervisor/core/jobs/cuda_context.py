@@ -106,7 +106,7 @@ def moved(job: Job, event: ContextMoved, now: float) -> _Outcome:
     if context.where == "lost":
         return job, ()
     if event.is_freed is False:
-        return _is_back(job, run, context, event.why, now)
+        return _is_back(job, run, context, event.why)
     if context.where == "taking":
         at = now + _AGAIN_S if context.limit_at is None else min(now + _AGAIN_S, context.limit_at)
         return _with(job, run, replace(context, at=at, problem=event.why or context.problem)), ()
@@ -117,12 +117,12 @@ def moved(job: Job, event: ContextMoved, now: float) -> _Outcome:
     return job, ()
 
 
-def _is_back(job: Job, run: JobRun, context: CudaContext, why: str, now: float) -> _Outcome:
+def _is_back(job: Job, run: JobRun, context: CudaContext, why: str) -> _Outcome:
     """It can listen; what was kept from it is said now."""
     if context.where == "freeing" and _rests(job):
         return _with(job, run, replace(context, where="kept", problem=why)), ()
     back = _with(job, run, None)
-    return back, (ask_again(back, now) if is_away(run) else ())
+    return back, (ask_again(back) if is_away(run) else ())
 
 
 def again(job: Job, now: float) -> _Outcome:

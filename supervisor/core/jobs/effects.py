@@ -39,7 +39,6 @@ class AskPause(msgspec.Struct, frozen=True):
     name: str
     request: str
     depth: Depth
-    deadline_s: float
     #: A shim without a daemon goes on by itself only where a rule paused it.
     by_rule: bool
 

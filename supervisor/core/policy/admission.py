@@ -33,7 +33,6 @@ class Standing(NamedTuple):
     """One job in the line."""
 
     job: Job
-    waited_s: float
     #: What it waits for; "": it may go on now, with these GPUs.
     why_not: str
     gpus: tuple[str, ...] = ()
@@ -62,7 +61,7 @@ def line(scene: Scene) -> Iterator[Standing]:
         waited_s = max(0.0, scene.now - _since(job, scene))
         why_not = _held_by_rules(job, scene)
         if why_not:
-            yield Standing(job, waited_s, why_not)
+            yield Standing(job, why_not)
             continue
         answer = _fit(job, scene, kept, waited_s)
         if not answer.why_not and most and num_running >= most:
@@ -70,7 +69,7 @@ def line(scene: Scene) -> Iterator[Standing]:
                 f"{num_running} jobs run or are about to, of {most} that may", frozenset({"running"})
             )
         lacks = frozenset() if answer.is_hopeless else answer.lacks
-        yield Standing(job, waited_s, answer.why_not, answer.gpus, lacks)
+        yield Standing(job, answer.why_not, answer.gpus, lacks)
         num_running += not answer.why_not
         if waited_s >= queue.ageing_s or queue.preempt:
             kept |= lacks
