@@ -1,10 +1,10 @@
-"""Random numbers as they stood where the script went on by itself: at the head of an epoch, behind each pass.
+"""What a script had where it went on by itself: at the head of an epoch, and behind each pass.
 
-Covers: the global generators, and those that the script handed over.
-Does not cover: where the loop goes on behind that (position.py).
+Covers: random numbers, global ones and those that the script handed over; its small plain values.
+Does not cover: where the loop goes on behind that (position.py, redone.py).
 
-A restart in the middle of an epoch runs what stands at its head again: an order that is drawn there, say.
-With the numbers that it had there the first time, it draws the same.
+A restart in the middle of an epoch runs what stands at its head again. With what it had there the first time
+it draws the same order, and reckons the same weight from what the epoch before left.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from trainer_shim import rng
+from trainer_shim.light_values import LightValues
 
 __all__ = ["HEAD", "EpochMarks"]
 
@@ -30,6 +31,8 @@ class EpochMarks:
     def __init__(self) -> None:
         #: The generators that the script handed over, by name.
         self.own: Callable[[], Mapping[str, Any]] = dict
+        #: Its small plain values.
+        self.light: LightValues | None = None
         self._marks: dict[int, Mapping[str, Any]] = {}
         #: Where the script's own generators were before the first mark was gone to.
         self._before: dict[str, bytes] | None = None
@@ -41,7 +44,8 @@ class EpochMarks:
 
     def make(self, number: int) -> None:
         """Note how the numbers stand."""
-        self._marks[number] = {"global": rng.capture(), "own": self._own_now()}
+        light = {} if self.light is None else self.light.now()
+        self._marks[number] = {"global": rng.capture(), "own": self._own_now(), "light": light}
         behind = sorted(self._marks.keys() - {HEAD})
         for old in behind[:-_MAX_MARKS]:
             del self._marks[old]
@@ -53,6 +57,8 @@ class EpochMarks:
             return
         if self._before is None:
             self._before = self._own_now()
+        if self.light is not None and mark.get("light"):
+            self.light.put(mark["light"])
         rng.restore(mark["global"])
         self._set(mark["own"])
 

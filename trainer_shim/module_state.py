@@ -91,6 +91,23 @@ class Fingerprint:
                     found[name] = list(one.stride())
         return found
 
+    def undo(self) -> None:
+        """Make flags and plain attributes what they were when this was made."""
+        modules = dict(self._tree.modules)
+        for path, changed in self.changes().items():
+            module = modules[path]
+            parameters = module._parameters  # noqa: SLF001
+            for name, pair in {**changed.get("flags", {}), **changed.get("attributes", {})}.items():
+                with suppress(*ODD):
+                    if len(pair) > 1:
+                        setattr(module, name, pair[0])
+                    else:
+                        delattr(module, name)
+            for name, pair in changed.get("requires_grad", {}).items():
+                with suppress(*ODD):
+                    if len(pair) > 1:
+                        parameters[name].requires_grad = pair[0]
+
     def put_back(self, saved: Mapping[str, Any]) -> list[str]:
         """Make of the modules what the run had made of them; return what could not be, in words."""
         modules = dict(self._tree.modules)

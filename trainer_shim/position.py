@@ -121,8 +121,9 @@ class Cursor:
         self.is_by_hand = False
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
-        #: Told when the script begins to run again what leads there, and when the loop goes on.
-        self.on_way: Callable[[], None] = lambda: None
+        #: Told when the script runs again what leads there, whether from the head of an epoch; and when the
+        #: loop goes on.
+        self.on_way: Callable[[bool], None] = lambda _: None
         self.on_settled: Callable[[], None] = lambda: None
         self.marks = EpochMarks()
 
@@ -333,8 +334,8 @@ class Cursor:
     def _be_on_way(self, mark: int) -> None:
         """The script runs again what it ran behind a mark before."""
         if self._pending_rng is not None:
+            self.on_way(mark == HEAD)
             self.marks.go_to(mark)
-            self.on_way()
 
     def _settle(self, opened: Carried | None = None) -> None:
         """The loop goes on from here: what was drawn and moved on the way is put back, for the last time."""

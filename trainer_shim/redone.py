@@ -1,6 +1,6 @@
 """What the script does to its parts again, on its way back to where the loop goes on, is undone there.
 
-Covers: parts, options of optimizers, `shim.extra`.
+Covers: parts, plain attributes of networks, options of optimizers, `shim.extra`.
 Does not cover: random numbers (epoch_marks.py), variables (variables.py).
 
 A restart in the middle of an epoch runs what stands at its head once more: a scheduler steps there, a target
@@ -16,8 +16,10 @@ from typing import Any
 from trainer_shim.checkpoint import Live
 from trainer_shim.errors import CannotSave
 from trainer_shim.handing_over import GeneratorPart
-from trainer_shim.optimizer_state import is_optimizer
+from trainer_shim.light_values import LightValues
+from trainer_shim.module_state import Fingerprint
 from trainer_shim.parts import Stateful, states
+from trainer_shim.script_names import is_module
 from trainer_shim.state_digests import digests
 from trainer_shim.storable import but_loaders, undisturbed
 from trainer_shim.variables import filled
@@ -26,45 +28,49 @@ __all__ = ["Redone"]
 
 
 class Redone:
-    """Belongs to one session. `give` loads the states of parts from the checkpoint, by name."""
+    """How all stood when the way began. `give` loads the states of parts from the checkpoint, by name."""
 
     def __init__(
         self,
         parts: Mapping[str, Stateful],
         extra: Callable[[], dict[str, Any]],
+        light: LightValues,
         live: Live,
         give: Callable[[Collection[str]], None],
     ) -> None:
-        self._parts, self._extra, self._live, self._give = parts, extra, live, give
+        self._parts, self._extra, self._light, self._live, self._give = parts, extra, light, live, give
         #: Which object each was: one that came on the way got its state when it came.
         self._objects = dict(parts)
-        stand = self._stand()
-        #: How all stood when the way began, by digests.
-        self._parts_before, self._extra_before = stand, self._stand_of_extra()
-        self._values = copy.deepcopy(extra())
-        self._options = {
-            name: [_options(group) for group in part.param_groups]
-            for name, part in self._optimizers().items()
-        }
+        self._before, self._light_before = self._stand(), light.now()
+        self._extra_before, self._values = self._stand_of_extra(), copy.deepcopy(extra())
+        self._attributes = [Fingerprint(part) for part in parts.values() if is_module(part)]
 
     def undo(self) -> None:
         """Put back what changed; raises CannotRestore where the checkpoint cannot be read any more."""
         now = self._stand()
+        light = self._light_before["parts"]
         changed = {
             name
-            for name, stand in self._parts_before.items()
-            if now.get(name) != stand and self._parts.get(name) is self._objects[name]
+            for name, stand in self._before.items()
+            if name not in light and now.get(name) != stand and self._is_of_before(name)
         }
         if changed:
             self._give(changed)
-            # What the script set between attach() and the loop stands: a rate from its command line.
-            for name in changed & self._options.keys():
-                _set_options(self._parts[name], self._options[name])
-        extra = self._extra()
-        before, after = self._extra_before, self._stand_of_extra()
+        # What the script set between attach() and the loop stands: a rate from its command line.
+        own = {kind: self._of_before(values) for kind, values in self._light_before.items()}
+        self._light.put({**own, "state": {}, "extra": {}})
+        for one in self._attributes:
+            one.undo()
+        extra, before, after = self._extra(), self._extra_before, self._stand_of_extra()
         for key in before:
             if after.get(key) != before[key]:
                 extra[key] = filled(extra.get(key), self._values[key])
+
+    def _is_of_before(self, name: str) -> bool:
+        return self._parts.get(name) is self._objects.get(name)
+
+    def _of_before(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if self._is_of_before(name)}
 
     def _stand(self) -> dict[str, dict[str, str]]:
         found = {}
@@ -80,20 +86,3 @@ class Redone:
 
     def _stand_of_extra(self) -> dict[str, dict[str, str]]:
         return {key: digests({key: value}, self._live) for key, value in self._extra().items()}
-
-    def _optimizers(self) -> dict[str, Any]:
-        return {name: part for name, part in self._parts.items() if is_optimizer(part)}
-
-
-def _options(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
-
-
-def _set_options(optimizer: Any, options: list[dict[str, Any]]) -> None:
-    for group, before in zip(optimizer.param_groups, options, strict=False):
-        for key, value in before.items():
-            now = group.get(key)
-            if hasattr(now, "copy_") and hasattr(value, "device"):
-                now.copy_(value)  # Others may hold the tensor.
-            else:
-                group[key] = value

@@ -16,6 +16,7 @@ from typing import Any
 from trainer_shim.checkpoint import Live, Loaded, Store, load, record, resolve
 from trainer_shim.errors import CannotRestore, CannotSave, ShimError
 from trainer_shim.handing_over import GeneratorPart
+from trainer_shim.light_values import LightValues
 from trainer_shim.made import Made
 from trainer_shim.parts import Stateful, asked, states
 from trainer_shim.position import Cursor
@@ -43,7 +44,9 @@ class RunState:
         self.made = Made(parts, say, lambda: store.live)
         #: What stood where the script began its way back to where the loop goes on; None when it is there.
         self._redone: Redone | None = None
-        cursor.marks.own = self._generators
+        self._is_on_way = False
+        self._light = LightValues(parts, self.variables, lambda: self.extra)
+        cursor.marks.own, cursor.marks.light = self._generators, self._light
         store.live = self._live()
 
     # --- out ------------------------------------------------------------------------------------
@@ -118,20 +121,27 @@ class RunState:
         self.extra = resolve(state["extra"], "extra", self._store.live)
         self._cursor.load_state_dict(state["position"], state["rng"])
         self.variables.load_state_dict(state, is_in_loop=self._cursor.is_pending)
-        self._cursor.on_way, self._cursor.on_settled = partial(self._begin_way, loaded.path), self._settle
+        self._cursor.on_way, self._cursor.on_settled = partial(self._be_on_way, loaded.path), self._settle
+        if self._cursor.is_pending:
+            self._redone = self._stand(loaded.path)
 
-    def _begin_way(self, checkpoint: Path) -> None:
+    def _be_on_way(self, checkpoint: Path, is_head: bool) -> None:  # noqa: FBT001
         """The script runs again what leads to where the loop goes on."""
+        if is_head and not self._is_on_way:
+            # What it did since attach() stands; a loop that counts epochs by itself has no such moment.
+            self._redone = self._stand(checkpoint)
+        self._is_on_way = True
 
+    def _stand(self, checkpoint: Path) -> Redone:
         def give(names: Collection[str]) -> None:
             self.made.give_again(names, load(checkpoint).state["parts"])
 
-        if self._redone is None:
-            self._redone = Redone(self._parts, lambda: self.extra, self._store.live, give)
+        return Redone(self._parts, lambda: self.extra, self._light, self._store.live, give)
 
     def _settle(self) -> None:
         """The loop goes on: all is as the checkpoint has it, whatever was done on the way."""
         redone, self._redone = self._redone, None
-        if redone is not None:
+        if redone is not None and self._is_on_way:
             redone.undo()
+        self._is_on_way = False
         self.variables.settle()

@@ -368,7 +368,9 @@ class Shim(_Looked):
         """No boundary may follow: do what is wanted. An epoch ended here, unless there is no number."""
         if num_epochs is not None:
             self._epoch_is_over(num_epochs)
-        if self._gate.asked:
+        # Of a run that was complete, the parts do not come that its loop would bring.
+        is_complete = num_epochs is None and self._run.made.is_waiting
+        if self._gate.asked and not is_complete:
             if self._periodic is not None:
                 self._periodic.wait_if_late()
             self._yield()

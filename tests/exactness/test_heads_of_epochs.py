@@ -12,7 +12,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from cutting import NUM_ITEMS, whole_and_cut
+from cutting import NUM_ITEMS, once, whole_and_cut
 
 from trainer_shim import Fields
 
@@ -95,7 +95,13 @@ def a_variable(one):
 #: torch wants a scheduler to step behind its optimizer; many scripts do it here.
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 
+
+def an_attribute_of_a_module(one):
+    one.run.net[1].p *= 0.5
+
+
 HEADS = [
+    an_attribute_of_a_module,
     global_numbers,
     a_generator_that_is_a_part,
     generators_in_variables,
@@ -162,6 +168,101 @@ def test_what_stands_between_two_passes_is_done_once(tmp_path, head):
     whole, cut = whole_and_cut(tmp_path, train, (4, 11))
 
     assert cut == whole
+
+
+def what_the_head_makes_of_a_variable(one):
+    one.state.level *= 0.5
+    return one.state.level
+
+
+def what_the_loop_left_in_a_variable(one):
+    return one.state.last
+
+
+def what_a_scheduler_says(one):
+    one.scheduler.step()
+    return one.scheduler.get_last_lr()[0]
+
+
+def the_next_of_a_list(one):
+    return one.shim.extra["tally"].pop()
+
+
+def what_an_object_counts(one):
+    one.bag = [*one.bag, len(one.bag)]
+    return len(one.bag)
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        what_the_head_makes_of_a_variable,
+        what_the_loop_left_in_a_variable,
+        what_a_scheduler_says,
+        the_next_of_a_list,
+        what_an_object_counts,
+    ],
+)
+def test_what_the_head_reckons_comes_out_as_it_did(tmp_path, local):
+    """
+    A number made of what the head changes or the loop left: it has what it had the first time.
+    """
+
+    def train(run):
+        one = Everything(run)
+        one.shim.extra["tally"] = one.shim.extra["tally"] or [1, 2, 3, 4]
+        one.state = one.shim.state(level=1.0, last=1.0)
+        for _ in one.shim.epochs(3):
+            weight = local(one)
+            for batch in one.shim.batches(batches()):
+                run.step(torch.tensor([float(i) * weight for i in batch]))
+                one.state.last = run.net[0].weight.abs().sum().item()
+
+    whole, cut = whole_and_cut(tmp_path, train, STEPS)
+
+    assert cut == whole
+
+
+def test_a_rate_set_in_each_epoch_that_is_counted_by_hand_is_right(tmp_path):
+    """
+    As in the oldest scripts: the rate is set for the epoch, and a function makes the pass.
+    """
+
+    def train(run):
+        shim = run.attach()
+
+        def one_epoch():
+            for batch in shim.batches(batches()):
+                run.step(torch.tensor([float(i) for i in batch]))
+
+        for epoch in range(4):
+            for group in run.optimizer.param_groups:
+                group["lr"] = 1e-3 * 0.3**epoch
+            one_epoch()
+
+    whole, cut = whole_and_cut(tmp_path, train, (8, 15))
+
+    assert cut == whole
+
+
+def test_a_run_that_is_complete_needs_no_part_that_its_loop_brings(tmp_path, capfd):
+    """
+    Started once more it says so, and trains nothing.
+    """
+
+    def train(run):
+        shim = run.attach()
+        for epoch in shim.epochs(2):
+            if epoch >= 1:
+                shim.add_parts(late=torch.nn.Linear(1, 1))
+            for batch in shim.batches(batches()):
+                run.step(torch.tensor([float(i) for i in batch]))
+            if epoch == 1:
+                run.leave()
+
+    assert once(tmp_path, train) is None
+    assert once(tmp_path, train) is not None
+    assert "the run was complete" in capfd.readouterr().err
 
 
 def test_epochs_counted_by_hand_draw_what_they_drew(tmp_path):

@@ -75,7 +75,7 @@ def asked(*others, lacks=("memory",), state=JobState.QUEUED, memory=None, **of):
     job = a_job("new", state, **{"priority": 5, "memory_bytes": 8 * BYTES} | of)
     uses = {other.name: JobUse(rss_bytes=4 * GIB) for other in others}
     scene = moment(job, *others, jobs=uses, memory_available_bytes=1 * GIB, memory=memory)
-    return make_room(Standing(job, 0.0, "needs more", (), frozenset(lacks)), scene)
+    return make_room(Standing(job, "needs more", (), frozenset(lacks)), scene)
 
 
 BOTH = (a_job("a"), a_job("b"))
