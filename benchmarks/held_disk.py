@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.groups import limited
+from tests.groups import limited
 
 __all__ = ["held_disk"]
 

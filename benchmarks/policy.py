@@ -6,9 +6,9 @@ Late: others were short (the threshold of a rule was crossed) and our job still 
 although the machine had room for it. Flap: a pause within ten minutes of a return. All policies get the
 same days and the same job.
 
-Three tables. The days of policy_traces.py were at hand while the policy was made; those of policy_heldout.py
-were not, and stand as medians of five seeds. The last one lets every policy meet the oscillation that is the
-worst for each of them.
+Three tables. The days of tests/days/traces.py were at hand while the policy was made; those of
+tests/days/heldout.py were not, and stand as medians of five seeds. The last one lets every policy meet the
+oscillation that is the worst for each of them.
 """
 
 from __future__ import annotations
@@ -16,67 +16,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-from msgspec.structs import replace
+from supervisor.core.policy.simulation import SimulationReport
+from tests.days.heldout import HELD_OUT, SEEDS
+from tests.days.peers import PEERS
+from tests.days.policies import NAMES, OSCILLATION, OTHERS, day, trace_of
+from tests.days.traces import DAY_S, WORST, oscillation
 
-from benchmarks.policy_heldout import HELD_OUT, SEEDS
-from benchmarks.policy_peers import PEERS
-from benchmarks.policy_traces import DAY_S, GIB, TRACES, WORST, Trace, oscillation, samples
-from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.verdict import Verdict
-from supervisor.core.policy.decide import decide
-from supervisor.core.policy.default_rules import DEFAULT_RULES
-from supervisor.core.policy.memory import Footprint, Memory
-from supervisor.core.policy.rules import Condition, PolicyConfig, Settings
-from supervisor.core.policy.simulation import Decider, SimJob, SimulationReport, simulate
-from supervisor.core.readings.sample import Sample
-
-SETTINGS = Settings(rules=DEFAULT_RULES)
-OSCILLATION = "oscillation, own worst"
-NAMES = (*TRACES, OSCILLATION)
-
-
-def ours_with(policy: PolicyConfig | None = None, **numbers: Any) -> Decider:
-    """Return our policy with other numbers in the rule for foreign CPU."""
-    rules = tuple(replace(rule, **numbers) if rule.name == "cpu-foreign" else rule for rule in DEFAULT_RULES)
-    settings = Settings(rules=rules, policy=policy or PolicyConfig())
-
-    def with_numbers(
-        jobs: Sequence[Job], sample: Sample, memory: Any, now: float
-    ) -> tuple[tuple[Verdict, ...], Any]:
-        return decide(jobs, sample, settings, memory or Memory(), now)
-
-    return with_numbers
-
-
-OTHERS: dict[str, Decider] = {
-    # What comes from the one number, and what from HTCondor's thresholds and holding times.
-    "ours, never stays": ours_with(pause_again_after_s=0.0),
-    "ours, HTCondor's times": ours_with(
-        when=(Condition(metric="cpu_foreign_pct", above=50.0, clear_below=30.0),),
-        pause_after_s=120.0,
-        pause_again_after_s=0.0,
-        resume_after_s=300.0,
-    ),
-    **PEERS,
-}
 POLICIES = ("ours", *OTHERS)
 LENGTHS_ON = (10, 15, 30, 50, 60, 75, 100, 150, 230, 330, 400)
 LENGTHS_OFF = (15, 25, 60, 75, 90, 130, 200, 330, 600)
 
 _FIGURES = ("late_s", "needless_s", "paused_s", "num_pauses", "num_flaps")
 _HEAD = ("day", "policy", "late min", "needless min", "paused min", "pauses", "flaps")
-
-
-def trace_of(name: str, who: str) -> Trace:
-    return oscillation(*WORST[who]) if name == OSCILLATION else TRACES[name]
-
-
-def day(trace: Trace, who: str, *, tick_s: float, until_s: float = DAY_S) -> SimulationReport:
-    """Let one policy live through one day."""
-    job = SimJob(name="job-1", demand=Footprint(cpu_pct=300.0, rss_bytes=2 * GIB))
-    return simulate(samples(trace, tick_s, until_s), SETTINGS, [job], decide=OTHERS.get(who))
 
 
 def development(tick_s: float, until_s: float = DAY_S) -> None:

@@ -16,13 +16,13 @@ import random
 from collections.abc import Callable
 from statistics import mean
 
-from benchmarks.policy import ours_with
-from benchmarks.policy_peers import PEERS
-from benchmarks.policy_traces import DAY_S, GIB, Trace, samples
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.rules import PolicyConfig, Settings
 from supervisor.core.policy.simulation import Decider, SimJob, SimulationReport, simulate
+from tests.days.peers import PEERS
+from tests.days.policies import ours_with
+from tests.days.traces import DAY_S, GIB, Trace, samples
 
 SEEDS = (1, 2)
 TICK_S = 5.0

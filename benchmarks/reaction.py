@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.common import goal, main, print_table, range_of, scratch, wait_for
-from benchmarks.groups import group, group_problem
 from benchmarks.scene import Scene
 from supervisor.monitors.pressure import MemoryTrigger
+from tests.groups import group, group_problem
 
 HOLDING_S = 2.0
 GOAL_S = 1.2

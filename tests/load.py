@@ -9,7 +9,7 @@ what others do here at the same time does not show in there. Where no groups can
 be made it is the whole machine, and tests read first what others use of it.
 
 Covers: processes that compute or hold memory, and that none is left behind.
-Does not cover: making groups (benchmarks/groups.py).
+Does not cover: making groups (tests/groups.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from benchmarks.groups import group
+from tests.groups import group
 
 __all__ = ["GIB", "busy", "holding", "small_machine"]
 

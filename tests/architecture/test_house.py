@@ -226,6 +226,41 @@ def test_nobody_hangs_a_call_on_something_that_is_built_already():
     assert [] == found
 
 
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def test_no_test_needs_a_benchmark():
+    """
+    Who measures may use what tests use, and not the other way round: a figure that is measured anew breaks
+    no test.
+    """
+    found = []
+    for path in TESTS:
+        for node in ast.walk(tree(path)):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [name_of(path) for name in names if name.split(".")[0] == "benchmarks"]
+
+    assert [] == found
+
+
+def test_fast_tests_wait_for_what_they_want_to_see_and_never_for_a_time():
+    """
+    One that sleeps is slow on every machine and wrong on a slow one; tests/harness.py has `until`.
+    """
+    found = [
+        name_of(path)
+        for path in TESTS
+        if path.relative_to(ROOT / "tests").parts[0] in ("unit", "contract", "property")
+        for node in ast.walk(tree(path))
+        if (isinstance(node, ast.Attribute) and node.attr == "sleep")
+        or (isinstance(node, ast.Name) and node.id == "sleep")
+        or (isinstance(node, ast.alias) and node.name == "sleep")
+    ]
+
+    assert [] == found
+
+
 def test_only_ascii_is_in_the_code():
     """
     What cannot be typed on every keyboard, or seen, is written as an escape.

@@ -10,9 +10,9 @@ import functools
 
 import pytest
 
-from benchmarks.policy import NAMES, day, trace_of
-from benchmarks.policy_heldout import HELD_OUT, SEEDS
-from benchmarks.policy_traces import TRACES
+from tests.days.heldout import HELD_OUT, SEEDS
+from tests.days.policies import NAMES, day, trace_of
+from tests.days.traces import TRACES
 
 #: Half an hour of load has to be seen as it is, and no more: the suite is run often.
 TICK_S = 15.0

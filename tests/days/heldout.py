@@ -1,6 +1,6 @@
 """Days that nobody looked at while the policy was made: other shapes of load, each with five seeds.
 
-The days of policy_traces.py were at hand when thresholds and holding times were chosen, so a good
+The days of traces.py were at hand when thresholds and holding times were chosen, so a good
 figure there proves little. These were written down, and put into the repository, before any policy
 had been run on them. What they showed was the reason for one change of the policy, since when a job that
 has just come back stays; its number was chosen on the days of policy_choice.py, not on these.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from benchmarks.policy_traces import DAY_S, Trace
+from tests.days.traces import DAY_S, Trace
 
 SEEDS = (101, 102, 103, 104, 105)
 _HOUR_S = 3600.0

@@ -16,12 +16,11 @@ import zipfile
 import pytest
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import start, wheels
+from benchmarks.gpu import start, wheels, wrong_rows
 from benchmarks.gpu.report import FAILED, MISSING, OK, Result, read, table
 from benchmarks.gpu.rows import ROWS, Row
 from benchmarks.gpu.standin import stand_in_env
 from tests.harness import ROOT
-from tests.trainers import gpu_rows
 
 #: Rows that one process runs, so that Python and torch start once; figures that each row must have.
 GROUPS = {
@@ -121,7 +120,7 @@ def test_every_row_works_with_its_stand_in(run_rows, group):
 
 
 def row(name, limit_s=60.0, **more):
-    return Row(name, "tests.trainers.gpu_rows", limit_s, {"what": name, **more})
+    return Row(name, "benchmarks.gpu.wrong_rows", limit_s, {"what": name, **more})
 
 
 def test_a_row_that_fails_hangs_or_dies_does_not_stop_the_others(tmp_path, capsys, monkeypatch):
@@ -144,7 +143,7 @@ def test_a_row_that_fails_hangs_or_dies_does_not_stop_the_others(tmp_path, capsy
     assert "killed by SIGKILL" in found["dies"]["why"]
     assert ("two and two are five", "no abacus") == (found["finds"]["why"], found["lacks"]["why"])
     assert all({"seen": 1.0} == one["figures"] for one in found.values())
-    assert not gpu_rows.is_running(int(child.read_text()))
+    assert not wrong_rows.is_running(int(child.read_text()))
     assert {"commit", "torch", "python", "on", "date"} <= set(record["machine"])
     assert table([Result(**one) for one in record["rows"]], 100) in out
     assert all(f"] {name} ..." in out for name in found)

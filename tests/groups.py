@@ -1,7 +1,7 @@
 """Control groups below our own: a machine within the machine, where nobody else's load shows.
 
 Covers: groups of version 1, their limits, and that none is left behind, by those who were killed either.
-Used by tests, too.
+Used by benchmarks, too.
 Does not cover: version 2, which gives no limits to a group beside processes.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.common import wait_for
+from tests.harness import until
 
 __all__ = ["group", "group_problem", "limited"]
 
@@ -52,7 +52,7 @@ def limited(name: str, controller: str, limits: Mapping[str, int | str]) -> Iter
             (folder / file).write_text(str(limit), encoding="ascii")
         yield folder
     finally:
-        wait_for(lambda: _is_removed(folder), f"{folder} to be empty")
+        until(lambda: _is_removed(folder), f"{folder} to be empty")
 
 
 def _own(controller: str) -> str:
