@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from supervisor.core.jobs.job import Exit
-from supervisor.ports import Ended
+from supervisor.ports import Ended, Orphan
 from tests.fakes.launcher_worlds import DEAF, FakeWorld, RealWorld, ended, ends_of, started, until, until_true
 
 
@@ -174,6 +174,42 @@ class TestEveryLauncher:
         launcher.launch(spec)
         started(launcher)
         until_true(lambda: world.num_starts(spec) == 1)
+
+    def test_what_runs_is_found_by_its_folder(self, world, launcher):
+        """
+        A daemon whose journal was lost learns what is there: the last number that was used, and what lives.
+        """
+        jobs_dir = world.tmp_path / "jobs"
+        run_dir = jobs_dir / "job-1/run-3"
+        run_dir.parent.mkdir(parents=True)
+        spec = world.spec(incarnation=3, run_dir=run_dir)
+        before = launcher.last_incarnation(run_dir.parent), launcher.left(jobs_dir)
+        launcher.launch(spec)
+        process = started(launcher).process
+
+        assert (0, {}) == before
+        assert 3 == launcher.last_incarnation(run_dir.parent)
+        assert [Orphan("job-1", 3, process, run_dir)] == launcher.orphans(jobs_dir, ())
+        assert [] == launcher.orphans(jobs_dir, {("job-1", 3)})
+        assert {"job-1": {3}} == launcher.left(jobs_dir)
+        world.finish(spec, 0)
+        ended(launcher)
+        assert [] == launcher.orphans(jobs_dir, ())
+        until_true(lambda: not launcher.left(jobs_dir))
+        assert 3 == launcher.last_incarnation(run_dir.parent)
+
+    def test_a_shim_in_the_command_itself_changes_nothing(self, world, launcher):
+        """
+        It ends once, with its own exit code; to follow what is not there is no error.
+        """
+        spec = world.spec()
+        launcher.launch(spec)
+        process = started(launcher).process
+        launcher.follow(spec.job, spec.incarnation, process)
+        launcher.follow("nobody", 1, process)
+        world.finish(spec, 4)
+
+        assert ended(launcher) == Ended("job-1", 1, Exit(code=4))
 
     def test_a_running_command_is_adopted(self, world, launcher):
         """

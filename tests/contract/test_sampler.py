@@ -70,7 +70,7 @@ class Real:
         self.sampler.close()
 
 
-@pytest.fixture(params=[Fake, Real])
+@pytest.fixture(params=[Fake, Real], ids=["fake", "real"])
 def machine(request):
     one = request.param()
     yield one

@@ -198,7 +198,11 @@ class FakeLauncher:
             self.machine._end(key, Exit(signal=number))
 
     def left(self, jobs_dir: Path) -> dict[str, set[int]]:
-        return {}
+        found: dict[str, set[int]] = {}
+        for (job, incarnation), command in self.machine._commands.items():
+            if command.process is not None and command.exit is None:
+                found.setdefault(job, set()).add(incarnation)
+        return found
 
     def follow(self, job: str, incarnation: int, process: Pid) -> None:
         """Here no command ends before its shim's process."""

@@ -175,7 +175,7 @@ class FakeShims:
 
     def is_saving(self, job: str) -> bool:
         """A save takes no time here, unless the test says that it is under way."""
-        return job in self.saving
+        return job in self.saving and job in self.trainers and self.trainers[job].is_connected
 
     def process(self, job: str) -> Pid | None:
         """Each is in a process below the one that was started for it."""
