@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.rules import Condition, PolicyConfig, QueueConfig, Rule, Selector
 from supervisor.errors import ConfigError
 from supervisor.settings.config import Config, load
 
@@ -152,3 +154,72 @@ def test_what_is_wrong_with_a_rule_is_named_with_rule_and_key(file, text, says, 
     assert str(file) in str(caught.value)
     assert says in str(caught.value)
     assert hints in caught.value.hint
+
+
+def converted(kind, **fields):
+    return msgspec.convert(fields, kind)
+
+
+WHOLE = {"name": "mine", "when": [{"program": "steam"}], "pause_after_s": 0, "resume_after_s": 0}
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("name", ["a", "0-a", "a" * 40], ["", "-a", "A", "a b", "a" * 41, "a\n", "\u00e9"]),
+        ("when", [[{}], [{}] * 8], [[], [{}] * 9]),
+        ("pause_after_s", [0, 2592000], [-1, 2592001]),
+        ("resume_after_s", [0, 2592000], [-0.1, 2592001]),
+        ("escalate_after_s", [None, 0], [-1]),
+        ("depth", ["auto", "hold", "offload", "exit"], ["deep", ""]),
+        ("at_deadline", ["wait", "freeze", "terminate"], ["kill"]),
+    ],
+)
+def test_each_field_of_a_rule_has_bounds(key, good, bad):
+    """
+    What is a number beyond them, or a name that no command line takes, is refused when it is read.
+    """
+    assert all(converted(Rule, **WHOLE | {key: value}) for value in good)
+    for value in bad:
+        with pytest.raises(msgspec.ValidationError):
+            converted(Rule, **WHOLE | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "least", "most"),
+    [
+        (PolicyConfig, "settle_s", 0, 3600),
+        (PolicyConfig, "margin_pct", 0, 90),
+        (PolicyConfig, "max_backoff", 1, 256),
+        (QueueConfig, "max_running", 0, 10000),
+        (QueueConfig, "ageing_s", 0, 2592000),
+    ],
+)
+def test_each_setting_has_bounds(kind, key, least, most):
+    """
+    Both of them are allowed.
+    """
+    assert [least, most] == [getattr(converted(kind, **{key: value}), key) for value in (least, most)]
+    for value in (least - 1, most + 1):
+        with pytest.raises(msgspec.ValidationError):
+            converted(kind, **{key: value})
+
+
+@pytest.mark.parametrize("kind", [Condition, Selector, PolicyConfig, QueueConfig])
+def test_a_word_that_is_none_of_its_own_is_refused(kind):
+    """
+    A typing error is no rule that says nothing.
+    """
+    with pytest.raises(msgspec.ValidationError, match="unknown field `enabeld`"):
+        converted(kind, enabeld=True)
+
+
+def test_a_rule_that_says_little_is_a_careful_one():
+    """
+    It is for all jobs, waits for the boundary however late, and goes no deeper by itself.
+    """
+    rule = converted(Rule, **WHOLE)
+
+    assert (Selector(), "auto", "wait", None, True) == (
+        rule.jobs, rule.depth, rule.at_deadline, rule.escalate_after_s, rule.enabled,
+    )  # fmt: skip
