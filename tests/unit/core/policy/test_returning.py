@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from supervisor.core.jobs.job import Asker
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.hysteresis import Trigger
+from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.returning import crossing, keepers, may_come_back, obstacle, resume_after_s
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule
 from supervisor.core.readings.sample import Gpu, GpuProcess, Missing
@@ -291,3 +292,26 @@ def test_of_several_conditions_all_have_to_be_crossed(load, crosses):
     job = a_job(state=JobState.QUEUED, memory_bytes=int(19 * GIB))
 
     assert crosses is bool(crossing(job, moment(job, rules=(rule,), load_1min=load)).why_not)
+
+
+@pytest.mark.parametrize(
+    ("card", "crosses"),
+    [
+        (gpu("G1", used_gib=10.0), True),
+        (gpu("G1", used_gib=9.0), False),
+        # Without a reading nothing is foretold, and what is so now counts.
+        (Gpu(uuid="G1", memory_total_bytes=16 * GIB), False),
+        (Gpu(uuid="G1", memory_used_bytes=10 * GIB), False),
+        (gpu("G2", used_gib=10.0), False),
+        (gpu("G1", used_gib=15.0, total_gib=16.0), True),
+    ],
+)
+def test_how_full_its_gpu_would_be_is_foretold(card, crosses):
+    """
+    With the 3 GiB that it gave back when it was paused.
+    """
+    rule = a_rule(above("gpu_memory_used_pct", 90.0, 70.0))
+    job = paused(depth=Depth.OFFLOAD)
+    memory = remembered(a={"footprint": Footprint(gpu_bytes={"G1": 3 * GIB}), **PAUSED})
+
+    assert crosses is bool(crossing(job, moment(job, rules=(rule,), memory=memory, gpus=(card,))).why_not)

@@ -262,3 +262,13 @@ def test_a_job_that_has_to_start_gets_those_that_disturb_least(needs, gpus):
 
     assert gpus == least_wrong(a_job(), needs, scene)
     assert () == least_wrong(a_job(), needs, moment(gpus=Missing("no driver")))
+
+
+def test_neither_the_job_itself_nor_one_without_a_process_is_in_its_own_way():
+    """
+    Where it has to start although no GPU is free.
+    """
+    own, gone = a_job(gpus=("G1",)), paused("gone", depth=Depth.EXIT, gpus=("G1",))
+    scene = moment(own, gone, gpus=(gpu("G1"), gpu("G2", used_gib=1.0)))
+
+    assert ("G1",) == least_wrong(own, Needs(num_gpus=1), scene)

@@ -41,6 +41,10 @@ def metric(name, above=None, clear_below=None, **other):
             [metric("cpu_pct", 80.0, 70.0), metric("cpu_pct", below=20.0, clear_above=30.0)],
             "cpu_pct is never above 80 and below 20 at once",
         ),
+        (
+            [metric("cpu_pct", 50.0, 40.0), metric("cpu_pct", below=50.0, clear_above=60.0)],
+            "cpu_pct is never above 50 and below 50 at once",
+        ),
     ],
 )
 def test_what_can_never_be_met_is_named(conditions, says):

@@ -248,3 +248,26 @@ def test_the_next_turn_is_that_of_the_first_clock_that_runs():
     assert next_turn(settings, remembered(on("mine"))) is None
     assert NOW + 6.0 == next_turn(settings, remembered({"mine": up, "power@G1": Trigger()}))
     assert NOW + 5.0 == next_turn(settings, remembered({"mine": up, "power@G1": down}))
+
+
+@pytest.mark.parametrize(
+    ("when", "missing_since", "short_s"),
+    [
+        (a_rule().when, None, 41.0),
+        # Nobody has seen the second before a reading that comes after a gap.
+        (a_rule().when, NOW - 1.0, 40.0),
+        # What is so or not so has been so since the rule turned on, and for its holding time before.
+        ((Condition(program="steam"),), None, 15.0),
+    ],
+)
+def test_how_long_it_has_been_short_is_what_was_seen_of_it(when, missing_since, short_s):
+    """
+    Without a break.
+    """
+    trigger = replace(on("mine", ago_s=5.0)["mine"], missing_since=missing_since)
+    memory = Memory(
+        at=NOW - 1.0, triggers={"mine": trigger}, trends={"mine": Trend(1.0, 1.0, NOW - 1.0, 40.0)}
+    )
+    scene = moment(rules=(a_rule(*when),), memory=memory, cpu_foreign_pct=80.0, programs=("steam",))
+
+    assert short_s == scene.instances["mine"].short_s(NOW)

@@ -142,6 +142,7 @@ def test_a_deeper_pause_gives_back_what_a_shallower_one_does(short, depths):
         (LOAD, "", JobUse(cpu_pct=200.0), 50.0, "frees 50 % of the CPUs"),
         (LOAD, "", JobUse(), 25.0, "frees 25 % of the CPUs"),
         (Condition(clock="mon"), "", JobUse(cpu_pct=200.0), None, "stops computing"),
+        (above("on_battery", 0.9, 0.1), "", JobUse(cpu_pct=200.0), None, "stops computing"),
         (above("gpu_power_w", 9.0, 5.0), "G", JobUse(cpu_pct=200.0), None, "stops computing"),
         (below("disk_free_gib", 5.0, 8.0), "a", JobUse(rss_bytes=3 * GIB), None, "writes no more"),
     ],
