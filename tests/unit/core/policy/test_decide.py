@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Asker
 from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.jobs.verdict import QUEUE
 from supervisor.core.policy.decide import decide, evidence, look_around, waits_for
+from supervisor.core.policy.hysteresis import Trigger
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Settings
 from supervisor.core.readings.sample import Missing, Sample
@@ -278,3 +280,25 @@ def test_what_is_remembered_of_jobs_and_rules_that_are_no_more_is_forgotten():
     known = look_around((a_job("a"),), Sample(at=NOW), Settings(), memory, NOW - 500.0)
 
     assert (NOW, NOW, ["a"], {}) == (known.now, known.memory.at, [*known.memory.jobs], known.memory.triggers)
+
+
+@pytest.mark.parametrize(
+    ("paused_by", "of", "policy", "reason"),
+    [
+        ("mine", {}, PolicyConfig(), "rule mine is over, and it fits"),
+        ("mine", {"enabled": False}, PolicyConfig(), "rule mine is no longer in force, and it fits"),
+        ("mine", {"name": "other"}, PolicyConfig(), "rule mine is no longer in force, and it fits"),
+        ("mine", {}, PolicyConfig(enabled=False), "rule mine is no longer in force, and it fits"),
+        (QUEUE, {}, PolicyConfig(), "there is room for it again"),
+    ],
+)
+def test_why_a_job_comes_back_is_said(paused_by, of, policy, reason):
+    """
+    A rule that was switched off, or renamed, is not said to be over.
+    """
+    job, rules = paused(rule=paused_by), (a_rule(**of),)
+    memory = remembered({"mine": Trigger(turned_at=NOW - 99.0)}, a={"last_state": JobState.PAUSED})
+    scene = moment(job, rules=rules, memory=memory, policy=policy)
+    (verdict,), _ = decide((job,), scene.sample, scene.settings, scene.memory, NOW)
+
+    assert ("resume", "a", paused_by, reason) == (verdict.kind, verdict.job, verdict.rule, verdict.reason)

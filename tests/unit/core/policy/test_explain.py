@@ -188,7 +188,8 @@ def test_each_job_that_waits_is_told_what_for():
         a_job("big", JobState.QUEUED, memory_bytes=99 << 30, protected=True),
         a_job("runs"),
     )
-    scene = moment(*jobs, rules=(a_rule(),), memory=remembered(on("mine")))
+    free = {"paused_by": ("gone",), "last_state": JobState.PAUSED}
+    scene = moment(*jobs, rules=(a_rule(),), memory=remembered(on("mine"), free=free))
     waits = waiting(jobs, scene.sample, scene.settings, scene.memory, NOW)
 
     assert {"big": "needs 99.0 GiB of memory, the machine has 24.0 GiB", "free": "rule mine is on"} == waits

@@ -144,17 +144,18 @@ def test_another_policy_is_asked_with_its_own_memory():
 
 def test_a_job_that_runs_loads_the_machine_that_the_policy_sees():
     """
-    One that holds gives its CPU back, and keeps its memory; one without a process gives back both.
+    One that holds gives its CPU back, and keeps its memory; one without a process has neither, nor one that
+    is only beginning anew.
     """
     seen = []
 
     def decide(jobs, sample, memory, now):
         use = sample.jobs["a"]
         seen.append((jobs[0].state.value, use.cpu_pct, use.rss_bytes, sample.memory_available_bytes / GIB))
-        pauses = {5.0: ("pause", Depth.HOLD), 15.0: ("deepen", Depth.EXIT)}
-        if now not in pauses:
+        verdicts = {5.0: ("pause", Depth.HOLD), 15.0: ("deepen", Depth.EXIT), 22.0: ("resume", None)}
+        if now not in verdicts:
             return (), None
-        kind, depth = pauses[now]
+        kind, depth = verdicts[now]
         return (Verdict(kind=kind, job="a", rule="mine", reason="", depth=depth),), None
 
     simulate(calm(25), Settings(), [SimJob(name="a", was_running=True, save_s=4.0)], decide=decide)
@@ -162,7 +163,8 @@ def test_a_job_that_runs_loads_the_machine_that_the_policy_sees():
     assert ("running", 100.0, GIB, 15.0) == seen[0] == seen[5]
     assert ("pausing", 100.0, GIB, 15.0) == seen[8]
     assert ("paused", 0.0, GIB, 15.0) == seen[9] == seen[15]
-    assert ("paused", Missing("not measured"), Missing("not measured"), 16.0) == seen[-1]
+    assert ("paused", Missing("not measured"), Missing("not measured"), 16.0) == seen[22]
+    assert ("resuming", Missing("not measured"), Missing("not measured"), 16.0) == seen[24]
 
 
 @pytest.mark.parametrize("what", ["paused_s", "num_pauses", "late_s"])

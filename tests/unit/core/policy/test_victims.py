@@ -321,3 +321,14 @@ def test_a_job_stays_for_a_while_after_its_return(ago_s, again_s, kind, stays):
 
     assert stays is told.startswith("a came back 600 s ago, so it yields only to a shortage of 300 s")
     assert stays is bool(told)
+
+
+def test_who_frees_exactly_what_is_missing_frees_enough():
+    """
+    Rather that one alone than two, one of which saves sooner.
+    """
+    times = {"slow": 50.0, "quick": 2.0}
+    jobs = [a_job(name, checkpoint=saved(9.0, took_s=took_s)) for name, took_s in times.items()]
+
+    assert "slow" == chosen(ranking(*jobs, rss_gib={"slow": 3.0, "quick": 2.9})).job.name
+    assert "quick" == chosen(ranking(*jobs, rss_gib={"slow": 2.9, "quick": 2.8})).job.name
