@@ -17,7 +17,7 @@ KINDS = ("real", "fake")
 
 #: By name of the port, the files that hold for every implementation.
 CONTRACTS = {
-    "Clock": ("test_clock",),
+    "Clock": ("test_every_clock",),
     "Journal": ("test_journal", "test_recorded_readings"),
     "Launcher": ("test_launcher",),
     "ProcessFreezer": ("test_freezer",),

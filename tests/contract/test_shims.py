@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
-from supervisor.core.jobs.job import Job, JobSpec, Pid
+from supervisor.core.jobs.job import Job, JobPause, JobRun, JobSpec, Pid
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
@@ -21,9 +21,15 @@ from trainer_shim import protocol as wire
 
 PROCESS = Pid(os.getpid(), 1, "boot")
 JOB = Job(
-    name="j", spec=JobSpec(argv=("x",), cwd="/"), created_at=0.0, state=JobState.PAUSING, since=0.0,
-    incarnation=1, alive=True, process=PROCESS,
-)  # fmt: skip
+    id="j-1",
+    name="j",
+    spec=JobSpec(argv=("x",), cwd="/"),
+    created_at=0.0,
+    state=JobState.PAUSING,
+    incarnation=1,
+    run=JobRun(started_at=0.0, process=PROCESS),
+    pause=JobPause(depth=Depth.HOLD),
+)
 ASKED = {
     AskPause("j", "p", Depth.EXIT, True): wire.Pause(request="p", depth="exit", by_rule=True),
     AskResume("j", "r"): wire.Resume(request="r"),
