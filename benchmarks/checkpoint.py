@@ -29,9 +29,10 @@ from benchmarks.common import goal, scratch
 from benchmarks.held_disk import held_disk
 from benchmarks.saving_ways import FRAMEWORKS, Ours, Raw, Stock, start_frameworks
 from benchmarks.trained import change, flat, forget, size_of, state_of, trained
-from trainer_shim.checkpoint import StagingFolder, directwrite
+from trainer_shim.checkpoint import directwrite
 from trainer_shim.checkpoint.pages import take
 from trainer_shim.checkpoint.reader import load
+from trainer_shim.checkpoint.stage import StagingFolder
 from trainer_shim.checkpoint.tensorfile import Image, make_plan
 from trainer_shim.checkpoint.tree import encode
 from trainer_shim.errors import Damaged

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from trainer_shim.loader import Pass
-from trainer_shim.position import Cursor
+if TYPE_CHECKING:
+    from trainer_shim.loader import Pass
+    from trainer_shim.position import Cursor
 
 __all__ = ["Batches", "Loop"]
 

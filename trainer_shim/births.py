@@ -16,11 +16,14 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer_shim import rng
-from trainer_shim.carried import Carried, Objects
 from trainer_shim.iterators import has_more
+from trainer_shim.objects import Objects
+
+if TYPE_CHECKING:
+    from trainer_shim.carried import Carried
 
 __all__ = ["Birth", "Births", "is_plain", "plain_iter"]
 
@@ -145,16 +148,21 @@ class Births:
 
     def _reached(self, loader: Any) -> Carried:
         if loader not in self._carried:
-            self._carried[loader] = Carried.of(loader, self._objects)
+            self._carried[loader] = self._look(loader)
         return self._carried[loader]
+
+    def _look(self, loader: Any) -> Carried:
+        from trainer_shim.carried import Carried
+
+        return Carried.of(loader, self._objects)
 
     def reached(self, loader: Any) -> Carried:
         """What a loader, or anything else, reaches; looked for again where that takes next to no time."""
         if not is_plain(loader):
-            return Carried.of(loader, self._objects)
+            return self._look(loader)
         known = self._carried.get(loader)
         if known is None or known.took_s < _SLOW_S:
-            known = self._carried[loader] = Carried.of(loader, self._objects)
+            known = self._carried[loader] = self._look(loader)
         return known
 
 

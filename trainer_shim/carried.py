@@ -1,89 +1,26 @@
 """What the parts of a data loader keep between batches, under the paths that lead there.
 
-Covers: one place for each object, whoever uses it; the states of all that a loader reaches, out and in.
-Does not cover: the state of one object (held.py), when that is done (loader_strategies.py, position.py),
-torch's global generators (rng.py).
+Covers: the states of all that a loader reaches, out and in.
+Does not cover: one place for each object (objects.py), the state of one (held.py), when that is done
+(loader_strategies.py, position.py), torch's global generators (rng.py).
 """
 
 from __future__ import annotations
 
 import sys
 import time
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
 from trainer_shim import reach, standing
-from trainer_shim.held import ITSELF, Held, HeldGenerator, HeldOwn, HeldPlace, HeldValues
-from trainer_shim.parts import ODD
+from trainer_shim.held import ITSELF, Held, HeldPlace, HeldValues
+from trainer_shim.objects import Objects
 
-__all__ = ["Carried", "Objects"]
-
-
-class Bare:
-    """Holds a list."""
-
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-
-_MAX_BARE = 16
-
-
-class Objects:
-    """All objects that loaders share or do not share, each with one state."""
-
-    def __init__(self, *, is_small: bool = False) -> None:
-        self._held: weakref.WeakValueDictionary[int, Held] = weakref.WeakValueDictionary()
-        #: Whether these are a worker's, which sends their states home with each batch.
-        self.is_small = is_small
-        self._bare: list[Bare] = []
-
-    def held(self, thing: Any, path: str) -> Held:
-        """The one place for an object's state."""
-        found = self._held.get(id(thing))
-        if found is None or found.thing() is not thing:  # Another object may lie where one lay that is gone.
-            found = self._held[id(thing)] = self._new(thing, path)
-        return found
-
-    def bare(self, items: list[Any]) -> Bare:
-        """What stands for a list that is a part of a loader by itself, and has no attributes."""
-        known = next((one for one in self._bare if one.items is items), None)
-        if known is None:
-            known = Bare(items)
-            # A loop may make one for each pass.
-            self._bare = [*self._bare[-_MAX_BARE:], known]
-        return known
-
-    def living(self) -> list[Held]:
-        """All that somebody still holds."""
-        return list(self._held.values())
-
-    def _new(self, thing: Any, path: str) -> Held:
-        if reach.is_generator(thing):
-            return HeldGenerator(thing)
-        if standing.stands(thing):
-            return HeldPlace(thing)
-        if path in _STATEFUL and not self.is_small and _tells(thing):
-            return HeldOwn(thing)
-        return HeldValues(thing, is_small=self.is_small)
+__all__ = ["Carried"]
 
 
 #: The parts of torch's loaders, in the order in which they are looked through.
 _PARTS = ("generator", "batch_sampler", "sampler", "dataset", "collate_fn")
-#: Parts of a loader whose own word on their state is taken.
-_STATEFUL = frozenset({"sampler", "batch_sampler", "dataset"})
-
-
-def _tells(thing: Any) -> bool:
-    """Whether an object tells its state itself, and can: some refuse while nobody iterates."""
-    if not (hasattr(thing, "state_dict") and hasattr(thing, "load_state_dict")):
-        return False
-    try:
-        thing.state_dict()
-    except ODD:
-        return False
-    return True
 
 
 class Carried:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trainer_shim.handing_over import Fields, is_field, is_fields_of
-from trainer_shim.own_states import left_out
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import is_module
 from trainer_shim.variables import State
@@ -56,6 +55,8 @@ class Kept:
         if type(owner) is State or type(owner).__module__.startswith(_OURS):
             return True
         if self.is_part(owner):
+            from trainer_shim.own_states import left_out
+
             # Lists and tables of a network go with no checkpoint; docs/EXACTNESS.md says what does.
             is_apart = is_module(owner) and is_a(vars(owner).get(name), list | dict | set | deque)
             return not is_apart and name not in left_out(owner)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import operator
 import os
 import queue
 import struct
@@ -22,17 +21,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
 
 from trainer_shim import protocol
 from trainer_shim.gate import Gate
+from trainer_shim.link_report import LinkReport
 from trainer_shim.safe_files import Unsafe
 from trainer_shim.server_check import Server
 
-__all__ = ["Link", "LinkReport"]
+__all__ = ["Link"]
 
 #: First frame of a monitor message: event and value (zmq_socket_monitor(3)).
 _MONITOR_EVENT = struct.Struct("=hi")
@@ -51,71 +50,6 @@ _REFUSED_AGAIN_S = 30.0
 
 #: After the answer "who are you?" while the daemon is still learning of the process.
 _HELLO_AGAIN_S = 0.1
-
-
-@dataclass(slots=True)
-class LinkReport:
-    """What the loop tells of itself: written by the thread that trains, read by the link.
-
-    Every field is set in one assignment and read once, so no lock is needed.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    num_steps: int | None = None
-    num_epochs: int | None = None
-    #: Numbers, or tensors of one element; made into numbers when a heartbeat is due.
-    metrics: dict[str, Any] = field(default_factory=dict)
-    #: The pause it holds for, with the depth that is reached.
-    holding: protocol.Pause | None = None
-    #: What can be given back by now.
-    depths: tuple[str, ...] = ("hold", "exit")
-    #: What the link writes: whether a daemon answers, and what it says of coming back.
-    has_daemon: bool = False
-    return_retry_s: float = protocol.Welcome().return_retry_s
-    #: Taken by whoever reads the metrics: a tensor must not lose its memory meanwhile.
-    reading: threading.Lock = field(default_factory=threading.Lock)
-    checkpoint: protocol.Checkpointed | None = None
-
-    def position(self) -> protocol.PositionReport:
-        """Return where the loop is, in the form of the wire."""
-        return protocol.PositionReport(
-            step=self.step,
-            epoch=self.epoch,
-            num_steps=_count(self.num_steps),
-            num_epochs=_count(self.num_epochs),
-        )
-
-    def settle_metrics(self) -> None:
-        """Make numbers of the metrics, because the memory of tensors is about to be given back."""
-        with self.reading:
-            # Not one by one: a proof takes that for words of the script.
-            self.metrics.update(_numbers(self.metrics))
-
-    def numbers(self) -> dict[str, float]:
-        """Return what was reported last, as numbers; what is none is left out."""
-        return {name[:64]: number for name, number in _numbers(self.metrics).items()}
-
-    def number(self, name: str) -> dict[str, float]:
-        """Return one of them, under its whole name, as far as there is one."""
-        return _numbers({name: self.metrics[name]} if name in self.metrics else {})
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    numbers = {}
-    # A copy in one go, because the training thread may add a name meanwhile.
-    for name, value in list(metrics.copy().items())[:64]:
-        with contextlib.suppress(TypeError, ValueError, RuntimeError, OverflowError):
-            numbers[name] = float(value)
-    return numbers
-
-
-def _count(number: Any) -> int | None:
-    """Return what a script gave as a count, be it NumPy's; None for what is none, as infinity."""
-    try:
-        return max(0, operator.index(number))
-    except TypeError:
-        return None
 
 
 class Link:

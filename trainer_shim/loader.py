@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from trainer_shim.births import Births
-from trainer_shim.carried import Carried, Objects
+from trainer_shim.carried import Carried
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader_replay import Replayed
 from trainer_shim.loader_strategies import Indexed, StatefulStrategy, is_torchdata
+from trainer_shim.objects import Objects
 from trainer_shim.streams import Streams
 
 __all__ = ["Pass", "check_kind", "open_pass"]

@@ -22,7 +22,8 @@ from typing import Any
 
 from trainer_shim import rng, signals
 from trainer_shim.births import plain_iter
-from trainer_shim.carried import Carried, Objects
+from trainer_shim.carried import Carried
+from trainer_shim.objects import Objects
 
 __all__ = ["Log", "recorded", "swapped"]
 

@@ -21,8 +21,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from trainer_shim.devices import DeviceMemory, TorchMemory
 from trainer_shim.errors import CannotOffload, CannotReturn
@@ -42,8 +43,7 @@ _HOST_SPARE_BYTES = 256 << 20
 _ODD_PARTS = (RuntimeError, TypeError, AttributeError, ValueError, ReferenceError, LookupError)
 
 
-@dataclass(frozen=True)
-class GivenBack:
+class GivenBack(msgspec.Struct, frozen=True):
     """What came of it."""
 
     #: By how much what the process holds of its devices became less.
@@ -52,8 +52,7 @@ class GivenBack:
     notes: tuple[str, ...]
 
 
-@dataclass
-class _Away:
+class _Away(msgspec.Struct):
     """What is on the host."""
 
     block: Any

@@ -16,17 +16,18 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from trainer_shim.checkpoint import Saved, StagingFolder, Store
+import msgspec
+
+from trainer_shim.checkpoint import Saved, Store
+from trainer_shim.checkpoint.stage import StagingFolder
 from trainer_shim.checkpoint.writer import Draft
 from trainer_shim.errors import CannotSave, ShimError
 
 __all__ = ["Periodic", "SaveEnded"]
 
 
-@dataclass(frozen=True)
-class SaveEnded:
+class SaveEnded(msgspec.Struct, frozen=True):
     """What became of one."""
 
     epoch: int

@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer_shim import rng
 from trainer_shim.births import Births
-from trainer_shim.carried import Carried
 from trainer_shim.epoch_marks import HEAD, EpochMarks
 from trainer_shim.errors import CannotSave
-from trainer_shim.held import Held
-from trainer_shim.link import LinkReport
-from trainer_shim.loader import Pass, open_pass
+from trainer_shim.link_report import LinkReport
 from trainer_shim.parts import asked
-from trainer_shim.rounds import Rounds, open_rounds
 from trainer_shim.shared import Shared, SharedPlace, Table
 from trainer_shim.streams import Streams
+
+if TYPE_CHECKING:
+    from trainer_shim.carried import Carried
+    from trainer_shim.held import Held
+    from trainer_shim.loader import Pass
 
 __all__ = ["Cursor"]
 
@@ -245,9 +246,12 @@ class Cursor:
         return self._open
 
     def _reached(self, loader: Any) -> Carried:
-        return loader.reach(self._births) if isinstance(loader, Rounds) else self._births.reached(loader)
+        return loader.reach(self._births) if _is_rounds(loader) else self._births.reached(loader)
 
     def _opened(self, loader: Any, resume: Mapping[str, Any] | None, carried: Carried) -> Pass:
+        from trainer_shim.loader import open_pass
+        from trainer_shim.rounds import Rounds, open_rounds
+
         if isinstance(loader, Rounds):
             return open_rounds(loader, resume, carried, self._births, self._streams)
         return open_pass(loader, resume, carried, self._streams)
@@ -255,7 +259,7 @@ class Cursor:
     def _goes_beyond(self, loader: Any, number: int) -> bool:
         """Whether a pass that was over is one to take up, because the script allows more of it now."""
         record = self._ended.get(number)
-        if not isinstance(loader, Rounds) or record is None or not loader.goes_beyond(record.state):
+        if not _is_rounds(loader) or record is None or not loader.goes_beyond(record.state):
             return False
         self._left = Record({**record.state, "ended": False}, record.places, record.name)
         self._num_over = number
@@ -376,3 +380,10 @@ def _reference(loader: Any) -> Callable[[], Any]:
 
 def _gone() -> None:
     pass
+
+
+def _is_rounds(loader: Any) -> bool:
+    """Whether it is what `steps()` makes its pass over."""
+    from trainer_shim.rounds import Rounds
+
+    return isinstance(loader, Rounds)

@@ -20,7 +20,7 @@ from typing import Any
 from trainer_shim import protocol, rng, trace
 from trainer_shim.errors import NotSupported
 from trainer_shim.gate import Gate, Want, merge
-from trainer_shim.link import LinkReport
+from trainer_shim.link_report import LinkReport
 from trainer_shim.loader_strategies import READS_AGAIN  # A cost, and no doubt.
 from trainer_shim.position import Cursor
 from trainer_shim.protocol import Message, Pause, Resume
@@ -35,7 +35,7 @@ class Proof:
     """Belongs to the training thread; `send` and `close` are those of a link."""
 
     def __init__(self, folder: Path, report: LinkReport) -> None:
-        self.gate: Gate = _Gate(self)
+        self.gate: Gate = _Gate(self, report)
         self.cursor = _Cursor(self, report)
         self._report = report
         self._pid = os.getpid()
@@ -172,8 +172,8 @@ class _Gate(Gate):
     # Never False: a boundary is only seen by a loop that looks.
     asked = property(lambda _: True, lambda *_: None)
 
-    def __init__(self, proof: Proof) -> None:
-        super().__init__()
+    def __init__(self, proof: Proof, report: LinkReport) -> None:
+        super().__init__(report.pace)
         self._proof = proof
 
     def take(self, want: Want) -> Want:

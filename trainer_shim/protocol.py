@@ -16,6 +16,7 @@ It imports msgspec only.
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -305,5 +306,12 @@ class Codec:
         return ProtocolError("malformed", f"a bad `{header.type}`: {error}", request=header.id)
 
 
-#: What shims say and hear.
-decode = Codec(FromShim | ToShim).decode
+@functools.cache
+def _codec() -> Codec:
+    # Not made at once: a run without a daemon decodes nothing.
+    return Codec(FromShim | ToShim)
+
+
+def decode(frame: bytes) -> Any:
+    """Return the message of what shims say or hear; as `Codec.decode`."""
+    return _codec().decode(frame)

@@ -11,7 +11,6 @@ number. A generator whose library was not loaded cannot have been drawn from.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import random
@@ -155,6 +154,8 @@ def _load_numpy(state: bytes) -> dict[str, Any]:
 
 def _from_tensor(state: Any) -> bytes:
     # Tensor.numpy() would be the usual way, but NumPy may be absent; every generator state is on the CPU.
+    import ctypes
+
     return ctypes.string_at(state.data_ptr(), state.numel())
 
 

@@ -15,9 +15,10 @@ from contextlib import suppress
 from typing import Any
 
 from trainer_shim.births import Births
-from trainer_shim.carried import Carried, Objects
+from trainer_shim.carried import Carried
 from trainer_shim.errors import CannotRestore
 from trainer_shim.loader import Pass, check_kind, open_pass
+from trainer_shim.objects import Objects
 from trainer_shim.streams import Streams
 
 __all__ = ["Rounds", "open_rounds"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dis
 import functools
 import sys
-import sysconfig
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -158,6 +157,8 @@ def is_script_class(kind: Any) -> bool:
 @functools.cache
 def is_script(file: str) -> bool:
     """Whether code is the script's own: a library's leads through the whole library."""
+    import sysconfig
+
     paths = sysconfig.get_paths()
     libraries = (paths["stdlib"], paths["purelib"], paths["platlib"])
     return not file.startswith(libraries) and "-packages" not in file

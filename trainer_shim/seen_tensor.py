@@ -6,7 +6,6 @@ Does not cover: which tensors are looked at (module_state.py).
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from contextlib import suppress
 from typing import Any
@@ -41,6 +40,8 @@ class SeenTensor:
 
 def digest_of(tensor: Any) -> str:
     """What tells it from another one, type and shape included."""
+    import hashlib
+
     import torch
 
     with suppress(*ODD), torch.no_grad():

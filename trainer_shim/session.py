@@ -17,35 +17,31 @@ import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import asdict, replace
 
 from trainer_shim import protocol
 from trainer_shim.batches import Batches
-from trainer_shim.checkpoint import Keep, Saved, Store, keep_aside
+from trainer_shim.checkpoint import Keep, Saved, Store
 from trainer_shim.choices import Choices, Resume
 from trainer_shim.determinism import doubts
-from trainer_shim.enumerated import number_of_caller
 from trainer_shim.errors import CannotRestore, CannotReturn, CannotSave, ShimError
 from trainer_shim.followed import Followed
-from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Want
+from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Pace, Want
 from trainer_shim.handing_over import named_parts
 from trainer_shim.kept import Kept
-from trainer_shim.link import Link, LinkReport
-from trainer_shim.loop_state import needs_a_turn
+from trainer_shim.late_imports import import_late
+from trainer_shim.link_report import LinkReport
 from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.offload import Offloader
 from trainer_shim.one_time_warnings import OneTimeWarnings, words
 from trainer_shim.parts import Stateful
-from trainer_shim.periodic import Periodic
 from trainer_shim.position import Cursor
 from trainer_shim.process_end import ProcessEnd
 from trainer_shim.receipt import leave_receipt
-from trainer_shim.rounds import Rounds
 from trainer_shim.run_state import RunState
 from trainer_shim.signals import SignalWatch, end_process, stop_here
 from trainer_shim.storable import Looks
@@ -56,6 +52,8 @@ from trainer_shim.units import format_bytes
 from trainer_shim.variables import State
 
 if TYPE_CHECKING:
+    from trainer_shim.link import Link
+    from trainer_shim.periodic import Periodic
     from trainer_shim.proof import Proof
 
 __all__ = ["Shim", "attach"]
@@ -167,10 +165,10 @@ def _proof(surroundings: Surroundings, report: LinkReport) -> Proof | None:
     return Proof(surroundings.prove_dir, report)
 
 
-class _Looked:
-    """What each boundary looks at: in slots, because a class with as many attributes finds others slowly."""
+class _Looked(Pace):
+    """In slots too: an object finds its methods slowly that has more than 30 attributes outside of them."""
 
-    __slots__ = ("_due_step", "_gate", "_report")
+    __slots__ = ("_cursor", "_gate", "_looks", "_periodic", "_report", "_strays")
 
 
 class Shim(_Looked):
@@ -184,12 +182,13 @@ class Shim(_Looked):
         facts: Mapping[str, Any],
         choices: Choices,
     ) -> None:
+        super().__init__()
         self._attached = dict(parts)
         #: Whoever has it sees what add_parts() brings.
         self._parts, self._facts = MappingProxyType(self._attached), facts
         self._surroundings, self._training = surroundings, training
-        self._report = LinkReport()
-        self._gate, self._cursor = Gate(), Cursor(self._report)
+        self._report = LinkReport(self)
+        self._gate, self._cursor = Gate(self), Cursor(self._report)
         proof = _proof(surroundings, self._report)
         if proof is not None:
             self._gate, self._cursor = proof.gate, proof.cursor
@@ -205,7 +204,6 @@ class Shim(_Looked):
         self._periodic: Periodic | None = None
         #: Whether the state of this very boundary is being written in the background.
         self._is_begun = False
-        self._due_step: float = math.inf
         self._every_epochs = choices.every_epochs
         self._begin_anew_if(choices.resume)
         self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=choices.keep)
@@ -218,7 +216,7 @@ class Shim(_Looked):
         self._strays = Strays(self._kept, self._say, self._report.step)
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
-        self._gate.asked = True
+        self._gate.ask()
         self._signals = SignalWatch(
             self._on_leave_signal, self._on_save_signal, self._on_hold_signal, choices.signals
         )
@@ -226,11 +224,21 @@ class Shim(_Looked):
             self._say(warning)
         self._at_end = ProcessEnd(self.detach)
         self._link: Link | Proof | None = None
+        self._link = self._linked(proof)
+
+    def _linked(self, proof: Proof | None) -> Link | Proof | None:
+        """Begin with whoever is told: the trace of a proof, the daemon, or nobody."""
+        server = self._surroundings.server
         if proof is not None:
             proof.begin(self._run.own, self._notes)
-            self._link = proof
-        elif surroundings.server:
-            self._link = Link(surroundings.server, self._hello, self._report, self._gate, self._say)
+            return proof
+        if server is None:
+            return None
+        # Here, and not in the thread of the link: what is imported while others fork may stay half done
+        # in a child.
+        from trainer_shim.link import Link
+
+        return Link(server, self._hello, self._report, self._gate, self._say)
 
     def _open(self, resume: Resume) -> None:
         """Take the folder and go on from what is there."""
@@ -294,6 +302,10 @@ class Shim(_Looked):
         as such loops have it, but is no boundary. Neither is anything in a pass inside
         another pass, as of an evaluation: it belongs to the outer one's step.
         """
+        from trainer_shim.enumerated import number_of_caller
+        from trainer_shim.loop_state import needs_a_turn
+
+        import_late()
         self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
         if number := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
@@ -323,6 +335,10 @@ class Shim(_Looked):
                 raise ValueError(f"cannot make steps with {name}={number}: it is 1 or more")
         if not loaders:
             raise ValueError("cannot make steps without a loader: `shim.steps(loader, max_steps=...)`")
+        from trainer_shim.enumerated import number_of_caller
+        from trainer_shim.rounds import Rounds
+
+        import_late()
         self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
         if counter := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
@@ -362,7 +378,7 @@ class Shim(_Looked):
         """Save at the next boundary if that is due."""
         if self._periodic is not None and self._every_epochs and num_done % self._every_epochs == 0:
             self._periodic.make_due()
-            self._gate.asked = True
+            self._gate.ask()
 
     def _run_is_over(self, num_epochs: int | None) -> None:
         """No boundary may follow: do what is wanted. An epoch ended here, unless there is no number."""
@@ -380,6 +396,8 @@ class Shim(_Looked):
         here = self._surroundings
         if resume != "never" or here.goes_on or here.prove_dir is not None:
             return
+        from trainer_shim.checkpoint.earlier import keep_aside
+
         if (aside := keep_aside(here.checkpoints.absolute())) is not None:
             self._say(f"begins anew; the checkpoints of the run before are in `{aside}`")
 
@@ -389,9 +407,8 @@ class Shim(_Looked):
         Costs an addition and a test while nothing is wanted. Raises SystemExit
         when the process is to end.
         """
-        report = self._report
-        report.step = step = report.step + 1
-        if self._gate.asked or step >= self._due_step:
+        self._step = step = self._step + 1.0
+        if step >= self._due:
             self._cursor.is_by_hand = True
             try:
                 self._yield()
@@ -400,9 +417,8 @@ class Shim(_Looked):
 
     def turn(self) -> None:
         """The boundary that a loop over `batches()` makes."""
-        report = self._report
-        report.step = step = report.step + 1
-        if self._gate.asked or step >= self._due_step:
+        self._step = step = self._step + 1.0
+        if step >= self._due:
             self._yield()
 
     def left(self) -> None:
@@ -478,7 +494,8 @@ class Shim(_Looked):
         if self._periodic is not None:
             self._periodic.close()
             self._tell_ended(self._periodic)
-            self._periodic, self._due_step = None, math.inf
+            self._periodic = None
+            self._gate.due_at(math.inf)
         if self._link is not None:
             self._link.close(wait_s=_LAST_WORDS_S)
             self._link = None
@@ -517,6 +534,7 @@ class Shim(_Looked):
         if self._is_first:
             # While it can still be mended, not first at a pause.
             self._is_first = False
+            import_late()
             self._say_notes()
             if names := self._run.variables.unclaimed():
                 self._say(_UNCLAIMED.format(", ".join(f"`{name}`" for name in names)))
@@ -541,7 +559,7 @@ class Shim(_Looked):
         self._set_due()
         if self._periodic is not None and self._periodic.has_news():
             # Its call may have come while this boundary was at work, and was taken for another's.
-            self._gate.asked = True
+            self._gate.ask()
 
     def _do(self, want: Want) -> Want:
         """Do what comes first of all that is wanted; return what is wanted after that."""
@@ -567,10 +585,9 @@ class Shim(_Looked):
         if every_s is None and every_steps is None and self._every_epochs is None:
             return
 
-        def wake() -> None:
-            self._gate.asked = True
+        from trainer_shim.periodic import Periodic
 
-        self._periodic = Periodic(self._store, every_s=every_s, every_steps=every_steps, wake=wake)
+        self._periodic = Periodic(self._store, every_s=every_s, every_steps=every_steps, wake=self._gate.ask)
         self._periodic.restart(self._report.step)
         self._looks.end_after_first()  # From then on each save is one.
         self._set_due()
@@ -578,7 +595,7 @@ class Shim(_Looked):
     def _set_due(self) -> None:
         """Reckon at which boundary there is something to do without being asked."""
         periodic = math.inf if self._periodic is None else self._periodic.due_step
-        self._due_step = min(periodic, self._looks.due_step, self._strays.due_step)
+        self._gate.due_at(float(min(periodic, self._looks.due_step, self._strays.due_step)))
 
     def _look_at_depths(self) -> None:
         """Note what can be given back by now; the next heartbeat tells it."""
@@ -639,7 +656,7 @@ class Shim(_Looked):
             depth = self._give_back(pause)
         except ShimError as error:
             return self._cannot(now, pause, error)
-        self._report.holding = msgspec.structs.replace(pause, depth=depth)
+        self._report.holding = replace(pause, depth=depth)
         self._tell(self._yielded(pause.request, depth, saved))
         while now.pause is pause and now.leave is None:
             for request in now.saves:
@@ -671,7 +688,7 @@ class Shim(_Looked):
                 holding_depth=None if held is None else held.depth,
             )
         )
-        as_before = None if held is None else msgspec.structs.replace(pause, depth=held.depth)
+        as_before = None if held is None else replace(pause, depth=held.depth)
         return replace(want, pause=as_before)
 
     def _give_back(self, pause: protocol.Pause) -> str:

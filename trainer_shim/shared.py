@@ -10,10 +10,13 @@ pass that used it. In a checkpoint the states are a list; what uses an object na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer_shim.carried import Carried, Objects
-from trainer_shim.held import Held
+from trainer_shim.objects import Objects
+
+if TYPE_CHECKING:
+    from trainer_shim.carried import Carried
+    from trainer_shim.held import Held
 
 __all__ = ["Shared", "SharedPlace", "Table"]
 

@@ -10,7 +10,6 @@ Asks only Python's own classes, whose answers change nothing.
 from __future__ import annotations
 
 import ast
-import ctypes
 import gc
 import io
 import itertools
@@ -77,7 +76,7 @@ def place(thing: Any) -> Any:
             return thing.tell()
         return None
     shared = _shared(thing)
-    return None if shared is None else ctypes.string_at(ctypes.addressof(shared), ctypes.sizeof(shared))
+    return None if shared is None else bytes(_memory(shared))
 
 
 def go(thing: Any, where: Any) -> bool:
@@ -91,8 +90,9 @@ def go(thing: Any, where: Any) -> bool:
         return bool(where == place(thing))
     shared = _shared(thing)
     if shared is not None:
-        if isinstance(where, bytes) and len(where) == ctypes.sizeof(shared):
-            ctypes.memmove(ctypes.addressof(shared), where, len(where))
+        memory = _memory(shared)
+        if isinstance(where, bytes) and len(where) == memory.nbytes:
+            memory[:] = where
         return bool(where == place(thing))
     steps = _steps(thing, where)
     if 0 < steps <= _MAX_STEPS:
@@ -146,10 +146,13 @@ def _shared(thing: Any) -> Any:
         return None
     if type(thing).__module__ == "multiprocessing.sharedctypes":
         thing = getattr(thing, "_obj", None)
-    if is_a(thing, ctypes._SimpleCData | ctypes.Array) and _is_small(thing):  # noqa: SLF001
-        return thing
+    import ctypes  # It is there by then.
+
+    if is_a(thing, ctypes._SimpleCData | ctypes.Array):  # noqa: SLF001
+        return thing if 0 < ctypes.sizeof(thing) <= _MAX_SHARED_BYTES else None
     return None
 
 
-def _is_small(thing: Any) -> bool:
-    return 0 < ctypes.sizeof(thing) <= _MAX_SHARED_BYTES
+def _memory(shared: Any) -> memoryview:
+    """The bytes of an object of ctypes."""
+    return memoryview(shared).cast("B")

@@ -27,7 +27,6 @@ from trainer_shim.library_objects import Place, of_libraries
 from trainer_shim.loop_state import look_at_loops, where
 from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
-from trainer_shim.moving import Moving, versions
 from trainer_shim.nearby import variables_of
 from trainer_shim.script_code import is_script
 from trainer_shim.script_names import is_module
@@ -140,6 +139,8 @@ class Strays:
         self._rests_until = now + _REST * (now - began)
 
     def _found(self, frames: list[FrameType]) -> list[str]:
+        from trainer_shim.moving import Moving
+
         found: list[str] = []
         # A script may hold anything and be written in any way: a look that fails costs no training.
         with suppress(Exception):
@@ -185,6 +186,8 @@ _Counts = tuple[int, dict[int, int]]
 
 
 def _gradients(parts: Mapping[str, Any]) -> _Counts:
+    from trainer_shim.moving import versions
+
     weights = [one for part in parts.values() if is_module(part) for one in part.parameters()]
     gradients = [one.grad for one in weights if one.grad is not None]
     return (

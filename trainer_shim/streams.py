@@ -6,11 +6,13 @@ Does not cover: taking them up (weaving.py).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer_shim.births import Births
 from trainer_shim.iterators import Look, inside, outermost
-from trainer_shim.weaving import Weaving
+
+if TYPE_CHECKING:
+    from trainer_shim.weaving import Weaving
 
 __all__ = ["Streams"]
 
@@ -28,6 +30,8 @@ class Streams:
         weavings = {id(look.iterator()): weaving for look, weaving in self._known}
         old = {place: one for place, one in enumerate(inside(iterable)) if id(one) in weavings}
         places = outermost(old)
+        from trainer_shim.weaving import Weaving
+
         return (weavings[id(old[places[0]])] if places else Weaving(self.births)), places
 
     def let_go(self) -> None:

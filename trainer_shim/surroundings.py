@@ -8,9 +8,11 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from trainer_shim.errors import NotSupported
 from trainer_shim.server_check import SOCKET_FOLDER, Server
@@ -22,8 +24,7 @@ _PREFIX = "TRAINING_SUPERVISOR_"
 _MAX_COMMAND = 300
 
 
-@dataclass(frozen=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True):
     """Read once, by attach()."""
 
     #: Where the daemon listens; None without one.

@@ -12,8 +12,9 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 __all__ = ["FoundTensors", "Piece", "find", "has_any"]
 
@@ -24,8 +25,7 @@ _ENDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """One piece of device memory; views and tied weights share one."""
 
     storage: Any
@@ -37,15 +37,14 @@ class Piece:
         return self.storage.device
 
 
-@dataclass
-class FoundTensors:
+class FoundTensors(msgspec.Struct):
     """What lives on devices."""
 
-    pieces: list[Piece] = field(default_factory=list)
+    pieces: list[Piece] = msgspec.field(default_factory=list)
     #: The tensors that see those pieces.
-    tensors: list[Any] = field(default_factory=list)
+    tensors: list[Any] = msgspec.field(default_factory=list)
     #: How many tensors stay where they are, by the reason.
-    stay: dict[str, int] = field(default_factory=dict)
+    stay: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 def find(torch: Any, roots: Iterable[Any], device_types: Collection[str]) -> FoundTensors:

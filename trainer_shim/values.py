@@ -18,7 +18,6 @@ from types import FunctionType
 from typing import Any
 
 import msgspec
-import xxhash
 
 from trainer_shim.reach import ATOMS, glimpse
 from trainer_shim.script_code import Globals, is_a
@@ -63,6 +62,8 @@ def printed(value: Any, *, is_small: bool = False) -> str | None:
         return f"{type(value).__name__} {value!r}"
     if is_small and (not is_a(value, _KINDS) or len(value) > _SMALL):
         return None
+    import xxhash
+
     digest = xxhash.xxh3_64()
     return f"{type(value).__name__} {digest.hexdigest()}" if _feed(digest, value, 0) else None
 
@@ -192,6 +193,8 @@ def _bytes_of(value: Any) -> bytes | None:
 
 def printed_batch(batch: Any) -> str | None:
     """A text that tells a batch from others, by the beginnings of its tensors; None where that costs."""
+    import xxhash
+
     torch = sys.modules.get("torch")
     digest, waiting, num_tensors = xxhash.xxh3_64(), deque([batch]), 0
     while waiting and num_tensors < 8:

@@ -16,8 +16,9 @@ import torch
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.report import Finding, Notes
 from benchmarks.trained import change, fsync_all, size_of, state_of, trained
-from trainer_shim.checkpoint import StagingFolder, Store
+from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.reader import load
+from trainer_shim.checkpoint.stage import StagingFolder
 
 
 def run(notes: Notes, device: Device, folder: Path) -> None:

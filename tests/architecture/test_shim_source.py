@@ -26,7 +26,6 @@ WITHOUT_HINT = {
 CHANGING = {
     "FoundTensors": "is filled while devices are looked through",
     "Live": "takes in what another record has",
-    "LinkReport": "the loop writes it and the link reads it",
     "_Away": "its pieces go back one by one",
     "_Header": "is only read, where a message itself cannot be",
 }

@@ -11,8 +11,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer_shim.checkpoint import StagingFolder, Store
+from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.reader import load
+from trainer_shim.checkpoint.stage import StagingFolder
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,7 +13,7 @@ import threading
 import pytest
 import torch
 
-from trainer_shim.link import LinkReport
+from trainer_shim.link_report import LinkReport
 
 pytestmark = [
     pytest.mark.gpu,

@@ -22,7 +22,8 @@ from supervisor import api
 from tests.harness import CHAIN, GUARD_S, PYTHON, ROOT, Run, until
 from trainer_shim import protocol as wire
 from trainer_shim.gate import Gate
-from trainer_shim.link import Link, LinkReport
+from trainer_shim.link import Link
+from trainer_shim.link_report import LinkReport
 from trainer_shim.server_check import Server
 
 TORCH = (PYTHON, str(ROOT / "tests/trainers/torch_small.py"))
@@ -301,7 +302,9 @@ def test_odd_numbers_of_a_script_do_not_end_the_line(router):
     def num_open():
         return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
-    report = LinkReport(num_epochs=math.inf, num_steps=Index(), metrics={"huge": 10**400, "loss": 0.5})
+    report = LinkReport()
+    report.num_epochs, report.num_steps = math.inf, Index()
+    report.metrics.update(huge=10**400, loss=0.5)
     with router() as socket:
         before = num_open()
         link = Link(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from trainer_shim.checkpoint.layout import Name
 from trainer_shim.checkpoint.retention import Keep, Known, best_first, decide

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from tests.fakes.syscalls import Faults
-from trainer_shim.checkpoint import StagingFolder, Store
+from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.commit import LocalDisk
+from trainer_shim.checkpoint.stage import StagingFolder
 
 FROZEN = torch.arange(9000)
 #: Each of these is one byte of a note that grows from save to save.

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from trainer_shim.gate import Gate, LeaveBySignal, Want, merge
+from trainer_shim.gate import Gate, LeaveBySignal, Pace, Want, merge
 from trainer_shim.protocol import Checkpoint, Pause, Resume, Stop
 
 PAUSE = Pause(request="p", depth="hold")
@@ -104,3 +104,20 @@ def test_a_loop_that_holds_is_woken_by_a_command():
     thread.join(30.0)
 
     assert [Want(resumed="r")] == woken
+
+
+def test_who_asks_wins_over_who_sets_the_step():
+    """
+    In whatever order: a boundary looks at once while something is asked, and at its step else.
+    """
+    pace, seen = Pace(), []
+    gate = Gate(pace)
+    for steps in ([gate.ask, lambda: gate.due_at(7.0)], [lambda: gate.due_at(7.0), gate.ask]):
+        for step in steps:
+            step()
+        seen.append(pace._due)
+        gate.take(Want())
+        gate.due_at(7.0)
+        seen.append(pace._due)
+
+    assert [0.0, 7.0, 0.0, 7.0] == seen

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainer_shim import trace
-from trainer_shim.link import LinkReport
+from trainer_shim.link_report import LinkReport
 from trainer_shim.loader_strategies import READS_AGAIN
 from trainer_shim.proof import Proof
 from trainer_shim.state_digests import digests

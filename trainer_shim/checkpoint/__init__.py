@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from trainer_shim.checkpoint.earlier import keep_aside
 from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.notice import Notice
 from trainer_shim.checkpoint.reader import Loaded, load
 from trainer_shim.checkpoint.resolve import resolve
 from trainer_shim.checkpoint.retention import Keep
-from trainer_shim.checkpoint.stage import StagingFolder
 from trainer_shim.checkpoint.store import Store
 from trainer_shim.checkpoint.tree import record
 from trainer_shim.checkpoint.writer import Saved
@@ -19,9 +17,7 @@ __all__ = [
     "Loaded",
     "Notice",
     "Saved",
-    "StagingFolder",
     "Store",
-    "keep_aside",
     "load",
     "record",
     "resolve",

@@ -10,11 +10,9 @@ exist before torch is imported.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -75,8 +73,7 @@ class Leaf(msgspec.Struct, frozen=True):
     copy_to: Callable[[memoryview, int], None] | None = None
 
 
-@dataclass(frozen=True)
-class ArrayPlace:
+class ArrayPlace(msgspec.Struct, frozen=True):
     """Memory for a block that is about to be read, and the value that owns it."""
 
     memory: memoryview
@@ -304,6 +301,8 @@ def _memory(address: int, size_bytes: int, owner: Any) -> memoryview:
     """The bytes at an address, which stay there as long as they are used: their owner does."""
     if size_bytes == 0:
         return memoryview(bytearray())
+    import ctypes
+
     raw = (ctypes.c_ubyte * size_bytes).from_address(address)
     raw.owner = owner  # type: ignore[attr-defined]  # ctypes does not know whose memory it is.
     return memoryview(raw).cast("B")

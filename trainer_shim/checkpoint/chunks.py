@@ -11,19 +11,20 @@ memoryview does not: measured, other threads stand still for as long as it takes
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from trainer_shim.checkpoint.digest import CHUNK_BYTES
 from trainer_shim.checkpoint.pages import take
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = [
     "Chunk",
@@ -96,6 +97,8 @@ def each(items: Sequence[Item], work: Callable[[Item], object], num_threads: int
     if num_helpers < 1:
         run()
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(num_helpers, "trainer_shim.disk") as pool:
         helpers = _submitted(pool, run, num_helpers)
         try:
@@ -120,6 +123,8 @@ def copy(target: memoryview, source: memoryview) -> None:
     if source.nbytes < _SMALL_BYTES or source.readonly:
         target[:] = source
         return
+    import ctypes
+
     to = ctypes.addressof(ctypes.c_char.from_buffer(target))
     of = ctypes.addressof(ctypes.c_char.from_buffer(source))
     for at in range(0, source.nbytes, _STEP_BYTES):

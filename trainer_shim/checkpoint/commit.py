@@ -11,14 +11,12 @@ the port `Disk` where its order matters, so that a test can cut the power.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from trainer_shim.checkpoint.chunks import each
 from trainer_shim.checkpoint.layout import LATEST, PARTIAL, aside_name, doomed_name, is_leftover
 
 __all__ = [
@@ -80,6 +78,8 @@ class LocalDisk:
 
     def sync_files(self, paths: Sequence[Path]) -> None:
         """Flush them at once, so that a journalling file system commits them together."""
+        from trainer_shim.checkpoint.chunks import each
+
         # Measured on a busy ext4: a third of the time of one after the other.
         each(paths, self.sync, _NUM_FLUSHES)
 
@@ -143,6 +143,8 @@ def point_latest(folder: Path, disk: Disk) -> None:
 
 def discard(path: Path) -> None:
     """Remove what is of no use, as far as that can be done; the error that led here is the one to tell."""
+    import shutil
+
     with suppress(OSError):  # `ignore_errors` does not ignore one of close().
         shutil.rmtree(path, ignore_errors=True)
 
@@ -201,6 +203,8 @@ def sweep(root: Path, spare: Path | None = None) -> list[tuple[Path, OSError]]:
 def erase(path: Path) -> None:
     """Remove a file, link or folder; nothing a link points to."""
     if path.is_dir() and not path.is_symlink():
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -16,12 +16,9 @@ as that disk.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Protocol
-
-import xxhash
 
 __all__ = [
     "ALGORITHM",
@@ -58,6 +55,8 @@ class Running(Protocol):
 
 def of_bytes(data: bytes) -> str:
     """The digest of bytes that are all here."""
+    import hashlib
+
     return finish(hashlib.sha256(data))
 
 
@@ -69,6 +68,8 @@ def finish(running: Running) -> str:
 
 def of_chunk(pieces: Iterable[memoryview]) -> bytes:
     """The digest of one chunk; gives other threads the interpreter meanwhile."""
+    import xxhash
+
     running = xxhash.xxh3_128()
     for piece in pieces:
         running.update(piece)
@@ -77,11 +78,15 @@ def of_chunk(pieces: Iterable[memoryview]) -> bytes:
 
 def combine(chunks: Sequence[bytes]) -> str:
     """The digest of a file of which these are the digests of its chunks, in order."""
+    import xxhash
+
     return f"{_CHUNKED}:{xxhash.xxh3_128_hexdigest(b''.join(chunks))}"
 
 
 def start_like(text: str) -> Running:
     """A digest of nothing yet, of the algorithm of a known digest."""
+    import hashlib
+
     return _Chunked() if is_chunked(text) else hashlib.sha256()
 
 
@@ -99,8 +104,11 @@ class _Chunked:
     """The chunked digest of bytes that come in any portions."""
 
     def __init__(self) -> None:
+        import xxhash
+
         self._chunks: list[bytes] = []
-        self._open = xxhash.xxh3_128()
+        self._new = xxhash.xxh3_128
+        self._open = self._new()
         self._room_bytes = CHUNK_BYTES
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
@@ -111,7 +119,7 @@ class _Chunked:
             self._room_bytes -= part.nbytes
             if not self._room_bytes:
                 self._chunks.append(self._open.digest())
-                self._open, self._room_bytes = xxhash.xxh3_128(), CHUNK_BYTES
+                self._open, self._room_bytes = self._new(), CHUNK_BYTES
 
     def hexdigest(self) -> str:
         rest = [self._open.digest()] if self._room_bytes < CHUNK_BYTES else []

@@ -10,10 +10,10 @@ The cache would copy everything once more and write it later, all at once.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -110,12 +110,18 @@ def _allocate(descriptor: int, size_bytes: int) -> None:
     if size_bytes == 0:
         return
     # Not `posix_fallocate`: where the file system cannot, it writes a byte into every block instead.
-    if _FALLOCATE(descriptor, 0, 0, size_bytes) == 0:
+    code = _fallocate()(descriptor, size_bytes)
+    if code == 0:
         return
-    code = ctypes.get_errno()
     if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
         raise OSError(code, os.strerror(code))
 
 
-_FALLOCATE = ctypes.CDLL(None, use_errno=True).fallocate
-_FALLOCATE.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+@cache
+def _fallocate() -> Callable[[int, int], int]:
+    """fallocate(2) of a descriptor and a size, which returns 0 or what went wrong."""
+    import ctypes
+
+    call = ctypes.CDLL(None, use_errno=True).fallocate
+    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    return lambda descriptor, size_bytes: 0 if call(descriptor, 0, 0, size_bytes) == 0 else ctypes.get_errno()

@@ -16,8 +16,9 @@ import enum
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from trainer_shim.checkpoint.kinds import Inside, Node
 from trainer_shim.errors import CannotRestore, CannotStore, Damaged
@@ -35,14 +36,13 @@ __all__ = [
 ]
 
 
-@dataclass
-class Live:
+class Live(msgspec.Struct):
     """What was there when attach() was called."""
 
     #: Named tuples and enums, wherever they were.
-    classes: dict[str, type] = field(default_factory=dict)
+    classes: dict[str, type] = msgspec.field(default_factory=dict)
     #: By path: functions, classes, and objects with a state of their own.
-    at: dict[str, Any] = field(default_factory=dict)
+    at: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def take_in(self, other: Live) -> None:
         """Know also what another record has."""
@@ -50,8 +50,7 @@ class Live:
         self.at.update(other.at)
 
 
-@dataclass(frozen=True)
-class LiveName:
+class LiveName(msgspec.Struct, frozen=True):
     """Stands for a function or class."""
 
     name: str
@@ -64,16 +63,14 @@ class LiveName:
         )
 
 
-@dataclass(frozen=True)
-class LiveEnum:
+class LiveEnum(msgspec.Struct, frozen=True):
     """Stands for a member of an enum; flags by their bits."""
 
     name: str
     member: str | int
 
 
-@dataclass(frozen=True)
-class LiveTuple:
+class LiveTuple(msgspec.Struct, frozen=True):
     """Stands for a named tuple."""
 
     name: str
@@ -81,8 +78,7 @@ class LiveTuple:
     items: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class LiveObject:
+class LiveObject(msgspec.Struct, frozen=True):
     """Stands for an object that has a state of its own."""
 
     name: str

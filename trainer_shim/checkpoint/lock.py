@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 import sys
 import weakref
 from contextlib import suppress
@@ -85,7 +84,7 @@ def _close_all() -> None:
 
 def _own_line() -> str:
     command = " ".join(shlex.join(sys.orig_argv).split())  # One line, also for `python -c`.
-    return f"pid {os.getpid()} on `{socket.gethostname()}`: {command}"
+    return f"pid {os.getpid()} on `{os.uname().nodename}`: {command}"
 
 
 def _in_use(folder: Path, holder: str) -> FolderInUse:

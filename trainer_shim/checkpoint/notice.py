@@ -5,14 +5,14 @@ Covers: the record. Does not cover: who says it, and where.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 __all__ = ["Notice"]
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """`text` says what happened to `path`, `hint` what to do about it."""
 
     text: str

@@ -9,7 +9,6 @@ and a fifth of the processor's.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from contextlib import suppress
 
@@ -43,4 +42,6 @@ def take(size_bytes: int) -> memoryview:
 
 
 def _address(memory: mmap.mmap) -> int:
+    import ctypes
+
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))

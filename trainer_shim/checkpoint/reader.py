@@ -19,11 +19,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer_shim.checkpoint import digest, directread, layout, tensorfile, tree
+import msgspec
+
+from trainer_shim.checkpoint import digest, layout, tensorfile, tree
 from trainer_shim.checkpoint.arrays import make_place
 from trainer_shim.checkpoint.manifest import MAX_BYTES, MAX_TEXT_BYTES, File, Manifest, parse
 from trainer_shim.checkpoint.strides import laid_out
@@ -39,8 +40,7 @@ _PIECE_BYTES = 1 << 20
 _DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EIO, errno.ENXIO})
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """A checkpoint that keeps its manifest's word."""
 
     path: Path
@@ -146,6 +146,8 @@ def _read_values(
         # What senseless shapes and types make Python and torch raise.
         except (LookupError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise Damaged(f"cannot use `{file_name}`: {type(error).__name__}: {error}") from error
+        from trainer_shim.checkpoint import directread
+
         targets = [(begin + entries[name].data_offsets[0], place.memory) for name, place in places.items()]
         _compare(file_name, file, directread.read(source.fileno(), file.size_bytes, targets))
     targets.clear()

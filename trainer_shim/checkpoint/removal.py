@@ -12,7 +12,6 @@ from pathlib import Path
 
 from trainer_shim.checkpoint import layout, pins, reading
 from trainer_shim.checkpoint.commit import Disk, give_up
-from trainer_shim.checkpoint.verify import verify
 
 __all__ = ["bring_back", "take_away"]
 
@@ -38,6 +37,8 @@ def bring_back(root: Path, disk: Disk) -> list[Path]:
         name = layout.doomed_of(doomed.name)
         if name is None or not pins.is_pinned(root, name) or (root / str(name)).exists():
             continue
+        from trainer_shim.checkpoint.verify import verify
+
         # One that was pinned too late may be half overwritten already.
         if not verify(doomed, name).problems:
             _rename_back(doomed, root / str(name), disk)

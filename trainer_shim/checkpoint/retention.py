@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from trainer_shim.checkpoint.layout import Name
 
@@ -25,8 +26,7 @@ __all__ = ["Keep", "KeepDecision", "Known", "best_first", "decide"]
 _HOUR_S = 3600.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Keep:
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
     """What a run keeps, besides what never goes: `attach(keep=Keep(last=3, best=2, metric="val_loss"))`."""
 
     #: So many steps, the newest ones.
@@ -51,14 +51,13 @@ class Keep:
             raise ValueError(f"cannot keep one every {self.every_h} hours")
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """What can be known of a checkpoint at a glance."""
 
     name: Name
     #: Unix time.
     saved_s: float | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = msgspec.field(default_factory=dict)
     #: Its manifest is there and cannot be true.
     is_damaged: bool = False
     #: Why it cannot be judged here and now, or "".
@@ -68,8 +67,7 @@ class Known:
     is_read: bool = False
 
 
-@dataclass(frozen=True)
-class KeepDecision:
+class KeepDecision(msgspec.Struct, frozen=True):
     """One checkpoint's fate and its reason, in words for a person."""
 
     name: Name

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from trainer_shim.checkpoint import layout, reader, recycle, refusal, removal, retention, survey, writer
+from trainer_shim.checkpoint import layout, reader, recycle, refusal, removal, retention, writer
 from trainer_shim.checkpoint.commit import (
     Disk,
     LocalDisk,
@@ -238,6 +238,8 @@ class Store:
         except OSError as error:  # On a full disk this must not keep the older ones from going.
             text = f"cannot write `{layout.LATEST}` in `{self._root}`: {error.strerror}"
             self._tell(text, f"step {saved.step} is saved; that file is only a hint for people", self._root)
+        from trainer_shim.checkpoint import survey
+
         try:
             known = [seen.known for seen in survey.look(self._root)]
             for verdict in retention.decide(known, self.keep, saved=name):

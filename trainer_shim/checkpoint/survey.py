@@ -13,7 +13,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,7 @@ __all__ = ["SeenFolder", "aside", "keep_of", "look", "look_at", "metrics_of", "p
 _NEVER_WAS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR})
 
 
-@dataclass(frozen=True)
-class SeenFolder:
+class SeenFolder(msgspec.Struct, frozen=True):
     """One checkpoint, or one that was set aside."""
 
     folder: Path

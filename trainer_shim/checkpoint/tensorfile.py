@@ -14,17 +14,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from threading import Lock
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
 
 from trainer_shim.checkpoint import jsontext
-from trainer_shim.checkpoint.chunks import Chunk, copy
 from trainer_shim.checkpoint.digest import CHUNK_BYTES
 from trainer_shim.errors import CannotSave, Damaged
+
+if TYPE_CHECKING:
+    from trainer_shim.checkpoint.chunks import Chunk
 
 __all__ = [
     "ITEM_BYTES",
@@ -81,11 +82,12 @@ class Block(msgspec.Struct, frozen=True):
         if self.copy_to is not None:
             self.copy_to(target, begin)
         else:
+            from trainer_shim.checkpoint.chunks import copy
+
             copy(target, self.fetch(begin, begin + target.nbytes))
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A whole file before its first byte is written, so that free space can be checked."""
 
     header: bytes
@@ -183,6 +185,8 @@ class _Kept:
         return memory[begin:end]
 
     def put(self, target: memoryview, begin: int) -> None:
+        from trainer_shim.checkpoint.chunks import copy
+
         copy(target, self.fetch(begin, begin + target.nbytes))
 
 

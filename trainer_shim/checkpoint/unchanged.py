@@ -13,8 +13,9 @@ one is linked. A wrong guess costs time, never a number.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from trainer_shim.checkpoint.manifest import File
 from trainer_shim.checkpoint.tensorfile import Block
@@ -27,8 +28,7 @@ _MIN_BLOCK_BYTES = 64 << 10
 _MIN_PART = 1 / 16
 
 
-@dataclass(frozen=True)
-class StillFile:
+class StillFile(msgspec.Struct, frozen=True):
     """The file of unchanging tensors in a durable checkpoint, and what is in it."""
 
     path: Path

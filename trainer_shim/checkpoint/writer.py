@@ -13,18 +13,16 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from trainer_shim.checkpoint import digest, directwrite, layout, recycle, refusal, tensorfile, tree
+from trainer_shim.checkpoint import digest, layout, recycle, refusal, tensorfile, tree
 from trainer_shim.checkpoint.arrays import settle
 from trainer_shim.checkpoint.commit import FILE_MODE, FOLDER_MODE, Disk, commit, discard
 from trainer_shim.checkpoint.environment import installed_packages, versions
@@ -32,6 +30,11 @@ from trainer_shim.checkpoint.live import Live
 from trainer_shim.checkpoint.manifest import MAX_TEXT_BYTES, File, Manifest, render
 from trainer_shim.checkpoint.unchanged import Guesses, StillFile
 from trainer_shim.errors import CannotSave, CannotStore
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from trainer_shim.checkpoint import directwrite
 
 __all__ = ["Draft", "Identity", "Saved", "Target", "Wanted", "check", "prepare", "write"]
 
@@ -42,8 +45,7 @@ _MARGIN_BYTES = 16 << 20
 _MARGIN_FILES = 16
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """A checkpoint that survives a power cut."""
 
     path: Path
@@ -53,7 +55,7 @@ class Saved:
     size_bytes: int
     took_s: float
     #: What the next save may link.
-    still: StillFile | None = field(default=None, compare=False)
+    still: StillFile | None = None
 
 
 class Identity(NamedTuple):
@@ -208,6 +210,10 @@ def _write_tensors(
     staging: Path, draft: Draft, target: Target, disk: Disk, same: StillFile | None
 ) -> dict[str, File]:
     """Write the tensor files, or link the one that proves to be the same as before; flushed later."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from trainer_shim.checkpoint import directwrite
+
     still, files = layout.rank_still(0), dict[str, File]()
     with ThreadPoolExecutor(1, "trainer_shim.digest") as pool:
         # The disk and the processor each have something to do: the proof costs no time of its own.
@@ -229,6 +235,8 @@ def _begun(pool: ThreadPoolExecutor, work: Callable[[], str]) -> Future[str]:
     try:
         return pool.submit(work)
     except RuntimeError:
+        from concurrent.futures import Future
+
         done = Future[str]()
         done.set_result(work())
         return done
@@ -236,6 +244,8 @@ def _begun(pool: ThreadPoolExecutor, work: Callable[[], str]) -> Future[str]:
 
 def _write_over(path: Path, source: directwrite.DirectSource, spare: Path | None) -> File:
     """Write a tensor file, over that of the spare folder if there is one."""
+    from trainer_shim.checkpoint import directwrite
+
     if spare is not None:
         recycle.take(spare, path.name, path)
     return File(source.size_bytes, directwrite.write(path, source))

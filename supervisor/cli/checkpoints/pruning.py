@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from supervisor.cli.checkpoints.places import CheckpointPlace, recorded_keep
 from supervisor.cli.checkpoints.rows import CheckpointRow, rows_of

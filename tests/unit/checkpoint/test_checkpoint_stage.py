@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainer_shim.checkpoint import StagingFolder, Store
+from trainer_shim.checkpoint import Store
 from trainer_shim.checkpoint.arrays import DeviceBytes
 from trainer_shim.checkpoint.pages import take
 from trainer_shim.checkpoint.reader import load
+from trainer_shim.checkpoint.stage import StagingFolder
 from trainer_shim.errors import CannotSave
 
 LARGE = 1_300_000  # More than one part, and no multiple of anything.
