@@ -31,6 +31,7 @@ LATE = {
     "trainer_shim.checkpoint.survey": "the end of a save, which looks at the older ones",
     "trainer_shim.checkpoint.verify": "checkpoints that are brought back or looked at whole",
     "trainer_shim.enumerated": "the look at the loop around batches()",
+    "trainer_shim.library_objects": "the look at what loops carry, in objects of libraries",
     "trainer_shim.loader": "a pass over a loader",
     "trainer_shim.loop_state": "the look at what loops carry, by their source",
     "trainer_shim.moving": "the same, by what moves",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer_shim.checkpoint import Live, Loaded, Store, load, record, resolve
 from trainer_shim.errors import CannotRestore, CannotSave, ShimError
@@ -21,9 +21,11 @@ from trainer_shim.made import Made
 from trainer_shim.parts import Stateful, asked, states
 from trainer_shim.position import Cursor
 from trainer_shim.reach import is_generator
-from trainer_shim.redone import Redone
 from trainer_shim.storable import but_loaders, undisturbed
 from trainer_shim.variables import Variables
+
+if TYPE_CHECKING:
+    from trainer_shim.redone import Redone
 
 __all__ = ["RunState"]
 
@@ -133,6 +135,8 @@ class RunState:
         self._is_on_way = True
 
     def _stand(self, checkpoint: Path) -> Redone:
+        from trainer_shim.redone import Redone
+
         def give(names: Collection[str]) -> None:
             self.made.give_again(names, load(checkpoint).state["parts"])
 

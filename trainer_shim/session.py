@@ -366,6 +366,7 @@ class Shim(_Looked):
         return Followed(self._cursor, loader, self._pass_begins)
 
     def _pass_begins(self) -> None:
+        import_late()
         self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)
 

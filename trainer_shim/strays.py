@@ -19,17 +19,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer_shim import rng
 from trainer_shim.kept import Kept
-from trainer_shim.library_objects import Place, of_libraries
-from trainer_shim.loop_state import look_at_loops, where
 from trainer_shim.module_tree import ODD
 from trainer_shim.module_tree import walk as modules_of
 from trainer_shim.nearby import variables_of
 from trainer_shim.script_code import is_script
 from trainer_shim.script_names import is_module
+
+if TYPE_CHECKING:
+    from trainer_shim.library_objects import Place
 
 __all__ = ["Strays"]
 
@@ -139,6 +140,8 @@ class Strays:
         self._rests_until = now + _REST * (now - began)
 
     def _found(self, frames: list[FrameType]) -> list[str]:
+        from trainer_shim.library_objects import of_libraries
+        from trainer_shim.loop_state import look_at_loops, where
         from trainer_shim.moving import Moving
 
         found: list[str] = []
