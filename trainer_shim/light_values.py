@@ -11,13 +11,15 @@ import copy
 import sys
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from trainer_shim.errors import CannotSave
-from trainer_shim.handing_over import GeneratorPart
+from trainer_shim.handing_over import Fields, GeneratorPart
 from trainer_shim.optimizer_state import is_optimizer
-from trainer_shim.parts import Stateful, states
-from trainer_shim.storable import but_loaders, undisturbed
+from trainer_shim.parts import Stateful
+from trainer_shim.reach import attributes
+from trainer_shim.script_names import is_module
+from trainer_shim.storable import but_loaders
 from trainer_shim.variables import Variables, filled
 
 __all__ = ["LightValues"]
@@ -42,7 +44,7 @@ class LightValues:
         return {
             "state": _copies(self._variables.values),
             "extra": _copies(self._extra()),
-            "parts": _copies(self._states()),
+            "parts": {name: kept for name, state in self._states().items() if (kept := _copies(state))},
             "options": _copies({name: _options(one) for name, one in self._optimizers().items()}),
         }
 
@@ -54,25 +56,19 @@ class LightValues:
                 values[name] = filled(values[name], copy.deepcopy(value))
         for name, value in saved["extra"].items():
             extra[name] = filled(extra.get(name), copy.deepcopy(value))
-        now = self._states()
         for name, state in saved["parts"].items():
-            if name in now and not _is_same(now[name], state):
-                self._parts[name].load_state_dict(copy.deepcopy(state))
+            if name in self._parts:
+                _put(self._parts[name], state)
         for name, groups in saved["options"].items():
             if name in self._parts:
                 _set_options(self._parts[name], groups)
 
-    def _states(self) -> dict[str, Any]:
-        found = {}
-        with undisturbed():
-            for name, part in but_loaders(self._parts).items():
-                if isinstance(part, GeneratorPart) or is_optimizer(part) or _is_module(part):
-                    continue
-                try:
-                    found[name] = states({name: part})[name]
-                except CannotSave:  # Some have a state only when they were used.
-                    continue
-        return found
+    def _states(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: _attributes(part)
+            for name, part in but_loaders(self._parts).items()
+            if not (isinstance(part, GeneratorPart) or is_optimizer(part) or is_module(part))
+        }
 
     def _optimizers(self) -> dict[str, Any]:
         return {name: part for name, part in self._parts.items() if is_optimizer(part)}
@@ -98,16 +94,25 @@ def _cost(value: Any, depth: int = 0) -> int:
     return 1 if is_array and value.nbytes <= _MAX_BYTES and value.dtype != object else _MAX_VALUES + 1
 
 
+def _attributes(part: Any) -> dict[str, Any]:
+    """What a part keeps, by attribute: its `load_state_dict()` need not bear to be called twice."""
+    return part.state_dict() if type(part) is Fields else dict(attributes(part))
+
+
+def _put(part: Any, state: Mapping[str, Any]) -> None:
+    if type(part) is Fields:
+        part.put(copy.deepcopy(dict(state)))
+        return
+    for name, value in state.items():
+        with suppress(AttributeError, TypeError):  # One that may not be set stays.
+            setattr(part, name, filled(getattr(part, name, None), copy.deepcopy(value)))
+
+
 def _is_same(now: Any, before: Any) -> bool:
     try:
         return bool(now == before)
     except (RuntimeError, ValueError):  # Of tensors and arrays.
         return False
-
-
-def _is_module(part: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(part, torch.nn.Module)
 
 
 def _options(optimizer: Any) -> list[dict[str, Any]]:

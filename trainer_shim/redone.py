@@ -15,13 +15,13 @@ from typing import Any
 
 from trainer_shim.checkpoint import Live
 from trainer_shim.errors import CannotSave
-from trainer_shim.handing_over import GeneratorPart
 from trainer_shim.light_values import LightValues
 from trainer_shim.module_state import Fingerprint
+from trainer_shim.optimizer_state import is_optimizer
 from trainer_shim.parts import Stateful, states
 from trainer_shim.script_names import is_module
 from trainer_shim.state_digests import digests
-from trainer_shim.storable import but_loaders, undisturbed
+from trainer_shim.storable import undisturbed
 from trainer_shim.variables import filled
 
 __all__ = ["Redone"]
@@ -39,7 +39,7 @@ class Redone:
         give: Callable[[Collection[str]], None],
     ) -> None:
         self._parts, self._extra, self._light, self._live, self._give = parts, extra, light, live, give
-        #: Which object each was: one that came on the way got its state when it came.
+        #: Which object each was.
         self._objects = dict(parts)
         self._before, self._light_before = self._stand(), light.now()
         self._extra_before, self._values = self._stand_of_extra(), copy.deepcopy(extra())
@@ -48,11 +48,11 @@ class Redone:
     def undo(self) -> None:
         """Put back what changed; raises CannotRestore where the checkpoint cannot be read any more."""
         now = self._stand()
-        light = self._light_before["parts"]
+        # One that came on the way got its state when it came, and may have been changed since.
         changed = {
             name
-            for name, stand in self._before.items()
-            if name not in light and now.get(name) != stand and self._is_of_before(name)
+            for name, stand in now.items()
+            if not self._is_of_before(name) or self._before.get(name) != stand
         }
         if changed:
             self._give(changed)
@@ -67,7 +67,7 @@ class Redone:
                 extra[key] = filled(extra.get(key), self._values[key])
 
     def _is_of_before(self, name: str) -> bool:
-        return self._parts.get(name) is self._objects.get(name)
+        return name in self._objects and self._parts.get(name) is self._objects[name]
 
     def _of_before(self, values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in values.items() if self._is_of_before(name)}
@@ -75,8 +75,8 @@ class Redone:
     def _stand(self) -> dict[str, dict[str, str]]:
         found = {}
         with undisturbed():
-            for name, part in but_loaders(self._parts).items():
-                if isinstance(part, GeneratorPart):
+            for name, part in self._parts.items():
+                if not _is_of_torch(part):
                     continue
                 try:
                     found[name] = digests(states({name: part}), self._live)
@@ -86,3 +86,11 @@ class Redone:
 
     def _stand_of_extra(self) -> dict[str, dict[str, str]]:
         return {key: digests({key: value}, self._live) for key, value in self._extra().items()}
+
+
+def _is_of_torch(part: Any) -> bool:
+    """Whether its state may be given twice; a `load_state_dict()` of the script's own may do anything.
+
+    Of others small values are put back.
+    """
+    return is_module(part) or is_optimizer(part) or type(part).__module__.startswith("torch.")

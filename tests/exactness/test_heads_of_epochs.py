@@ -27,6 +27,8 @@ class Everything:
     def __init__(self, run):
         self.run, self.order = run, list(range(NUM_ITEMS))
         self.scheduler = torch.optim.lr_scheduler.StepLR(run.optimizer, 1, 0.5)
+        halves = [torch.optim.lr_scheduler.StepLR(run.optimizer, 1, 0.5) for _ in range(2)]
+        self.several = torch.optim.lr_scheduler.SequentialLR(run.optimizer, halves, [1])
         self.target = torch.nn.Linear(1, 4)
         self.norm = torch.nn.BatchNorm1d(1)
         self.numpy, self.python = np.random.default_rng(5), random.Random(5)
@@ -34,6 +36,7 @@ class Everything:
         self.bag = [0]
         self.shim = run.attach(
             scheduler=self.scheduler,
+            several=self.several,
             target=self.target,
             norm=self.norm,
             numpy=self.numpy,
@@ -60,6 +63,10 @@ def generators_in_variables(one):
 
 def a_scheduler(one):
     one.scheduler.step()
+
+
+def schedulers_inside_one(one):
+    one.several.step()
 
 
 def a_target(one):
@@ -106,6 +113,7 @@ HEADS = [
     a_generator_that_is_a_part,
     generators_in_variables,
     a_scheduler,
+    schedulers_inside_one,
     a_target,
     data_of_a_weight,
     running_statistics,
