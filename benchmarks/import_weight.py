@@ -96,16 +96,8 @@ def _run(folder: Path, rounds: int) -> None:
             goals.append(goal(f"at most {GOAL_RATIO} x {_NEEDED}", met=cpu_ms <= GOAL_RATIO * needed_ms))
         row.append("; ".join(goals))
         rows.append(row)
-    header = [
-        "what",
-        "whole process",
-        "10 - 90 %",
-        "beyond bare",
-        "x zmq, msgspec",
-        "CPU beyond bare",
-        "modules",
-    ]
-    header += ["of torch, numpy, psutil", "goal"]
+    header = ["what", "whole process", "10 - 90 %", "beyond bare", "CPU beyond bare", "x zmq, msgspec"]
+    header += ["modules", "of torch, numpy, psutil", "goal"]
     print_table("Importing the shim, ms as whole processes", header, rows)
     for name in missing:
         print(f"\nwithout {name}: it cannot be imported here")
