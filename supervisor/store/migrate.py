@@ -9,9 +9,11 @@ from __future__ import annotations
 import sqlite3
 from importlib import resources
 
+import msgspec
+
 from supervisor.errors import SupervisorError
 
-__all__ = ["migrate", "migrations"]
+__all__ = ["migrate", "migrations", "prepare"]
 
 
 def migrations() -> list[str]:
@@ -19,6 +21,11 @@ def migrations() -> list[str]:
     folder = resources.files("supervisor.store") / "migrations"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
     return [f.read_text(encoding="utf-8") for f in files]
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Give a connection what migrations call."""
+    db.create_function("member", 2, _member, deterministic=True)
 
 
 def migrate(db: sqlite3.Connection, path: str) -> None:
@@ -31,6 +38,16 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
             f"(schema {version}, this one knows {len(scripts)})",
             hint="upgrade training-supervisor, or start with another --home",
         )
+    prepare(db)
     for number, script in enumerate(scripts[version:], start=version + 1):
         # executescript commits first, so the transaction is spelled out.
         db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _member(text: str | None, name: str) -> str | None:
+    """A member of a JSON object as text, with every digit; NULL where there is none."""
+    try:
+        found = msgspec.json.decode(text or "", type=dict[str, msgspec.Raw]).get(name)
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+    return None if found is None else bytes(found).decode()

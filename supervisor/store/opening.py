@@ -18,7 +18,7 @@ from typing import Final
 
 from supervisor.errors import SupervisorError
 from supervisor.set_aside import SetAside, keep_aside, make_way
-from supervisor.store.migrate import migrate, migrations
+from supervisor.store.migrate import migrate, migrations, prepare
 from supervisor.system import locks
 from trainer_shim.lock_file import HeldLock
 from trainer_shim.safe_files import open_checked
@@ -157,6 +157,7 @@ def _completed(db: sqlite3.Connection, path: Path) -> list[SetAside]:
 def _wanted() -> dict[str, tuple[str, str]]:
     fresh = sqlite3.connect(":memory:")
     try:
+        prepare(fresh)
         for script in migrations():
             fresh.executescript(script)
         return _schema(fresh)

@@ -1,5 +1,6 @@
 -- A job has an id of its own, and what belongs to one state or one process is a record in its record.
--- Numbers are handed on as text (`->`): taken out as values they would lose their last digits.
+-- `member(text, name)` gives a member of a JSON object as the text that it is (migrate.py): taken out as values,
+-- numbers would lose their last digits, and `->` needs SQLite 3.38.
 UPDATE events SET event = json_set(event, '$.id', 'j-' || lower(hex(randomblob(8))))
 WHERE CASE WHEN json_valid(event) THEN
     json_extract(event, '$.event') = 'submitted' AND json_type(event, '$.id') IS NULL
@@ -38,23 +39,23 @@ CREATE INDEX jobs_by_owner ON jobs (owner, name);
 
 -- Merging into '{}' leaves out what is NULL here: what the record before did not have.
 UPDATE jobs SET record = json_set(record, '$.run', json_patch('{}', json_object(
-    'started_at', json(coalesce(record -> '$.started_at', record -> '$.since', '0.0')),
-    'process', record -> '$.process',
-    'depths', record -> '$.depths',
-    'start_grace_at', record -> '$.start_grace_at',
-    'start_grace_s', record -> '$.start_grace_s',
-    'yielded', record -> '$.yielded',
-    'was_frozen', record -> '$.was_frozen',
-    'insist_at', record -> '$.insist_at',
-    'insisted', record -> '$.insisted',
+    'started_at', json(coalesce(json(member(record, 'started_at')), json(member(record, 'since')), '0.0')),
+    'process', json(member(record, 'process')),
+    'depths', json(member(record, 'depths')),
+    'start_grace_at', json(member(record, 'start_grace_at')),
+    'start_grace_s', json(member(record, 'start_grace_s')),
+    'yielded', json(member(record, 'yielded')),
+    'was_frozen', json(member(record, 'was_frozen')),
+    'insist_at', json(member(record, 'insist_at')),
+    'insisted', json(member(record, 'insisted')),
     'context', CASE WHEN json_type(record, '$.context_process') = 'object' THEN
         json_patch('{}', json_object(
-            'where', record -> '$.context',
-            'process', record -> '$.context_process',
-            'problem', record -> '$.context_problem',
-            'at', record -> '$.context_at',
-            'limit_at', record -> '$.context_limit_at',
-            'limit_s', record -> '$.context_limit_s'
+            'where', json(member(record, 'context')),
+            'process', json(member(record, 'context_process')),
+            'problem', json(member(record, 'context_problem')),
+            'at', json(member(record, 'context_at')),
+            'limit_at', json(member(record, 'context_limit_at')),
+            'limit_s', json(member(record, 'context_limit_s'))
         ))
     END
 )))
@@ -63,26 +64,26 @@ WHERE CASE WHEN json_valid(record) THEN
 END;
 
 UPDATE jobs SET record = json_set(record, '$.pause', json_patch('{}', json_object(
-    'depth', json(coalesce(record -> '$.depth', '"hold"')),
-    'by', record -> '$.asked_by',
-    'reason', record -> '$.reason',
-    'verdict', record -> '$.verdict',
-    'held_depth', record -> '$.held_depth',
-    'bytes_freed', record -> '$.bytes_freed',
-    'deadline_at', record -> '$.deadline_at',
-    'deadline_s', record -> '$.deadline_s',
-    'late', record -> '$.late',
-    'at_deadline', record -> '$.at_deadline',
-    'frozen_at', record -> '$.frozen_at',
-    'wake_at', record -> '$.wake_at'
+    'depth', json(coalesce(json(member(record, 'depth')), '"hold"')),
+    'by', json(member(record, 'asked_by')),
+    'reason', json(member(record, 'reason')),
+    'verdict', json(member(record, 'verdict')),
+    'held_depth', json(member(record, 'held_depth')),
+    'bytes_freed', json(member(record, 'bytes_freed')),
+    'deadline_at', json(member(record, 'deadline_at')),
+    'deadline_s', json(member(record, 'deadline_s')),
+    'late', json(member(record, 'late')),
+    'at_deadline', json(member(record, 'at_deadline')),
+    'frozen_at', json(member(record, 'frozen_at')),
+    'wake_at', json(member(record, 'wake_at'))
 )))
 WHERE CASE WHEN json_valid(record) THEN
     json_type(record) = 'object' AND json_extract(record, '$.state') IN ('pausing', 'paused')
 END;
 
 UPDATE jobs SET record = json_set(record, '$.stop', json_patch('{}', json_object(
-    'by', record -> '$.asked_by',
-    'is_restart', record -> '$.restart_after_stop'
+    'by', json(member(record, 'asked_by')),
+    'is_restart', json(member(record, 'restart_after_stop'))
 )))
 WHERE CASE WHEN json_valid(record) THEN
     json_type(record) = 'object' AND json_extract(record, '$.state') = 'stopping'
