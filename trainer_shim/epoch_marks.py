@@ -58,7 +58,7 @@ class EpochMarks:
         if self._before is None:
             self._before = self._own_now()
         if self.light is not None and mark.get("light"):
-            self.light.put(mark["light"])
+            self.light.put_where_light(mark["light"])
         rng.restore(mark["global"])
         self._set(mark["own"])
 

@@ -7,7 +7,8 @@ A script that imports the shim has not said yet what it wants of it. But what is
 later, would be that of another version after an update in the meantime, could fail on a full or missing
 disk, and would stay half done in a worker that is forked meanwhile. So all of it is there before the first
 batch is fetched, or at the first boundary, whichever comes first: in the thread that trains, and not in a
-handler of a signal.
+handler of a signal. Where that is not the main thread, attach() loads it: Python imports some modules no more
+when the main thread is over.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ __all__ = ["AT_ATTACH", "LATE", "import_late"]
 
 #: Loaded by `import_late`; who needs each.
 LATE = {
-    "concurrent.futures.thread": "a save, for its threads; brings logging and traceback",
     "ctypes": "copies and states of generators; torch brings it",
     "hashlib": "digests of what is saved; brings OpenSSL, as torch does",
     "shutil": "the removal of checkpoints; brings bz2 and lzma",

@@ -48,6 +48,15 @@ class LightValues:
             "options": _copies({name: _options(one) for name, one in self._optimizers().items()}),
         }
 
+    def put_where_light(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put back what is light by now as well, so that `now` has told all that this changes."""
+        parts = self.now()["parts"]
+        kept = {
+            name: {own: value for own, value in state.items() if own in parts.get(name, {})}
+            for name, state in saved["parts"].items()
+        }
+        self.put({**saved, "parts": kept})
+
     def put(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
         """Make all that is there now what it was; others hold the same containers as before."""
         values, extra = self._variables.values, self._extra()
