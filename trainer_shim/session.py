@@ -146,8 +146,6 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
     global _current  # noqa: PLW0603  # one session a process: it owns signals and the folder
     choices = Choices.checked(keep, resume, signals, ignore, every_epochs)
     parts = named_parts(handed, parts)
-    if threading.current_thread() is not threading.main_thread():
-        import_late()  # Once the main thread is over, some of it can no longer be imported.
     surroundings = Surroundings.read(os.environ)
     if _current is not None:
         _current._make_way()  # noqa: SLF001  # no script should call it
@@ -245,6 +243,8 @@ class Shim(_Looked):
 
     def _open(self, resume: Resume) -> None:
         """Take the folder and go on from what is there."""
+        if threading.current_thread() is not threading.main_thread():
+            import_late()  # Once the main thread is over, some of it can no longer be imported.
         self._store.open()
         try:
             self._restore(must=resume == "must")
