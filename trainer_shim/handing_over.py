@@ -45,10 +45,10 @@ class Fields:
         for name in self._names:
             setattr(self._thing, name, state[name])
 
-    def put(self, some: Mapping[str, Any]) -> None:
-        """Set those of them that are given."""
-        for name in some:
-            setattr(self._thing, name, some[name])
+    @property
+    def thing(self) -> Any:
+        """Whose attributes they are."""
+        return self._thing
 
 
 def is_fields_of(part: Any, thing: Any) -> bool:

@@ -45,32 +45,33 @@ class LightValues:
             "state": _copies(self._variables.values),
             "extra": _copies(self._extra()),
             "parts": {name: kept for name, state in self._states().items() if (kept := _copies(state))},
-            "options": _copies({name: _options(one) for name, one in self._optimizers().items()}),
+            "options": _copies(self._options()),
         }
 
     def put_where_light(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
         """Put back what is light by now as well, so that `now` has told all that this changes."""
-        parts = self.now()["parts"]
+        there = self._states()
         kept = {
-            name: {own: value for own, value in state.items() if own in parts.get(name, {})}
+            name: {own: value for own, value in state.items() if _is_light(there.get(name, {}).get(own))}
             for name, state in saved["parts"].items()
         }
         self.put({**saved, "parts": kept})
 
     def put(self, saved: Mapping[str, Mapping[str, Any]]) -> None:
-        """Make all that is there now what it was; others hold the same containers as before."""
+        """Make all that is there now what it was, of the kinds that are given; objects stay the same."""
         values, extra = self._variables.values, self._extra()
-        for name, value in saved["state"].items():
+        for name, value in saved.get("state", {}).items():
             if name in values:
-                values[name] = filled(values[name], copy.deepcopy(value))
-        for name, value in saved["extra"].items():
-            extra[name] = filled(extra.get(name), copy.deepcopy(value))
-        for name, state in saved["parts"].items():
+                values[name] = _set_back(values[name], value)
+        for name, value in saved.get("extra", {}).items():
+            extra[name] = _set_back(extra.get(name), value)
+        for name, state in saved.get("parts", {}).items():
             if name in self._parts:
                 _put(self._parts[name], state)
-        for name, groups in saved["options"].items():
-            if name in self._parts:
-                _set_options(self._parts[name], groups)
+        for name, groups in saved.get("options", {}).items():
+            part: Any = self._parts.get(name)
+            for group, before in zip(part.param_groups, groups, strict=False) if part is not None else ():
+                group.update({key: _set_back(group.get(key), value) for key, value in before.items()})
 
     def _states(self) -> dict[str, dict[str, Any]]:
         return {
@@ -79,28 +80,45 @@ class LightValues:
             if not (isinstance(part, GeneratorPart) or is_optimizer(part) or is_module(part))
         }
 
-    def _optimizers(self) -> dict[str, Any]:
-        return {name: part for name, part in self._parts.items() if is_optimizer(part)}
+    def _options(self) -> dict[str, list[dict[str, Any]]]:
+        optimizers: dict[str, Any] = {name: part for name, part in self._parts.items() if is_optimizer(part)}
+        return {
+            name: [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
+            for name, part in optimizers.items()
+        }
 
 
 def _copies(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: copy.deepcopy(value) for name, value in values.items() if _cost(value) <= _MAX_VALUES}
+    return {name: copy.deepcopy(value) for name, value in values.items() if _is_light(value)}
 
 
-def _cost(value: Any, depth: int = 0) -> int:
-    """How many values it holds; more than the bound where it is none of those that are kept."""
-    kind: Any = type(value)
-    if kind in _ATOMS:
-        return 1 if not isinstance(value, str | bytes) or len(value) <= _MAX_BYTES else _MAX_VALUES + 1
-    if depth < 8 and kind in (*_LISTS, *_MAPS) and len(value) <= _MAX_VALUES:
-        inside = [*value.keys(), *value.values()] if kind in _MAPS else value
-        return 1 + sum(_cost(one, depth + 1) for one in inside)
+def _is_light(value: Any) -> bool:
+    """Whether it is of few and small plain values."""
+    waiting, num_values = [value], 0
+    while waiting:
+        one = waiting.pop()
+        num_values += 1
+        is_list, is_map = type(one) in _LISTS, type(one) in _MAPS
+        if num_values > _MAX_VALUES or ((is_list or is_map) and len(one) > _MAX_VALUES):
+            return False
+        if is_list:
+            waiting += one
+        elif is_map:
+            waiting += [*one.keys(), *one.values()]
+        elif not _is_small(one):
+            return False
+    return True
+
+
+def _is_small(value: Any) -> bool:
+    if type(value) in _ATOMS:
+        return not isinstance(value, str | bytes) or len(value) <= _MAX_BYTES
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    if torch is not None and kind is torch.Tensor:
+    if torch is not None and type(value) is torch.Tensor:
         is_plain = value.device.type == "cpu" and value.layout is torch.strided and not value.requires_grad
-        return 1 if is_plain and value.numel() * value.element_size() <= _MAX_BYTES else _MAX_VALUES + 1
-    is_array = numpy is not None and (kind is numpy.ndarray or isinstance(value, numpy.generic))
-    return 1 if is_array and value.nbytes <= _MAX_BYTES and value.dtype != object else _MAX_VALUES + 1
+        return is_plain and value.numel() * value.element_size() <= _MAX_BYTES
+    is_array = numpy is not None and (type(value) is numpy.ndarray or isinstance(value, numpy.generic))
+    return is_array and value.nbytes <= _MAX_BYTES and value.dtype != object
 
 
 def _attributes(part: Any) -> dict[str, Any]:
@@ -109,32 +127,26 @@ def _attributes(part: Any) -> dict[str, Any]:
 
 
 def _put(part: Any, state: Mapping[str, Any]) -> None:
-    if type(part) is Fields:
-        part.put(copy.deepcopy(dict(state)))
-        return
+    owner = part.thing if type(part) is Fields else part
     for name, value in state.items():
         with suppress(AttributeError, TypeError):  # One that may not be set stays.
-            setattr(part, name, filled(getattr(part, name, None), copy.deepcopy(value)))
+            setattr(owner, name, _set_back(getattr(owner, name, None), value))
 
 
-def _is_same(now: Any, before: Any) -> bool:
+def _set_back(now: Any, before: Any) -> Any:
+    """Return what is to be there: the object that is there now, as far as it can be what it was."""
+    if type(now) is not type(before):
+        return copy.deepcopy(before)
+    if hasattr(now, "dtype") and hasattr(now, "__setitem__"):
+        if now.shape == before.shape and now.dtype == before.dtype:
+            now[...] = before  # Others may hold the tensor or array.
+            return now
+        return copy.deepcopy(before)
+    return now if _is_equal(now, before) else filled(now, copy.deepcopy(before))
+
+
+def _is_equal(now: Any, before: Any) -> bool:
     try:
         return bool(now == before)
-    except (RuntimeError, ValueError):  # Of tensors and arrays.
+    except (RuntimeError, ValueError):  # Of tensors and arrays inside.
         return False
-
-
-def _options(optimizer: Any) -> list[dict[str, Any]]:
-    return [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-
-
-def _set_options(optimizer: Any, options: list[dict[str, Any]]) -> None:
-    for group, before in zip(optimizer.param_groups, options, strict=False):
-        for key, value in before.items():
-            now = group.get(key)
-            if _is_same(now, value):
-                continue
-            if hasattr(now, "copy_") and hasattr(value, "device"):
-                now.copy_(value)  # Others may hold the tensor.
-            else:
-                group[key] = copy.deepcopy(value)

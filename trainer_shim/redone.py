@@ -28,7 +28,10 @@ __all__ = ["Redone"]
 
 
 class Redone:
-    """How all stood when the way began. `give` loads the states of parts from the checkpoint, by name."""
+    """How all stood when the way began. `give` loads the states of parts from the checkpoint, by name.
+
+    With `is_known`, digests tell which of torch's parts changed on the way; without, all are given again.
+    """
 
     def __init__(
         self,
@@ -37,11 +40,14 @@ class Redone:
         light: LightValues,
         live: Live,
         give: Callable[[Collection[str]], None],
+        *,
+        is_known: bool,
     ) -> None:
         self._parts, self._extra, self._light, self._live, self._give = parts, extra, light, live, give
         #: Which object each was.
         self._objects = dict(parts)
-        self._before, self._light_before = self._stand(), light.now()
+        self._before = self._stand() if is_known else {}
+        self._light_before = light.now()
         self._extra_before, self._values = self._stand_of_extra(), copy.deepcopy(extra())
         self._attributes = [Fingerprint(part) for part in parts.values() if is_module(part)]
 
@@ -57,8 +63,7 @@ class Redone:
         if changed:
             self._give(changed)
         # What the script set between attach() and the loop stands: a rate from its command line.
-        own = {kind: self._of_before(values) for kind, values in self._light_before.items()}
-        self._light.put({**own, "state": {}, "extra": {}})
+        self._light.put({kind: self._of_before(self._light_before[kind]) for kind in ("parts", "options")})
         for one in self._attributes:
             one.undo()
         extra, before, after = self._extra(), self._extra_before, self._stand_of_extra()

@@ -253,6 +253,54 @@ def test_a_rate_set_in_each_epoch_that_is_counted_by_hand_is_right(tmp_path):
     assert cut == whole
 
 
+@pytest.mark.parametrize("head", [a_scheduler, a_target, running_statistics, the_state_of_an_optimizer])
+def test_what_an_epoch_that_is_counted_by_hand_does_is_done_once(tmp_path, head):
+    """
+    Past epochs are gone through again without their batches.
+    """
+
+    def train(run):
+        one = Everything(run)
+        for _ in range(3):
+            head(one)
+            for batch in one.shim.batches(batches()):
+                use(one, batch)
+
+    whole, cut = whole_and_cut(tmp_path, train, (8, 15))
+
+    assert cut == whole
+
+
+def test_a_small_tensor_that_others_hold_stays_the_one_that_they_hold(tmp_path):
+    """
+    It is made what it was, and not replaced by another.
+    """
+
+    class Scale:
+        def __init__(self):
+            self.value = torch.ones(2)
+
+        def state_dict(self):
+            return {"value": self.value}
+
+        def load_state_dict(self, state):
+            self.value.copy_(state["value"])
+
+    def train(run):
+        scale = Scale()
+        held = scale.value
+        shim = run.attach(scale=scale)
+        for _ in shim.epochs(3):
+            held.mul_(0.5)
+            for batch in shim.batches(batches()):
+                run.step(torch.tensor([float(i) for i in batch]) * scale.value.sum())
+                held.add_(0.125)
+
+    whole, cut = whole_and_cut(tmp_path, train, STEPS)
+
+    assert cut == whole
+
+
 def test_a_run_that_is_complete_needs_no_part_that_its_loop_brings(tmp_path, capfd):
     """
     Started once more it says so, and trains nothing.
