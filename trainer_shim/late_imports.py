@@ -20,6 +20,7 @@ __all__ = ["AT_ATTACH", "LATE", "import_late"]
 
 #: Loaded by `import_late`; who needs each.
 LATE = {
+    "concurrent.futures.thread": "a save, for its threads; brings logging and traceback",
     "ctypes": "copies and states of generators; torch brings it",
     "hashlib": "digests of what is saved; brings OpenSSL, as torch does",
     "shutil": "the removal of checkpoints; brings bz2 and lzma",

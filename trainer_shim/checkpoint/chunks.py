@@ -16,16 +16,15 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-
-# At once: where a training goes on in a thread and the main one is over, Python refuses to import it.
-from concurrent.futures import Future
-from concurrent.futures.thread import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from trainer_shim.checkpoint.digest import CHUNK_BYTES
 from trainer_shim.checkpoint.pages import take
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = [
     "Chunk",
@@ -98,6 +97,8 @@ def each(items: Sequence[Item], work: Callable[[Item], object], num_threads: int
     if num_helpers < 1:
         run()
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(num_helpers, "trainer_shim.disk") as pool:
         helpers = _submitted(pool, run, num_helpers)
         try:
