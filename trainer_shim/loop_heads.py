@@ -11,12 +11,12 @@ a copy of the weights that was made there is another one then.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from trainer_shim.inlining import is_inner
 from trainer_shim.loop_uses import Uses, is_over
 from trainer_shim.script_names import Names
-from trainer_shim.source_places import PASSES, Loop, beside, changes, flow, own, read_by, with_files
+from trainer_shim.source_places import PASSES, Loop, beside, first_changes, flow, own, read_by
 
 __all__ = ["made_at_head"]
 
@@ -35,14 +35,7 @@ def made_at_head(loops: Sequence[Loop], names: Names) -> Iterator[tuple[str, int
             made = Uses(before, names).made_of(names.is_trained)
             exposed, _ = flow([inner, *after])
             uses, data = Uses([inner, *after], names), read_by(inner.iter)
+            places = first_changes(ast.Module(before, []))
             for name in sorted(made & exposed):
                 if not is_inner(name) and (name in data or uses.matters(name)):
-                    yield name, *_place(name, before)
-
-
-def _place(name: str, statements: Iterable[ast.stmt]) -> tuple[int, str]:
-    """The first line that makes it, and the file of that line."""
-    for one, file in with_files(ast.Module(list(statements), []), ""):
-        if name in changes(one):
-            return getattr(one, "lineno", 0), file
-    return 0, ""
+                    yield name, *places.get(name, (0, ""))

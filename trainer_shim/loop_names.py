@@ -29,7 +29,7 @@ from trainer_shim.source_places import (
     beside,
     called,
     calls_in,
-    changes,
+    first_changes,
     first_line_of,
     flow,
     own,
@@ -39,7 +39,6 @@ from trainer_shim.source_places import (
     set_in,
     source_tree,
     turn_of,
-    with_files,
 )
 
 __all__ = ["CarriedVariable", "LoopFindings", "carried_at", "repeated_at", "unset_behind"]
@@ -113,7 +112,7 @@ def carried_at(
     found: dict[str, CarriedVariable] = {}
     for loop in loops:
         exposed, _ = flow(turn_of(loop))
-        for name, (at, where) in _changed(loop).items():
+        for name, (at, where) in first_changes(loop, {id(one) for one in _caching(loop)}).items():
             if name in exposed | results and name not in kept and not is_inner(name):
                 matters = name in results or uses.matters(name)
                 found.setdefault(name, CarriedVariable(name, at, "" if where == file else where, matters))
@@ -222,16 +221,6 @@ def _results(statements: Iterable[ast.stmt]) -> set[str]:
     """What is loaded into a network or written to a file: the best weights that a loop met, say."""
     calls = (call for one in statements for call in calls_in(one) if called(call) in _ENDING)
     return {place for call in calls for one in call.args for place in read_by(one)}
-
-
-def _changed(loop: Loop) -> dict[str, tuple[int, str]]:
-    """What a turn assigns or changes, with the first line of it, and the file if it is another."""
-    found: dict[str, tuple[int, str]] = {}
-    caching = {id(one) for one in _caching(loop)}
-    for one, file in with_files(loop, ""):
-        for place in set() if id(one) in caching else changes(one):
-            found.setdefault(place, (getattr(one, "lineno", loop.lineno), file))
-    return found
 
 
 def _caching(loop: Loop) -> Iterator[ast.Assign]:

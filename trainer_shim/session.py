@@ -280,8 +280,7 @@ class Shim(_Looked):
     def epochs(self, num_epochs: int) -> Iterator[int]:
         """Yield the epochs that are left of `num_epochs`; the end of each is a boundary."""
         is_first = True
-        self._run.made.lay_out()
-        self._strays.begin(is_by_hand=False)
+        self._loop_begins()
         self._cursor.meet(loaders_of_caller(1))
         if self._report.epoch >= num_epochs > 0:
             self._say(_COMPLETE.format(f"{num_epochs} epochs"))
@@ -308,9 +307,7 @@ class Shim(_Looked):
         from trainer_shim.enumerated import number_of_caller
         from trainer_shim.loop_state import needs_a_turn
 
-        import_late()
-        self._run.made.lay_out()
-        self._strays.begin(is_by_hand=False)
+        self._loop_begins()
         if number := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED.format(number))
         return Batches(self._cursor, loader, accumulate, self, needs_a_turn=needs_a_turn(1))
@@ -341,9 +338,7 @@ class Shim(_Looked):
         from trainer_shim.enumerated import number_of_caller
         from trainer_shim.rounds import Rounds
 
-        import_late()
-        self._run.made.lay_out()
-        self._strays.begin(is_by_hand=False)
+        self._loop_begins()
         if counter := number_of_caller(1, accumulate=accumulate, is_of_run=self._kept.is_of_run):
             self._say(_NUMBERED_STEPS.format(counter))
         max_items = None if max_steps is None else max_steps * accumulate
@@ -366,9 +361,9 @@ class Shim(_Looked):
         the one that was left goes on. None of its turns is a boundary: call `boundary()` where a step is
         done and the batch that was fetched last is trained on.
         """
-        return Followed(self._cursor, loader, self._pass_begins)
+        return Followed(self._cursor, loader, self._loop_begins)
 
-    def _pass_begins(self) -> None:
+    def _loop_begins(self) -> None:
         import_late()
         self._run.made.lay_out()
         self._strays.begin(is_by_hand=False)

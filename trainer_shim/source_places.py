@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 __all__ = [
     "FILE",
@@ -24,6 +24,7 @@ __all__ = [
     "calls_in",
     "changed_by",
     "changes",
+    "first_changes",
     "first_line_of",
     "flow",
     "own",
@@ -204,6 +205,18 @@ def changes(node: ast.AST) -> set[str]:
     if isinstance(node, ast.AugAssign | ast.AnnAssign | ast.NamedExpr):
         return assigned_by([node.target])
     return {place_of(thing_changed_by(node))} - {""} if isinstance(node, ast.Call) else set()
+
+
+def first_changes(node: ast.AST, but: Collection[int] = ()) -> dict[str, tuple[int, str]]:
+    """What is changed below a node, with the first line of it, and the file where that is another.
+
+    `but` are the ids of nodes that do not count.
+    """
+    found: dict[str, tuple[int, str]] = {}
+    for one, file in with_files(node, ""):
+        for place in set() if id(one) in but else changes(one):
+            found.setdefault(place, (getattr(one, "lineno", getattr(node, "lineno", 0)), file))
+    return found
 
 
 def set_in(nodes: Iterable[ast.AST]) -> set[str]:
