@@ -20,7 +20,7 @@ from trainer_shim.parts import Stateful
 from trainer_shim.reach import attributes
 from trainer_shim.script_names import is_module
 from trainer_shim.storable import but_loaders
-from trainer_shim.variables import Variables, filled
+from trainer_shim.variables import Variables, set_back
 
 __all__ = ["LightValues"]
 
@@ -62,16 +62,16 @@ class LightValues:
         values, extra = self._variables.values, self._extra()
         for name, value in saved.get("state", {}).items():
             if name in values:
-                values[name] = _set_back(values[name], value)
+                values[name] = set_back(values[name], value)
         for name, value in saved.get("extra", {}).items():
-            extra[name] = _set_back(extra.get(name), value)
+            extra[name] = set_back(extra.get(name), value)
         for name, state in saved.get("parts", {}).items():
             if name in self._parts:
                 _put(self._parts[name], state)
         for name, groups in saved.get("options", {}).items():
             part: Any = self._parts.get(name)
             for group, before in zip(part.param_groups, groups, strict=False) if part is not None else ():
-                group.update({key: _set_back(group.get(key), value) for key, value in before.items()})
+                group.update({key: set_back(group.get(key), value) for key, value in before.items()})
 
     def _states(self) -> dict[str, dict[str, Any]]:
         return {
@@ -130,23 +130,4 @@ def _put(part: Any, state: Mapping[str, Any]) -> None:
     owner = part.thing if type(part) is Fields else part
     for name, value in state.items():
         with suppress(AttributeError, TypeError):  # One that may not be set stays.
-            setattr(owner, name, _set_back(getattr(owner, name, None), value))
-
-
-def _set_back(now: Any, before: Any) -> Any:
-    """Return what is to be there: the object that is there now, as far as it can be what it was."""
-    if type(now) is not type(before):
-        return copy.deepcopy(before)
-    if hasattr(now, "dtype") and hasattr(now, "__setitem__"):
-        if now.shape == before.shape and now.dtype == before.dtype:
-            now[...] = before  # Others may hold the tensor or array.
-            return now
-        return copy.deepcopy(before)
-    return now if _is_equal(now, before) else filled(now, copy.deepcopy(before))
-
-
-def _is_equal(now: Any, before: Any) -> bool:
-    try:
-        return bool(now == before)
-    except (RuntimeError, ValueError):  # Of tensors and arrays inside.
-        return False
+            setattr(owner, name, set_back(getattr(owner, name, None), value))

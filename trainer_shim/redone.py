@@ -22,7 +22,7 @@ from trainer_shim.parts import Stateful, states
 from trainer_shim.script_names import is_module
 from trainer_shim.state_digests import digests
 from trainer_shim.storable import undisturbed
-from trainer_shim.variables import filled
+from trainer_shim.variables import as_it_was
 
 __all__ = ["Redone"]
 
@@ -48,7 +48,9 @@ class Redone:
         self._objects = dict(parts)
         self._before = self._stand() if is_known else {}
         self._light_before = light.now()
-        self._extra_before, self._values = self._stand_of_extra(), copy.deepcopy(extra())
+        self._extra_before = self._stand_of_extra()
+        #: The objects in it, and copies of them.
+        self._values = {key: (value, copy.deepcopy(value)) for key, value in extra().items()}
         self._attributes = [Fingerprint(part) for part in parts.values() if is_module(part)]
 
     def undo(self) -> None:
@@ -69,7 +71,7 @@ class Redone:
         extra, before, after = self._extra(), self._extra_before, self._stand_of_extra()
         for key in before:
             if after.get(key) != before[key]:
-                extra[key] = filled(extra.get(key), self._values[key])
+                extra[key] = as_it_was(extra.get(key), *self._values[key])
 
     def _is_of_before(self, name: str) -> bool:
         return name in self._objects and self._parts.get(name) is self._objects[name]

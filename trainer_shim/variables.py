@@ -12,6 +12,7 @@ import struct
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from trainer_shim import rng
@@ -20,7 +21,7 @@ from trainer_shim.checkpoint.tree import encode
 from trainer_shim.errors import CannotRestore
 from trainer_shim.reach import is_generator
 
-__all__ = ["State", "Variables", "filled"]
+__all__ = ["State", "Variables", "as_it_was", "set_back"]
 
 _PLACE: Final = "state"
 _ASIDE: Final = "state_aside"
@@ -74,8 +75,8 @@ class Variables:
         #: What the checkpoint has, each with the device of its tensors, until the script asks for it.
         self._saved: dict[str, tuple[Any, str | None]] = {}
         self._generators: dict[str, bytes] = {}
-        #: What each was in the checkpoint, until the loop goes on from there.
-        self._pending: dict[str, Any] | None = None
+        #: What each was in the checkpoint, until the loop goes on from there: the object, and a copy of it.
+        self._pending: dict[str, tuple[Any, Any]] | None = None
 
     def make(self, initial: Mapping[str, Any]) -> State:
         """Take variables in; each is what the checkpoint has, or what it is given as.
@@ -103,7 +104,7 @@ class Variables:
             is_saved = name in self._saved or name in self._generators
             self.values[name] = self._back(name, value)
             if is_saved and self._pending is not None:
-                self._pending[name] = _copied(self.values[name])
+                self._pending[name] = self.values[name], _copied(self.values[name])
         return State(self, tuple(initial))
 
     def put(self, name: str, value: Any) -> None:
@@ -136,11 +137,12 @@ class Variables:
     def settle(self) -> None:
         """The loop goes on from here: each is what it was, for the last time."""
         pending, self._pending = self._pending, None
-        for name, saved in (pending or {}).items():
-            if is_generator(self.values[name]):
-                rng.load(self.values[name], saved)
-            else:
-                self.values[name] = filled(self.values[name], saved)
+        for name, (restored, saved) in (pending or {}).items():
+            now = self.values[name]
+            if is_generator(now):
+                rng.load(now, saved)
+                continue
+            self.values[name] = as_it_was(now, restored, saved)
 
     def unclaimed(self) -> list[str]:
         """Names that the checkpoint has and the script did not ask for; once."""
@@ -175,6 +177,33 @@ def filled(now: Any, value: Any) -> Any:
         return value
     fill(now, value)
     return now
+
+
+def as_it_was(now: Any, restored: Any, saved: Any) -> Any:
+    """Return what is to be there; `restored` was there when the way began, and was `saved` then."""
+    # Set back also where another is there by now: the loop may have taken out of it what it trains on next.
+    as_before = set_back(restored, saved)
+    return as_before if now is restored else filled(now, saved)
+
+
+def set_back(now: Any, before: Any) -> Any:
+    """Return what is to be there: the object that is there now, as far as it can be what it was."""
+    if type(now) is not type(before):
+        return copy.deepcopy(before)
+    if hasattr(now, "dtype") and hasattr(now, "__setitem__"):
+        if now.shape == before.shape and now.dtype == before.dtype:
+            with suppress(RuntimeError, ValueError):  # Some may not be written to.
+                now[...] = before  # Others may hold the tensor or array.
+                return now
+        return copy.deepcopy(before)
+    return now if _is_equal(now, before) else filled(now, copy.deepcopy(before))
+
+
+def _is_equal(now: Any, before: Any) -> bool:
+    try:
+        return bool(now == before)
+    except (RuntimeError, ValueError):  # Of tensors and arrays inside.
+        return False
 
 
 def _copied(value: Any) -> Any:

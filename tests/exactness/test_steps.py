@@ -219,6 +219,25 @@ def counted_in_critical(run):
         run.shim.boundary()
 
 
+def fetched_ahead_into_extra(run):
+    """The batch that comes next is a tensor in `shim.extra`."""
+    run.attach()
+
+    def forever():
+        while True:
+            yield from run.shim.batches(shuffled())
+
+    batches = forever()
+    if "ready" not in run.shim.extra:
+        run.shim.extra["ready"] = next(batches)
+    while run.shim.step < 30:
+        batch = run.shim.extra["ready"]
+        with run.shim.critical():
+            run.shim.extra["ready"] = next(batches)
+        run.see(batch)
+        run.shim.boundary()
+
+
 def left_by_break(run):
     """Each epoch is left in its middle, and the epoch is what the step says."""
     run.attach()
@@ -230,7 +249,13 @@ def left_by_break(run):
 
 
 @pytest.mark.parametrize(
-    ("train", "cuts"), [(counted_by_hand, [3, 5]), (counted_in_critical, [6, 12]), (left_by_break, [3, 9])]
+    ("train", "cuts"),
+    [
+        (counted_by_hand, [3, 5]),
+        (counted_in_critical, [6, 12]),
+        (fetched_ahead_into_extra, [6, 12]),
+        (left_by_break, [3, 9]),
+    ],
 )
 def test_steps_are_counted_alike_in_every_start(tmp_path, train, cuts):
     """
