@@ -1,16 +1,22 @@
 """What operators ask the daemon and what it answers: the second wire, beside that of the shims.
 
-Covers: the messages between command line and daemon, and the codec of both wires together.
+Covers: the messages between command line and daemon, and the codec of both wires together. What the core
+already has a record of travels as that record.
 Does not cover: the form of a frame, its limits and its version (trainer_shim/protocol.py), who may say what.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from supervisor.core.jobs.verdict import Candidate, Verdict
+from supervisor.core.policy.explanation import USUAL_WAIT, RuleState, WentOn
+from supervisor.core.readings.sample import Left
+from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 from trainer_shim.protocol import (
     Count,
@@ -25,20 +31,15 @@ from trainer_shim.protocol import (
 __all__ = [
     "Accepted",
     "AnyMessage",
-    "AsideRow",
-    "CandidateRow",
     "CheckpointRequest",
-    "ConditionRow",
     "Event",
     "EventsReply",
     "EventsRequest",
-    "EvidenceRow",
     "FromOperator",
     "JobRow",
     "JobRows",
     "JobsRequest",
     "KillRequest",
-    "LeftRow",
     "PauseRequest",
     "PolicyReply",
     "PolicyRequest",
@@ -47,7 +48,6 @@ __all__ = [
     "Request",
     "RestartRequest",
     "ResumeRequest",
-    "RuleRow",
     "RunRequest",
     "SamplesReply",
     "SamplesRequest",
@@ -56,15 +56,13 @@ __all__ = [
     "ShowRequest",
     "StatusRequest",
     "StopRequest",
-    "Unread",
-    "VerdictRow",
     "VersionReply",
     "VersionRequest",
     "WatchRequest",
-    "WentOnRow",
     "WhyReply",
     "WhyRequest",
     "decode",
+    "decode_answer",
 ]
 
 # --- from the command line -----------------------------------------------------------------
@@ -223,14 +221,6 @@ class VersionRequest(Request, tag="version-request", frozen=True, kw_only=True):
 # --- to the command line -------------------------------------------------------------------
 
 
-class LeftRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A process that outlived the command of its job."""
-
-    pid: int
-    program: str
-    rss_bytes: int = 0
-
-
 class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of `supervisorctl status`. Durations are seconds at the time of the answer."""
 
@@ -280,20 +270,9 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     protected: bool = False
     user: str = ""
     #: What its command left running when it ended; the largest of it.
-    left: tuple[LeftRow, ...] = ()
+    left: tuple[Left, ...] = ()
     #: Its process is over, and how it ended cannot be stored yet.
     ended: bool = False
-
-
-class AsideRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that the daemon could not use and put aside, while everything else goes on."""
-
-    #: "file", "folder", "journal", "row", "sensor" or "process".
-    kind: str
-    name: str
-    where: str = ""
-    why: str = ""
-    hint: str = ""
 
 
 class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):
@@ -304,7 +283,7 @@ class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):
     #: What the daemon itself has to complain about: a bad configuration file, a full disk.
     alerts: tuple[str, ...] = ()
     #: What is set aside; the alerts have it too, in words.
-    aside: tuple[AsideRow, ...] = ()
+    aside: tuple[SetAside, ...] = ()
 
 
 class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
@@ -365,98 +344,6 @@ class EventsReply(Reply, tag="events-reply", frozen=True, kw_only=True):
     more: bool = False
 
 
-class Unread(msgspec.Struct, frozen=True):
-    """A value that could not be read, and why."""
-
-    why: str
-
-
-class EvidenceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One condition of a rule as it was when the rule decided."""
-
-    what: str
-    place: str = ""
-    reading: float | Unread = 0.0
-    unit: str = ""
-    threshold: str = ""
-    for_s: float = 0.0
-
-
-class CandidateRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One job that was considered, in the order of preference."""
-
-    job: str
-    why: str
-    is_chosen: bool = False
-    is_eligible: bool = True
-
-
-class VerdictRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the policy wanted of a job, and why."""
-
-    kind: str
-    job: str
-    rule: str
-    reason: str
-    depth: str | None = None
-    gpus: tuple[str, ...] = ()
-    deadline_s: float = 0.0
-    at_deadline: str = "wait"
-    evidence: tuple[EvidenceRow, ...] = ()
-    #: Of many the first ones, as in `RuleRow`.
-    candidates: tuple[CandidateRow, ...] = ()
-    num_candidates: int = 0
-
-
-class WentOnRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a job came to run: who did what, and why; without `by` it happened by itself."""
-
-    by: str = ""
-    #: "person", "rule" or "".
-    by_kind: str = ""
-    did: str = ""
-    why: str = ""
-
-
-class ConditionRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One condition of a rule as it is now."""
-
-    what: str
-    unit: str = ""
-    reading: float | Unread = 0.0
-    #: Where it is short, and where it is clear: "> 50", "< 20"; "" for windows and programs.
-    short: str = ""
-    clear: str = ""
-    side: str = ""
-    #: 0 at the clear threshold or beyond, 100 where it is short.
-    near_pct: float = 0.0
-
-
-class RuleRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One rule at one place, now."""
-
-    rule: str
-    #: "" for the host, a GPU's UUID, or a job's name.
-    place: str = ""
-    about: str = ""
-    is_enabled: bool = True
-    is_on: bool = False
-    side: str = ""
-    conditions: tuple[ConditionRow, ...] = ()
-    near_pct: float = 0.0
-    #: How long it has been on or off; 0: since the daemon knows it.
-    for_s: float = 0.0
-    #: How long it has been on the side that would turn it, and how long that has to be.
-    held_s: float = 0.0
-    hold_s: float = 0.0
-    #: Of many the first ones; `num_jobs` counts them all, 0: an earlier daemon, which names all it counts.
-    jobs: tuple[str, ...] = ()
-    num_jobs: int = 0
-    missing: str = ""
-    missing_for_s: float = 0.0
-    alarm: str = ""
-
-
 class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     """Why one job is where it is, and what has to happen for that to change; `more` as in JobRows."""
 
@@ -472,12 +359,12 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     by_kind: str = ""
     reason: str = ""
     #: Of a job that runs, or is about to.
-    went_on: WentOnRow | None = None
+    went_on: WentOn | None = None
     #: What happens inside the state, as in `JobRow`.
     stage: str = ""
     #: The verdict that led here, if one did.
-    verdict: VerdictRow | None = None
-    rules: tuple[RuleRow, ...] = ()
+    verdict: Verdict | None = None
+    rules: tuple[RuleState, ...] = ()
     #: What stands in its way now; empty: nothing does.
     waits_for: tuple[str, ...] = ()
     next: str = ""
@@ -488,8 +375,8 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     #: A person may start this queued job all the same.
     can_be_started: bool = True
     num_flaps: int = 0
-    wait_factor: float = 1.0
-    candidates: tuple[CandidateRow, ...] = ()
+    wait_factor: float = USUAL_WAIT
+    candidates: tuple[Candidate, ...] = ()
     problem: str = ""
     #: Where the CUDA context of its process is, where that is to be known.
     context: str = ""
@@ -499,7 +386,7 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
 class PolicyReply(Reply, tag="policy-reply", frozen=True, kw_only=True):
     """Every rule at every place; the last of the messages also has the settings in force, as JSON."""
 
-    rules: tuple[RuleRow, ...] = ()
+    rules: tuple[RuleState, ...] = ()
     #: What has to show its effect before anything else is decided, or "".
     settling: str = ""
     settings: str = ""
@@ -563,4 +450,26 @@ ToOperator = (
 
 #: Whatever may come in a frame.
 AnyMessage = protocol.FromShim | protocol.ToShim | FromOperator | ToOperator
-decode = protocol.Codec(AnyMessage).decode
+
+# Both are made when they are first used: to look at the fields of all messages takes milliseconds, and a
+# command hears answers alone.
+
+
+@functools.cache
+def _any_codec() -> protocol.Codec:
+    return protocol.Codec(AnyMessage)
+
+
+@functools.cache
+def _answer_codec() -> protocol.Codec:
+    return protocol.Codec(ToOperator)
+
+
+def decode(frame: bytes) -> Any:
+    """Return whatever message is in a frame; as `Codec.decode`."""
+    return _any_codec().decode(frame)
+
+
+def decode_answer(frame: bytes) -> Any:
+    """Return the answer in a frame; every other message is unknown. As `Codec.decode`."""
+    return _answer_codec().decode(frame)

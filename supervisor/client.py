@@ -19,9 +19,11 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 import zmq
 
 from supervisor import api
+from supervisor.core.policy.explanation import RuleState
 from supervisor.errors import NoDaemon, Refused, Unanswered
 from supervisor.frames import decode, encode, next_event, not_an_answer, refusal
 from supervisor.paths import Paths
+from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 from trainer_shim.safe_files import Unsafe
 from trainer_shim.server_check import SOCKET_FOLDER, Server
@@ -54,13 +56,13 @@ class Status(NamedTuple):
     rows: list[api.JobRow]
     alerts: list[str]
     #: What it put aside.
-    aside: list[api.AsideRow]
+    aside: list[SetAside]
 
 
 class Policy(NamedTuple):
     """Every rule at every place, and what is in force."""
 
-    rules: list[api.RuleRow]
+    rules: list[RuleState]
     #: What has to show its effect before anything else is decided, or "".
     settling: str
     #: JSON of `core.rules.Settings`.
@@ -174,7 +176,7 @@ class Client:
         """Return the rules with their readings now, and the settings in force."""
         request = api.PolicyRequest(id=new_id())
         self._send(request)
-        rules: list[api.RuleRow] = []
+        rules: list[RuleState] = []
         while True:
             reply = self._take(request.id, api.PolicyReply)
             rules.extend(reply.rules)

@@ -28,7 +28,8 @@ def encode(request: api.Request) -> bytes:
             raise UnknownJob(job) from None
     try:
         frame = protocol.encode(request)
-        api.decode(frame)
+        # It alone: no other message can come of it.
+        protocol.Codec(type(request)).decode(frame)
     except (protocol.ProtocolError, UnicodeEncodeError) as error:
         raise UsageError(
             f"cannot send the request: {error}", hint="shorten it, or name fewer jobs at a time"
@@ -38,8 +39,9 @@ def encode(request: api.Request) -> bytes:
 
 def decode(frames: list[bytes]) -> Any:
     """Return the answer; raises SupervisorError, with what to do, for what is none."""
+    frame = b"".join(frames)
     try:
-        reply = api.decode(b"".join(frames))
+        reply = _answer(frame)
     except protocol.ProtocolError as error:
         if error.kind == "version":
             theirs, ours = frames[0][0], protocol.VERSION
@@ -56,6 +58,14 @@ def decode(frames: list[bytes]) -> Any:
     return reply
 
 
+def _answer(frame: bytes) -> Any:
+    try:
+        return api.decode_answer(frame)
+    except protocol.ProtocolError:
+        # Perhaps a message all the same, which can be named.
+        return api.decode(frame)
+
+
 def not_an_answer(reply: object) -> SupervisorError:
     """Return the error for a message that the daemon would not send here."""
     return SupervisorError(
@@ -69,7 +79,7 @@ def next_event(subscriber: zmq.Socket[bytes], silence_s: float) -> api.Event | N
     if not subscriber.poll(int(silence_s * 1000)):
         return None
     try:
-        event = api.decode(subscriber.recv())
+        event = api.decode_answer(subscriber.recv())
     except protocol.ProtocolError:
         return None
     return event if isinstance(event, api.Event) else None

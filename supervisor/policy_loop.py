@@ -28,14 +28,13 @@ from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.decide import decide, look_around, waits_for
 from supervisor.core.policy.explain import (
-    Explanation,
-    RuleState,
     alarms,
     explain,
     explain_all,
     rule_states,
     waiting,
 )
+from supervisor.core.policy.explanation import Explanation, RuleState
 from supervisor.core.policy.memory import Footprint, Memory
 from supervisor.core.policy.room import fit, needs_of
 from supervisor.core.policy.rule_check import unreachable

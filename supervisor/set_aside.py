@@ -16,14 +16,14 @@ import msgspec
 __all__ = ["SetAside", "keep_aside", "make_way"]
 
 
-class SetAside(msgspec.Struct, frozen=True, kw_only=True):
+class SetAside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One file, row, folder, sensor or process that is not used as it should be."""
 
     kind: Literal["file", "folder", "journal", "row", "sensor", "process"]
     #: What it is called: a file's name, a job's, a sensor's.
     name: str
     #: Path of the file or folder that it is, or is in.
-    where: str
+    where: str = ""
     #: A sentence that begins with what could not be done.
     why: str
     #: What to do about it.

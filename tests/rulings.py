@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from supervisor import api
+from supervisor.core.policy.explanation import RuleState
 from tests.harness import PYTHON, ROOT, RunningDaemon, until
 
 __all__ = ["Patient", "condition", "config", "rule", "show", "why"]
@@ -48,7 +48,7 @@ resume_after_s = 0.5
 """
 
 
-def show(daemon: RunningDaemon, name: str, place: str = "") -> api.RuleRow:
+def show(daemon: RunningDaemon, name: str, place: str = "") -> RuleState:
     """Return one rule at one place as it is now."""
     rules = [one for one in daemon.client.policy().rules if one.rule == name]
     return next((one for one in rules if one.place == place), rules[0])

@@ -17,7 +17,7 @@ It imports msgspec only.
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 from msgspec import Meta
@@ -274,11 +274,11 @@ def encode(message: Message) -> bytes:
 
 
 class Codec:
-    """Frames of some kinds of messages, a union, as messages."""
+    """Frames of one kind of message, or of a union of kinds, as messages."""
 
     def __init__(self, messages: Any) -> None:
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(messages)
-        self._tags = frozenset(str(one.__struct_config__.tag) for one in messages.__args__)
+        self._tags = frozenset(str(one.__struct_config__.tag) for one in get_args(messages) or (messages,))
 
     def decode(self, frame: bytes) -> Any:
         """Return the message of a frame; raises ProtocolError, and nothing else, for every other input."""

@@ -7,14 +7,15 @@ Covers: cutting to what fits into messages. Does not cover: the answers themselv
 from __future__ import annotations
 
 import msgspec
-from msgspec.structs import replace
 
 from supervisor import api
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.states import JobState
-from supervisor.core.policy.explain import Explanation, RuleState
+from supervisor.core.jobs.verdict import Verdict
+from supervisor.core.policy.explanation import Explanation, RuleState
 from supervisor.core.readings.blocks import pack
+from supervisor.core.replacing import replace
 from supervisor.errors import Refused
 from supervisor.server.request_context import RequestContext, parted
 from supervisor.server.router import Delivery
@@ -61,7 +62,7 @@ def why_queued(context: RequestContext, name: str) -> str:
 
 def policy(context: RequestContext, delivery: Delivery, request: api.PolicyRequest) -> None:
     """Answer with every rule at every place, and with the settings in force."""
-    rules = [_rule_row(state) for state in context.policy_loop.rule_states()]
+    rules = [_with_fewer_names(state) for state in context.policy_loop.rule_states()]
     for part in parted(rules):
         context.send(delivery.identity, api.PolicyReply(id=request.id, rules=part, more=True))
     settings = msgspec.json.encode(context.engine.config.settings).decode()
@@ -95,49 +96,48 @@ def samples(context: RequestContext, delivery: Delivery, request: api.SamplesReq
 
 
 def _why(context: RequestContext, job: Job, explanation: Explanation, request: str) -> api.WhyReply:
-    # The wire has the same fields, and may not import the core.
-    reply = msgspec.convert(msgspec.to_builtins(_cut(explanation)), api.WhyReply)
-    if reply.verdict is not None and explanation.verdict is not None:
-        num_candidates = len(explanation.verdict.candidates)
-        reply = replace(reply, verdict=replace(reply.verdict, num_candidates=num_candidates))
-    rules = tuple(
-        replace(rule, num_jobs=len(state.jobs))
-        for rule, state in zip(reply.rules, explanation.rules, strict=True)
-    )
     now_in = stage(job, context.shims.peer(job))
+    next_ = explanation.next
     if unstored := context.unstored(job):
         now_in = UNSTORED[unstored]
-        reply = replace(reply, next="there is room on the journal's disk: `supervisorctl status` tells which")
+        next_ = "there is room on the journal's disk: `supervisorctl status` tells which"
     if now_in == SAVING and job.state is not JobState.RUNNING:
         # The core does not know that it has reached its boundary.
-        reply = replace(reply, next="its checkpoint becomes durable")
-    return replace(
-        reply,
-        rules=rules,
+        next_ = "its checkpoint becomes durable"
+    verdict = explanation.verdict
+    return api.WhyReply(
         id=request,
+        job=explanation.job,
+        state=explanation.state,
+        summary=explanation.summary,
+        for_s=explanation.for_s,
         since_wall=context.clock.wall() - (context.clock.now() - job.since),
         depth=job.depth,
+        by=explanation.by,
+        by_kind=explanation.by_kind,
+        reason=explanation.reason,
+        went_on=explanation.went_on,
+        stage=now_in,
+        verdict=None if verdict is None else _with_fewer_candidates(verdict),
+        rules=tuple(_with_fewer_names(state) for state in explanation.rules),
+        waits_for=explanation.waits_for,
+        next=next_,
+        deadline_in_s=explanation.deadline_in_s,
+        wakes_in_s=explanation.wakes_in_s,
+        position=explanation.position,
+        line_length=explanation.line_length,
+        can_be_started=explanation.can_be_started,
+        num_flaps=explanation.num_flaps,
+        wait_factor=explanation.wait_factor,
+        candidates=explanation.candidates[:_MAX_CANDIDATES],
         problem=job.problem,
         context=cuda_context.words(job),
-        stage=now_in,
     )
 
 
-def _cut(explanation: Explanation) -> Explanation:
-    verdict = explanation.verdict
-    if verdict is not None:
-        verdict = replace(verdict, candidates=verdict.candidates[:_MAX_CANDIDATES])
-    return replace(
-        explanation,
-        verdict=verdict,
-        rules=tuple(_with_fewer_names(state) for state in explanation.rules),
-        candidates=explanation.candidates[:_MAX_CANDIDATES],
-    )
-
-
-def _rule_row(state: RuleState) -> api.RuleRow:
-    row = msgspec.convert(msgspec.to_builtins(_with_fewer_names(state)), api.RuleRow)
-    return replace(row, num_jobs=len(state.jobs))
+def _with_fewer_candidates(verdict: Verdict) -> Verdict:
+    first = verdict.candidates[:_MAX_CANDIDATES]
+    return replace(verdict, candidates=first, num_candidates=len(verdict.candidates))
 
 
 def _with_fewer_names(state: RuleState) -> RuleState:

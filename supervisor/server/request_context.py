@@ -16,9 +16,10 @@ from supervisor import api
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
 from supervisor.core.jobs.states import JobState
-from supervisor.core.policy.explain import Explanation, RuleState
+from supervisor.core.policy.explanation import Explanation, RuleState
 from supervisor.core.policy.scene import is_rules
 from supervisor.core.readings.sample import Left, Sample
+from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
@@ -245,7 +246,7 @@ class RequestContext:
 
     def send_aside(self, identity: bytes, request: str) -> None:
         """Send what is set aside; rows of jobs follow."""
-        rows = [_aside_row(one) for one in self.aside()[:_MAX_ASIDE]]
+        rows = [_sendable(one) for one in self.aside()[:_MAX_ASIDE]]
         for part in parted(rows) if rows else ():
             self.send(identity, api.JobRows(id=request, aside=part, more=True))
 
@@ -254,11 +255,19 @@ class RequestContext:
         return self.router.send(identity, message)
 
 
-def _aside_row(one: SetAside) -> api.AsideRow:
-    texts = msgspec.structs.asdict(one).items()
+def _sendable(one: SetAside) -> SetAside:
+    return replace(
+        one,
+        name=_text(one.name),
+        where=_text(one.where),
+        why=_text(one.why),
+        hint=_text(one.hint),
+    )
+
+
+def _text(text: str) -> str:
     # Names of files may be anything.
-    clean = {key: text.encode(errors="backslashreplace").decode()[:_ALERT_CHARS] for key, text in texts}
-    return api.AsideRow(**clean)
+    return text.encode(errors="backslashreplace").decode()[:_ALERT_CHARS]
 
 
 def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:

@@ -112,9 +112,7 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
         protected=job.spec.protected,
         user=job.spec.user,
         ended=view.unstored == "ended",
-        left=tuple(
-            api.LeftRow(pid=one.pid, program=one.program, rss_bytes=one.rss_bytes) for one in view.left
-        ),
+        left=view.left,
         **_progress(job, view, now),  # type: ignore[arg-type]
     )
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from supervisor import api
 from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.explanation import ConditionState, RuleState
 from supervisor.core.policy.rules import Settings
 from supervisor.core.readings.blocks import pack
 from supervisor.core.readings.sample import Gpu, GpuProcess, JobUse, Sample
@@ -187,7 +188,7 @@ def test_rules_and_answers_are_shown(daemon, home):  # noqa: F811
     As tables for people and as lists of objects for programs.
     """
     daemon.add("night", "running")
-    daemon.rules = [api.RuleRow(rule="busy", conditions=(api.ConditionRow(what="x", short="> 1"),))]
+    daemon.rules = [RuleState(rule="busy", conditions=(ConditionState(what="x", short="> 1"),))]
     shown = ctl(home, "policy", "show")
     listed = json.loads(ctl(home, "policy", "show", "--json").stdout)
 

@@ -19,6 +19,7 @@ import zmq
 from msgspec.structs import replace
 
 from supervisor import api
+from supervisor.core.policy.explanation import RuleState
 from supervisor.paths import Paths
 from trainer_shim import protocol as wire
 
@@ -35,7 +36,7 @@ class FakeDaemon:
         self.shows: dict[str, api.ShowReply] = {}
         self.alerts: tuple[str, ...] = ()
         self.events: list[api.Event] = []
-        self.rules: list[api.RuleRow] = []
+        self.rules: list[RuleState] = []
         #: JSON of the policy's settings in force.
         self.settings = ""
         #: Recorded readings: Unix time of the first one, and the block.

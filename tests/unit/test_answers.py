@@ -10,12 +10,14 @@ import os
 import time
 
 import pytest
-from msgspec.structs import replace
+from msgspec.structs import asdict, fields, replace
 
 from supervisor import api
 from supervisor.core.jobs.events import PauseAsked
 from supervisor.core.jobs.job import Asker, Pid
-from supervisor.core.jobs.states import Depth
+from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.jobs.verdict import Candidate, Verdict
+from supervisor.core.policy.explanation import Explanation, RuleState, WentOn
 from supervisor.core.readings.sample import Gpu
 from supervisor.paths import Paths
 from supervisor.server import requests
@@ -36,6 +38,16 @@ class Post:
     def send(self, _identity, message):
         self.sent.append(api.decode(wire.encode(message)))
         return True
+
+
+class Explained:
+    """A policy loop that explains each job in the same way."""
+
+    def __init__(self, explanation):
+        self._explanation = explanation
+
+    def explain(self, _name):
+        return self._explanation
 
 
 class OneJob:
@@ -148,6 +160,48 @@ def test_status_tells_a_queued_job_what_why_tells(house, context, ask):
     assert "waiting: needs 1 GPU, 0 of 1 are free: G1 has one" == rows["two"]
     assert "waiting: needs 5 GPUs, this machine has 1" == rows["five"]
     assert rows["two"] == f"waiting: {told.waits_for[0]}"
+
+
+def test_an_answer_to_why_has_all_that_the_policy_explains(house, context, ask):
+    """
+    A field that the answer forgot would be told as its default; so each one here has another value.
+    """
+    house.submit("night")
+    rule = RuleState(rule="busy", jobs=("night",), num_jobs=1)
+    mine = Candidate(job="night", why="priority 0", is_chosen=True)
+    explained = Explanation(
+        job="night",
+        state=JobState.QUEUED,
+        summary="queued",
+        for_s=1.0,
+        by="ada",
+        by_kind="person",
+        reason="games night",
+        went_on=WentOn("ada", "person", "resumed it"),
+        verdict=Verdict(
+            kind="pause", job="night", rule="busy", reason="r", deadline_s=7.0, candidates=(mine,)
+        ),
+        rules=(rule,),
+        waits_for=("a GPU",),
+        next="a GPU is free",
+        deadline_in_s=2.0,
+        wakes_in_s=3.0,
+        position=1,
+        line_length=2,
+        can_be_started=False,
+        num_flaps=1,
+        wait_factor=2.0,
+        candidates=(mine,),
+    )
+    context.policy_loop = Explained(explained)
+
+    (told,) = ask(api.WhyRequest, job="night")
+
+    unsaid = [one.name for one in fields(Explanation) if getattr(explained, one.name) == one.default]
+    assert [] == unsaid
+    # Only the message counts the candidates.
+    expected = asdict(explained) | {"verdict": replace(explained.verdict, num_candidates=1)}
+    assert expected == {name: getattr(told, name) for name in expected}
 
 
 def test_a_request_that_never_fits_is_refused_and_makes_no_job(house, context, ask):

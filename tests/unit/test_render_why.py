@@ -10,17 +10,20 @@ from supervisor.cli.output.render_policy import changes, report_lines, rule_line
 from supervisor.cli.output.render_why import short_why_lines, why_lines
 from supervisor.cli.output.text import width_of
 from supervisor.core.jobs.states import Depth
+from supervisor.core.jobs.verdict import Candidate, Evidence, Verdict
 from supervisor.core.policy.default_rules import DEFAULT_RULES
+from supervisor.core.policy.explanation import ConditionState, RuleState, WentOn
 from supervisor.core.policy.rules import PolicyConfig, Settings
 from supervisor.core.policy.simulation import Happening, JobReport, SimulationReport
+from supervisor.core.readings.sample import Missing
 
 WALL = time.mktime((2026, 11, 22, 14, 5, 0, 0, 0, -1))
-NOW = api.RuleRow(
+NOW = RuleState(
     rule="cpu-foreign",
     is_on=True,
     side="clear",
     conditions=(
-        api.ConditionRow(
+        ConditionState(
             what="cpu_foreign_pct", unit="%", reading=12.0, short="> 50", clear="< 20", side="clear"
         ),
     ),
@@ -38,19 +41,17 @@ PAUSED = api.WhyReply(
     by="cpu-foreign",
     by_kind="rule",
     reason="cpu_foreign_pct 83 % > 50 % for 31 s",
-    verdict=api.VerdictRow(
+    verdict=Verdict(
         kind="pause",
         job="night",
         rule="cpu-foreign",
         reason="cpu_foreign_pct 83 % > 50 % for 31 s",
         depth="hold",
-        evidence=(
-            api.EvidenceRow(what="cpu_foreign_pct", reading=83.0, unit="%", threshold="> 50", for_s=31.0),
-        ),
+        evidence=(Evidence(what="cpu_foreign_pct", reading=83.0, unit="%", threshold="> 50", for_s=31.0),),
         candidates=(
-            api.CandidateRow(job="night", why="priority 0, frees 25 % of the CPUs", is_chosen=True),
-            api.CandidateRow(job="day", why="priority 5, frees 25 % of the CPUs"),
-            api.CandidateRow(job="shown", why="it is protected", is_eligible=False),
+            Candidate(job="night", why="priority 0, frees 25 % of the CPUs", is_chosen=True),
+            Candidate(job="day", why="priority 5, frees 25 % of the CPUs"),
+            Candidate(job="shown", why="it is protected", is_eligible=False),
         ),
     ),
     rules=(NOW,),
@@ -173,8 +174,8 @@ LOST = replace(
     rule="gpu-hot",
     place="GPU-8f2c1a77-0b1d-4c5e-9a3f-0123456789ab",
     conditions=(
-        api.ConditionRow(what="gpu_temperature_c", reading=api.Unread("it is lost"), short="> 88"),
-        api.ConditionRow(what="mon-fri 09:00-18:00", reading=1.0),
+        ConditionState(what="gpu_temperature_c", reading=Missing("it is lost"), short="> 88"),
+        ConditionState(what="mon-fri 09:00-18:00", reading=1.0),
     ),
     missing="it is lost",
     held_s=0.0,
@@ -186,7 +187,7 @@ def test_rules_are_shown_with_their_readings():
     """
     What is on keeps its line without a reading; a GPU goes by the first part of its UUID.
     """
-    off = api.RuleRow(rule="night-only", is_enabled=False)
+    off = RuleState(rule="night-only", is_enabled=False)
     rising = replace(NOW, is_on=False, held_s=12.0, hold_s=45.0)
     lines = rule_lines([NOW, LOST, off, rising])
 
@@ -205,9 +206,9 @@ def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
     On a machine without GPUs three rows of dashes would hide the rules that count; one whose
     reading has just gone missing is no such rule.
     """
-    reading = api.Unread("there is no driver")
+    reading = Missing("there is no driver")
     blind = [
-        api.RuleRow(rule=name, conditions=(api.ConditionRow(what="x", reading=reading),), missing=reading.why)
+        RuleState(rule=name, conditions=(ConditionState(what="x", reading=reading),), missing=reading.why)
         for name in ("gpu-hot", "gpu-foreign-memory")
     ]
     gone = replace(LOST, is_on=False, alarm="rule gpu-hot has no reading")
@@ -218,9 +219,9 @@ def test_rules_with_nothing_to_look_at_share_a_line_with_the_reason():
 
 
 def of_disk(job, free_gib=40.0, **fields):
-    condition = api.ConditionRow(what="disk_free_gib", unit="GiB", reading=free_gib, short="< 5", clear="> 8")
+    condition = ConditionState(what="disk_free_gib", unit="GiB", reading=free_gib, short="< 5", clear="> 8")
     fields = {"conditions": (condition,), "near_pct": 0.0} | fields
-    return api.RuleRow(rule="disk-full", place=job, jobs=(job,), **fields)
+    return RuleState(rule="disk-full", place=job, jobs=(job,), **fields)
 
 
 def test_jobs_that_write_to_one_disk_share_a_row():
@@ -287,13 +288,13 @@ RAN = api.WhyReply(job="night", state="running", for_s=5.0, since_wall=WALL - 5)
 @pytest.mark.parametrize(
     ("went_on", "says"),
     [
-        (api.WentOnRow("ada", "person", "let it go on"), "ada let it go on."),
-        (api.WentOnRow("queue", "rule", "started it", "it fits"), "The queue started it: it fits."),
+        (WentOn("ada", "person", "let it go on"), "ada let it go on."),
+        (WentOn("queue", "rule", "started it", "it fits"), "The queue started it: it fits."),
         (
-            api.WentOnRow("busy", "rule", "let it go on", "rule busy is over, and it fits"),
+            WentOn("busy", "rule", "let it go on", "rule busy is over, and it fits"),
             "Rule busy let it go on: rule busy is over, and it fits.",
         ),
-        (api.WentOnRow(did="its time was over"), "Its time was over."),
+        (WentOn(did="its time was over"), "Its time was over."),
     ],
 )
 def test_who_let_it_go_on_is_one_sentence(went_on, says):
@@ -339,7 +340,7 @@ def test_more_than_were_sent_are_counted():
     """
     2026-11-28: of 300 candidates 40 came, and "34 more" was said; of 300 jobs 100, and "96 more".
     """
-    others = tuple(api.CandidateRow(job=f"job-{number}", why="priority 0") for number in range(40))
+    others = tuple(Candidate(job=f"job-{number}", why="priority 0") for number in range(40))
     verdict = replace(PAUSED.verdict, candidates=others, num_candidates=300)
     (more,) = [one for one in why_lines(replace(PAUSED, verdict=verdict), now_wall=WALL) if " more" in one]
     few = replace(verdict, candidates=others[:9], num_candidates=0)
@@ -353,10 +354,10 @@ def test_more_than_were_sent_are_counted():
 
 
 DEFAULTS = [
-    api.RuleRow(
+    RuleState(
         rule=rule.name,
         conditions=tuple(
-            api.ConditionRow(what=one.metric, reading=12.0, short="> 50", clear="< 20") for one in rule.when
+            ConditionState(what=one.metric, reading=12.0, short="> 50", clear="< 20") for one in rule.when
         ),
         jobs=("night", "day"),
     )

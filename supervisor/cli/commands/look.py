@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from supervisor.api import AsideRow, JobRow
+from supervisor.api import JobRow
 from supervisor.cli.commands.goals import is_over
 from supervisor.cli.options import connect, job_argument, jobs_argument, json_option, paths
 from supervisor.cli.output.render import event_lines, show_lines, state_of, status_lines
@@ -17,6 +17,7 @@ from supervisor.cli.output.screen import as_row, data, print_json, print_json_li
 from supervisor.cli.output.text import clean
 from supervisor.core.jobs.states import JobState
 from supervisor.errors import NoDaemon, SupervisorError
+from supervisor.set_aside import SetAside
 
 if TYPE_CHECKING:
     from supervisor.cli.output.tail import Tail
@@ -51,7 +52,7 @@ def status(ctx: click.Context, *, jobs: tuple[str, ...], as_json: bool) -> None:
         tell(f"warning: {clean(alert)}")
 
 
-def _aside_row(aside: AsideRow) -> dict[str, object]:
+def _aside_row(aside: SetAside) -> dict[str, object]:
     """Return it with the keys that every row has; no job is ever in this state."""
     return {"name": aside.name, "state": "set-aside", **as_row(aside)}
 

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from supervisor.api import RuleRow, Unread
 from supervisor.cli.output.render_why import reading_of
 from supervisor.cli.output.text import (
     Column,
@@ -25,8 +24,10 @@ from supervisor.cli.output.text import (
     whole_table,
     wrapped,
 )
+from supervisor.core.policy.explanation import RuleState
 from supervisor.core.policy.rules import Rule, Settings
 from supervisor.core.policy.simulation import Happening, SimulationReport
+from supervisor.core.readings.sample import Missing
 
 __all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
 
@@ -69,7 +70,7 @@ _MAX_JOBS = 4
 _GPU_CHARS = 12
 
 
-def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bool = False) -> list[str]:
+def rule_lines(rules: Sequence[RuleState], *, width: int | None = None, colour: bool = False) -> list[str]:
     """Return a table with a line for each condition of a rule at a place, and below it who has none.
 
     Where there is no room for what a rule looks at, its conditions stand on lines of their own.
@@ -93,17 +94,17 @@ def rule_lines(rules: Sequence[RuleRow], *, width: int | None = None, colour: bo
     return lines
 
 
-def _is_blind(rule: RuleRow) -> bool:
+def _is_blind(rule: RuleState) -> bool:
     """Say whether it has nothing to look at; one that is on, or has just lost its reading, keeps its line."""
     return bool(rule.missing) and rule.is_enabled and not rule.is_on and not rule.alarm
 
 
-def _joined(rules: Iterable[RuleRow]) -> Iterable[RuleRow]:
+def _joined(rules: Iterable[RuleState]) -> Iterable[RuleState]:
     """Make one row of those that differ in nothing but their job, as where several write to one disk.
 
     GPUs that are lost for one reason share a row as well.
     """
-    groups: dict[object, list[RuleRow]] = {}
+    groups: dict[object, list[RuleState]] = {}
     for rule in rules:
         is_same = _is_of_its_job(rule) or (rule.missing and rule.place)
         key = tuple(_rule_rows(replace(rule, place="", jobs=(), num_jobs=0))) if is_same else id(rule)
@@ -117,11 +118,11 @@ def _joined(rules: Iterable[RuleRow]) -> Iterable[RuleRow]:
         yield replace(first, place=f"{1 + len(others)} {what}", jobs=jobs, num_jobs=len(jobs))
 
 
-def _is_of_its_job(rule: RuleRow) -> bool:
+def _is_of_its_job(rule: RuleState) -> bool:
     return rule.jobs == (rule.place,)
 
 
-def _names(rules: Iterable[RuleRow]) -> list[str]:
+def _names(rules: Iterable[RuleState]) -> list[str]:
     """Each rule once, with its places."""
     places: dict[str, list[str]] = {}
     for rule in rules:
@@ -140,12 +141,12 @@ def _place(place: str) -> str:
     return clean(place[:_GPU_CHARS] if place.startswith("GPU-") else place)
 
 
-def _rule_rows(rule: RuleRow) -> Iterable[tuple[str, ...]]:
+def _rule_rows(rule: RuleState) -> Iterable[tuple[str, ...]]:
     """The first line has what is so of the whole rule."""
     common = [_state(rule), clean(_few(rule.jobs, rule.num_jobs))]
     name, place = clean(rule.rule), _place(rule.place)
     for condition in rule.conditions:
-        if isinstance(condition.reading, Unread):
+        if isinstance(condition.reading, Missing):
             now = "missing"
         elif condition.short:
             now = reading_of(condition.reading, condition.unit)
@@ -165,7 +166,7 @@ def _rule_rows(rule: RuleRow) -> Iterable[tuple[str, ...]]:
         yield (name, place, "", "", "", "", *common)
 
 
-def _state(rule: RuleRow) -> str:
+def _state(rule: RuleState) -> str:
     if not rule.is_enabled:
         return "disabled"
     if rule.missing:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from supervisor.api import RuleRow, Unread, VerdictRow, WentOnRow, WhyReply
+from supervisor.api import WhyReply
 from supervisor.cli.output.text import Column, clean, duration, number, whole_table, wrapped
 from supervisor.core import windows
 from supervisor.core.jobs.states import JobState
-from supervisor.core.jobs.verdict import QUEUE
+from supervisor.core.jobs.verdict import QUEUE, Verdict
+from supervisor.core.policy.explanation import RuleState, WentOn
+from supervisor.core.readings.sample import Missing, Reading
 
 __all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
 
@@ -44,21 +46,21 @@ def short_why_lines(
     return whole_table(_COLUMNS, rows, width=width, colour=colour)
 
 
-def reading_of(reading: float | Unread, unit: str) -> str:
+def reading_of(reading: Reading, unit: str) -> str:
     """Return a reading with its unit, or why there is none."""
-    if isinstance(reading, Unread):
+    if isinstance(reading, Missing):
         return f"missing ({reading.why})"
     return f"{number(reading)} {unit}".rstrip()
 
 
-def measured(rule: RuleRow) -> Iterable[str]:
+def measured(rule: RuleState) -> Iterable[str]:
     """Return a clause for each condition of a rule as it is now."""
     for condition in rule.conditions:
         reading = condition.reading
         if condition.short:
             limits = f"short {condition.short}, clear {condition.clear}"
             yield f"{condition.what} is {reading_of(reading, condition.unit)} ({limits})"
-        elif isinstance(reading, Unread):
+        elif isinstance(reading, Missing):
             yield f"{condition.what}: {reading_of(reading, '')}"
         else:
             yield windows.circumstance(condition.what, "" if reading else "not")
@@ -92,20 +94,20 @@ def _grounds(answer: WhyReply) -> Iterable[str]:
         yield from _ranking(verdict, answer.job)
 
 
-def _who(one: WhyReply | WentOnRow) -> str:
+def _who(one: WhyReply | WentOn) -> str:
     if one.by_kind == "person":
         return one.by
     return "the queue" if one.by == QUEUE else f"rule {one.by}"
 
 
-def _came_to_run(went_on: WentOnRow) -> str:
+def _came_to_run(went_on: WentOn) -> str:
     words = f"{_who(went_on)} {went_on.did}" if went_on.by else went_on.did
     # A name is not made a sentence of: it stays what it is.
     words = words if went_on.by_kind == "person" else words[:1].upper() + words[1:]
     return f"{words}: {went_on.why}." if went_on.why else f"{words}."
 
 
-def _seen(verdict: VerdictRow) -> str:
+def _seen(verdict: Verdict) -> str:
     clauses = []
     for one in verdict.evidence:
         where = f" of {one.place}" if one.place else ""
@@ -118,7 +120,7 @@ def _seen(verdict: VerdictRow) -> str:
     return " and ".join(clauses) or verdict.reason
 
 
-def _ranking(verdict: VerdictRow, job: str) -> Iterable[str]:
+def _ranking(verdict: Verdict, job: str) -> Iterable[str]:
     candidates = verdict.candidates
     mine = next((one for one in candidates if one.is_chosen), None)
     if mine is not None:
@@ -163,7 +165,7 @@ def _prospects(answer: WhyReply) -> Iterable[str]:
         yield f"{'To go on' if goes else 'Next'}: {answer.next}."
 
 
-def _held(rule: RuleRow) -> str:
+def _held(rule: RuleState) -> str:
     if not rule.hold_s or not rule.held_s:
         return ""
     word = "clear" if rule.is_on else "short"

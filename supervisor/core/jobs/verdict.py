@@ -60,4 +60,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deadline_s: float = 300.0
     at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
     evidence: tuple[Evidence, ...] = ()
+    #: A message has of many the first ones.
     candidates: tuple[Candidate, ...] = ()
+    #: All of them, where a message says it; the journal has them all, and leaves it out.
+    num_candidates: int = 0

@@ -17,14 +17,15 @@ from supervisor.core import windows
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
 from supervisor.core.jobs.states import JobState
-from supervisor.core.jobs.verdict import Candidate, Verdict
+from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.admission import Standing, holding, line
 from supervisor.core.policy.decide import look_around, waits_for
+from supervisor.core.policy.explanation import Explanation, RuleState, WentOn
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.returning import keepers, may_come_back, resume_after_s
 from supervisor.core.policy.room import least_wrong, needs_of
-from supervisor.core.policy.rule_states import RuleState, alarms, clear_at, name_of, rule_state, rule_states
+from supervisor.core.policy.rule_states import alarms, clear_at, name_of, rule_state, rule_states
 from supervisor.core.policy.rulebook import Instance
 from supervisor.core.policy.rules import Settings
 from supervisor.core.policy.scene import Scene
@@ -33,9 +34,6 @@ from supervisor.core.readings.sample import Missing, Sample
 
 # Who answers needs both: what is so of a job, and what is so of the rules.
 __all__ = [
-    "Explanation",
-    "RuleState",
-    "WentOn",
     "alarms",
     "explain",
     "explain_all",
@@ -48,52 +46,6 @@ _GOES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.RESUMING})
 
 #: Less of the way to a threshold is not near.
 _NEAR_PCT = 0.5
-
-
-class WentOn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a job came to run; without `by` it happened by itself."""
-
-    by: str = ""
-    by_kind: Literal["", "person", "rule"] = ""
-    did: str = ""
-    why: str = ""
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to `why JOB`."""
-
-    job: str
-    state: JobState
-    #: One sentence: where it is and who wanted that.
-    summary: str
-    for_s: float = 0.0
-    #: What asked for it: a person's name or a rule's, "" where nobody did.
-    by: str = ""
-    by_kind: Literal["", "person", "rule"] = ""
-    reason: str = ""
-    #: Of a job that runs, or is about to.
-    went_on: WentOn | None = None
-    #: The verdict of the policy that led here, with what it was made from; None: none did.
-    verdict: Verdict | None = None
-    #: The rules that keep it paused, or for a running job the one that is nearest to being short.
-    rules: tuple[RuleState, ...] = ()
-    #: What stands in its way now, each in words; empty: nothing does.
-    waits_for: tuple[str, ...] = ()
-    #: What has to happen for it to go on, or what would make it yield.
-    next: str = ""
-    #: Seconds until the pause is late, or ends by itself.
-    deadline_in_s: float | None = None
-    wakes_in_s: float | None = None
-    #: Among the jobs that wait to go on, from 1.
-    position: int | None = None
-    line_length: int = 0
-    #: A person may start this queued job all the same: there is a GPU for it, if not a free one.
-    can_be_started: bool = True
-    #: How often in a row it was paused soon after a return, and by how much that lengthens the wait.
-    num_flaps: int = 0
-    wait_factor: float = 1.0
-    #: Who would be asked, in order, by the rule that is nearest or on.
-    candidates: tuple[Candidate, ...] = ()
 
 
 def explain(
@@ -257,7 +209,7 @@ def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence
         can_be_started=_can_be_started(job, scene),
         position=position,
         line_length=len(standings),
-        wait_factor=max(factors, default=1.0),
+        wait_factor=max(factors, default=answer.wait_factor),
     )
 
 

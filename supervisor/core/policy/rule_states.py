@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-from msgspec.structs import replace
-
 from supervisor.core.jobs.job import Job
 from supervisor.core.policy.conditions import look_at_all, thresholds
 from supervisor.core.policy.decide import look_around
+from supervisor.core.policy.explanation import ConditionState, RuleState
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.rulebook import Instance, place_kind
@@ -21,10 +19,9 @@ from supervisor.core.policy.rules import Condition, Rule, Settings
 from supervisor.core.policy.scene import Scene
 from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Missing, Reading, Sample
+from supervisor.core.replacing import replace
 
 __all__ = [
-    "ConditionState",
-    "RuleState",
     "alarms",
     "clear_at",
     "name_of",
@@ -38,47 +35,6 @@ _ALARM_AFTER_S = 60.0
 #: More places than these are counted, not named.
 _MAX_PLACES = 3
 _PLURALS = {"gpu": "GPUs", "job": "jobs"}
-
-
-class ConditionState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One condition of a rule as it is now."""
-
-    what: str
-    unit: str = ""
-    reading: Reading = 0.0
-    #: Beyond this it is short: "> 50"; beyond that it is clear: "< 20". "" for windows and programs.
-    short: str = ""
-    clear: str = ""
-    side: Side = Side.UNKNOWN
-    #: 0 at the clear threshold or beyond, 100 where it is short.
-    near_pct: float = 0.0
-
-
-class RuleState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One rule at one place, now."""
-
-    rule: str
-    #: "" for the host, a GPU's UUID, or a job's name.
-    place: str = ""
-    about: str = ""
-    is_enabled: bool = True
-    is_on: bool = False
-    side: Side = Side.UNKNOWN
-    conditions: tuple[ConditionState, ...] = ()
-    #: The least near of its conditions: all have to be short.
-    near_pct: float = 0.0
-    #: How long it has been on or off; 0: since the daemon knows it.
-    for_s: float = 0.0
-    #: How long it has been on the side that would turn it, and how long that has to be.
-    held_s: float = 0.0
-    hold_s: float = 0.0
-    #: Jobs that it is about, whether or not they could be asked.
-    jobs: tuple[str, ...] = ()
-    #: It has no reading, why and for how long.
-    missing: str = ""
-    missing_for_s: float = 0.0
-    #: To be said aloud, or "".
-    alarm: str = ""
 
 
 def rule_states(
@@ -154,7 +110,7 @@ def rule_state(instance: Instance, scene: Scene) -> RuleState:
         place = f" of {instance.place}" if instance.place else ""
         state = "on" if trigger.is_on else "off"
         alarm = f"rule {rule.name}{place} has no reading: {missing}; it stays {state}"
-    return RuleState(
+    found = RuleState(
         rule=rule.name,
         place=instance.place,
         about=rule.about,
@@ -166,10 +122,10 @@ def rule_state(instance: Instance, scene: Scene) -> RuleState:
         held_s=trigger.held_s,
         hold_s=rule.resume_after_s if trigger.is_on else rule.pause_after_s,
         jobs=tuple(names),
-        missing=missing,
-        missing_for_s=missing_for_s if missing else 0.0,
+        num_jobs=len(names),
         alarm=alarm,
     )
+    return replace(found, missing=missing, missing_for_s=missing_for_s) if missing else found
 
 
 def _is_silent(place: str, sample: Sample) -> bool:

@@ -89,7 +89,7 @@ class Left(msgspec.Struct, frozen=True):
 
     pid: int
     program: str
-    rss_bytes: int
+    rss_bytes: int = 0
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
