@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from supervisor.core.jobs.states import Depth
+from supervisor.core.jobs.treatment import AtDeadline, Labels, Priority, Restart
 from supervisor.core.jobs.verdict import Candidate, Verdict
 from supervisor.core.policy.explanation import USUAL_WAIT, RuleState, WentOn
 from supervisor.core.readings.sample import Left
@@ -20,7 +22,6 @@ from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 from trainer_shim.protocol import (
     Count,
-    DepthName,
     JobName,
     Message,
     Reply,
@@ -67,12 +68,6 @@ __all__ = [
 
 # --- from the command line -----------------------------------------------------------------
 
-#: Wide enough for any scheme, narrow enough to add ageing to.
-Priority = Annotated[int, Meta(ge=-10000, le=10000)]
-Labels = Annotated[
-    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
-    Meta(max_length=32),
-]
 #: Between two saves in the background.
 Period = Annotated[float, Meta(ge=1, le=10 * 365 * 86400)]
 Jobs = Annotated[tuple[JobName, ...], Meta(max_length=1000)]
@@ -99,7 +94,7 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     env: dict[str, str]
     name: JobName | None = None
     checkpoints: str = ""
-    restart: Annotated[str, Meta(pattern=r"^(never|on-failure)\Z")] = "never"
+    restart: Restart = "never"
     #: Higher yields later and returns earlier.
     priority: Priority = 0
     #: Rules leave it alone.
@@ -138,12 +133,12 @@ class WatchRequest(JobsRequest, tag="watch-request", frozen=True, kw_only=True):
 class PauseRequest(JobsRequest, tag="pause-request", frozen=True, kw_only=True):
     """Checkpoint jobs at their next boundary, then hold them or end their process."""
 
-    depth: DepthName = "hold"
+    depth: Depth = Depth.HOLD
     for_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | None = None
     reason: Annotated[str, Meta(max_length=500)] = ""
     #: None: as the settings say.
     deadline_s: Annotated[float, Meta(gt=0, le=10 * 365 * 86400)] | None = None
-    at_deadline: Annotated[str, Meta(pattern=r"^(wait|freeze|terminate)\Z")] = "wait"
+    at_deadline: AtDeadline = "wait"
 
 
 class ResumeRequest(JobsRequest, tag="resume-request", frozen=True, kw_only=True):

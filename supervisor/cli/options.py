@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from supervisor.core.durations import parse_duration, parse_period
+from supervisor.core.jobs.treatment import MAX_PRIORITY
 from supervisor.errors import SupervisorError
 from supervisor.paths import Paths
 
@@ -199,7 +200,7 @@ def treatment(command: F) -> F:
         click.option("--protect", "protected", is_flag=True, help="Rules leave it alone."),
         click.option(
             "--priority",
-            type=click.IntRange(-10000, 10000),
+            type=click.IntRange(-MAX_PRIORITY, MAX_PRIORITY),
             help="Higher yields later and returns earlier; 0.",
         ),
     ):

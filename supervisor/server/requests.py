@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from supervisor import api
 from supervisor.core.jobs import events
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
-from supervisor.core.jobs.states import Depth, JobState, Kind, accepts
+from supervisor.core.jobs.states import JobState, Kind, accepts
 from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
@@ -36,12 +36,6 @@ from supervisor.system.marks import Marks
 from trainer_shim import protocol
 
 __all__ = ["take"]
-
-_AT_DEADLINE: dict[str, Literal["wait", "freeze", "terminate"]] = {
-    "wait": "wait",
-    "freeze": "freeze",
-    "terminate": "terminate",
-}
 
 #: `status` tells of more.
 _MAX_PROBLEMS = 20
@@ -87,7 +81,7 @@ def _run(context: RequestContext, delivery: Delivery, request: api.RunRequest) -
         cwd=request.cwd,
         env=request.env,
         checkpoints=request.checkpoints,
-        restart="on-failure" if request.restart == "on-failure" else "never",
+        restart=request.restart,
         user=delivery.peer.asker().name,
         priority=request.priority,
         protected=request.protected,
@@ -177,11 +171,11 @@ def _pause(context: RequestContext, delivery: Delivery, request: api.PauseReques
         return events.PauseAsked(
             request=_new_request(),
             by=by,
-            depth=Depth(request.depth),
+            depth=request.depth,
             deadline_s=jobs.pause_deadline_s if request.deadline_s is None else request.deadline_s,
             reason=request.reason,
             for_s=request.for_s,
-            at_deadline=_AT_DEADLINE[request.at_deadline],
+            at_deadline=request.at_deadline,
             kill_grace_s=jobs.kill_grace_s,
         )
 

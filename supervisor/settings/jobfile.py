@@ -7,13 +7,14 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from supervisor.core.durations import parse_period
 from supervisor.core.jobs.job import JobSpec
+from supervisor.core.jobs.treatment import Labels, Priority, Restart
 from supervisor.errors import ConfigError
 from supervisor.settings.config import advice, read_toml
 from supervisor.settings.file_values import Place
@@ -68,17 +69,13 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     env: dict[str, str] = {}
     #: Folder of the checkpoints; default: checkpoints/NAME below cwd.
     checkpoints: str = ""
-    restart: Literal["never", "on-failure"] = "never"
+    restart: Restart = "never"
     max_restarts: Annotated[int, Meta(ge=0, le=1000)] = 3
     restart_delay_s: Annotated[float, Meta(ge=0, le=86400)] = 10.0
-    #: Higher yields later and returns earlier.
-    priority: Annotated[int, Meta(ge=-10000, le=10000)] = 0
+    priority: Priority = 0
     #: Rules leave it alone.
     protected: bool = False
-    labels: Annotated[
-        dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
-        Meta(max_length=32),
-    ] = {}
+    labels: Labels = {}
     #: What it needs to start; 0: not said.
     gpus: Annotated[int, Meta(ge=0, le=1024)] = 0
     #: On each of its GPUs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -27,7 +27,8 @@ from supervisor.cli.options import (
 from supervisor.cli.output.screen import hint, tell
 from supervisor.cli.output.text import clean
 from supervisor.client import Answers, Client, new_id
-from supervisor.core.jobs.states import JobState
+from supervisor.core.jobs.states import Depth, JobState
+from supervisor.core.jobs.treatment import MAX_PRIORITY, AtDeadline
 from supervisor.errors import SupervisorError
 
 __all__ = ["checkpoint", "kill", "pause", "remove", "restart", "resume", "run", "set_job", "stop", "wait"]
@@ -100,7 +101,7 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
 @click.command(short_help="Checkpoint jobs, then make them give back what is short.")
 @jobs_argument()
 @click.option(
-    "--depth", type=click.Choice(["hold", "offload", "exit"]), default="hold", show_default=True,
+    "--depth", type=click.Choice([one.value for one in Depth]), default="hold", show_default=True,
     help="What to give back: compute; GPU memory too; everything.",
 )  # fmt: skip
 @click.option("--for", "for_s", type=DURATION, metavar="TIME", help="Resume by itself after 30s, 10m, 2h ...")
@@ -113,7 +114,7 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
     help="Without a batch boundary in that time it is late.",
 )
 @click.option(
-    "--at-deadline", type=click.Choice(["wait", "freeze", "terminate"]), default="wait", show_default=True,
+    "--at-deadline", type=click.Choice(get_args(AtDeadline)), default="wait", show_default=True,
     help="What is done when it is late.",
 )  # fmt: skip
 @waitable
@@ -121,8 +122,16 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
 @click.pass_context
 def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
     """Checkpoint jobs at their next batch boundary, then make them give back what is short."""
-    fields = {name: options.pop(name) for name in ("depth", "for_s", "reason", "deadline_s", "at_deadline")}
-    request = api.PauseRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **fields)
+    request = api.PauseRequest(
+        id=new_id(),
+        jobs=named_jobs(jobs, everyone),
+        all=everyone,
+        depth=Depth(options.pop("depth")),
+        for_s=options.pop("for_s"),
+        reason=options.pop("reason"),
+        deadline_s=options.pop("deadline_s"),
+        at_deadline=options.pop("at_deadline"),
+    )
     return _change(ctx, "pause", request, **options)
 
 
@@ -183,7 +192,9 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
 @click.command("set", short_help="Change how jobs are treated, and how often they save.")
 @jobs_argument()
 @click.option(
-    "--priority", type=click.IntRange(-10000, 10000), help="Higher yields later and returns earlier."
+    "--priority",
+    type=click.IntRange(-MAX_PRIORITY, MAX_PRIORITY),
+    help="Higher yields later and returns earlier.",
 )
 @click.option("--protect/--no-protect", "protected", default=None, help="Whether rules leave it alone.")
 @click.option(

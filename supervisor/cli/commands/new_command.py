@@ -12,6 +12,7 @@ import msgspec
 
 from supervisor import api
 from supervisor.client import new_id
+from supervisor.core.jobs.treatment import Restart
 from supervisor.errors import UsageError
 from trainer_shim import protocol
 
@@ -34,7 +35,7 @@ def run_request(
     cwd: str | None,
     name: str | None,
     checkpoints: str | None,
-    restart: str,
+    restart: Restart,
     env: Mapping[str, str] | None = None,
     **treatment: Any,
 ) -> api.RunRequest:

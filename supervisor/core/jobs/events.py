@@ -13,6 +13,7 @@ import msgspec
 
 from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, JobSpec, Pid
 from supervisor.core.jobs.states import Depth
+from supervisor.core.jobs.treatment import AtDeadline
 from supervisor.core.jobs.verdict import Verdict
 
 __all__ = [
@@ -109,8 +110,7 @@ class PauseAsked(BaseEvent, tag="pause-asked", frozen=True, kw_only=True):
     reason: str = ""
     #: Resume by itself after that long.
     for_s: float | None = None
-    #: What is done with a pause that is late: nothing, stop all processes where they are, or end them.
-    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    at_deadline: AtDeadline = "wait"
     #: Between SIGTERM and SIGKILL, should it come to that.
     kill_grace_s: float = 15.0
     verdict: Verdict | None = None

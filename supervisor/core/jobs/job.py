@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from supervisor.core.jobs.states import FINAL, Depth, JobState
+from supervisor.core.jobs.treatment import AtDeadline, Restart
 from supervisor.core.jobs.verdict import QUEUE, Verdict
 
 __all__ = [
@@ -101,7 +102,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     env: dict[str, str] = msgspec.field(default_factory=dict)
     #: Folder of this job's checkpoints.
     checkpoints: str = ""
-    restart: Literal["never", "on-failure"] = "never"
+    restart: Restart = "never"
     max_restarts: int = 3
     restart_delay_s: float = 10.0
     #: The drop-in file that asked for this job, or "" for `supervisorctl run`; and what it said then.
@@ -187,8 +188,7 @@ class JobPause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: What was asked for, should it have to be asked again.
     deadline_s: float = 0.0
     late: bool = False
-    #: What is done when it is late.
-    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    at_deadline: AtDeadline = "wait"
     #: Since when all processes stand still, because it was late.
     frozen_at: float | None = None
     #: It ends by itself then.

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from supervisor.core.jobs.states import Depth
+from supervisor.core.jobs.treatment import AtDeadline
 from supervisor.core.readings.sample import Reading
 
 __all__ = ["QUEUE", "Candidate", "Evidence", "Verdict"]
@@ -58,7 +59,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: GPUs given to a job that starts or returns, by UUID.
     gpus: tuple[str, ...] = ()
     deadline_s: float = 300.0
-    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    at_deadline: AtDeadline = "wait"
     evidence: tuple[Evidence, ...] = ()
     #: A message has of many the first ones.
     candidates: tuple[Candidate, ...] = ()

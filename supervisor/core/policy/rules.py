@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from supervisor.core.jobs.treatment import AtDeadline
+
 __all__ = ["Condition", "PolicyConfig", "QueueConfig", "Rule", "Selector", "Settings"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=30 * 86400)]
@@ -72,8 +74,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     escalate_after_s: _Seconds | None = None
     #: A pause that reaches no boundary in that time is late, seconds.
     deadline_s: _Seconds = 300.0
-    #: What is done with a late one.
-    at_deadline: Literal["wait", "freeze", "terminate"] = "wait"
+    at_deadline: AtDeadline = "wait"
     enabled: bool = True
 
 
