@@ -19,7 +19,6 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from msgspec.structs import replace
 
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import Admitted, JobEvent, PauseAsked, ResumeAsked, Submitted
@@ -41,6 +40,7 @@ from supervisor.core.policy.rule_check import unreachable
 from supervisor.core.policy.rulebook import next_turn
 from supervisor.core.policy.scene import Scene, is_rules
 from supervisor.core.readings.sample import Sample
+from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError
 from supervisor.last_look import LastLook
 from supervisor.ports import Clock, Journal, Sampler, WatchedJob

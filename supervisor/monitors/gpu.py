@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import replace
 
 from supervisor.core.readings.sample import Gpu, GpuProcess, Missing, Reading
+from supervisor.core.replacing import replace
 from supervisor.monitors.background_call import BackgroundCall
 from supervisor.system.procfs import sees_host_pids
 

@@ -18,10 +18,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec.structs import replace
-
 from supervisor.core.jobs.job import Pid
 from supervisor.core.readings.sample import DiskReading, Gpu, JobUse, Missing, Reading, Sample
+from supervisor.core.replacing import replace
 from supervisor.monitors.background_call import BackgroundCall
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.gpu import Gpus

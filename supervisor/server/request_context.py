@@ -201,7 +201,7 @@ class RequestContext:
                 waiting.is_told = True
                 answer = waiting.make()
                 if isinstance(answer, api.Accepted):
-                    answer = msgspec.structs.replace(answer, stored=False, detail=problem[:_ALERT_CHARS])
+                    answer = replace(answer, stored=False, detail=problem[:_ALERT_CHARS])
                 self.send(waiting.identity, answer)
 
     def rows(self, jobs: Iterable[Job]) -> Iterator[api.JobRow]:

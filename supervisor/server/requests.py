@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from msgspec.structs import replace
 
 from supervisor import api
 from supervisor.core.jobs import events
@@ -24,6 +23,7 @@ from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
 from supervisor.core.jobs.states import JobState, Kind, accepts
 from supervisor.core.policy.explain import for_want_of_a_shim
+from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
 from supervisor.server import looking
@@ -232,7 +232,7 @@ def _stop(context: RequestContext, delivery: Delivery, request: api.StopRequest 
 
 
 def _restart(context: RequestContext, delivery: Delivery, request: api.RestartRequest) -> None:
-    graces = _graces(context)
+    graces = context.engine.config.jobs
 
     def ask(name: str) -> api.Accepted:
         job, by = context.engine.job(name), delivery.peer.asker()
@@ -241,7 +241,13 @@ def _restart(context: RequestContext, delivery: Delivery, request: api.RestartRe
                 f"cannot change the environment of job `{job.name}`: it comes from `{job.spec.source}`",
                 hint="edit the file; it is read again by itself",
             )
-        after = context.engine.ask(job.name, events.RestartAsked(request=_new_request(), by=by, **graces))
+        asked = events.RestartAsked(
+            request=_new_request(),
+            by=by,
+            stop_grace_s=graces.stop_grace_s,
+            kill_grace_s=graces.kill_grace_s,
+        )
+        after = context.engine.ask(job.name, asked)
         if request.env is not None:
             # Behind it: a restart that is refused changes nothing, and no launch happens in between.
             spec = replace(job.spec, env=request.env)
@@ -264,11 +270,6 @@ def _checkpoint(context: RequestContext, delivery: Delivery, request: api.Checkp
         return events.CheckpointAsked(request=_new_request(), by=by)
 
     _ask_each(context, delivery, request, event, lambda job: job.state is JobState.RUNNING)
-
-
-def _graces(context: RequestContext) -> dict[str, float]:
-    jobs = context.engine.config.jobs
-    return {"stop_grace_s": jobs.stop_grace_s, "kill_grace_s": jobs.kill_grace_s}
 
 
 def _ask_each(

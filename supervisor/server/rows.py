@@ -12,6 +12,7 @@ from supervisor.core.jobs.job import Asker, Job
 from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.core.readings.sample import Left, Missing, Sample
+from supervisor.core.replacing import replace
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
 
@@ -80,7 +81,7 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
     is_before_hold = reading is not None and job.state is JobState.PAUSED and reading.at - job.since < _LOOK_S
     checkpoint = None if view.is_gone else job.checkpoint
     exit_ = job.exit
-    return api.JobRow(
+    told = api.JobRow(
         name=job.name,
         state=job.state,
         since_s=_age(job.since, now),
@@ -113,38 +114,34 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
         user=job.spec.user,
         ended=view.unstored == "ended",
         left=view.left,
-        **_progress(job, view, now),  # type: ignore[arg-type]
     )
+    return _with_progress(told, job, view, now)
 
 
-def _progress(job: Job, view: JobView, now: float) -> dict[str, object]:
-    """Return where the loop is: from its shim, or else from the last checkpoint."""
+def _with_progress(told: api.JobRow, job: Job, view: JobView, now: float) -> api.JobRow:
+    """Add where the loop is: from its shim, or else from the last checkpoint."""
     at, peer = view.position, view.peer
     if job.state is JobState.QUEUED:
         # What its last start came to says nothing of the next one.
-        return {}
+        return told
     if at is None and job.state in (JobState.COMPLETED, JobState.FAILED):
         # It ended somewhere behind its last checkpoint: 10/400 beside `completed` would be a lie.
-        return {}
+        return told
     if at is None:
-        return {"step": job.checkpoint.step, "epoch": job.checkpoint.epoch} if job.checkpoint else {}
-    place: dict[str, object] = {
-        "step": at.step,
-        "num_steps": at.num_steps,
-        "epoch": at.epoch,
-        "num_epochs": at.num_epochs,
-    }
+        return replace(told, step=job.checkpoint.step, epoch=job.checkpoint.epoch) if job.checkpoint else told
+    told = replace(told, step=at.step, num_steps=at.num_steps, epoch=at.epoch, num_epochs=at.num_epochs)
     if peer is None:
-        return place
+        return told
     rate = peer.steps_per_s if job.state is JobState.RUNNING else None
     left = None if at.num_steps is None else max(0, at.num_steps - at.step)
-    return place | {
-        "steps_per_s": rate,
-        "eta_s": left / rate if left is not None and rate else None,
-        "boundary_age_s": _age(peer.boundary_at, now),
-        "heartbeat_age_s": _age(peer.heard_at, now),
-        "metrics": peer.metrics,
-    }
+    return replace(
+        told,
+        steps_per_s=rate,
+        eta_s=left / rate if left is not None and rate else None,
+        boundary_age_s=_age(peer.boundary_at, now),
+        heartbeat_age_s=_age(peer.heard_at, now),
+        metrics=peer.metrics,
+    )
 
 
 def _pausable(job: Job) -> bool | None:

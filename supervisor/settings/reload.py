@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import structlog
-from msgspec.structs import replace
 
 from supervisor.core.jobs.events import JobEvent, SpecChanged
 from supervisor.core.jobs.job import Job, JobSpec
+from supervisor.core.replacing import replace
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.paths import Paths
 from supervisor.set_aside import SetAside

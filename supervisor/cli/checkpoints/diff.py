@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from supervisor.cli.output.text import Column, clean, cut, number, whole_table
+from supervisor.core.replacing import replace
 from trainer_shim.checkpoint.manifest import Manifest
 from trainer_shim.checkpoint.nodes import inside
 from trainer_shim.checkpoint.view import View
@@ -65,19 +66,18 @@ def differences(a: View, b: View) -> list[StateDifference]:
 
 def _compare(name: str, a: tuple[View, Any], b: tuple[View, Any]) -> StateDifference | None:
     (view_a, node_a), (view_b, node_b) = a, b
-    texts: dict[str, Any] = {"a": _text(node_a), "b": _text(node_b)}
     kind = "tensor" if _is_block(node_a) or _is_block(node_b) else "value"
-    if not (_is_block(node_a) and _is_block(node_b)) or texts["a"] != texts["b"]:
-        return None if texts["a"] == texts["b"] else StateDifference(kind=kind, name=name, **texts)
+    found = StateDifference(kind=kind, name=name, a=_text(node_a), b=_text(node_b))
+    if not (_is_block(node_a) and _is_block(node_b)) or found.a != found.b:
+        return None if found.a == found.b else found
     if _same_bytes(view_a.memory(node_a["block"]), view_b.memory(node_b["block"])):
         one, other = _with_layout(node_a), _with_layout(node_b)
         return None if one == other else StateDifference(kind=kind, name=name, a=one, b=other)
     try:
-        counts = _count(view_a.value(node_a), view_b.value(node_b))
+        return _counted(found, view_a.value(node_a), view_b.value(node_b))
     except CannotRestore:
         # Without torch, or with one that lacks the type, that they differ is all that can be said.
-        counts = {}
-    return StateDifference(kind=kind, name=name, **texts, **counts)
+        return found
 
 
 def _leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -128,8 +128,8 @@ def _same_bytes(a: memoryview, b: memoryview) -> bool:
     )
 
 
-def _count(a: Any, b: Any) -> dict[str, Any]:
-    """Return how many elements differ in their bits, and by how much at most."""
+def _counted(found: StateDifference, a: Any, b: Any) -> StateDifference:
+    """Add how many elements differ in their bits, and by how much at most."""
     import numpy as np
 
     is_bytes = isinstance(a, bytes | bytearray)
@@ -144,7 +144,7 @@ def _count(a: Any, b: Any) -> dict[str, Any]:
         num_differing += int(mask.sum())
         greatest = _greater(greatest, _distance(one[mask], other[mask], is_array=is_array))
     known = greatest if isfinite(greatest) and not is_bytes else None
-    return {"num_elements": num_elements, "num_differing": num_differing, "max_abs_difference": known}
+    return replace(found, num_elements=num_elements, num_differing=num_differing, max_abs_difference=known)
 
 
 def _differing(a: Any, b: Any, *, is_array: bool) -> Any:

@@ -214,7 +214,16 @@ def set_job(
     values = (changes["priority"], changes["protected"], changes["every_s"])
     if not (changes["labels"] or changes["no_every"]) and values == (None, None, None):
         raise click.UsageError("cannot tell what to change: give --priority, --protect, --label or --every")
-    request = api.SetRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone, **changes)
+    request = api.SetRequest(
+        id=new_id(),
+        jobs=named_jobs(jobs, everyone),
+        all=everyone,
+        priority=changes["priority"],
+        protected=changes["protected"],
+        labels=changes["labels"],
+        every_s=changes["every_s"],
+        no_every=changes["no_every"],
+    )
     return _change(ctx, "set", request, wait=False, timeout=None, as_json=as_json)
 
 

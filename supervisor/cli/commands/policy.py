@@ -23,6 +23,7 @@ from supervisor.core.jobs.job import JobSpec
 from supervisor.core.policy.rules import Settings
 from supervisor.core.readings.blocks import unpack
 from supervisor.core.readings.sample import Sample
+from supervisor.core.replacing import replace
 from supervisor.errors import ConfigError, NoDaemon, SupervisorError, UsageError
 
 __all__ = ["policy"]
@@ -242,7 +243,7 @@ def _recorded(client: Client, since_s: float) -> list[Sample]:
     # A block is found by its first reading, which may be older than what is asked for.
     blocks = client.samples(after_wall=max(0.0, begin - _BLOCK_S), before_wall=now + 1)
     samples = [
-        msgspec.structs.replace(sample, at=sample.wall)
+        replace(sample, at=sample.wall)
         for block in blocks
         for sample in unpack(block)
         if sample.wall >= begin

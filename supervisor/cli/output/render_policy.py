@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from supervisor.cli.output.render_why import reading_of
 from supervisor.cli.output.text import (
@@ -28,6 +27,7 @@ from supervisor.core.policy.explanation import RuleState
 from supervisor.core.policy.rules import Rule, Settings
 from supervisor.core.policy.simulation import Happening, SimulationReport
 from supervisor.core.readings.sample import Missing
+from supervisor.core.replacing import replace
 
 __all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
 

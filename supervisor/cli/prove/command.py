@@ -33,6 +33,7 @@ from supervisor.cli.prove.pause_points import Depth, choose
 from supervisor.cli.prove.proving import Bench, RunFailed
 from supervisor.cli.prove.result import ProofResult, show
 from supervisor.cli.prove.traces import TracedRun, compare
+from supervisor.core.replacing import replace
 from supervisor.errors import SupervisorError, UsageError
 from trainer_shim.trace import Point
 
@@ -144,11 +145,11 @@ def _prove(bench: Bench, *, seed: int, pauses: int, depth: Depth | Literal["mixe
         )
     if found.is_identical:
         is_doubtful = base.said or base.strays or base.num_reached < len(points)
-        return msgspec.structs.replace(base, verdict="doubtful" if is_doubtful else "identical")
+        return replace(base, verdict="doubtful" if is_doubtful else "identical")
     bench.progress.note("something differs; the run without pauses is made once more to tell why")
     cause = find_cause(without, paused, bench.run("second reference", [_look(point) for point in points]))
     word = "different" if cause.is_repeatable else "not-repeatable"
-    return msgspec.structs.replace(base, verdict=word, cause=cause.text, hint=cause.hint)
+    return replace(base, verdict=word, cause=cause.text, hint=cause.hint)
 
 
 def _depths(depth: Depth | Literal["mixed"], without: TracedRun) -> list[Depth]:
@@ -165,7 +166,7 @@ def _depths(depth: Depth | Literal["mixed"], without: TracedRun) -> list[Depth]:
 
 
 def _look(point: Point) -> Point:
-    return msgspec.structs.replace(point, depth="look")
+    return replace(point, depth="look")
 
 
 def _unpaused(paused: TracedRun) -> SupervisorError:

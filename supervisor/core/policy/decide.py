@@ -15,8 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from supervisor.core import windows
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.states import JobState
@@ -33,6 +31,7 @@ from supervisor.core.policy.scene import Scene
 from supervisor.core.policy.victims import Option, chosen, options, stays_a_while
 from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Missing, Sample
+from supervisor.core.replacing import replace
 
 __all__ = ["decide", "evidence", "look_around", "waits_for"]
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-import msgspec
-
 from supervisor.core import windows
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
@@ -31,6 +29,7 @@ from supervisor.core.policy.rules import Settings
 from supervisor.core.policy.scene import Scene
 from supervisor.core.policy.victims import chosen, options, stays_a_while
 from supervisor.core.readings.sample import Missing, Sample
+from supervisor.core.replacing import replace
 
 # Who answers needs both: what is so of a job, and what is so of the rules.
 __all__ = [
@@ -113,7 +112,7 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
         case JobState.RUNNING:
             return _of_running(answer, job, scene)
         case _:
-            return msgspec.structs.replace(answer, next=_of_other(job, scene.now))
+            return replace(answer, next=_of_other(job, scene.now))
 
 
 def _until_late(job: Job, now: float) -> float | None:
@@ -201,7 +200,7 @@ def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence
         resume_after_s(i, job, scene) / i.rule.resume_after_s for i in kept_by if i.rule.resume_after_s
     ]
     next_ = _has_to(kept_by, job, scene) or standing.why_not or settling or "it goes on with the next tick"
-    return msgspec.structs.replace(
+    return replace(
         answer,
         rules=tuple(rule_state(instance, scene) for instance in kept_by),
         waits_for=blocks,
@@ -237,10 +236,10 @@ def _has_to(kept_by: list[Instance], job: Job, scene: Scene) -> str:
 
 def _of_yielding(answer: Explanation, job: Job, now: float) -> Explanation:
     if job.state is JobState.PAUSING:
-        return msgspec.structs.replace(answer, next=_of_pausing(job, now))
+        return replace(answer, next=_of_pausing(job, now))
     if job.wake_at is not None:
-        return msgspec.structs.replace(answer, next="the time that it was paused for ends")
-    return msgspec.structs.replace(answer, next=f"a person resumes it: `supervisorctl resume {job.name}`")
+        return replace(answer, next="the time that it was paused for ends")
+    return replace(answer, next=f"a person resumes it: `supervisorctl resume {job.name}`")
 
 
 def _of_pausing(job: Job, now: float) -> str:
@@ -262,7 +261,7 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
     """A running job: the rule that is nearest to asking it."""
     about = scene.about(job)
     if not about:
-        return msgspec.structs.replace(answer, next="nothing asks it to yield: no rule is about it")
+        return replace(answer, next="nothing asks it to yield: no rule is about it")
     states = {instance.key: rule_state(instance, scene) for instance in about}
     nearest = max(about, key=lambda i: (i.is_on, states[i.key].near_pct))
     state = states[nearest.key]
@@ -284,7 +283,7 @@ def _of_running(answer: Explanation, job: Job, scene: Scene) -> Explanation:
         text += f"; without a reading: {', '.join(dict.fromkeys(blind))}"
     if mine is not None and not mine.is_eligible:
         text += f"; this job is left alone: {mine.why}"
-    return msgspec.structs.replace(
+    return replace(
         answer,
         rules=(state,),
         next=text,

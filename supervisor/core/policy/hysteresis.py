@@ -20,7 +20,8 @@ import math
 from enum import StrEnum
 
 import msgspec
-from msgspec.structs import replace
+
+from supervisor.core.replacing import replace
 
 __all__ = ["Side", "Trend", "Trigger"]
 

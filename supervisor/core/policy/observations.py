@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import Verdict
@@ -18,6 +16,7 @@ from supervisor.core.policy.rulebook import Instances
 from supervisor.core.policy.rules import PolicyConfig
 from supervisor.core.policy.scene import FILL_S
 from supervisor.core.readings.sample import JobUse, Missing
+from supervisor.core.replacing import replace
 
 __all__ = ["Moment", "noted", "watched"]
 
@@ -54,60 +53,59 @@ def watched(
 ) -> JobMemory:
     """Return what is remembered of a job after another look at it; the same object where nothing changed."""
     now, gap_s = moment.now, moment.gap_s
-    changes: dict[str, object] = {}
+    after = known
     if known.last_state is not job.state:
-        changes = {"last_state": job.state, "wakes_at": job.wake_at}
+        after = replace(known, last_state=job.state, wakes_at=job.wake_at)
         if known.last_state in _YIELDS and job.state in _GOES:
-            changes |= _came_free(known, job, instances, now, gap_s)
+            after = _came_free(after, known.wakes_at, job, instances, moment)
         elif known.last_state is JobState.QUEUED and job.state in _GOES and gap_s <= _LONGEST_GAP_S:
             # The policy notes what it starts itself: this was a person.
-            changes |= _overruled(instances)
+            after = _overruled(after, instances)
         elif known.last_state is JobState.PAUSING and job.state is JobState.PAUSED:
-            changes |= _yielded(known, job, now)
+            after = _yielded(after, job, now)
     elif known.wakes_at != job.wake_at:
-        changes = {"wakes_at": job.wake_at}
+        after = replace(known, wakes_at=job.wake_at)
     footprint = _footprint(known.footprint, job, use, now)
     if footprint is not known.footprint:
-        changes["footprint"] = footprint
-    if known.overruled:
-        still = tuple(key for key in known.overruled if key in instances and instances[key].is_on)
-        if still != known.overruled:
-            changes["overruled"] = still
+        after = replace(after, footprint=footprint)
+    still = tuple(key for key in after.overruled if key in instances and instances[key].is_on)
+    if still != after.overruled:
+        after = replace(after, overruled=still)
     calm_since = max(known.returned_at or 0.0, known.flapped_at)
     # Also while it is paused: else a load that comes every ten minutes would keep it out for ever.
     if known.num_flaps and now - calm_since > moment.policy.flap_window_s:
-        changes |= {"num_flaps": known.num_flaps - 1, "flapped_at": now}
-    return replace(known, **changes) if changes else known
+        after = replace(after, num_flaps=known.num_flaps - 1, flapped_at=now)
+    return after
 
 
 def _came_free(
-    known: JobMemory, job: Job, instances: Instances, now: float, gap_s: float
-) -> dict[str, object]:
+    known: JobMemory, wakes_at: float | None, job: Job, instances: Instances, moment: Moment
+) -> JobMemory:
     """A job that yielded goes on, and no rule let it: it could not yield, or somebody wants it to go on."""
-    free: dict[str, object] = {"paused_by": (), "returned_at": None}
+    free = replace(known, paused_by=(), returned_at=None)
     if job.is_pause_refused or job.since < known.asked_at:
-        return free | _ask_again(known, now)
-    has_woken = known.wakes_at is not None and job.since >= known.wakes_at
-    if has_woken or gap_s > _LONGEST_GAP_S:
+        return _ask_again(free, moment.now)
+    has_woken = wakes_at is not None and job.since >= wakes_at
+    if has_woken or moment.gap_s > _LONGEST_GAP_S:
         # Its time was over; or its shim went on alone while nobody watched. Nobody spoke against a rule.
         return free
-    return free | _overruled(instances)
+    return _overruled(free, instances)
 
 
-def _overruled(instances: Instances) -> dict[str, object]:
-    return {"overruled": tuple(key for key, instance in instances.items() if instance.is_on)}
+def _overruled(known: JobMemory, instances: Instances) -> JobMemory:
+    return replace(known, overruled=tuple(key for key, instance in instances.items() if instance.is_on))
 
 
-def _yielded(known: JobMemory, job: Job, now: float) -> dict[str, object]:
+def _yielded(known: JobMemory, job: Job, now: float) -> JobMemory:
     """It is paused; perhaps only as deep as it was before it was asked to go deeper."""
     if job.is_pause_refused:
         return _ask_again(known, now)
-    return {"num_refusals": 0}
+    return replace(known, num_refusals=0)
 
 
-def _ask_again(known: JobMemory, now: float) -> dict[str, object]:
+def _ask_again(known: JobMemory, now: float) -> JobMemory:
     wait_s = min(_FIRST_REPEAT_S * 2 ** min(known.num_refusals, 10), _LONGEST_REPEAT_S)
-    return {"num_refusals": known.num_refusals + 1, "ask_again_at": now + wait_s}
+    return replace(known, num_refusals=known.num_refusals + 1, ask_again_at=now + wait_s)
 
 
 def _footprint(known: Footprint, job: Job, use: JobUse | None, now: float) -> Footprint:
@@ -139,7 +137,6 @@ def noted(memory: Memory, verdict: Verdict, key: str, policy: PolicyConfig, now:
             soon = known.returned_at is not None and now - known.returned_at <= policy.flap_window_s
             # Where the wait grows no more, there is nothing to count: it would only be slow to forgive.
             more = 2**known.num_flaps < policy.max_backoff
-            flap = {"num_flaps": known.num_flaps + more, "flapped_at": now} if soon else {}
             after = replace(
                 known,
                 last_state=JobState.PAUSING,
@@ -147,8 +144,9 @@ def noted(memory: Memory, verdict: Verdict, key: str, policy: PolicyConfig, now:
                 asked_at=now,
                 paused_at=now,
                 returned_at=None,
-                **flap,
             )
+            if soon:
+                after = replace(after, num_flaps=known.num_flaps + more, flapped_at=now)
         case "deepen":
             keys = known.paused_by if key in known.paused_by else (*known.paused_by, key)
             after = replace(known, last_state=JobState.PAUSING, paused_by=keys, asked_at=now)

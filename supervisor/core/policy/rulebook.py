@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Job
 from supervisor.core.policy.conditions import (
@@ -29,6 +28,7 @@ from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.rules import Condition, PolicyConfig, Rule, Settings
 from supervisor.core.readings.metric import Place
 from supervisor.core.readings.sample import Missing, Sample
+from supervisor.core.replacing import replace
 
 __all__ = ["Instance", "Instances", "key_of", "next_turn", "place_kind", "rule_of", "survey"]
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec.structs import replace
-
 from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Reading, Sample
+from supervisor.core.replacing import replace
 
 __all__ = ["corrected", "or_zero"]
 
@@ -30,7 +29,7 @@ def corrected(sample: Sample, uses: Mapping[str, JobUse]) -> Sample:
         sample,
         jobs={name: replace(use, disk=_disk(sample, name)) for name, use in uses.items()}
         if sample.jobs
-        else uses,
+        else dict(uses),
         cpu_ours_pct=ours_pct,
         cpu_pct=foreign_pct if isinstance(foreign_pct, Missing) else min(100.0, foreign_pct + ours_pct),
         memory_available_bytes=available

@@ -142,6 +142,16 @@ def looked(known, job, use=None, gap_s=1.0, rules_on=()):
     return watched(known, job, use, instances, Moment(PolicyConfig(), NOW, gap_s))
 
 
+def test_a_person_overrules_a_rule_also_when_an_earlier_one_has_just_ended():
+    """
+    2026-11-29: where both came with one look, the new one was forgotten, and the job was paused at once.
+    """
+    known = JobMemory(last_state=JobState.PAUSED, paused_by=("two",), overruled=("one",))
+
+    assert ("two",) == looked(known, a_job(), rules_on=("two",)).overruled
+    assert ("one", "two") == looked(known, a_job(), rules_on=("one", "two")).overruled
+
+
 def test_what_does_not_change_is_remembered_as_it_is():
     """
     The same object, so nothing is stored.
