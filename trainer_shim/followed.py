@@ -26,7 +26,7 @@ class Followed:
             # An evaluation in the middle of a pass belongs to the step that it is made in.
             yield from self._loader
             return
-        made = self._cursor.begin(self._loader, 1)
+        made = self._cursor.begin(self._loader, 1, is_followed=True)
         if made is None:
             return
         try:

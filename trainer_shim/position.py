@@ -120,6 +120,8 @@ class Cursor:
         self._from_before: set[int] = set()
         #: Whether the boundary that the loop is at was made by the script itself.
         self.is_by_hand = False
+        #: Whether the open pass is one of which no turn is a boundary: its loop has no other than by hand.
+        self._is_followed = False
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
         #: Told when the script runs again what leads there, whether from the head of an epoch; and when the
@@ -140,7 +142,7 @@ class Cursor:
             "epoch": self._report.epoch,
             "num_begun": self._num_begun,
             "open": None if opened is None else opened.out(table),
-            "by_hand": self.is_by_hand,
+            "by_hand": self.is_by_hand and not self._is_followed,
             "ended": {number: record.out(table) for number, record in self._ended.items()},
             "objects": table.states,
             "marks": self.marks.state_dict(),
@@ -165,12 +167,13 @@ class Cursor:
         self._from_before = set(self._ended)
         self.marks.load_state_dict(state.get("marks", {}))
         is_in_loop = self._left is not None or state["num_begun"] or state["epoch"] or self._ended
-        if is_in_loop and (self._left is not None or not state.get("by_hand", False)):
+        if is_in_loop and not state.get("by_hand", False):
             # It has been in epochs(), or in a pass, and will be again.
             self._pending_rng = random_numbers
             rng.check(random_numbers)
         else:
-            # From here on all belongs to the training: also what is drawn before the next batch is asked for.
+            # From here on all belongs to the training: also what is drawn, and what a step does to the network,
+            # before the next batch is asked for.
             rng.restore(random_numbers)
 
     @property
@@ -217,8 +220,9 @@ class Cursor:
         # Of a run that was over, the generators of its end are what comes after it begins with.
         self._settle()
 
-    def begin(self, loader: Any, accumulate: int) -> Pass | None:
+    def begin(self, loader: Any, accumulate: int, *, is_followed: bool = False) -> Pass | None:
         """Start the next pass or take it up; None when it was over before the checkpoint."""
+        self._is_followed = is_followed
         number = self._num_begun
         self._num_begun += 1
         self._births.watch()
@@ -311,6 +315,7 @@ class Cursor:
     def close(self) -> None:
         """Let go of the loader: its workers end with the loop, not when this session is collected."""
         self._open = self._open_loader = self._open_carried = None
+        self._is_followed = False
 
     def _forget_gone(self) -> None:
         """Keep what loaders left that are gone, but not for ever: a loop may make one for each pass."""

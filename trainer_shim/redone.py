@@ -30,7 +30,9 @@ __all__ = ["Redone"]
 class Redone:
     """How all stood when the way began. `give` loads the states of parts from the checkpoint, by name.
 
-    With `is_known`, digests tell which of torch's parts changed on the way; without, all are given again.
+    Digests tell which of torch's parts changed on the way, and only they are given again: a loop that
+    fetches its next batch between forward and backward would find its graph broken by weights that are written
+    to, though with what they are.
     """
 
     def __init__(
@@ -40,14 +42,11 @@ class Redone:
         light: LightValues,
         live: Live,
         give: Callable[[Collection[str]], None],
-        *,
-        is_known: bool,
     ) -> None:
         self._parts, self._extra, self._light, self._live, self._give = parts, extra, light, live, give
         #: Which object each was.
         self._objects = dict(parts)
-        self._before = self._stand() if is_known else {}
-        self._light_before = light.now()
+        self._before, self._light_before = self._stand(), light.now()
         self._extra_before = self._stand_of_extra()
         #: The objects in it, and copies of them.
         self._values = {key: (value, copy.deepcopy(value)) for key, value in extra().items()}

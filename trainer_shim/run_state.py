@@ -125,22 +125,22 @@ class RunState:
         self.variables.load_state_dict(state, is_in_loop=self._cursor.is_pending)
         self._cursor.on_way, self._cursor.on_settled = partial(self._be_on_way, loaded.path), self._settle
         if self._cursor.is_pending:
-            self._redone = self._stand(loaded.path, is_known=False)
+            self._redone = self._stand(loaded.path)
 
     def _be_on_way(self, checkpoint: Path, is_head: bool) -> None:  # noqa: FBT001
         """The script runs again what leads to where the loop goes on."""
         if is_head and not self._is_on_way:
             # What it did since attach() stands; a loop that counts epochs by itself has no such moment.
-            self._redone = self._stand(checkpoint, is_known=True)
+            self._redone = self._stand(checkpoint)
         self._is_on_way = True
 
-    def _stand(self, checkpoint: Path, *, is_known: bool) -> Redone:
+    def _stand(self, checkpoint: Path) -> Redone:
         from trainer_shim.redone import Redone
 
         def give(names: Collection[str]) -> None:
             self.made.give_again(names, load(checkpoint).state["parts"])
 
-        return Redone(self._parts, lambda: self.extra, self._light, self._store.live, give, is_known=is_known)
+        return Redone(self._parts, lambda: self.extra, self._light, self._store.live, give)
 
     def _settle(self) -> None:
         """The loop goes on: all is as the checkpoint has it, whatever was done on the way."""
