@@ -26,13 +26,13 @@ _MAX_MARKS = 16
 
 
 class EpochMarks:
-    """Those of the epoch that a loop is in."""
+    """Those of the epoch that a loop is in.
 
-    def __init__(self) -> None:
-        #: The generators that the script handed over, by name.
-        self.own: Callable[[], Mapping[str, Any]] = dict
-        #: Its small plain values.
-        self.light: LightValues | None = None
+    `own` gives the generators that the script handed over, by name; `light` are its small plain values.
+    """
+
+    def __init__(self, own: Callable[[], Mapping[str, Any]], light: LightValues) -> None:
+        self._own, self._light = own, light
         self._marks: dict[int, Mapping[str, Any]] = {}
         #: Where the script's own generators were before the first mark was gone to.
         self._before: dict[str, bytes] | None = None
@@ -44,8 +44,8 @@ class EpochMarks:
 
     def make(self, number: int) -> None:
         """Note how the numbers stand."""
-        light = {} if self.light is None else self.light.now()
-        self._marks[number] = {"global": rng.capture(), "own": self._own_now(), "light": light}
+        own, light = self._own_now(), self._light.now()
+        self._marks[number] = {"global": rng.capture(), "own": own, "light": light}
         behind = sorted(self._marks.keys() - {HEAD})
         for old in behind[:-_MAX_MARKS]:
             del self._marks[old]
@@ -57,8 +57,8 @@ class EpochMarks:
             return
         if self._before is None:
             self._before = self._own_now()
-        if self.light is not None and mark.get("light"):
-            self.light.put_where_light(mark["light"])
+        if mark.get("light"):
+            self._light.put_where_light(mark["light"])
         rng.restore(mark["global"])
         self._set(mark["own"])
 
@@ -78,10 +78,10 @@ class EpochMarks:
         self._marks = dict(marks)
 
     def _own_now(self) -> dict[str, bytes]:
-        return {name: rng.dump(one) for name, one in self.own().items()}
+        return {name: rng.dump(one) for name, one in self._own().items()}
 
     def _set(self, states: Mapping[str, bytes]) -> None:
-        own = self.own()
+        own = self._own()
         for name in states.keys() & own.keys():
             # One of another kind than it was is refused elsewhere.
             with suppress(ValueError, TypeError, LookupError, RuntimeError, struct.error):

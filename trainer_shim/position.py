@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trainer_shim.carried import Carried
     from trainer_shim.held import Held
     from trainer_shim.loader import Pass
+    from trainer_shim.way_back import WayBack
 
 __all__ = ["Cursor"]
 
@@ -94,11 +95,12 @@ class Cursor:
 
     Passes are numbered from 0 within an epoch. After a restore the loop makes
     the passes of the epoch again, in order: those that were over yield
-    nothing, the one that was left goes on, and the rest are new.
+    nothing, the one that was left goes on, and the rest are new. `way` is told when the script runs again
+    what leads there, and when the loop goes on.
     """
 
-    def __init__(self, report: LinkReport) -> None:
-        self._report = report
+    def __init__(self, report: LinkReport, marks: EpochMarks, way: WayBack) -> None:
+        self._report, self._marks, self._way = report, marks, way
         self._num_begun = 0
         self._open: Pass | None = None
         self._open_loader: Any = None
@@ -124,11 +126,6 @@ class Cursor:
         self._is_followed = False
         #: Random numbers to set where the loop goes on.
         self._pending_rng: Mapping[str, Any] | None = None
-        #: Told when the script runs again what leads there, whether from the head of an epoch; and when the
-        #: loop goes on.
-        self.on_way: Callable[[bool], None] = lambda _: None
-        self.on_settled: Callable[[], None] = lambda: None
-        self.marks = EpochMarks()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain values."""
@@ -145,7 +142,7 @@ class Cursor:
             "by_hand": self.is_by_hand and not self._is_followed,
             "ended": {number: record.out(table) for number, record in self._ended.items()},
             "objects": table.states,
-            "marks": self.marks.state_dict(),
+            "marks": self._marks.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], random_numbers: Mapping[str, Any]) -> None:
@@ -165,7 +162,7 @@ class Cursor:
             if ended is not None
         }
         self._from_before = set(self._ended)
-        self.marks.load_state_dict(state.get("marks", {}))
+        self._marks.load_state_dict(state.get("marks", {}))
         is_in_loop = self._left is not None or state["num_begun"] or state["epoch"] or self._ended
         if is_in_loop and not state.get("by_hand", False):
             # It has been in epochs(), or in a pass, and will be again.
@@ -208,7 +205,7 @@ class Cursor:
         while report.epoch < num_epochs:
             if self._left is None and self._num_over == 0:
                 self._settle()
-                self.marks.begin()
+                self._marks.begin()
             else:
                 self._be_on_way(HEAD)
             yield report.epoch
@@ -280,7 +277,7 @@ class Cursor:
         if made is not self._open or self._open_carried is None:
             return  # The session is over, or an error left this pass.
         loader, number = self._open_loader, self._num_begun - 1
-        self.marks.make(self._num_begun)
+        self._marks.make(self._num_begun)
         # Not by the id of a loader: another one may lie where one lay that is gone.
         self._forget(before for before, its_loader in self._loader_of.items() if its_loader() is loader)
         self._forget_gone()
@@ -343,15 +340,15 @@ class Cursor:
     def _be_on_way(self, mark: int) -> None:
         """The script runs again what it ran behind a mark before."""
         if self._pending_rng is not None:
-            self.on_way(mark == HEAD)
-            self.marks.go_to(mark)
+            self._way.begin(is_head=mark == HEAD)
+            self._marks.go_to(mark)
 
     def _settle(self, opened: Carried | None = None) -> None:
         """The loop goes on from here: what was drawn and moved on the way is put back, for the last time."""
         self._shared.settle(opened)
         if self._pending_rng is not None:
-            self.marks.leave()
-            self.on_settled()
+            self._marks.leave()
+            self._way.end()
             rng.restore(self._pending_rng)
             self._pending_rng = None
 

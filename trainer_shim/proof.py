@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer_shim import protocol, rng, trace
+from trainer_shim.epoch_marks import EpochMarks
 from trainer_shim.errors import NotSupported
 from trainer_shim.gate import Gate, Want, merge
 from trainer_shim.link_report import LinkReport
@@ -25,6 +26,7 @@ from trainer_shim.loader_strategies import READS_AGAIN  # A cost, and no doubt.
 from trainer_shim.position import Cursor
 from trainer_shim.protocol import Message, Pause, Resume
 from trainer_shim.state_digests import digest_of, digests
+from trainer_shim.way_back import WayBack
 
 __all__ = ["Proof"]
 
@@ -36,7 +38,6 @@ class Proof:
 
     def __init__(self, folder: Path, report: LinkReport) -> None:
         self.gate: Gate = _Gate(self, report)
-        self.cursor = _Cursor(self, report)
         self._report = report
         self._pid = os.getpid()
         num_over = _num_over(folder / trace.TRACE)
@@ -48,12 +49,19 @@ class Proof:
         self._file = os.open(folder / trace.TRACE, flags, 0o600)
         self._state: Callable[[], Mapping[str, Any]] = dict
         self._notes: Callable[[], list[str]] = list
+        self._is_between_passes: Callable[[], bool] = bool
         self._batch = hashlib.blake2b(digest_size=8)
         self._has_batch = False
         #: The depth of the pause that is under way, "" without one.
         self._due = ""
         self._is_leaving = self._is_away = self._is_closed = False
         self._last: tuple[int, int] | None = None
+
+    def cursor(self, marks: EpochMarks, way: WayBack) -> Cursor:
+        """Return a cursor whose batches are written down."""
+        made = _Cursor(self, self._report, marks, way)
+        self._is_between_passes = made.is_between_passes
+        return made
 
     def begin(self, state: Callable[[], Mapping[str, Any]], notes: Callable[[], list[str]]) -> None:
         """Note where the run begins, or what a checkpoint brought back.
@@ -100,7 +108,7 @@ class Proof:
     def saw_metric(self, name: str, value: Any) -> None:
         """Write down a number while it is what it is: a script may go on adding to its tensor."""
         # Behind a pass there is no step that it could belong to but the last one.
-        step = self._report.step + (not self.cursor.is_between_passes)
+        step = self._report.step + (not self._is_between_passes())
         self._write(trace.TracedMetric(step=step, name=name, value=_exact(value)))
 
     def send(self, message: Message) -> None:
@@ -192,11 +200,10 @@ class _Gate(Gate):
 class _Cursor(Cursor):
     """A cursor whose batches are seen."""
 
-    def __init__(self, proof: Proof, report: LinkReport) -> None:
-        super().__init__(report)
+    def __init__(self, proof: Proof, report: LinkReport, marks: EpochMarks, way: WayBack) -> None:
+        super().__init__(report, marks, way)
         self._proof = proof
 
-    @property
     def is_between_passes(self) -> bool:
         """Whether the loop made a pass, now or before a restart, and is in none."""
         return self._open is None and bool(self._ended or self._left)

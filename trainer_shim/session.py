@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -189,10 +190,8 @@ class Shim(_Looked):
         self._parts, self._facts = MappingProxyType(self._attached), facts
         self._surroundings, self._training = surroundings, training
         self._report = LinkReport(self)
-        self._gate, self._cursor = Gate(self), Cursor(self._report)
         proof = _proof(surroundings, self._report)
-        if proof is not None:
-            self._gate, self._cursor = proof.gate, proof.cursor
+        self._gate = Gate(self) if proof is None else proof.gate
         self._num_critical, self._is_first = 0, True
         #: The step that ended a pass with fewer batches than are accumulated.
         self._rest_at: int | None = None
@@ -208,12 +207,15 @@ class Shim(_Looked):
         self._every_epochs = choices.every_epochs
         self._begin_anew_if(choices.resume)
         self._store = Store(surroundings.checkpoints, job=surroundings.job, keep=choices.keep)
-        self._run = RunState(self._parts, self._cursor, self._store, self._say)
-        self._offloader = Offloader(self._parts, self._run.values, surroundings.offload_devices)
+        new_cursor = partial(Cursor, self._report) if proof is None else proof.cursor
+        self._run = RunState(self._parts, self._store, self._say, new_cursor)
+        self._cursor = self._run.cursor
+        by_name = self._run.values.by_name
+        self._offloader = Offloader(self._parts, by_name, surroundings.offload_devices)
         self._open(choices.resume)
         self._look_at_depths()
         self._looks = Looks(self._report.step, self._look_at_what_is_saved, self._say_refused)
-        self._kept = Kept(self._parts, self._run.values, self._cursor.holds, choices.ignore)
+        self._kept = Kept(self._parts, by_name, self._cursor.holds, choices.ignore)
         self._strays = Strays(self._kept, self._say, self._report.step)
         self._set_due()
         # A model is often moved to its device after attach(): the first boundary looks again.
@@ -231,7 +233,7 @@ class Shim(_Looked):
         """Begin with whoever is told: the trace of a proof, the daemon, or nobody."""
         server = self._surroundings.server
         if proof is not None:
-            proof.begin(self._run.own, self._notes)
+            proof.begin(self._run.values.state_dict, self._notes)
             return proof
         if server is None:
             return None
@@ -258,11 +260,11 @@ class Shim(_Looked):
     @property
     def extra(self) -> dict[str, Any]:
         """Plain values of the script's own that are saved and restored with the rest."""
-        return self._run.extra
+        return self._run.values.extra
 
     @extra.setter
     def extra(self, values: dict[str, Any]) -> None:
-        self._run.extra = values
+        self._run.values.extra = values
 
     @property
     def step(self) -> int:
@@ -446,7 +448,7 @@ class Shim(_Looked):
             ValueError: A variable of that name is there already.
 
         """
-        return self._run.variables.make(initial)
+        return self._run.values.variables.make(initial)
 
     def report(self, **metrics: Any) -> None:
         """Show numbers in `status`: plain numbers, or tensors of one element, which are not read now."""
@@ -535,7 +537,7 @@ class Shim(_Looked):
             self._is_first = False
             import_late()
             self._say_notes()
-            if names := self._run.variables.unclaimed():
+            if names := self._run.values.variables.unclaimed():
                 self._say(_UNCLAIMED.format(", ".join(f"`{name}`" for name in names)))
         if self._periodic is not None:
             self._tell_ended(self._periodic)

@@ -214,21 +214,29 @@ def test_what_holds_for_a_metric_stands_in_its_record():
     assert may == found
 
 
+#: Callables in a public attribute, and why.
+HUNG_FOR_A_TIME = {
+    ("trainer_shim/births.py", "maker"): "for as long as one batch is fetched",
+    ("trainer_shim/weaving.py", "loader"): "a look at a loader that does not keep it",
+}
+
+
 def test_nobody_hangs_a_call_on_something_that_is_built_already():
     """
     What a part calls it is given when it is made, so that the imports tell who knows whom.
     """
     found = []
-    for path in [path for path in SOURCES if path.is_relative_to(ROOT / "supervisor")]:
+    for path in SOURCES:
         for node in ast.walk(tree(path)):
             match node:
                 case ast.AnnAssign(target=ast.Attribute(attr=name), annotation=kind):
                     if "Callable" in ast.unparse(kind) and not name.startswith("_"):
                         found.append((name_of(path), name))
                 case ast.Assign(targets=[ast.Attribute(attr=name)], value=ast.Lambda()):
-                    found.append((name_of(path), name))
+                    if not name.startswith("_"):
+                        found.append((name_of(path), name))
 
-    assert [] == found
+    assert list(HUNG_FOR_A_TIME) == found
 
 
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
