@@ -223,7 +223,7 @@ def session(folder, model, optimizer):
         began_s = time.perf_counter()
         shim.boundary()
         took_s = time.perf_counter() - began_s
-        shim._periodic.wait()  # noqa: SLF001  # Written before the next way begins.
+        shim._background._periodic.wait()  # noqa: SLF001  # Written before the next way begins.
         return took_s
 
     for _ in range(3):  # The first takes the memory, the next ones new blocks.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from trainer_shim.attaching import attach
     from trainer_shim.checkpoint.retention import Keep
     from trainer_shim.errors import (
         CannotRestore,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
         ShimError,
     )
     from trainer_shim.handing_over import Fields
-    from trainer_shim.session import Shim, attach
+    from trainer_shim.session import Shim
     from trainer_shim.signals import handle_signals
     from trainer_shim.variables import State
     from trainer_shim.whereabouts import Position, saved_position
@@ -57,7 +58,7 @@ _HOMES = {
     "Position": "whereabouts",
     "Shim": "session",
     "State": "variables",
-    "attach": "session",
+    "attach": "attaching",
     "handle_signals": "signals",
     "saved_position": "whereabouts",
 }

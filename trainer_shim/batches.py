@@ -1,7 +1,7 @@
 """The batches of one pass, as a loop takes them: what `Shim.batches()` returns.
 
 Covers: when a pass begins and ends, and which turns of the loop are boundaries.
-Does not cover: what is done at a boundary (session.py), where a pass is (position.py, loader.py).
+Does not cover: what is done at a boundary (boundaries.py), where a pass is (position.py, loader.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from trainer_shim.loader import Pass
     from trainer_shim.position import Cursor
 
-__all__ = ["Batches", "Loop"]
+__all__ = ["INSIDE", "Batches", "Loop"]
+
+#: What a person is told of such a pass.
+INSIDE = (
+    "a pass of `batches()` inside another one, or beside one that was left without its end, has no "
+    "boundaries and begins anew after a restart [inside]"
+)
 
 
 class Loop(Protocol):

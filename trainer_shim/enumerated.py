@@ -17,10 +17,31 @@ from typing import Any
 from trainer_shim.loop_state import decides
 from trainer_shim.source_places import PASSES, SHOWING, called, source_tree
 
-__all__ = ["number_of_caller"]
+__all__ = ["numbered_batches", "numbered_steps"]
+
+_BATCHES = (
+    "`{}` of enumerate() around batches() begins at 0 again where a pass is taken up: write "
+    "`shim.batches(enumerate(loader))`, which goes on counting [numbered]"
+)
+_STEPS = (
+    "`{}` of enumerate() around steps() begins at 0 again after a restart: use `shim.step`, which goes on "
+    "[numbered]"
+)
 
 
-def number_of_caller(depth: int, *, accumulate: int, is_of_run: Callable[[Any], bool]) -> str:
+def numbered_batches(depth: int, *, accumulate: int, is_of_run: Callable[[Any], bool]) -> list[str]:
+    """What to say of the loop over batches() `depth` calls away, if it goes by a number that matters."""
+    number = _number_of_caller(depth + 1, accumulate, is_of_run)
+    return [_BATCHES.format(number)] if number else []
+
+
+def numbered_steps(depth: int, *, accumulate: int, is_of_run: Callable[[Any], bool]) -> list[str]:
+    """The same of a loop over steps()."""
+    number = _number_of_caller(depth + 1, accumulate, is_of_run)
+    return [_STEPS.format(number)] if number else []
+
+
+def _number_of_caller(depth: int, accumulate: int, is_of_run: Callable[[Any], bool]) -> str:
     """The name of the number that the loop `depth` calls away goes by; empty if there is none that matters.
 
     That it counts the batches which are accumulated is no matter: they are taken up together.

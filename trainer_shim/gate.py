@@ -2,7 +2,7 @@
 
 Covers: commands in (from the link thread and from signal handlers), one
 decision out, at the boundary.
-Does not cover: carrying the decision out (session.py).
+Does not cover: carrying the decision out (at_boundary.py).
 
 A boundary compares two numbers, `Pace`; whoever asks for something sets one of them to zero.
 

@@ -2,7 +2,7 @@
 
 Covers: asking who listens before anything is sent, hello, heartbeats, reconnecting for
 ever, handing commands to the gate, going on alone when the daemon stays away.
-Does not cover: what a command means (gate.py), what is saved (session.py).
+Does not cover: what a command means (gate.py), what is saved (saving.py).
 
 The thread owns the socket; others put messages into a queue and wake it. It
 never blocks training: what cannot be sent is dropped, because the Hello after

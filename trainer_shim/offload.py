@@ -1,7 +1,7 @@
 """Giving back the memory of devices in place, and taking it again: depth `offload`.
 
 Covers: copy to the host, drop, allocate, copy back; each all or nothing.
-Does not cover: when (session.py), what belongs to the run (tensors.py), the
+Does not cover: when (at_boundary.py), what belongs to the run (tensors.py), the
 calls to the device (devices.py).
 
 Storages are emptied and filled again where they are, so every tensor, view,
@@ -92,6 +92,10 @@ class Offloader:
         with suppress(*_ODD_PARTS):
             return self.is_away or has_any(torch, (*self._parts.values(), self._extra()), self._types)
         return False
+
+    def depths(self) -> tuple[str, ...]:
+        """Return to which depths a run can be paused by now."""
+        return ("hold", "offload", "exit") if self.has_something() else ("hold", "exit")
 
     def give_back(self) -> GivenBack:
         """Move everything to the host; raises CannotOffload, and then nothing was moved."""

@@ -71,3 +71,7 @@ class OneTimeWarnings:
                 self.doubts.append(text)
             if kind is not None and self._doubted is not None:
                 self._doubted(text)
+
+    def say_error(self, error: ShimError) -> None:
+        """Tell of an error that costs no training."""
+        self.say(f"{words(error)}; training goes on")

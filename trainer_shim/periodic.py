@@ -1,7 +1,7 @@
 """Checkpoints in the background: the loop stops for a copy, a thread writes.
 
 Covers: when one is due, one at a time, what became of it.
-Does not cover: what is saved (session.py), copying and writing (checkpoint/).
+Does not cover: what is saved (drafts.py), copying and writing (checkpoint/).
 
 One thread does both the waiting and the writing. It has memory for one
 checkpoint, taken when the first one is due; while it writes, no other begins,

@@ -1,7 +1,7 @@
 """Where a training loop is: step, epoch, and the passes over its data loaders.
 
 Covers: counting, and taking up each pass where a checkpoint left it.
-Does not cover: what is done at a boundary (session.py), how a loader is taken
+Does not cover: what is done at a boundary (boundaries.py), how a loader is taken
 up (loader.py).
 
 An epoch may make several passes (`shim.batches` called more than once); they

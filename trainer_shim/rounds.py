@@ -21,7 +21,16 @@ from trainer_shim.loader import Pass, check_kind, open_pass
 from trainer_shim.objects import Objects
 from trainer_shim.streams import Streams
 
-__all__ = ["Rounds", "open_rounds"]
+__all__ = ["Rounds", "check_steps", "open_rounds"]
+
+
+def check_steps(num_loaders: int, **numbers: int | None) -> None:
+    """Raise ValueError for what `Shim.steps()` cannot make steps of."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"cannot make steps with {name}={number}: it is 1 or more")
+    if not num_loaders:
+        raise ValueError("cannot make steps without a loader: `shim.steps(loader, max_steps=...)`")
 
 
 class Rounds:

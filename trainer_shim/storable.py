@@ -1,7 +1,7 @@
 """Whether a run can be saved, found out before anybody needs it.
 
 Covers: when the state is looked at, and what becomes of a refusal.
-Does not cover: what can be stored (checkpoint/), the state itself (session.py).
+Does not cover: what can be stored (checkpoint/), the state itself (run_state.py).
 
 Looked at is what a save would write, without reading a tensor: when attach()
 is called, at the first boundary (an optimizer has its state only then), and

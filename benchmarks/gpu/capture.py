@@ -82,7 +82,7 @@ def main() -> None:
     device, file = Device(sys.argv[1]), Path(sys.argv[2])
     training = Training(device)
     shim = trainer_shim.attach(**training.parts(), checkpoints=file.with_suffix(".d"))
-    link = shim._link  # noqa: SLF001
+    link = shim._telling._line  # noqa: SLF001
     if link is not None:
         time.sleep(1.0)  # The first heartbeats.
     seed()

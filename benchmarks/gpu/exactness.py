@@ -61,7 +61,7 @@ def trained(training: Training, folder: Path, depth: str = "") -> tuple[str, Tol
     seed()
     shim = trainer_shim.attach(checkpoints=folder, **training.parts())
     shim._offloader._memory_given = training.memory()  # noqa: SLF001  # as tests/trainers/offloaded.py
-    shim._link = told = Told(shim)  # noqa: SLF001
+    shim._telling._line = told = Told(shim)  # noqa: SLF001
     try:
         for _ in shim.epochs(NUM_EPOCHS):
             for batch in shim.batches(training.loader):

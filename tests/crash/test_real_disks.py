@@ -57,7 +57,7 @@ def train(root, ground):
         chain.step(number)
         expected.step(number)
         shim.boundary()
-        shim._periodic.wait()
+        shim._background._periodic.wait()
     shim._yield()
     durable.append(shim._report.checkpoint.step)
     shim.detach()

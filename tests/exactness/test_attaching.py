@@ -212,12 +212,12 @@ def test_signals_that_are_the_scripts_stay_its(attach):
 def by_epochs(shim, num_epochs):
     for _ in shim.epochs(num_epochs):
         for _ in shim.batches(range(3)):
-            shim._periodic.wait()
+            shim._background._periodic.wait()
 
 
 def by_steps(shim, num_epochs):
     for _ in shim.steps(range(3), max_epochs=num_epochs):
-        shim._periodic.wait()
+        shim._background._periodic.wait()
 
 
 @pytest.mark.parametrize(("every", "num_epochs", "saved"), [(2, 4, [6, 12]), (1, 1, [3]), (1, 3, [3, 6, 9])])

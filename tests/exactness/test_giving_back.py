@@ -17,9 +17,9 @@ import torch
 
 import trainer_shim
 from tests.fakes.device import FakeDevice
+from tests.fakes.session_parts import gives_back, listens
 from tests.trainers.torch_small import Training
 from trainer_shim import protocol as wire
-from trainer_shim.offload import Offloader
 
 NUM_EPOCHS = 2
 
@@ -74,10 +74,8 @@ class Scene:
         self.training = Training(0, 1)
         self.shim = trainer_shim.attach(checkpoints=folder, **self.training.parts())
         self.device = FakeDevice()
-        self.shim._offloader = Offloader(
-            self.training.parts(), lambda: self.shim.extra, ("cpu",), memory=self.device
-        )
-        self.shim._link = self.daemon = Script(self.shim, *answers)
+        gives_back(self.shim, self.device)
+        self.daemon = listens(self.shim, Script(self.shim, *answers))
         self.shim._report.has_daemon = True
         self.shim._report.return_retry_s = 0.0
         self._first = first
@@ -380,7 +378,7 @@ def test_what_can_be_given_back_is_noticed_when_the_model_is_moved(tmp_path):
     """
     holder = torch.nn.Module()
     shim = trainer_shim.attach(checkpoints=tmp_path, model=holder)
-    shim._offloader = Offloader({"model": holder}, device_types=("cpu",), memory=FakeDevice())
+    gives_back(shim, FakeDevice())
     before = shim._report.depths
     holder.weight = torch.nn.Parameter(torch.ones(3))
     shim.boundary()

@@ -26,12 +26,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import trainer_shim
+from tests.fakes.session_parts import gives_back, listens
 from tests.harness import GUARD_S, PYTHON, ROOT
 from tests.trainers import torch_small
 from tests.trainers.torch_small import Training
 from trainer_shim import protocol as wire
 from trainer_shim.gate import LeaveBySignal
-from trainer_shim.offload import Offloader
 
 NUM_EPOCHS = 3
 BATCHES = NUM_EPOCHS * torch_small.NUM_ITEMS // torch_small.BATCH
@@ -96,9 +96,9 @@ def one_process(folder, plan, workers, accumulate):
     torch.manual_seed(random.randrange(10**6))
     training = Training(workers, accumulate)
     shim = trainer_shim.attach(checkpoints=folder, **training.parts())
-    shim._link = Resumer(shim)
+    listens(shim, Resumer(shim))
     # The whole way of `offload`, on a machine that has no device.
-    shim._offloader = Offloader(training.parts(), lambda: shim.extra, ("cpu",))
+    gives_back(shim)
     try:
         for _ in shim.epochs(NUM_EPOCHS):
             for batch in shim.batches(training.loader, accumulate=accumulate):

@@ -13,10 +13,10 @@ import torch
 
 import trainer_shim
 from tests.fakes.device import FakeDevice
+from tests.fakes.session_parts import gives_back, listens
 from trainer_shim import protocol as wire
 from trainer_shim.checkpoint.reader import load
 from trainer_shim.gate import Gate
-from trainer_shim.offload import Offloader
 
 
 class Part:
@@ -59,7 +59,7 @@ def part():
 @pytest.fixture
 def shim(tmp_path, part):
     made = trainer_shim.attach(checkpoints=tmp_path, part=part)
-    made._offloader = Offloader({"part": part}, device_types=("cpu",), memory=FakeDevice())
+    gives_back(made, FakeDevice())
     yield made
     made.detach()
 
@@ -81,16 +81,22 @@ def interrupted():
     raise KeyboardInterrupt
 
 
+class Interrupting(list):
+    """Notices that are looked at when Ctrl-C comes."""
+
+    __bool__ = staticmethod(interrupted)
+
+
 def test_a_pause_after_an_interrupt_that_was_caught_saves_what_was_trained_since(shim, part):
     """
     A notebook goes on after Ctrl-C; its next pause must not tell of the checkpoint of the one before.
     """
-    shim._link = Daemon(interrupted)
+    listens(shim, Daemon(interrupted))
     shim._gate.put(pause("hold"))
     with pytest.raises(KeyboardInterrupt):
         train(shim, part)
     train(shim, part, 10)
-    shim._link = daemon = Daemon()
+    daemon = listens(shim, Daemon())
     shim._gate.put(pause("exit"))
     with pytest.raises(SystemExit):
         train(shim, part)
@@ -104,10 +110,10 @@ def test_an_interrupt_behind_a_save_of_the_scripts_own_is_forgotten_too(shim, pa
     The same, where the script itself asked for the checkpoint.
     """
     train(shim, part)
-    shim._say_notices = interrupted
+    shim._store.notices = Interrupting()
     with pytest.raises(KeyboardInterrupt):
         shim.checkpoint()
-    del shim._say_notices
+    shim._store.notices = []
     train(shim, part, 3)
 
     assert 4 == load(shim.checkpoint()).step
@@ -122,13 +128,13 @@ def test_a_part_that_cannot_give_its_state_is_said_and_training_goes_on(shim, pa
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     part.state_dict = full
-    shim._link = Daemon()
+    daemon = listens(shim, Daemon())
     for asked in (pause("hold"), pause("exit"), wire.Checkpoint(request="c")):
         shim._gate.put(asked)
         train(shim, part)
 
-    assert 3 == shim.step == len(shim._link.words(wire.CannotYield))
-    assert all("`part`" in said.why and "out of memory" in said.why for said in shim._link.told[1::2])
+    assert 3 == shim.step == len(daemon.words(wire.CannotYield))
+    assert all("`part`" in said.why and "out of memory" in said.why for said in daemon.told[1::2])
 
 
 @pytest.mark.parametrize("depth", ["hold", "offload"])
@@ -142,7 +148,7 @@ def test_a_checkpoint_that_somebody_removed_is_no_reason_to_end(shim, part, dept
         shutil.rmtree(shim._store._root / "step-000000001")
         shim._gate.put(pause("exit", "deeper"))
 
-    shim._link = Daemon(deeper, lambda: None, lambda: shim._gate.put(RESUME))
+    daemon = listens(shim, Daemon(deeper, lambda: None, lambda: shim._gate.put(RESUME)))
     shim._gate.put(pause(depth))
     if depth == "hold":
         with pytest.raises(SystemExit):
@@ -150,7 +156,7 @@ def test_a_checkpoint_that_somebody_removed_is_no_reason_to_end(shim, part, dept
         assert 1 == load(shim._store._root / "step-000000001").step
         return
     train(shim, part)
-    [said] = shim._link.words(wire.CannotYield)
+    [said] = daemon.words(wire.CannotYield)
 
     assert ("deeper", "offload") == (said.request, said.holding_depth)
     assert "is gone" in said.why
@@ -159,6 +165,8 @@ def test_a_checkpoint_that_somebody_removed_is_no_reason_to_end(shim, part, dept
 
 class ResumedWhenAtRest(Gate):
     """Somebody resumes the loop as soon as it has nothing to do but to wait."""
+
+    __slots__ = ()
 
     def wait(self, want, *, at_most_s=None):
         if self._inbox.empty():
@@ -181,8 +189,9 @@ def test_a_held_loop_whose_checkpoints_are_gone_for_good_comes_to_rest(shim, par
     def answered():
         assert len(daemon.told) < 20
 
-    shim._link = daemon = Daemon(again, *[answered] * 20)
-    shim._gate = ResumedWhenAtRest()
+    daemon = listens(shim, Daemon(again, *[answered] * 20))
+    # All parts of the session have this gate.
+    shim._gate.__class__ = ResumedWhenAtRest
     shim._gate.put(pause("hold"))
     train(shim, part)
 
@@ -199,7 +208,7 @@ def test_a_script_that_leaves_by_its_own_handler_still_has_its_model(shim, part)
     def leaves():
         raise SystemExit(3)
 
-    shim._link = Daemon(leaves)
+    listens(shim, Daemon(leaves))
     shim._gate.put(pause("offload"))
     with pytest.raises(SystemExit):
         train(shim, part)
@@ -260,7 +269,7 @@ def test_a_training_in_a_thread_of_its_own_can_be_paused_by_exit(shim, part):
     """
     The session ends there and the process with it, by the main thread; a signal acts as before the session.
     """
-    shim._link = daemon = Daemon()
+    daemon = listens(shim, Daemon())
     shim._gate.put(pause("exit"))
     ends = []
 

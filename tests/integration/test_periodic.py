@@ -14,6 +14,7 @@ import torch
 
 import trainer_shim
 from tests.fakes.disk import FailingDisk
+from tests.fakes.session_parts import listens
 from tests.harness import until
 from trainer_shim import protocol
 from trainer_shim.checkpoint.commit import LocalDisk
@@ -79,7 +80,7 @@ def attach(tmp_path, part):
 
     def make(**kwargs):
         shim = trainer_shim.attach(checkpoints=tmp_path, part=part, keep=100, **kwargs)
-        shim._link = Line()
+        listens(shim, Line())
         made.append(shim)
         return shim
 
@@ -121,7 +122,7 @@ def test_checkpoints_appear_while_training_goes_on(attach, part, tmp_path):
     A crash costs no more than the steps since the last one, which the daemon knows of.
     """
     shim = attach(every_steps=5)
-    line = shim._link
+    line = shim._telling._line
     train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 4)
     shim.detach()
 
@@ -186,7 +187,7 @@ def test_a_pause_of_the_same_boundary_uses_the_one_that_is_being_written(attach,
     train_until(shim, part, lambda: saved_steps(tmp_path))  # There is memory from now on.
     part.on_save = lambda: shim._gate.put(protocol.Checkpoint(request="r1"))
     before = saved_steps(tmp_path)
-    line = shim._link
+    line = shim._telling._line
     train_until(shim, part, lambda: any(getattr(message, "request", "") == "r1" for message in line.told))
     answer = next(m for m in line.told if isinstance(m, protocol.Checkpointed) and m.request == "r1")
     part.on_save = lambda: None
@@ -203,9 +204,9 @@ def test_one_that_fails_is_told_and_training_goes_on(attach, part, tmp_path, cap
     """
     shim = attach(every_steps=1)
     shim._store._disk = FailingDisk(errno.ENOSPC, None)
-    line = shim._link
+    line = shim._telling._line
     train_until(shim, part, lambda: any(isinstance(m, protocol.CannotYield) for m in line.told))
-    shim._periodic.wait()
+    shim._background._periodic.wait()
     shim._store._disk = LocalDisk()
     train_until(shim, part, lambda: saved_steps(tmp_path))
 
@@ -250,10 +251,10 @@ def test_memory_is_taken_once(attach, part, tmp_path):
     """
     shim = attach(every_steps=1)
     train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 1)
-    memory = shim._periodic._stage._memory.obj
+    memory = shim._background._periodic._stage._memory.obj
     train_until(shim, part, lambda: len(saved_steps(tmp_path)) >= 4)
 
-    assert memory is shim._periodic._stage._memory.obj
+    assert memory is shim._background._periodic._stage._memory.obj
 
 
 def test_a_forked_child_can_end_the_session_without_waiting(attach, part):
@@ -265,7 +266,7 @@ def test_a_forked_child_can_end_the_session_without_waiting(attach, part):
     train_until(shim, part, disk.began.is_set)
     child = os.fork()
     if child == 0:
-        shim._periodic.close()
+        shim._background._periodic.close()
         os._exit(7)
 
     assert 7 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -287,7 +288,7 @@ def test_they_come_by_the_clock_after_a_pause_of_any_length(attach, part, tmp_pa
     shim = attach(every_s=0.2)
 
     def resume():
-        until(lambda: shim._periodic._is_due)
+        until(lambda: shim._background._periodic._is_due)
         shim._gate.put(protocol.Resume(request="r"))
 
     shim._gate.put(protocol.Pause(request="p", depth="hold"))
@@ -337,8 +338,10 @@ def test_tensors_that_were_saved_are_not_kept(attach, part):
     """
     kept = copied_at_each_save(part)
     shim = attach(every_steps=1)
-    train_until(shim, part, lambda: any(isinstance(m, protocol.Checkpointed) for m in shim._link.told))
-    shim._periodic.wait()
+    train_until(
+        shim, part, lambda: any(isinstance(m, protocol.Checkpointed) for m in shim._telling._line.told)
+    )
+    shim._background._periodic.wait()
 
     assert [True] * len(kept) == [one.expired() for one in kept]
 
@@ -352,10 +355,12 @@ def test_a_save_that_failed_keeps_nothing_of_what_it_was_to_write(attach, part):
     shim._store._disk = FailingDisk(errno.ENOSPC, None)
     gc.disable()
     try:
-        train_until(shim, part, lambda: any(isinstance(m, protocol.CannotYield) for m in shim._link.told))
-        shim._periodic.wait()
+        train_until(
+            shim, part, lambda: any(isinstance(m, protocol.CannotYield) for m in shim._telling._line.told)
+        )
+        shim._background._periodic.wait()
         part.state_dict = lambda: {"tensor": torch.zeros(1)}
-        shim._tell_ended(shim._periodic)
+        shim._background.tell_ended()
 
         assert until(lambda: all(one.expired() for one in kept))
     finally:
@@ -370,7 +375,7 @@ def test_a_forked_child_passes_boundaries_whatever_the_thread_was_doing(attach, 
     held, may_go_on = threading.Event(), threading.Event()
 
     def hold():
-        with shim._periodic._changed:
+        with shim._background._periodic._changed:
             held.set()
             assert may_go_on.wait(GUARD_S)
 

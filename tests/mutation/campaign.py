@@ -43,8 +43,10 @@ TESTS = {
     "proof.py trace.py": "unit/test_traces unit/test_traces_of_epochs unit/test_proof e2e/test_prove",
     """made.py module_*.py param_groups.py hyperparameters.py optimizer_state.py parts.py
     storable.py""": "exactness/test_made exactness/test_odd_parts exactness/test_torch_optim",
-    """session.py gate.py link.py signals.py trainings.py process_end.py periodic.py receipt.py
-    one_time_warnings.py surroundings.py whereabouts.py errors.py __init__.py""": """unit/test_gate
+    """session.py attaching.py boundaries.py at_boundary.py saving.py background_saves.py drafts.py
+    checks.py restoring.py telling.py manifest_facts.py gate.py link.py signals.py trainings.py
+    process_end.py periodic.py receipt.py one_time_warnings.py surroundings.py whereabouts.py errors.py
+    __init__.py""": """unit/test_gate
         unit/test_git_commit
         exactness/test_pauses integration/test_shim_alone integration/test_boundary
         integration/test_refused_in_time integration/test_periodic integration/test_several_trainings

@@ -318,7 +318,7 @@ class Training(Scene):
                     except CannotSave as error:
                         self.said.write(f"{error} ({error.hint})")
                 self.shim.boundary()
-                self.shim._periodic.wait()
+                self.shim._background._periodic.wait()
             self.shim._yield()
             last = self.shim._report.checkpoint
             self.promised = last.step if last else 0

@@ -30,7 +30,7 @@ import torch.utils.data
 
 import trainer_shim
 from tests.trainers.runs import Run
-from trainer_shim import checkpoint, session
+from trainer_shim import attaching, checkpoint
 
 #: Loaded here and so in no run; the first optimizer would load `_dynamo`.
 __all__ = ["checkpoint", "sklearn", "torch"]
@@ -40,9 +40,9 @@ SAVE_EVERY_STEPS = 7
 
 def send(run: Run) -> None:
     """Send this process the signal of a run when it is there."""
-    seen: list[session.Shim] = []
+    seen: list[trainer_shim.Shim] = []
     while True:
-        now = session._current
+        now = attaching._newest and attaching._newest()
         if now is not None and now not in seen:
             seen.append(now)
         if now is not None and len(seen) == run.training and now._report.step >= run.step:
@@ -64,7 +64,7 @@ def become(run: Run) -> int:
     if run.signal:
         threading.Thread(target=send, args=(run,), daemon=True).start()
     if run.signal == "SIGKILL":
-        trainer_shim.attach = partial(session.attach, every_steps=SAVE_EVERY_STEPS)
+        trainer_shim.attach = partial(attaching.attach, every_steps=SAVE_EVERY_STEPS)
     try:
         runpy.run_path(run.script, run_name="__main__")
     except SystemExit as leaving:

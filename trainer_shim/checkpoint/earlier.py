@@ -1,7 +1,7 @@
 """The checkpoints of an earlier run, kept out of the way of a new one.
 
 Covers: moving a folder with checkpoints aside, under a name of its own.
-Does not cover: which run is a new one (session.py).
+Does not cover: which run is a new one (restoring.py).
 """
 
 from __future__ import annotations
