@@ -1,7 +1,7 @@
 """What every place of the shim keeps to, seen in its source: refusals have a hint, records do not change.
 
-Covers: each error that is made, each record class. Does not cover: whether a hint helps; tests of
-the refusal do. Quick, so the mutation campaign runs it for every file.
+Covers: each error that is made, each record class, the names of its unit tests. Does not cover: whether a
+hint helps; tests of the refusal do. Quick, so the mutation campaign runs it for every file.
 """
 
 from __future__ import annotations
@@ -110,3 +110,14 @@ def test_what_one_part_hands_to_another_does_not_change():
     }
 
     assert set(CHANGING) == changing
+
+
+def test_a_file_of_unit_tests_has_the_name_of_the_module_that_it_tests():
+    """
+    A module that was renamed takes its tests with it.
+    """
+    files = sorted((ROOT / "tests/unit/trainer_shim").glob("*.py"))
+    names = [path.name.removeprefix("test_") for path in files]
+
+    assert len(names) >= 12
+    assert [] == [name for name in names if not (ROOT / "trainer_shim" / name).exists()]

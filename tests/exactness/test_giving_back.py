@@ -3,7 +3,7 @@
 Covers: depth `offload` in the session, on real torch training with CPU tensors
 and a device that can be full: deeper and deeper while it waits, a return that
 finds no memory, interrupts; what is told of each.
-Does not cover: storages one by one (tests/unit/test_offload_storages.py), the daemon
+Does not cover: storages one by one (tests/unit/trainer_shim/test_offload.py), the daemon
 (tests/integration/test_deeper.py), bits of many pauses (test_pauses.py).
 """
 

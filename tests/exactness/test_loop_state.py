@@ -3,8 +3,8 @@
 Covers: objects changed by their own methods, closures, globals, properties, callable objects, generators that
 are suspended, iterators, copies of the weights, scalers, what moves only later; what is kept, shown or made
 anew is silent.
-Does not cover: variables of the loop itself (tests/unit/test_loop_names.py), parts and generators of the loop
-(test_strays.py).
+Does not cover: variables of the loop itself (tests/unit/trainer_shim/test_loop_names.py), parts and
+generators of the loop (test_strays.py).
 """
 
 from __future__ import annotations

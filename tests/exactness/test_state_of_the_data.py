@@ -2,7 +2,7 @@
 
 Covers: hidden generators, generators that several loaders share, lists and counters that the run changed,
 samplers with a state of their own.
-Does not cover: the walk that finds them (unit/test_reach.py).
+Does not cover: the walk that finds them (unit/trainer_shim/test_reach.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a script carries by itself is said at the first boundaries, and a loop that is fine is left in peace.
 
 Covers: each kind beside a loop of the same shape that is fine, in real sessions; a look keeps nothing alive.
-Does not cover: variables, as text (tests/unit/test_loop_names.py); data loaders (test_wrapped_loaders.py).
+Does not cover: variables, as text (tests/unit/trainer_shim/test_loop_names.py); data loaders
+(test_wrapped_loaders.py).
 """
 
 from __future__ import annotations

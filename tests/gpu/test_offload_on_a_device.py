@@ -2,7 +2,7 @@
 
 Covers: what a device alone can show: memory that others see as free, captured graphs, streams, a
 device that is really full.
-Does not cover: what is the same on CPU tensors (tests/unit/test_offload_storages.py,
+Does not cover: what is the same on CPU tensors (tests/unit/trainer_shim/test_offload.py,
 tests/exactness/test_giving_back.py).
 
 As of November 2026 these have not run yet: no device was at hand.

@@ -32,29 +32,32 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 #: What is run for a file: the tests of the first patterns that fit, the fastest first.
 TESTS = {
-    "checkpoint/nodes.py": "unit/test_checkpoint_diff unit/test_proof",
+    "checkpoint/nodes.py": "unit/test_checkpoint_diff unit/trainer_shim/test_proof",
     "checkpoint/*": """unit/checkpoint property/test_retention property/test_checkpoint_recycling
         crash/test_damage crash/test_hostile_checkpoints property/test_checkpoint_round_trip
         crash/test_checkpoint_crash""",
     "protocol.py units.py": """unit/core/test_units unit/test_shim_table property/test_protocol
         integration/test_shim_alone""",
-    "offload.py tensors.py devices.py": """unit/test_devices unit/test_offload_storages
+    "offload.py tensors.py devices.py": """unit/trainer_shim/test_devices unit/trainer_shim/test_offload
         exactness/test_giving_back""",
-    "proof.py trace.py": "unit/test_traces unit/test_traces_of_epochs unit/test_proof e2e/test_prove",
+    "proof.py trace.py": """unit/test_traces unit/test_traces_of_epochs
+        unit/trainer_shim/test_proof e2e/test_prove""",
     """made.py module_*.py param_groups.py hyperparameters.py optimizer_state.py parts.py
     storable.py""": "exactness/test_made exactness/test_odd_parts exactness/test_torch_optim",
     """session.py attaching.py boundaries.py at_boundary.py saving.py background_saves.py drafts.py
     checks.py restoring.py telling.py manifest_facts.py gate.py link.py signals.py trainings.py
     process_end.py periodic.py receipt.py one_time_warnings.py surroundings.py whereabouts.py errors.py
-    __init__.py""": """unit/test_gate
-        unit/test_git_commit
+    __init__.py""": """unit/trainer_shim/test_gate
+        unit/trainer_shim/test_at_boundary unit/trainer_shim/test_saving unit/trainer_shim/test_surroundings
         exactness/test_pauses integration/test_shim_alone integration/test_boundary
         integration/test_refused_in_time integration/test_periodic integration/test_several_trainings
         integration/test_training_in_a_child integration/test_training_in_a_thread
         integration/test_shims_and_daemon""",
     """strays.py moving.py kept.py loop_*.py inlining.py script_names.py
-    source_places.py""": """unit/test_loop_names exactness/test_loop_state exactness/test_strays""",
-    "*": """unit/test_reach unit/test_values unit/test_rng exactness/test_loader_light
+    source_places.py""": """unit/trainer_shim/test_loop_names exactness/test_loop_state
+        exactness/test_strays""",
+    "*": """unit/trainer_shim/test_reach unit/trainer_shim/test_values unit/trainer_shim/test_rng
+        exactness/test_loader_light
         exactness/test_loader_doubts exactness/test_numbered_batches exactness/test_doubts
         exactness/test_passes exactness/test_drawn_before_the_loop exactness/test_state_of_the_data
         exactness/test_wrapped_loaders exactness/test_loader_edges exactness/test_loader_scenes""",
