@@ -80,11 +80,11 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
     parts = named_parts(handed, parts)
     surroundings = Surroundings.read(os.environ)
     if _newest is not None and (before := _newest()) is not None:
-        before._make_way()  # noqa: SLF001  # no script should call it
+        before.make_way()
     training = begin(surroundings.checkpoints, surroundings.told(checkpoints))
     surroundings = replace(surroundings, checkpoints=training.folder)
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
     shim = Shim(surroundings, training, parts, facts, choices)
     _newest = ref(shim)
-    shim.begin(loaders_of_caller(1), every_s, every_steps, every_epochs)
+    shim.attached(loaders_of_caller(1), every_s, every_steps, every_epochs)
     return shim

@@ -342,7 +342,7 @@ class Shim(Pace):
         self._cursor.leave()
         self._store.close()
 
-    def _make_way(self) -> None:
+    def make_way(self) -> None:
         """Be followed by another session, without a word of the script that this one is over."""
         self._training.end((self._report.step, self.epoch), is_replaced=True)
         self.detach()
@@ -358,14 +358,14 @@ class Shim(Pace):
         """A pass of `batches()` is made inside another one."""
         self._say(INSIDE)
 
-    def begin(
+    def attached(
         self,
         loaders: Mapping[str, Any],
         every_s: float | None,
         every_steps: int | None,
         every_epochs: int | None,
     ) -> None:
-        """Get to know the loaders that there are, and save in the background as `attach()` says."""
+        """Get to know the loaders that there are, and save in the background; `attach()` calls it."""
         self._cursor.meet(loaders)
         if every_epochs is None or every_s is not None or every_steps is not None:
             every_s, told = self._surroundings.period(every_s, every_steps)

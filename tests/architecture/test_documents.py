@@ -14,7 +14,7 @@ from supervisor.core.readings.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 #: What other modules of the shim call of a session.
-INNER = {"turn", "left", "pass_is_over", "pass_is_inside", "meet_loaders", "save_periodically"}
+INNER = {"turn", "left", "pass_is_over", "pass_is_inside", "attached", "make_way"}
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
