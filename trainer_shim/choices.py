@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Collection, Iterable
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
+
+import msgspec
 
 from trainer_shim.checkpoint import Keep
 
@@ -15,7 +17,7 @@ _RESUMES = get_args(Resume)
 _SIGNALS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 
 
-class Choices(NamedTuple):
+class Choices(msgspec.Struct, frozen=True):
     """As `attach()` explains them."""
 
     keep: Keep

@@ -32,6 +32,7 @@ LATE = {
     "trainer_shim.checkpoint.survey": "the end of a save, which looks at the older ones",
     "trainer_shim.checkpoint.verify": "checkpoints that are brought back or looked at whole",
     "trainer_shim.enumerated": "the look at the loop around batches()",
+    "trainer_shim.followed": "follow()",
     "trainer_shim.library_objects": "the look at what loops carry, in objects of libraries",
     "trainer_shim.loader": "a pass over a loader",
     "trainer_shim.loop_state": "the look at what loops carry, by their source",
@@ -39,6 +40,7 @@ LATE = {
     "trainer_shim.own_states": "the same, for what a part leaves out of its state",
     "trainer_shim.redone": "the way of a script back to where its checkpoint is",
     "trainer_shim.rounds": "steps()",
+    "trainer_shim.tensors": "the look for what can be given back, once there are tensors on a device",
     "trainer_shim.weaving": "loaders inside of something else",
 }
 

@@ -21,14 +21,16 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from trainer_shim.devices import DeviceMemory, TorchMemory
 from trainer_shim.errors import CannotOffload, CannotReturn
-from trainer_shim.tensors import FoundTensors, Piece, find, has_any
 from trainer_shim.units import format_bytes
+
+if TYPE_CHECKING:
+    from trainer_shim.tensors import FoundTensors, Piece
 
 __all__ = ["GivenBack", "Offloader"]
 
@@ -89,6 +91,8 @@ class Offloader:
         torch = sys.modules.get("torch")
         if torch is None or (self._types == ("cuda",) and not torch.cuda.is_initialized()):
             return False
+        from trainer_shim.tensors import has_any
+
         with suppress(*_ODD_PARTS):
             return self.is_away or has_any(torch, (*self._parts.values(), self._extra()), self._types)
         return False
@@ -173,6 +177,8 @@ class Offloader:
                 tensor.data = empty.set_(host, offset, tensor.size(), tensor.stride())
 
     def _find(self) -> FoundTensors:
+        from trainer_shim.tensors import FoundTensors, find
+
         torch = sys.modules.get("torch")
         try:
             # What a part keeps where no attribute shows it, it hands over when it is saved.

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from trainer_shim import rng
 from trainer_shim.births import Births
@@ -49,7 +51,7 @@ _OUTSIDE = (
 )
 
 
-class Near(NamedTuple):
+class Near(msgspec.Struct, frozen=True):
     """A loader that is known before its passes, and the places of what it reaches, which this keeps."""
 
     loader: Callable[[], Any]

@@ -32,7 +32,9 @@ from types import (
     ModuleType,
     SimpleNamespace,
 )
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from trainer_shim.script_code import (
     Globals,
@@ -85,7 +87,7 @@ _LIVING = frozenset(
 _LEAF_MODULES = frozenset({"numpy", "torch", "pathlib", "datetime", "decimal", "uuid", "fractions"})
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """What a walk came to, under the paths by which it was first reached."""
 
     #: Generators of random numbers, in an order that a fresh process repeats.

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer_shim import protocol
 from trainer_shim.at_boundary import AtBoundary
@@ -25,7 +25,6 @@ from trainer_shim.checkpoint import Store
 from trainer_shim.checks import Checks
 from trainer_shim.choices import Choices, Resume
 from trainer_shim.drafts import Drafts
-from trainer_shim.followed import Followed
 from trainer_shim.gate import Gate, HoldBySignal, LeaveBySignal, Pace
 from trainer_shim.handing_over import named_parts
 from trainer_shim.kept import Kept
@@ -47,10 +46,10 @@ from trainer_shim.telling import Telling, connected
 from trainer_shim.trainings import Training
 from trainer_shim.variables import State
 
-__all__ = ["Shim"]
+if TYPE_CHECKING:
+    from trainer_shim.followed import Followed
 
-#: How long a process that is about to end waits for its last words to leave.
-_LAST_WORDS_S = 2.0
+__all__ = ["Shim"]
 
 _COMPLETE = (
     "the run was complete at its last start, after {}: nothing is left to train; a larger end goes on with "
@@ -235,6 +234,8 @@ class Shim(Pace):
         the one that was left goes on. None of its turns is a boundary: call `boundary()` where a step is
         done and the batch that was fetched last is trained on.
         """
+        from trainer_shim.followed import Followed
+
         return Followed(self._cursor, loader, self._loop_begins)
 
     def _loop_begins(self) -> None:
@@ -338,7 +339,7 @@ class Shim(Pace):
         self._signals.remove()
         self._training.end((self._report.step, self.epoch))
         self._boundaries.close()
-        self._telling.close(wait_s=_LAST_WORDS_S)
+        self._telling.close()
         self._cursor.leave()
         self._store.close()
 

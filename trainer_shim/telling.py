@@ -23,6 +23,9 @@ from trainer_shim.surroundings import Surroundings
 
 __all__ = ["Telling", "connected", "say_notices"]
 
+#: How long a process that is about to end waits for its last words to leave.
+_LAST_WORDS_S = 2.0
+
 
 class Line(Protocol):
     """Where messages go: to the daemon, or into the trace of a proof."""
@@ -59,11 +62,11 @@ class Telling:
         if self._line is not None:
             self._line.send(message)
 
-    def close(self, *, wait_s: float) -> None:
-        """Tell the daemon no more, once what was told has left or that time is over. May be repeated."""
+    def close(self) -> None:
+        """Tell the daemon no more, once what was told has left or took too long. May be repeated."""
         line, self._line = self._line, None
         if line is not None:
-            line.close(wait_s=wait_s)
+            line.close(wait_s=_LAST_WORDS_S)
 
     def stage(self, request: str, what: str) -> None:
         """Tell the daemon what is done for a request, or what it waits for."""

@@ -171,7 +171,7 @@ def test_the_parts_of_a_library_do_not_lead_through_all_of_it():
     """
     found = reach.walk({"it": [threading.Lock(), threading.current_thread(), torch.ones(3), np.ones(3)]})
 
-    assert ({}, {}, [], {}) == found
+    assert reach.Found({}, {}, [], {}) == found
 
 
 def test_a_walk_that_comes_to_its_bounds_says_where():
