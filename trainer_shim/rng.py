@@ -2,7 +2,7 @@
 
 Covers: the global generators of Python, NumPy and torch (CPU and every CUDA
 device), and generator objects.
-Does not cover: which generator matters when (loader.py and session.py decide
+Does not cover: which generator matters when (loader.py and position.py decide
 that), where generator objects are found (reach.py).
 
 Imports neither torch nor numpy until a state names them, and never draws a

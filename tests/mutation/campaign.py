@@ -49,7 +49,8 @@ TESTS = {
     process_end.py periodic.py receipt.py one_time_warnings.py surroundings.py whereabouts.py errors.py
     __init__.py""": """unit/trainer_shim/test_gate
         unit/trainer_shim/test_at_boundary unit/trainer_shim/test_boundaries unit/trainer_shim/test_drafts
-        unit/trainer_shim/test_saving unit/trainer_shim/test_surroundings
+        unit/trainer_shim/test_saving unit/trainer_shim/test_background_saves
+        unit/trainer_shim/test_manifest_facts unit/trainer_shim/test_surroundings
         exactness/test_pauses integration/test_shim_alone integration/test_boundary
         integration/test_refused_in_time integration/test_periodic integration/test_several_trainings
         integration/test_training_in_a_child integration/test_training_in_a_thread
