@@ -38,13 +38,13 @@ class WayBack:
         """Note what was brought back; `is_pending`: the loop has yet to come to where it goes on."""
         self._checkpoint = checkpoint
         if is_pending:
-            self._redone = self._stand(checkpoint, is_known=False)
+            self._redone = self._stand(checkpoint)
 
     def begin(self, *, is_head: bool) -> None:
         """The script runs again what leads to where the loop goes on, from the head of an epoch or not."""
         if is_head and not self._is_under_way and self._checkpoint is not None:
             # What it did since attach() stands; a loop that counts epochs by itself has no such moment.
-            self._redone = self._stand(self._checkpoint, is_known=True)
+            self._redone = self._stand(self._checkpoint)
         self._is_under_way = True
 
     def end(self) -> None:
@@ -55,11 +55,11 @@ class WayBack:
         self._is_under_way = False
         self._values.variables.settle()
 
-    def _stand(self, checkpoint: Path, *, is_known: bool) -> Redone:
+    def _stand(self, checkpoint: Path) -> Redone:
         from trainer_shim.redone import Redone
 
         def give(names: Collection[str]) -> None:
             self._made.give_again(names, load(checkpoint).state["parts"])
 
         values = self._values
-        return Redone(values.parts, lambda: values.extra, self._light, self._live(), give, is_known=is_known)
+        return Redone(values.parts, lambda: values.extra, self._light, self._live(), give)
