@@ -1,7 +1,7 @@
 """What the engine may rely on, of every Shims.
 
 Covers: the fake, and the real table with a socket that the test holds.
-Does not cover: who may connect, and what follows for a job (tests/unit/test_shim_table.py).
+Does not cover: who may connect, and what follows for a job (tests/unit/server/test_server_shims.py).
 """
 
 import os

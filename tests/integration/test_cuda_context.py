@@ -2,7 +2,7 @@
 
 Covers: the daemon's thread, its restart meanwhile, a context that does not come back, what people see.
 Does not cover: a driver or a device: tests/fakes/driver stands for the package cuda-core; one that frees
-nothing (tests/unit/test_context_machine.py).
+nothing (tests/unit/core/jobs/test_jobs_cuda_context.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Covers: a job that yields and comes back, what is told of it, restarts of the
 daemon, persons, the queue, a pause that reaches no boundary.
-Does not cover: real load (tests/e2e), which verdict is right (tests/unit/test_policy.py).
+Does not cover: real load (tests/e2e), which verdict is right (tests/unit/core/policy).
 """
 
 import contextlib

@@ -32,16 +32,16 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 #: What is run for a file: the tests of the first patterns that fit, the fastest first.
 TESTS = {
-    "checkpoint/nodes.py": "unit/test_checkpoint_diff unit/trainer_shim/test_proof",
+    "checkpoint/nodes.py": "unit/cli/checkpoints/test_diff unit/trainer_shim/test_proof",
     "checkpoint/*": """unit/checkpoint property/test_retention property/test_checkpoint_recycling
         crash/test_damage crash/test_hostile_checkpoints property/test_checkpoint_round_trip
         crash/test_checkpoint_crash""",
-    "protocol.py units.py": """unit/core/test_units unit/test_shim_table property/test_protocol
+    "protocol.py units.py": """unit/core/test_units unit/server/test_server_shims property/test_protocol
         integration/test_shim_alone""",
     "offload.py tensors.py devices.py": """unit/trainer_shim/test_devices unit/trainer_shim/test_offload
         exactness/test_giving_back""",
-    "proof.py trace.py": """unit/test_traces unit/test_traces_of_epochs
-        unit/trainer_shim/test_proof e2e/test_prove""",
+    "proof.py trace.py": """unit/cli/prove/test_traces unit/cli/prove/test_traces_of_epochs unit/test_proof
+        e2e/test_prove""",
     """made.py module_*.py param_groups.py hyperparameters.py optimizer_state.py parts.py
     storable.py""": "exactness/test_made exactness/test_odd_parts exactness/test_torch_optim",
     """session.py attaching.py boundaries.py at_boundary.py saving.py background_saves.py drafts.py

@@ -2,7 +2,8 @@
 
 Covers: facts never raise, refusals change nothing, timers end, time stands in
 the record only where something is due.
-Does not cover: a world that answers (test_journal_engine.py), single rows (tests/unit/test_apply.py).
+Does not cover: a world that answers (test_journal_engine.py), single rows
+(tests/unit/core/jobs/test_apply.py).
 """
 
 import msgspec

@@ -2,7 +2,7 @@
 
 Covers: when it looks, that verdicts are obeyed and stored, the queue, memory
 across restarts, silences in which nobody looked.
-Does not cover: which verdict is right (test_policy.py), real readings (contract/test_sampler.py).
+Does not cover: which verdict is right (core/policy), real readings (contract/test_sampler.py).
 """
 
 import itertools

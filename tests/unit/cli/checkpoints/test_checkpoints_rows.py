@@ -13,7 +13,7 @@ from trainer_shim.checkpoint.manifest import File, Manifest
 from trainer_shim.checkpoint.retention import Keep, Known
 from trainer_shim.checkpoint.survey import SeenFolder
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
+GOLDEN = Path(__file__).parents[3] / "golden" / "cli"
 ROOT = Path("/home/anna/checkpoints/job-1")
 NOW = 1_700_000_000.0
 KEEP = Keep(last=2, best=1, metric="val_loss", every_h=24)

@@ -25,7 +25,7 @@ from supervisor.cli.output.text import (
     width_of,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "cli"
+GOLDEN = Path(__file__).parents[3] / "golden" / "cli"
 
 RUNNING = JobRow(
     name="job-1",

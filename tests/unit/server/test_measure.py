@@ -1,6 +1,6 @@
 """How much of what a shim says is stored, and what becomes of the rest.
 
-Covers: one job's words over time. Does not cover: the messages (test_shim_table.py), real floods
+Covers: one job's words over time. Does not cover: the messages (test_server_shims.py), real floods
 (tests/integration/test_bounds.py).
 """
 

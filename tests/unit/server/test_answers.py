@@ -1,7 +1,7 @@
 """What the daemon answers about jobs and rules: counts are true, and `status` knows what `why` knows.
 
 Covers: the answers as messages, from a real engine and a real policy on a machine in memory.
-Does not cover: sockets, what is printed (tests/unit/test_render_why.py).
+Does not cover: sockets, what is printed (tests/unit/cli/output/test_render_why.py).
 """
 
 from __future__ import annotations

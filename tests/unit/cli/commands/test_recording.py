@@ -12,7 +12,7 @@ from supervisor.cli.commands.recording import read_csv, write_csv
 from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.errors import UsageError
 
-OPERATIONS = Path(__file__).parents[2] / "docs/OPERATIONS.md"
+OPERATIONS = Path(__file__).parents[4] / "docs/OPERATIONS.md"
 WALL = 1_700_000_000.0
 READINGS = st.integers(0, 10**12).map(float) | st.integers(0, 10**5).map(lambda n: n / 1000)
 READINGS |= st.just(Missing("no"))

@@ -17,7 +17,7 @@ from supervisor.cli.output.screen import Screen
 from supervisor.cli.output.tail import Tail
 from supervisor.errors import Refused, UsageError
 
-DOCS = Path(__file__).parents[2] / "docs" / "COMMANDS.md"
+DOCS = Path(__file__).parents[4] / "docs" / "COMMANDS.md"
 
 
 @pytest.mark.parametrize(

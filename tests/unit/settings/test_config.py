@@ -236,7 +236,7 @@ def test_the_example_read_back_is_the_defaults():
     """
     Also the rules, which it lists as they are: to start from the example changes nothing.
     """
-    example = Path(__file__).parents[2] / "examples/supervisor.toml"
+    example = Path(__file__).parents[3] / "examples/supervisor.toml"
 
     assert Config() == load(example)
 
@@ -245,7 +245,7 @@ def test_the_example_is_what_the_daemon_prints():
     """
     It cannot grow old.
     """
-    example = Path(__file__).parents[2] / "examples/supervisor.toml"
+    example = Path(__file__).parents[3] / "examples/supervisor.toml"
 
     assert annotated_toml() == example.read_text()
 
