@@ -40,7 +40,7 @@ TESTS = {
         integration/test_shim_alone""",
     "offload.py tensors.py devices.py": """unit/trainer_shim/test_devices unit/trainer_shim/test_offload
         exactness/test_giving_back""",
-    "proof.py trace.py": """unit/cli/prove/test_traces unit/cli/prove/test_traces_of_epochs unit/test_proof
+    "proof.py trace.py": """unit/cli/prove unit/test_proof
         e2e/test_prove""",
     """made.py module_*.py param_groups.py hyperparameters.py optimizer_state.py parts.py
     storable.py""": "exactness/test_made exactness/test_odd_parts exactness/test_torch_optim",

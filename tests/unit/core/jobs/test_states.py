@@ -1,11 +1,7 @@
 """The table of states, looked at as a whole."""
 
-import runpy
-
 import pytest
 
-from supervisor.core.jobs import diagram
-from supervisor.core.jobs.diagram import mermaid
 from supervisor.core.jobs.states import FINAL, TRANSITIONS, JobState, Kind, accepts, next_state
 from supervisor.errors import InvalidTransition
 
@@ -70,23 +66,3 @@ def test_only_what_a_person_can_type_is_offered():
     assert "cannot resume job `a`: it is completed" == str(completed.value)
     assert "accepts: restart." in completed.value.hint
     assert "accepts: pause, resume, stop." in paused.value.hint
-
-
-def test_the_diagram_shows_every_arrow():
-    """
-    One line for each pair of states, with all events that lead along it.
-    """
-    lines = mermaid().splitlines()
-
-    assert ["stateDiagram-v2", "    [*] --> queued"] == lines[:2]
-    assert len({(a, b) for a, row in TRANSITIONS.items() for b in row.values()}) == len(lines) - 2
-    assert "    paused --> stopped: stop-idle" in lines
-
-
-def test_the_diagram_is_printed(capsys):
-    """
-    `python -m supervisor.core.jobs.diagram` is how the documents get it.
-    """
-    runpy.run_path(diagram.__file__, run_name="__main__")
-
-    assert mermaid() == capsys.readouterr().out

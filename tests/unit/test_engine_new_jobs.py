@@ -1,9 +1,5 @@
-"""Where a job's checkpoints go when nobody says so, and who is told that a run goes on from old ones."""
+"""Where a job's checkpoints go when nobody says so."""
 
-from pathlib import Path
-
-from supervisor.api import RunRequest
-from supervisor.cli.commands.new_command import earlier_checkpoints
 from supervisor.core.jobs.job import JobSpec
 from supervisor.engine import Engine
 from supervisor.last_look import LastLook
@@ -17,10 +13,6 @@ from tests.fakes.launcher import FakeLauncher, FakeMachine
 def engine(tmp_path):
     world = World(FakeClock(), FakeJournal(), FakeLauncher(FakeMachine()), None, None, lambda *_: None)
     return Engine(world, Paths(tmp_path, tmp_path, tmp_path), LastLook(), on_stored=lambda _row: None)
-
-
-def request(**fields):
-    return RunRequest(id="1", argv=("train",), env={}, **fields)
 
 
 def test_a_run_without_a_name_never_shares_checkpoints(tmp_path):
@@ -42,19 +34,3 @@ def test_a_named_run_goes_on_from_the_checkpoints_of_its_name(tmp_path):
     job = engine(tmp_path).submit("night", JobSpec(argv=("train",), cwd="/work"))
 
     assert "/work/checkpoints/night" == job.spec.checkpoints
-
-
-def test_old_checkpoints_are_pointed_out_before_a_run_goes_on_from_them(tmp_path):
-    """
-    Nobody should find out from the loss curve that a run did not begin at the beginning.
-    """
-    folder = Path(tmp_path, "checkpoints", "night")
-    named = request(cwd=str(tmp_path), name="night")
-    before = earlier_checkpoints(named)
-    (folder / "step-000000012").mkdir(parents=True)
-    (folder / "step-000000012" / "manifest.json").touch()
-
-    assert before is None
-    assert folder == earlier_checkpoints(named)
-    assert folder == earlier_checkpoints(request(cwd="/", checkpoints=str(folder)))
-    assert earlier_checkpoints(request(cwd=str(tmp_path))) is None

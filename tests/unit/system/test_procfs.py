@@ -1,0 +1,17 @@
+"""What /proc says of a process whose name is hostile."""
+
+import pytest
+
+from supervisor.system.procfs import Stat, parse_stat
+
+BEHIND_THE_NAME = b" S 17 42 43 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 250 18446744073709551615\n"
+
+
+@pytest.mark.parametrize("name", [b"python", b"a b", b"(a) (b", b") S 1 2 3", b"a\nb", b"\xff\xfe", b""])
+def test_a_process_cannot_hide_behind_its_name(name):
+    """
+    A program chooses its name freely; what is read behind it stays right.
+    """
+    stat = parse_stat(b"4711 (" + name + b")" + BEHIND_THE_NAME)
+
+    assert stat == Stat(state="S", parent=17, session=43, start_ticks=98765)
