@@ -71,7 +71,8 @@ def _refuse(context: RequestContext, delivery: Delivery, error: SupervisorError)
     context.answer(delivery, refusal(getattr(delivery.message, "id", ""), error))
 
 
-def _run(context: RequestContext, delivery: Delivery, request: api.RunRequest) -> None:
+def run(context: RequestContext, delivery: Delivery, request: api.RunRequest) -> None:
+    """Start a command as a new job."""
     if not request.cwd.startswith("/"):
         raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
     if fault := shell_fault(request.shell):
@@ -107,7 +108,9 @@ def _run(context: RequestContext, delivery: Delivery, request: api.RunRequest) -
     context.answer(delivery, accepted)
 
 
-def _reload(context: RequestContext, delivery: Delivery, request: api.ReloadRequest) -> None:
+def reload(context: RequestContext, delivery: Delivery, request: api.ReloadRequest) -> None:
+    """Read configuration and job files again."""
+
     def tell(problems: tuple[SetAside, ...]) -> None:
         told = [UsageError(one.why, hint=one.hint) for one in problems[:_MAX_PROBLEMS]]
         for error in told:
@@ -126,8 +129,10 @@ def _reload(context: RequestContext, delivery: Delivery, request: api.ReloadRequ
     context.reload(tell, meanwhile)
 
 
-def _remove(context: RequestContext, delivery: Delivery, request: api.RemoveRequest) -> None:
-    def remove(name: str) -> api.Accepted:
+def remove(context: RequestContext, delivery: Delivery, request: api.RemoveRequest) -> None:
+    """Forget jobs that are over."""
+
+    def forget(name: str) -> api.Accepted:
         job = context.engine.find(name)
         if job is not None and job.spec.source and Path(job.spec.source).exists():
             raise Refused(
@@ -138,10 +143,12 @@ def _remove(context: RequestContext, delivery: Delivery, request: api.RemoveRequ
         kept = f"its checkpoints stay in {job.spec.checkpoints}" if job and job.checkpoint else ""
         return api.Accepted(id=request.id, job=name, state="removed", detail=kept)
 
-    _each(context, delivery, request, lambda job: job.is_over, remove)
+    _each(context, delivery, request, lambda job: job.is_over, forget)
 
 
-def _set(context: RequestContext, delivery: Delivery, request: api.SetRequest) -> None:
+def set_job(context: RequestContext, delivery: Delivery, request: api.SetRequest) -> None:
+    """Change how jobs are treated."""
+
     def change(name: str) -> api.Accepted:
         job = context.engine.job(name)
         spec = job.spec
@@ -164,7 +171,8 @@ def _set(context: RequestContext, delivery: Delivery, request: api.SetRequest) -
     _each(context, delivery, request, lambda _job: True, change)
 
 
-def _pause(context: RequestContext, delivery: Delivery, request: api.PauseRequest) -> None:
+def pause(context: RequestContext, delivery: Delivery, request: api.PauseRequest) -> None:
+    """Checkpoint jobs and make them give back what is short."""
     jobs = context.engine.config.jobs
 
     def event(by: Asker) -> JobEvent:
@@ -194,7 +202,9 @@ def _no_shim_yet(job: Job, now: float) -> str:
     return f"no training shim has connected yet; {called_off}" if called_off else ""
 
 
-def _resume(context: RequestContext, delivery: Delivery, request: api.ResumeRequest) -> None:
+def resume(context: RequestContext, delivery: Delivery, request: api.ResumeRequest) -> None:
+    """Let paused jobs go on; start queued ones."""
+
     def event(by: Asker) -> JobEvent:
         grace_s = context.engine.config.jobs.start_grace_s
         return events.ResumeAsked(request=_new_request(), by=by, start_grace_s=grace_s)
@@ -209,17 +219,33 @@ def _resume(context: RequestContext, delivery: Delivery, request: api.ResumeRequ
     )
 
 
-def _stop(context: RequestContext, delivery: Delivery, request: api.StopRequest | api.KillRequest) -> None:
-    jobs, kill = context.engine.config.jobs, isinstance(request, api.KillRequest)
-    marks = Marks(context.paths.jobs_state_dir)
+def stop(context: RequestContext, delivery: Delivery, request: api.StopRequest) -> None:
+    """End jobs after a checkpoint."""
+    jobs = context.engine.config.jobs
+
+    def event(by: Asker) -> JobEvent:
+        return events.StopAsked(
+            request=_new_request(),
+            by=by,
+            how="checkpoint",
+            stop_grace_s=jobs.stop_grace_s,
+            kill_grace_s=jobs.kill_grace_s,
+        )
+
+    _ask_each(context, delivery, request, event, lambda job: not job.is_over)
+
+
+def kill(context: RequestContext, delivery: Delivery, request: api.KillRequest) -> None:
+    """End jobs at once, and what those that have ended left."""
+    jobs, marks = context.engine.config.jobs, Marks(context.paths.jobs_state_dir)
 
     def ask(name: str) -> api.Accepted:
         job = context.engine.job(name)
-        left = marks.left_of(job.name) if kill and not job.alive else []
+        left = [] if job.alive else marks.left_of(job.name)
         event = events.StopAsked(
             request=_new_request(),
             by=delivery.peer.asker(),
-            how="kill" if kill else "checkpoint",
+            how="kill",
             stop_grace_s=jobs.stop_grace_s,
             kill_grace_s=jobs.kill_grace_s,
             has_left=bool(left),
@@ -231,7 +257,8 @@ def _stop(context: RequestContext, delivery: Delivery, request: api.StopRequest 
     _each(context, delivery, request, lambda job: not job.is_over, ask)
 
 
-def _restart(context: RequestContext, delivery: Delivery, request: api.RestartRequest) -> None:
+def restart(context: RequestContext, delivery: Delivery, request: api.RestartRequest) -> None:
+    """Start the commands of jobs anew."""
     graces = context.engine.config.jobs
 
     def ask(name: str) -> api.Accepted:
@@ -265,7 +292,9 @@ def _restart(context: RequestContext, delivery: Delivery, request: api.RestartRe
     )
 
 
-def _checkpoint(context: RequestContext, delivery: Delivery, request: api.CheckpointRequest) -> None:
+def checkpoint(context: RequestContext, delivery: Delivery, request: api.CheckpointRequest) -> None:
+    """Checkpoint jobs, which go on."""
+
     def event(by: Asker) -> JobEvent:
         return events.CheckpointAsked(request=_new_request(), by=by)
 
@@ -332,14 +361,14 @@ _HANDLERS: dict[type, Callable[[RequestContext, Delivery, Any], None]] = {
     api.PolicyRequest: policy,
     api.SamplesRequest: samples,
     api.VersionRequest: looking.version,
-    api.RunRequest: _run,
-    api.ReloadRequest: _reload,
-    api.RemoveRequest: _remove,
-    api.SetRequest: _set,
-    api.PauseRequest: _pause,
-    api.ResumeRequest: _resume,
-    api.StopRequest: _stop,
-    api.KillRequest: _stop,
-    api.RestartRequest: _restart,
-    api.CheckpointRequest: _checkpoint,
+    api.RunRequest: run,
+    api.ReloadRequest: reload,
+    api.RemoveRequest: remove,
+    api.SetRequest: set_job,
+    api.PauseRequest: pause,
+    api.ResumeRequest: resume,
+    api.StopRequest: stop,
+    api.KillRequest: kill,
+    api.RestartRequest: restart,
+    api.CheckpointRequest: checkpoint,
 }

@@ -238,6 +238,31 @@ def test_nobody_hangs_a_call_on_something_that_is_built_already():
     assert list(HUNG_FOR_A_TIME) == found
 
 
+def names_in(path: str) -> set[str]:
+    """Return the functions of a module and what it assigns, where a command is made of a function."""
+    body = tree(ROOT / path).body
+    made = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    return made | {
+        target.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "stop", "kill", "restart", "checkpoint"])
+def test_a_verb_is_found_by_its_name_on_each_floor(verb):
+    """
+    From the command to the request to what it does to a job. A kill is a stop that asks nobody.
+    """
+    asked = {"kill": "stop"}.get(verb, verb)
+
+    assert verb in names_in("supervisor/cli/commands/jobs.py")
+    assert verb in names_in("supervisor/server/requests.py")
+    assert f"{asked}_asked" in names_in("supervisor/core/jobs/apply.py")
+
+
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 

@@ -376,7 +376,7 @@ def _paused_but_running(job: Job, run: JobRun, now: float) -> Outcome:
     return again, (ask_pause(again),)
 
 
-def _pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
+def pause_asked(job: Job, event: PauseAsked, now: float) -> Outcome:
     is_deeper = _ORDER.index(event.depth) > _ORDER.index(job.depth or Depth.HOLD)
     if _is_persons(job) and event.by.kind == "rule" and not is_deeper:
         return job, ()
@@ -462,7 +462,7 @@ def _check_pausable(job: Job, run: JobRun, depth: Depth) -> None:
         )
 
 
-def _resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
+def resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     _refuse_rule(job, "resume", event.by)
     if job.state is JobState.QUEUED and job.spec.num_gpus and not event.gpus:
         wanted = "a GPU" if job.spec.num_gpus == 1 else f"{job.spec.num_gpus} GPUs"
@@ -487,7 +487,7 @@ def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome
     return _move(replace(job, run=run), Kind.RESUME, now), (AskResume(job.name, request),)
 
 
-def _stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
+def stop_asked(job: Job, event: StopAsked, now: float) -> Outcome:
     kill = event.how == "kill"
     left = (EndGroup(job.name, job.incarnation, 0.0),) if kill and event.has_left and not job.alive else ()
     if left and job.is_over:
@@ -516,7 +516,7 @@ def _stop(job: Job, stop: JobStop, event: StopAsked | RestartAsked, now: float) 
     return stopping, (Signal(job.name, job.incarnation, signal),)
 
 
-def _restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
+def restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
     _refuse_rule(job, "restart", event.by)
     if job.alive:
         return _stop(job, JobStop(by=event.by, is_restart=True), event, now)
@@ -532,7 +532,7 @@ def _anew(job: Job, by: Asker | None) -> Job:
     return replace(job, num_failures=0, problem="", goes_on=False, went_on=went_on)
 
 
-def _checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
+def checkpoint_asked(job: Job, event: CheckpointAsked, _now: float) -> Outcome:
     if job.state is JobState.RUNNING and job.depths:
         return job, (AskCheckpoint(job.name, event.request),)
     if job.state is JobState.RUNNING:
@@ -717,11 +717,11 @@ _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {
     ProcessEnded: _process_ended,
     Attached: _attached,
     AbleTo: _able_to,
-    PauseAsked: _pause_asked,
-    ResumeAsked: _resume_asked,
-    StopAsked: _stop_asked,
-    RestartAsked: _restart_asked,
-    CheckpointAsked: _checkpoint_asked,
+    PauseAsked: pause_asked,
+    ResumeAsked: resume_asked,
+    StopAsked: stop_asked,
+    RestartAsked: restart_asked,
+    CheckpointAsked: checkpoint_asked,
     CheckpointReported: _checkpointed,
     PauseReached: _yielded,
     PauseFailed: _pause_failed,
