@@ -121,7 +121,7 @@ class Daemon:
         self._read_files_at: float | None = None
         self._read_files_by = 0.0
         self._listen_at = self._look_at = 0.0
-        #: When each alert was logged last.
+        #: Steady clock when each alert was logged last, by its text.
         self._told: dict[str, float] = {}
         self._is_cut_off = False
         self._full_disk: SetAside | None = None

@@ -29,7 +29,7 @@ class JobTable:
     def __init__(self, jobs: Iterable[Job] = (), taken_up_at: float = -math.inf) -> None:
         """Take jobs that an earlier daemon left; those that live have a moment to tell what they did."""
         self.all: dict[str, Job] = {}
-        #: Those that are not over.
+        #: Jobs that are not over, by name: the only ones that anything can happen to by itself.
         self.present: dict[str, Job] = {}
         self._timers: dict[str, float] = {}
         for job in jobs:

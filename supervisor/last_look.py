@@ -22,7 +22,7 @@ class LastLook:
     """Written by the policy loop alone, read also by the engine; used from the loop's thread."""
 
     def __init__(self) -> None:
-        #: None: nobody has looked yet.
+        #: The newest one; None: nobody has looked yet.
         self.sample: Sample | None = None
         self.memory = Memory()
 

@@ -53,7 +53,7 @@ _FACT = "policy.memory"
 #: Nobody uses anything, and nobody waits: looking more often would only wake the machine.
 _IDLE_S = 10.0
 
-#: Readings are stored in blocks of that many, or of that age.
+#: Readings are stored in blocks of that many, or of so many seconds, whichever comes first.
 _BLOCK = 60
 _BLOCK_S = 600.0
 
@@ -100,7 +100,7 @@ class PolicyLoop:
         self._sample_at = 0.0
         #: What can never be met in the rules in force.
         self._idle_rules: tuple[str, ...] = ()
-        #: When a holding time ends; who is to yield then waits for no tick.
+        #: Steady clock when a holding time ends (None: none runs); who is to yield then waits for no tick.
         self._turns_at: float | None = None
         self._idles = False
         self._block: list[Sample] = []

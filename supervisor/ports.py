@@ -65,7 +65,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     shell: str = ""
     #: The folder of this incarnation: who runs it, how it ended.
     run_dir: Path
-    #: Output is appended here.
+    #: Output is appended to this file; it is made where it is not there.
     log: Path
     #: A line that sets its output apart from what stands in the log already, of an earlier job; "": none.
     log_heading: str = ""
@@ -167,7 +167,7 @@ class JournalRow(msgspec.Struct, frozen=True, kw_only=True):
     #: Counts up by one from row to row, over all batches.
     seq: int
     job: str
-    #: Steady clock, the `now` that the event was applied with.
+    #: Steady clock, seconds: the `now` that the event was applied with.
     at: float
     #: Unix time, for people.
     wall: float
@@ -197,7 +197,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 class StoredBlock(NamedTuple):
     """Recorded readings of some minutes: zlib of MessagePack, a list of samples."""
 
-    #: Unix time of the first and of the last one.
+    #: Unix time of the first and of the last sample.
     first: float
     last: float
     block: bytes
@@ -208,7 +208,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     number: int
     rows: tuple[JournalRow, ...]
-    #: Small things to remember beside the jobs.
+    #: Texts to remember beside the jobs, by name; a name that is not here keeps what it has.
     facts: dict[str, str] = {}
 
 

@@ -55,11 +55,11 @@ class KeptLog(NamedTuple):
 
     job: str
     log: Path
-    #: A longer one is cut; 0: none is.
+    #: Bytes; a longer one is cut, 0: none is.
     max_bytes: int
     #: How many older files stay beside it.
     num_older: int
-    #: The process of the job's command, if it lives.
+    #: The process of the job's command; None: it does not live.
     pid: int | None = None
 
 

@@ -26,7 +26,7 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: str = ""
     #: A sentence that begins with what could not be done.
     why: str
-    #: What to do about it.
+    #: The next thing to do about it; "": nothing can be done.
     hint: str = ""
 
     def __str__(self) -> str:

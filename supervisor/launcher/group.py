@@ -36,7 +36,7 @@ class GroupEnding(msgspec.Struct):
     run_dirs: list[Path]
     #: Who was found when the command ended; some of them perhaps by nothing but their session.
     known: set[Pid]
-    #: Steady clock.
+    #: Steady clock; whoever is left then gets SIGKILL.
     kill_at: float
 
     def push(self, now: float) -> bool:

@@ -27,7 +27,7 @@ class Run:
     num_keepers: int = 0
     keeper: Pid | None = None
     process: Pid | None = None
-    #: Who it is by the journal, should the folder not say it.
+    #: Who it is by the journal, should the folder not say it; None: the journal does not know either.
     known: Pid | None = None
     #: Readable when the keeper has written the record of the process, or is gone.
     notice_fd: int | None = None
@@ -37,12 +37,12 @@ class Run:
     shim: Pid | None = None
     #: `process` is not the command, but who goes on in its place.
     is_handed_over: bool = False
-    #: What the command left, until when a shim in it may speak. Steady clock.
+    #: What the command left, and until when (steady clock) a shim in it may speak; None: not waited for.
     left: set[Pid] = field(default_factory=set)
     hold_until: float | None = None
     #: Nothing will wake us: look again after a while.
     is_unsettled: bool = False
-    #: Signals that came before the process was known.
+    #: Signals that came before the process was known: their number, and whether for its whole tree.
     early_signals: list[tuple[int, bool]] = field(default_factory=list)
 
     def unseen_end(self) -> Exit:

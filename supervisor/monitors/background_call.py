@@ -50,7 +50,7 @@ class BackgroundCall(Generic[T]):
         self._due_at: float | None = None
         self._began_at: float | None = None
         self._answer: tuple[T, float] | None = None
-        #: How long the last call took.
+        #: Seconds that the last call took; 0: none has ended yet.
         self.took_s = 0.0
 
     def ask(self, *, delay_s: float = 0.0) -> None:

@@ -41,7 +41,7 @@ class _Device(msgspec.Struct, frozen=True):
     index: int
     uuid: str
     name: str
-    #: None: it could never be opened.
+    #: As the driver knows it; None: it could never be opened.
     handle: Any
     #: Where the kernel says whether it sleeps.
     power_state: Path

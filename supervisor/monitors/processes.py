@@ -45,7 +45,7 @@ _MAX_LEFT = 10
 class Usage(msgspec.Struct, frozen=True):
     """What a tree of processes has used up and holds at one moment."""
 
-    #: Only grows. Of the living, of those they have waited for, and of those that vanished as last seen.
+    #: CPU time that only grows: of the living, of those they have waited for, of the vanished as last seen.
     cpu_s: float
     #: What their end gives back, and a start needs: resident memory without pages of files. Those count as
     #: available to everybody anyway, and of the libraries of CUDA or a mapped data set there may be many.
@@ -60,7 +60,7 @@ class _Stat(msgspec.Struct):
     state: str
     parent: int
     session: int
-    #: In user and kernel mode; and the same of all children that were waited for.
+    #: Clock ticks in user and kernel mode; and the same of all children that were waited for.
     own_ticks: int
     waited_ticks: int
     start_ticks: int
@@ -75,7 +75,7 @@ class _Process:
     comm: str
     #: The job that its environment names, or "".
     mark: str = ""
-    #: Job, or "": foreign.
+    #: The job in whose tree it is, or "": foreign.
     owner: str = ""
     rss_pages: int = 0
     own_ticks: int = 0
@@ -84,11 +84,11 @@ class _Process:
 
 @dataclass
 class _Tree:
-    #: None: only what its command left.
+    #: The process of the command; None: it has ended, and this is what it left.
     root: Pid | None = None
     pids: set[int] = field(default_factory=set)
     cpu_ticks: int = 0
-    #: What processes that vanished since the last reading had used when last seen.
+    #: Clock ticks that processes which vanished since the last reading had used when last seen.
     vanished_ticks: int = 0
     is_new: bool = True
 

@@ -86,7 +86,7 @@ class Connection:
     endpoint: str
     peer: Peer
     wire: Wire
-    #: Steady clock.
+    #: `time.monotonic()` when its last bytes came.
     heard_at: float
     begun_at: float = field(default_factory=monotonic)
     served_at: float = 0.0
@@ -111,7 +111,7 @@ class Connections:
 
     def __init__(self, endpoints: dict[str, bytes], on_hang_up: Callable[[Connection, str], None]) -> None:
         """Take the ZMTP socket type of each path, and whom to tell of peers that were hung up on, and why."""
-        #: By number.
+        #: By number; a number is given once.
         self.all: dict[int, Connection] = {}
         self._on_hang_up = on_hang_up
         self._types = endpoints
@@ -122,7 +122,7 @@ class Connections:
         self._held_bytes = 0
         #: Those that may have a whole message that nobody took yet.
         self._waiting: set[Connection] = set()
-        #: Why nobody can connect, or "".
+        #: Why nobody can connect, in words; "": they can.
         self._problem = ""
         self._files_alert = ""
         self._files_at = -_LOOK_AGAIN_S

@@ -81,7 +81,7 @@ class _Engine(Protocol):
     def then(self, call: Callable[[], None]) -> None: ...
 
 
-class _Steward(Protocol):
+class _PolicyLoop(Protocol):
     """What is needed of the policy loop."""
 
     def explain(self, name: str) -> Explanation: ...
@@ -119,16 +119,16 @@ class RequestContext:
     router: Router
     shims: ShimTable
     journal: Journal
-    policy_loop: _Steward
+    policy_loop: _PolicyLoop
     clock: Clock
     paths: Paths
     #: What the jobs' processes use, by job name; kept up to date by the daemon.
     readings: dict[str, Reading]
     #: Folders of newest checkpoints that are not there any more; likewise.
     gone: frozenset[str]
-    #: What the daemon has to complain about itself.
+    #: Returns what is wrong with the daemon itself, a line each for people; empty: nothing.
     alerts: Callable[[], tuple[str, ...]]
-    #: What it could not use and put aside.
+    #: Returns what it could not use and does without; empty: nothing.
     aside: Callable[[], tuple[SetAside, ...]]
     #: Reads configuration and job files; then calls with what is wrong with them, and now and then meanwhile
     #: with how many were read.

@@ -43,7 +43,7 @@ class ShimPeer:
     incarnation: int
     rank: int
     position: protocol.PositionReport
-    #: Steady clock.
+    #: Steady clock when it last said anything, and when its loop last passed a boundary.
     heard_at: float
     boundary_at: float
     steps_per_s: float | None = None

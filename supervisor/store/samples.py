@@ -26,7 +26,7 @@ class _Tier(NamedTuple):
 
     tier: int
     keep_s: float
-    #: Samples of the next tier stand for that long, and one of its blocks for that long.
+    #: Seconds that a sample of the next tier stands for, and one of its blocks.
     every_s: float
     span_s: float
 

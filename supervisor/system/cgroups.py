@@ -33,9 +33,9 @@ class CpuGroup(msgspec.Struct, frozen=True):
 
     folder: Path
     version: int
-    #: How many CPUs it may use all the time.
+    #: CPUs that it may use all the time, also parts of one.
     cpus: float
-    #: Where its use is counted.
+    #: The file in which the kernel counts the CPU time that it used.
     usage: Path
 
 

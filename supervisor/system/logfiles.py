@@ -43,7 +43,7 @@ class FileId(NamedTuple):
 class Away(NamedTuple):
     """The file that a process of a job writes instead of the one under the log's name."""
 
-    #: Open; to be closed by the caller.
+    #: Its open descriptor; whoever asked closes it.
     fd: int
     #: What it is called now; "": it was deleted.
     name: str

@@ -29,7 +29,7 @@ _COLUMNS: Final = (
     Column("TYPE", spare=1),
     Column("DIFFERENCE"),
 )
-#: Compared at once, so that the copies in float64 stay small beside the tensors.
+#: Elements compared at once, so that the copies in float64 stay small beside the tensors.
 _CHUNK: Final = 1 << 20
 #: Longer lists of plain values are one value: a generator's state has 625 numbers.
 _MAX_LIST: Final = 16

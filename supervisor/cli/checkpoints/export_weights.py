@@ -23,7 +23,7 @@ __all__ = ["Weights", "find_weights", "state_dict", "write_safetensors"]
 
 #: What torch.compile puts before the names of the module that it wraps.
 _COMPILED: Final = "_orig_mod."
-#: What a disk and a digest take at once without showing.
+#: Written at once: enough to keep a disk busy, and little beside a model.
 _PIECE_BYTES: Final = 4 << 20
 
 
@@ -31,7 +31,7 @@ class Weights(NamedTuple):
     """A part of the state that is nothing but tensors by name."""
 
     part: str
-    #: The part's own node.
+    #: The part as the checkpoint describes it, with what is no tensor.
     node: Any
     #: Name -> node of the tensor, in the order of the module.
     tensors: dict[str, Any]

@@ -65,10 +65,10 @@ class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     pinned: bool
     note: str
-    #: Whether it outlives the next save, and why.
+    #: Whether it outlives the next save, and why it does or does not; `why` is "" where it was set aside.
     stays: bool
     why: str
-    #: What is wrong, as far as one can see without reading it; `verify` reads it.
+    #: What is wrong, as far as one can see without reading it (`verify` reads it); "": nothing.
     problem: str
     set_aside: bool
     digest: str

@@ -29,7 +29,7 @@ from supervisor.errors import ConfigError, NoDaemon, SupervisorError, UsageError
 __all__ = ["policy"]
 
 
-#: No block of readings is longer.
+#: No block of readings that a daemon stores is longer, seconds.
 _BLOCK_S = 3600.0
 
 

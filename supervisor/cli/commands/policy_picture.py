@@ -67,7 +67,7 @@ class Panel(NamedTuple):
     what: str
     place: str
     looks: list[tuple[str, Condition]]
-    #: How near it came to the threshold of one of them, 1: it was short.
+    #: How near it came to the threshold of one of them: 0 at the clear one, 1 and more where it was short.
     peak: float
 
 

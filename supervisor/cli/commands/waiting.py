@@ -31,9 +31,9 @@ class Wait(NamedTuple):
 
     goal: str
     timeout_s: float | None = None
-    #: When the request was sent, by the monotonic clock.
+    #: When the request was sent, seconds of `time.monotonic()`.
     asked_at: float = 0.0
-    #: The rows before the request, where the goal compares with them.
+    #: The rows before the request, by job; empty where the goal does not compare with them.
     before: Mapping[str, JobRow] = {}
 
 

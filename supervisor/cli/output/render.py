@@ -54,7 +54,7 @@ _COLOURS: Final = {
 }
 #: A loop that has not passed a boundary for that long is worth a word; some steps take half a minute.
 _BOUNDARY_WORTH_S: Final = 30.0
-#: Five heartbeats.
+#: Five heartbeats: one or two may be late on a busy machine, a process that is stopped sends none.
 _HEARTBEAT_WORTH_S: Final = 10.0
 #: Narrower than that not even the columns before the details of an event fit.
 _EVENTS_MIN: Final = 80

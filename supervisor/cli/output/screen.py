@@ -15,10 +15,10 @@ __all__ = ["Screen", "as_row", "data", "hint", "print_json", "print_json_line", 
 class Screen(NamedTuple):
     """What a stream can show."""
 
-    #: None: it is no terminal, so nothing needs to be cut.
+    #: Columns; None: it is no terminal, so nothing needs to be cut.
     width: int | None
     colour: bool
-    #: Lines can be written again in place.
+    #: Lines can be written again in place; False where the output is kept, as in a file.
     live: bool
 
 

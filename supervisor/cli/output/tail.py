@@ -49,7 +49,7 @@ class _Was(NamedTuple):
 
     at: int
     mark: _Mark
-    #: How the log began.
+    #: The first bytes of the log, by which it is known again in an older file; b"": it was empty.
     head: bytes
 
     def place_in(self, fd: int) -> int | None:
@@ -85,7 +85,7 @@ class Tail:
         #: Older files that were there when the log began as it is now.
         self._known: set[FileId] = set()
         self._was_missing = False
-        #: What is to be read before the log.
+        #: Bytes of older files that are to be read before the log; b"": none.
         self._first = b""
         self._older: deque[int] = deque()
 

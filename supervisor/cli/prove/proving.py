@@ -51,7 +51,7 @@ class Bench:
     progress: Progress
     #: How far a run is can be shown in place.
     is_live: bool
-    #: Whether the proof itself is to end.
+    #: Tells whether the proof itself is to end, by a signal; every run looks.
     ending: Ending
 
     def run(self, name: str, points: Sequence[trace.Point] = ()) -> TracedRun:

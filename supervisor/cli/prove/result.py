@@ -30,19 +30,19 @@ class ProofResult(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     seed: int
     pauses: list[Point]
-    #: How many of them the run came to.
+    #: How many of `pauses` the run came to; the others lie behind a way that it did not take.
     num_reached: int = 0
     num_steps: int = 0
     num_numbers: int = 0
     num_tensors: int = 0
     num_values: int = 0
-    #: Reported numbers that differ, by step.
+    #: Reported numbers that differ, ordered by step; empty: none does.
     numbers: list[TraceDifference] = []
-    #: Leaves of the final state that differ.
+    #: Leaves of the final state that differ, without a step; empty: none does.
     state: list[TraceDifference] = []
     cause: str = ""
     hint: str = ""
-    #: Why `mixed` went without `offload`, where the run seemed able to do it.
+    #: Why `mixed` went without `offload`, where the run seemed able to do it; "": it did not go without.
     left_out: str = ""
     #: What the shim said may not be exact.
     said: list[str] = []

@@ -45,7 +45,7 @@ class TracedRun:
     returned: dict[Where, dict[str, str]] = field(default_factory=dict)
     paused: list[trace.Paused] = field(default_factory=list)
     not_paused: list[trace.NotPaused] = field(default_factory=list)
-    #: Whether attach() was called at all.
+    #: attach() was called; False: the script ended before, or has none.
     has_begun: bool = False
     #: Where later processes began: up to the next boundary a loop may first report again what it did before.
     restarted: set[Where] = field(default_factory=set)
@@ -66,7 +66,7 @@ class TraceDifference(msgspec.Struct, frozen=True):
     name: str
     without: str | None
     paused: str | None
-    #: None in the final state.
+    #: None: it is a leaf of the final state.
     step: int | None = None
 
 

@@ -47,7 +47,7 @@ class Trend(msgspec.Struct, frozen=True, omit_defaults=True):
     short: float
     long: float
     at: float
-    #: How long it has been watched, without a break.
+    #: Seconds for which it has been watched, without a break.
     for_s: float = 0.0
 
     def step(
@@ -76,15 +76,15 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """On when short for `rise_s`, off when clear for `fall_s`; otherwise it stays as it is."""
 
     is_on: bool = False
-    #: When it last turned; None: never yet.
+    #: Steady clock when it last turned; None: never yet.
     turned_at: float | None = None
-    #: The last side that was read.
+    #: The last side that was read, also while there is no reading.
     side: Side = Side.UNKNOWN
-    #: How long the side that would turn it has lasted.
+    #: Seconds that count towards its next turn.
     held_s: float = 0.0
     #: When that was last added to; None: the clock stands.
     held_at: float | None = None
-    #: Since when there is no reading.
+    #: Since when there is no reading; None: there is one.
     missing_since: float | None = None
 
     def step(self, side: Side, now: float, *, rise_s: float, fall_s: float, before_s: float = 0.0) -> Trigger:

@@ -33,7 +33,7 @@ class Needs(NamedTuple):
     cpu_pct: float = 0.0
     num_cpus: float = 0.0
     memory_bytes: float = 0.0
-    #: On GPUs that it has already, by UUID.
+    #: What it takes on GPUs that it has already, by UUID; empty: it has none.
     gpu_bytes: Mapping[str, float] = MappingProxyType({})
     #: GPUs that have to be found for it, and how much of each.
     num_gpus: int = 0
@@ -46,7 +46,7 @@ class Fit(NamedTuple):
     why_not: str = ""
     lacks: frozenset[str] = frozenset()
     gpus: tuple[str, ...] = ()
-    #: It never will, on this machine.
+    #: It never fits on this machine, whoever else goes.
     is_hopeless: bool = False
 
 

@@ -47,7 +47,7 @@ class Instance(NamedTuple):
     side: Side
     looks: tuple[ConditionLook, ...]
     trend: Trend | None
-    #: The kernel's memory alarm speaks for it.
+    #: The kernel's memory alarm speaks for it, so it waits for no holding time, and for less to settle.
     is_urgent: bool = False
     #: A digest of the conditions by which it is on or off.
     conditions: str = ""

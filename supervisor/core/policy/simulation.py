@@ -51,7 +51,7 @@ __all__ = ["Decider", "Happening", "JobReport", "SimJob", "SimulationReport", "r
 Decider = Callable[[Sequence[Job], Sample, Any, float], tuple[tuple[Verdict, ...], Any]]
 
 _GRACE_S: Final = 60.0
-#: Of one CPU.
+#: Per cent of one CPU that a process takes which holds at a boundary.
 _HOLDS_PCT: Final = 1.0
 _ENDED: Final = Exit(code=core.EXIT_YIELDED)
 
@@ -62,13 +62,13 @@ class SimJob(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     spec: JobSpec = JobSpec(argv=("train",), cwd="/")
     demand: Footprint = Footprint(cpu_pct=100.0, rss_bytes=float(1 << 30))
-    #: When it is submitted, after the first sample.
+    #: Seconds after the first sample when it is submitted.
     arrives_s: float = 0.0
     #: It ran already before the first sample, and had filled its memory.
     was_running: bool = False
-    #: It ends after so much training; None: it never does.
+    #: Seconds of training after which it ends; None: it never does.
     work_s: float | None = None
-    #: To the next boundary and the checkpoint durable; from a held process to training; from nothing.
+    #: Seconds to the next boundary and a durable checkpoint; from a held process to training; from nothing.
     save_s: float = 4.0
     return_s: float = 1.0
     start_s: float = 20.0
@@ -94,11 +94,11 @@ class JobReport(msgspec.Struct, kw_only=True):
     queued_s: float = 0.0
     ran_s: float = 0.0
     num_pauses: int = 0
-    #: Pauses within `flap_window_s` after a return.
+    #: How many of its pauses came within `flap_window_s` after a return.
     num_flaps: int = 0
-    #: Ran, or was on its way to yield, while the machine was short.
+    #: Seconds in which it ran, or was on its way to yield, while the machine was short.
     late_s: float = 0.0
-    #: Was paused while the machine would have had room for all jobs.
+    #: Seconds in which it was paused while the machine would have had room for all jobs.
     needless_s: float = 0.0
     state: JobState = JobState.QUEUED
     returned_at: float | None = None

@@ -46,7 +46,7 @@ class Addition(NamedTuple):
 
     cpu_pct: float
     memory_bytes: float
-    #: What others have been let in for, and have not taken yet.
+    #: Memory that others have been let in for, and have not taken yet.
     promised_bytes: float
     gpu_bytes: Mapping[str, float]
 

@@ -35,7 +35,7 @@ class GpuProcess(msgspec.Struct, frozen=True, omit_defaults=True):
     used_bytes: int | None = None
     #: The job that it belongs to, or "": foreign.
     job: str = ""
-    #: Not so: it only draws, as every program of a desktop does.
+    #: False: it only draws, as every program of a desktop does.
     computes: bool = True
 
 
@@ -79,7 +79,7 @@ class JobUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_pct: Reading = _UNREAD
     rss_bytes: Reading = _UNREAD
     num_processes: int = 0
-    #: By UUID; only GPUs that it holds.
+    #: By UUID, only GPUs that it holds; None where the driver does not tell how much.
     gpu_bytes: dict[str, int | None] = {}
     disk: DiskReading = DiskReading()
 
@@ -95,7 +95,7 @@ class Left(msgspec.Struct, frozen=True):
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """All readings of one tick. Per cents of CPU are of all CPUs that we may use: 0 to 100."""
 
-    #: The daemon's steady clock.
+    #: The daemon's steady clock, seconds.
     at: float
     #: Unix time, for people.
     wall: float = 0.0
@@ -106,10 +106,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: CPUs that we may use: the affinity mask and the cgroup's quota are respected.
     num_cpus: float = 1.0
     cpu_pct: Reading = _UNREAD
-    #: Of all jobs together, and what is left: everybody else.
+    #: Of all jobs together, and of everybody else.
     cpu_ours_pct: Reading = _UNREAD
     cpu_foreign_pct: Reading = _UNREAD
-    #: These are means over that long, up to this moment; 0: not to be said.
+    #: Those three are means over so many seconds, up to this moment; 0: not to be said.
     cpu_over_s: float = 0.0
     load_1min: Reading = _UNREAD
 
@@ -120,7 +120,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     swap_used_bytes: Reading = _UNREAD
     pressure: Pressure = Pressure()
 
-    #: The hottest sensor of the CPU.
+    #: Of the hottest sensor of the CPU.
     temperature_c: Reading = _UNREAD
     #: 1 while it runs on battery, 0 on mains; a machine without a battery is on mains.
     on_battery: Reading = _UNREAD
