@@ -222,7 +222,7 @@ class Logs:
         try:
             self._tell_lost(one, _move(fd, to, begin))
         except OSError:
-            os.ftruncate(to, size)  # It is still where it was.
+            os.ftruncate(to, size)  # The output is still where it was, and must not be there twice.
             raise
 
     def _rotate(self, one: KeptLog, folder: int, fd: int, *, begin: int) -> None:

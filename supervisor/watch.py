@@ -57,7 +57,7 @@ class FolderWatch(FileSystemEventHandler):
         self._problems = {}
         try:
             if self._observer is None:
-                # It opens an inotify instance when it is made.
+                # Here and not at the start: making one opens an inotify instance, and there may be none left.
                 observer = Observer()
                 observer.start()
                 self._observer = observer

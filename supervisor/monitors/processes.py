@@ -233,7 +233,7 @@ class Processes:
         """Return who this is; None when it is gone, or when we may not know."""
         try:
             return _parse(self._read(pid, "stat"))
-        # The file does not have the form that is known.
+        # The last two: the kernel writes it in another form than the one that is known here.
         except (OSError, ValueError, IndexError):
             return None
 

@@ -222,7 +222,7 @@ def _doubts(folder: Path, so: str) -> list[SetAside]:
         check_folder(folder)
     except Unsafe as error:
         why, hint = f"cannot trust `{folder}`: {error.strerror}; {so}", error.hint
-    except FileNotFoundError:  # Nothing in it, then.
+    except FileNotFoundError:  # Nobody can have put anything into it.
         return []
     except OSError as error:
         why = f"cannot look at `{folder}`: {error.strerror}"

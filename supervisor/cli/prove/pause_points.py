@@ -40,7 +40,7 @@ def choose(wheres: Sequence[_Where], num_pauses: int, depths: Sequence[Depth], s
     rng = random.Random(seed)
     num_pauses = min(num_pauses, len(run.all))
     turns = list(itertools.islice(_turns(depths), num_pauses))
-    # The best places for the exits.
+    # Exits first: they lose the most, so they get the places where a loss would show.
     turns.sort(key=lambda depth: depth != "exit")
     places = run.places(num_pauses, turns.count("exit"), rng)
     return sorted(Point(step, epoch, depth) for (step, epoch), depth in zip(places, turns, strict=True))
