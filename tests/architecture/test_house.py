@@ -17,8 +17,11 @@ from pathlib import Path
 
 import pytest
 
+import trainer_shim
+from supervisor import client
 from supervisor.core.jobs import apply
 from supervisor.core.readings.metrics import METRICS
+from tests.architecture.test_documents import INNER
 from trainer_shim import at_boundary
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +56,10 @@ def taken_by_name() -> frozenset[tuple[str, str]]:
     """Return module and name of all that modules of ours take from each other."""
     imports = (node for path in SOURCES for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom))
     return frozenset((node.module or "", alias.name) for node in imports for alias in node.names)
+
+
+def public_names(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -306,15 +313,34 @@ def test_only_ascii_is_in_the_code():
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("file", ["api.py", "records.py"])
+@pytest.mark.parametrize("file", ["api.py", "client.py", "records.py"])
 def test_right_calls_type_check_and_wrong_ones_are_found(file):
     """
     Of the public API as a user writes it; of a job's records, where a misspelt field would else be
-    found at run time. mypy in strict mode reads tests/typing.
+    found at run time. mypy in strict mode reads tests/typing; `.ci/check` lets another checker read the
+    first two, as users have either.
     """
     done = run("-m", "mypy", "--strict", "--warn-unused-ignores", f"tests/typing/{file}")
 
     assert 0 == done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("api.py", {*trainer_shim.__all__, *public_names(trainer_shim.Shim)} - INNER),
+        ("client.py", {*client.__all__, *public_names(client.Client), *public_names(client.Watch)}),
+    ],
+)
+def test_all_that_is_public_is_type_checked_as_it_is_used(file, names):
+    """
+    A name that no checker has seen in use may have any type.
+    """
+    module = tree(ROOT / "tests/typing" / file)
+    used = {node.attr for node in ast.walk(module) if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in ast.walk(module) if isinstance(node, ast.Name)}
+
+    assert set() == names - used
 
 
 #: Where names of fields come from a table, and why.

@@ -76,6 +76,21 @@ def by_epoch(folder: Path) -> int:
     return 0 if position is None else position.step + position.epoch
 
 
+def of_a_library(loader: list[int], replay: object, folder: Path) -> trainer_shim.State:
+    try:
+        shim = attach(model=Model(), replay=trainer_shim.Fields(replay, "storage"), checkpoints=folder)
+        for batch in shim.follow(loader):
+            assert_type(batch, Any)
+            shim.boundary()
+        shim.checkpoint()
+    except trainer_shim.CannotStore as error:
+        assert_type(error.hint, str)
+        raise
+    except trainer_shim.Damaged:
+        shim = attach(model=Model(), resume="never")
+    return shim.state(best=0.0)
+
+
 def wrong() -> None:
     attach(model=Model(), keep="all")  # type: ignore[arg-type]
     attach(model=Model(), resume="yes")  # type: ignore[arg-type]
