@@ -13,6 +13,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,21 @@ def test_the_floors_hold():
 
     assert "0 broken" in done.stdout, done.stdout + done.stderr
     assert 0 == done.returncode
+
+
+def test_every_module_stands_on_a_floor():
+    """
+    One that the contract does not name could import anything, and nobody would be told.
+    """
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    floors = tuple(name for layer in layers for name in layer.split(" | "))
+    modules = [module_of(path) for path in SOURCES if path.name != "__init__.py"]
+    ours = [name for name in modules if name.startswith("supervisor.")]
+
+    assert len(ours) > 100
+    assert [] == [name for name in ours if not any(f"{name}.".startswith(f"{floor}.") for floor in floors)]
+    assert [] == [floor for floor in floors if not any(f"{name}.".startswith(f"{floor}.") for name in ours)]
 
 
 @pytest.mark.parametrize(
