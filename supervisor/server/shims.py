@@ -115,7 +115,7 @@ class ShimTable:
         job = jobs.find(peer.job)
         if job is None or job.incarnation != peer.incarnation:
             return
-        self._said(peer, message, job, jobs)
+        self._hear(peer, message, job, jobs)
 
     def next_due(self) -> float | None:
         """Return when something that a shim said more often than is stored is to be heard."""
@@ -146,7 +146,7 @@ class ShimTable:
         self._gone.pop(job, None)
         self._measured.drop(job)
 
-    def _said(self, peer: ShimPeer, message: protocol.FromShim, job: Job, jobs: Jobs) -> None:
+    def _hear(self, peer: ShimPeer, message: protocol.FromShim, job: Job, jobs: Jobs) -> None:
         match message:
             case protocol.Heartbeat():
                 peer.position = message.position

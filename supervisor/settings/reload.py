@@ -135,8 +135,8 @@ class SettingsFiles:
 
     def _files(self) -> Iterator[list[SetAside]]:
         """Use one file after the other; yields what is set aside of each."""
-        yield _doubts(self._paths.state_dir, "the journal and the logs are used all the same")
-        unread = _doubts(self._paths.config_dir, "nothing in it is read")
+        yield _unsafe_folder(self._paths.state_dir, "the journal and the logs are used all the same")
+        unread = _unsafe_folder(self._paths.config_dir, "nothing in it is read")
         yield unread or self._read_config()
         if not unread:
             yield from self._read_jobs()
@@ -147,7 +147,7 @@ class SettingsFiles:
 
     def _read_jobs(self) -> Iterator[list[SetAside]]:
         folder = self._paths.jobs_dir
-        if unread := _doubts(folder, "no job in it is read"):
+        if unread := _unsafe_folder(folder, "no job in it is read"):
             yield unread
             return
         try:
@@ -215,7 +215,7 @@ def _state_of(file: Path) -> object:
     return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns
 
 
-def _doubts(folder: Path, so: str) -> list[SetAside]:
+def _unsafe_folder(folder: Path, so: str) -> list[SetAside]:
     """Return how others could change what lies in a folder, if they could."""
     hint = "check that it is a folder of your own"
     try:

@@ -183,7 +183,7 @@ def _greater(a: float, b: float) -> float:
 
 
 def _facts(a: View, b: View) -> list[StateDifference]:
-    left, right = (dict(_leaves(_said(view), "")) for view in (a, b))
+    left, right = (dict(_leaves(_manifest_facts(view), "")) for view in (a, b))
     texts = [
         (name, _text(left.get(name, _MISSING)), _text(right.get(name, _MISSING)))
         for name in dict.fromkeys([*left, *right])
@@ -193,10 +193,10 @@ def _facts(a: View, b: View) -> list[StateDifference]:
     ]
 
 
-def _said(view: View) -> Mapping[str, Any]:
+def _manifest_facts(view: View) -> Mapping[str, Any]:
     """Return what a manifest says of its making."""
-    said: Manifest = view.manifest
-    facts: dict[str, Any] = msgspec.to_builtins(said)
+    manifest: Manifest = view.manifest
+    facts: dict[str, Any] = msgspec.to_builtins(manifest)
     texts = {file: text.decode(errors="replace") for file, text in view.texts.items() if "rank" not in file}
     return {name: value for name, value in facts.items() if name not in ("files", "format")} | texts
 

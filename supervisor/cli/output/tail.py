@@ -74,9 +74,9 @@ class Tail:
         self._path = path
         self._pid = pid
         self._say = say
-        self._said: set[str] = set()
+        self._told: set[str] = set()
         #: It was said that the job writes elsewhere: once is enough, in whatever words.
-        self._said_away = False
+        self._is_told_away = False
         self._fd: int | None = None
         self._at = 0
         self._mark = _Mark()
@@ -201,7 +201,7 @@ class Tail:
         """Say it where the job writes somewhere else; a daemon that brings that back has it in a moment."""
         away = None if self._pid is None else open_away(self._path, self._pid, os.O_RDONLY)
         if away is None or self._fd is None:
-            self._said_away = False
+            self._is_told_away = False
             return
         there, here = os.fstat(away.fd), os.fstat(self._fd)
         os.close(away.fd)
@@ -215,13 +215,13 @@ class Tail:
             )
 
     def _tell(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+        if text not in self._told:
+            self._told.add(text)
             self._say(text)
 
     def _tell_away(self, text: str) -> None:
-        if not self._said_away:
-            self._said_away = True
+        if not self._is_told_away:
+            self._is_told_away = True
             self._tell(text)
 
     def _unreadable(self, error: OSError) -> Refused:

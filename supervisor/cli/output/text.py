@@ -171,7 +171,7 @@ def table(
     titles = [column.title for column in columns]
     widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
     shown = [i for i in range(len(columns)) if i == 0 or any(row[i] not in ("", "-") for row in rows)]
-    shown = _fitting(columns, shown, widths, width)
+    shown = _columns_that_fit(columns, shown, widths, width)
     lines = [_line(titles, columns, shown, widths, width, lambda _i, cell: cell)]
     for index, row in enumerate(rows):
         lines.append(_line(row, columns, shown, widths, width, partial(paint, index)))
@@ -184,7 +184,7 @@ def has_room(
     """Say whether a table of that width would show this column, if it has any content."""
     titles = [column.title for column in columns]
     widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
-    return titles.index(for_column) in _fitting(columns, list(range(len(columns))), widths, width)
+    return titles.index(for_column) in _columns_that_fit(columns, list(range(len(columns))), widths, width)
 
 
 def two_lines(
@@ -239,7 +239,7 @@ def whole_table(
     titles = [column.title for column in columns]
     widths = [max(map(width_of, cells)) for cells in zip(titles, *rows, strict=True)]
     shown = [i for i in range(len(columns)) if i == 0 or any(row[i] not in ("", "-") for row in rows)]
-    *before, last = _fitting(columns, shown, widths, width)
+    *before, last = _columns_that_fit(columns, shown, widths, width)
     taken = sum(widths[i] + len(_GAP) for i in before)
     if width is None or taken + widths[last] <= width:
         lines = table(columns, rows, width=width, paint=paint)
@@ -273,7 +273,7 @@ def folded(label: str, value: str, width: int | None) -> list[str]:
     return [(" " * len(label) if i else label) + line for i, line in enumerate(wrapped(value, room))]
 
 
-def _fitting(
+def _columns_that_fit(
     columns: Sequence[Column], shown: list[int], widths: Sequence[int], width: int | None
 ) -> list[int]:
     """Return the columns to show so that the last one has room."""

@@ -107,7 +107,7 @@ def find_cause(without: TracedRun, paused: TracedRun, again: TracedRun) -> Cause
         hint = "the training depends on something outside: files it finds, the load, the time; run it again"
         return Cause(text, hint, is_repeatable=False)
     cause = _after_pause(without, paused, suspects, after)
-    said = _said(without, paused, suspects)
+    said = _shim_warnings(without, paused, suspects)
     if said and suspects.has_exit:
         text = f"the shim said: {'; '.join(said)}. Seen was: {cause.text}"
         return Cause(text, f"do as it says. Where that does not help: {cause.hint}", cause.is_repeatable)
@@ -277,7 +277,7 @@ def _not_handed_over(suspects: _Suspects, *, has_data: bool) -> Cause:
     return Cause(text, f"{lost}. Or {hint}" if hint else lost)
 
 
-def _said(without: TracedRun, paused: TracedRun, suspects: _Suspects) -> list[str]:
+def _shim_warnings(without: TracedRun, paused: TracedRun, suspects: _Suspects) -> list[str]:
     """What the shim said of the run, and noted at the pause."""
     look = paused.looks.get((suspects.last.step, suspects.last.epoch))
     notes = [] if look is None else look.notes
