@@ -55,7 +55,7 @@ class Status(NamedTuple):
 
     rows: list[api.JobRow]
     alerts: list[str]
-    #: What it put aside.
+    #: What it could not use and does without: files, jobs, sensors; empty: nothing.
     aside: list[SetAside]
 
 
@@ -94,7 +94,7 @@ class Client:
         self._events_endpoint = paths.events_endpoint
         self._connect_s = connect_s
         self._answer_s = answer_s
-        #: Whether the last request is one that changes something.
+        #: The last request changes something, so without an answer nobody knows whether it was done.
         self._may_change = False
         self._look()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

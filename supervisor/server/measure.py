@@ -18,7 +18,7 @@ from supervisor.ports import Clock
 
 __all__ = ["Jobs", "Measure", "Measured"]
 
-#: Messages of one job that are stored at once, and how many more each second from then on.
+#: How many words are let through at once, and how many more each second from then on.
 _MOST: Final = 10.0
 _PER_S: Final = 1.0
 
@@ -69,7 +69,7 @@ class _Told:
     """What one job's shim may say, and what it said beyond."""
 
     measure: Measure
-    #: The request that it was asked last: its answer is not counted. "": none yet.
+    #: The request that it was asked last, for whose answers there is room already; "": none yet.
     request: str = ""
     incarnation: int = 0
     #: The newest of each kind, in the order in which they came.

@@ -72,13 +72,14 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     restart: Restart = "never"
     max_restarts: Annotated[int, Meta(ge=0, le=1000)] = 3
     restart_delay_s: Annotated[float, Meta(ge=0, le=86400)] = 10.0
+    #: Higher yields later and returns earlier; jobs without one have 0.
     priority: Priority = 0
     #: Rules leave it alone.
     protected: bool = False
     labels: Labels = {}
     #: What it needs to start; 0: not said.
     gpus: Annotated[int, Meta(ge=0, le=1024)] = 0
-    #: On each of its GPUs.
+    #: What it needs on each of its GPUs; 0: not said.
     gpu_memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0

@@ -18,7 +18,7 @@ class Screen(NamedTuple):
     #: Columns; None: it is no terminal, so nothing needs to be cut.
     width: int | None
     colour: bool
-    #: Lines can be written again in place; False where the output is kept, as in a file.
+    #: Lines can be written again in place; False for a file, a pipe, a terminal that cannot.
     live: bool
 
 

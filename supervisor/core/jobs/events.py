@@ -61,9 +61,9 @@ class Admitted(BaseEvent, tag="admitted", frozen=True, kw_only=True):
     """A queued job may start now."""
 
     start_grace_s: float
-    #: What it was given, by UUID.
+    #: GPUs that it was given, by UUID; empty: it asked for none.
     gpus: tuple[str, ...] = ()
-    #: Where the queue or a rule decided it.
+    #: What the policy saw that let it start; None: nobody wrote that down.
     verdict: Verdict | None = None
 
 
@@ -108,10 +108,10 @@ class PauseAsked(BaseEvent, tag="pause-asked", frozen=True, kw_only=True):
     depth: Depth
     deadline_s: float
     reason: str = ""
-    #: Resume by itself after that long.
+    #: Seconds after which it resumes by itself; None: somebody has to resume it.
     for_s: float | None = None
     at_deadline: AtDeadline = "wait"
-    #: Between SIGTERM and SIGKILL, should it come to that.
+    #: Seconds between SIGTERM and SIGKILL, where a late pause is to end the process.
     kill_grace_s: float = 15.0
     verdict: Verdict | None = None
 
@@ -121,7 +121,7 @@ class ResumeAsked(BaseEvent, tag="resume-asked", frozen=True, kw_only=True):
 
     request: str
     by: Asker
-    #: For a job that has to be launched again.
+    #: Seconds in which a job that has to be launched again is waited for.
     start_grace_s: float
     gpus: tuple[str, ...] = ()
     verdict: Verdict | None = None
@@ -167,7 +167,7 @@ class PauseReached(BaseEvent, tag="yielded", frozen=True, kw_only=True):
     request: str
     depth: Depth
     checkpoint: CheckpointRef
-    #: Memory of devices that was given back.
+    #: Memory of devices that was given back; 0 at depth `hold`, and where the process ends.
     bytes_freed: int = 0
 
 
@@ -191,7 +191,7 @@ class SuspendAsked(BaseEvent, tag="suspend-asked", frozen=True, kw_only=True):
 
     #: The one that trains; the job's own may be a script around it.
     process: Pid
-    #: So long it is tried to take the context back.
+    #: Seconds for which it is tried to take the context back; then the process is ended.
     restore_limit_s: float
 
 
@@ -221,7 +221,7 @@ class SpecChanged(BaseEvent, tag="spec-changed", frozen=True, kw_only=True):
     """Its drop-in file was edited, or a person changed how it is treated; the next launch uses it."""
 
     spec: JobSpec
-    #: None: the file.
+    #: None: the drop-in file was edited.
     by: Asker | None = None
 
 
@@ -229,9 +229,9 @@ class TimerFired(BaseEvent, tag="timer-fired", frozen=True, kw_only=True):
     """A moment written in the job has come."""
 
     timer: Literal["start-grace", "deadline", "wake", "insist", "restart", "context"]
-    #: For timers that launch a command.
+    #: Seconds in which a command that this timer launches is waited for; 0: it launches none.
     start_grace_s: float = 0.0
-    #: For one that was paused without a process, by UUID.
+    #: GPUs for a job that was paused without a process, by UUID; empty: it gets none, or there is one.
     gpus: tuple[str, ...] = ()
     #: Its shim is at a boundary and writes a checkpoint.
     is_saving: bool = False

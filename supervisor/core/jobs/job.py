@@ -48,7 +48,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     code: int | None = None
     signal: int | None = None
-    #: It could not be started, or nobody was left to see its status, in words.
+    #: Why there is neither: it could not be started, or nobody was left to see its status. "": there is one.
     error: str = ""
 
     def __str__(self) -> str:
@@ -86,10 +86,10 @@ class CheckpointRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     epoch: int
     path: str
     digest: str
-    #: When the daemon heard of it.
+    #: Steady clock of the daemon when it heard of it.
     at: float = 0.0
     size_bytes: int = 0
-    #: How long writing it took; 0: not told.
+    #: Seconds that writing it took; 0: not told.
     took_s: float = 0.0
 
 
@@ -100,7 +100,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cwd: str
     #: The whole environment of the command. Values are never logged or shown.
     env: dict[str, str] = msgspec.field(default_factory=dict)
-    #: Folder of this job's checkpoints.
+    #: Folder of its checkpoints; "" only until it is submitted: then it gets one.
     checkpoints: str = ""
     restart: Restart = "never"
     max_restarts: int = 3
@@ -108,14 +108,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: The drop-in file that asked for this job, or "" for `supervisorctl run`; and what it said then.
     source: str = ""
     source_digest: str = ""
-    #: The user it belongs to.
+    #: Name of the user it belongs to; "": nobody wrote it down, as in earlier versions.
     user: str = ""
-    #: Higher yields later and returns earlier.
+    #: -10000 to 10000; higher yields later and returns earlier.
     priority: int = 0
     #: Rules leave it alone; persons do not have to.
     protected: bool = False
     labels: dict[str, str] = msgspec.field(default_factory=dict)
-    #: What it needs to start; 0: nobody said.
+    #: What it needs to start, the memory of GPUs on each of them; 0: nobody said.
     num_gpus: int = 0
     gpu_memory_bytes: int = 0
     memory_bytes: int = 0
@@ -127,7 +127,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Its log is cut when longer (0: never), and so many older files are kept. None: as the settings say.
     log_max_bytes: int | None = None
     log_files: int | None = None
-    #: It saves in the background so often, where its script does not say how often. None: it does not.
+    #: Seconds between saves in the background, where its script does not say how often. None: it does not.
     every_s: float | None = None
 
 
@@ -137,9 +137,10 @@ class CudaContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     #: `kept` could not be freed, `unsure` may be, `lost` did not come back, so the process is being ended.
     where: Literal["kept", "freeing", "freed", "unsure", "taking", "lost"]
     process: Pid
-    #: Why it is not where it was to be, for people.
+    #: Why it is not where it was to be, for people; "": it is.
     problem: str = ""
-    #: It is tried again, or given up, then; and given up at the latest then, after so long.
+    #: When it is tried again, or given up, and when it is given up at the latest; None: nothing is due.
+    #: That is `limit_s` seconds after it was first to come back.
     at: float | None = None
     limit_at: float | None = None
     limit_s: float = 300.0
@@ -153,19 +154,20 @@ class JobRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     process: Pid | None = None
     #: Depths that the connected shim can do; empty while none has connected: not pausable.
     depths: tuple[Depth, ...] = ()
-    #: Without a shim it counts as running from then on.
+    #: Without a shim it counts as running from then on; None: a shim has come, or none is waited for.
     start_grace_at: float | None = None
-    #: For a launch that nobody asks for anew.
+    #: Seconds that its start was given; also the next one, where nobody asks for that.
     start_grace_s: float = 60.0
     #: The shim said that its checkpoint is durable and its process is about to end.
     yielded: bool = False
     #: It was frozen at some time: after a crash it may have to be thawed again.
     was_frozen: bool = False
-    #: A stop, or the end of a late pause, that has not worked by then becomes more forceful.
+    #: A stop, or the end of a late pause, that has not worked by then becomes more forceful; None: neither.
     insist_at: float | None = None
-    #: The most forceful signal that was decided on for it; a pause that is called off does not unsend it.
+    #: The most forceful signal that was decided on for it ("": none); a pause that is called off does not
+    #: unsend it.
     insisted: Literal["", "TERM", "KILL"] = ""
-    #: None: where it always was.
+    #: None: nobody ever tried to free it, so it is where it always was.
     context: CudaContext | None = None
 
 
@@ -175,23 +177,23 @@ class JobPause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Asked for while pausing, reached when paused.
     depth: Depth
     by: Asker | None = None
-    #: Why it was asked, for people.
+    #: Why it was asked, for people; "": nobody said.
     reason: str = ""
-    #: What a rule saw that asked for it.
+    #: What the rule saw that asked for it; None: a person did.
     verdict: Verdict | None = None
-    #: While pausing: how deep it holds already, its checkpoint durable.
+    #: While pausing: how deep it holds already, its checkpoint durable; None: it still trains.
     held_depth: Depth | None = None
-    #: Memory of devices that the shim gave back at that depth.
+    #: Memory of devices that the shim gave back at that depth; 0: none, or not reached.
     bytes_freed: int = 0
-    #: Not reached by then it is late.
+    #: Not reached by then it is late; None: it is reached.
     deadline_at: float | None = None
-    #: What was asked for, should it have to be asked again.
+    #: Seconds that were asked for, should it have to be asked again.
     deadline_s: float = 0.0
     late: bool = False
     at_deadline: AtDeadline = "wait"
-    #: Since when all processes stand still, because it was late.
+    #: Since when all processes stand still, because it was late; None: they do not.
     frozen_at: float | None = None
-    #: It ends by itself then.
+    #: When it ends by itself; None: somebody has to resume it.
     wake_at: float | None = None
 
 
@@ -199,7 +201,7 @@ class JobStop(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A stop that is under way."""
 
     by: Asker | None = None
-    #: It is launched anew afterwards.
+    #: It is launched anew as soon as its process has ended.
     is_restart: bool = False
 
 
@@ -214,22 +216,22 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spec: JobSpec
     created_at: float
     state: JobState = JobState.QUEUED
-    #: When the present state began.
+    #: When it came into its present state.
     since: float = 0.0
 
     run: JobRun | None = None
     pause: JobPause | None = None
     stop: JobStop | None = None
 
-    #: Number of the newest launch; counts on from removed jobs of the same name.
+    #: Number of the newest launch, from 1; counts on from removed jobs of the same name. 0: none yet.
     incarnation: int = 0
     #: The first one that is its own. 0: nobody wrote it down, as in earlier versions.
     first_incarnation: int = 0
-    #: GPUs given to the newest start, by UUID.
+    #: GPUs given to the newest start, by UUID; empty: it asked for none, and sees all.
     gpus: tuple[str, ...] = ()
-    #: The request that the shim is to answer, or answered last.
+    #: The request that the shim is to answer, or answered last; "": none yet.
     request: str = ""
-    #: Between SIGTERM and SIGKILL, as it was asked last; also for what a start left behind.
+    #: Seconds between SIGTERM and SIGKILL, as it was asked last; also for what a start left behind.
     kill_grace_s: float = 10.0
     #: How it came to run; None: it has not yet, or nobody wrote it down, as in earlier versions.
     went_on: GoAhead | None = None
@@ -241,7 +243,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     checkpoint: CheckpointRef | None = None
     exit: Exit | None = None
-    #: The last thing that did not work, for people.
+    #: The last thing that did not work, for people; "": nothing to tell.
     problem: str = ""
     #: The pause that was asked for last could not be done; `problem` says why.
     is_pause_refused: bool = False

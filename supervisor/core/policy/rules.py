@@ -57,7 +57,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """When jobs make room, how much of it, and when they come back."""
 
     name: _RuleName
-    #: For people: what this rule is there for.
+    #: For people: what this rule is there for; "": nobody said.
     about: str = ""
     when: Annotated[tuple[Condition, ...], Meta(min_length=1, max_length=8)]
     #: It must be short for that long before a job yields, seconds.

@@ -51,7 +51,7 @@ __all__ = ["Decider", "Happening", "JobReport", "SimJob", "SimulationReport", "r
 Decider = Callable[[Sequence[Job], Sample, Any, float], tuple[tuple[Verdict, ...], Any]]
 
 _GRACE_S: Final = 60.0
-#: Per cent of one CPU that a process takes which holds at a boundary.
+#: Per cent of one CPU; a recorded job that used less held at a boundary.
 _HOLDS_PCT: Final = 1.0
 _ENDED: Final = Exit(code=core.EXIT_YIELDED)
 
