@@ -18,7 +18,7 @@ from trainer_shim.checkpoint.reader import load
 from trainer_shim.checkpoint.stage import StagingFolder
 from trainer_shim.errors import CannotSave
 
-LARGE = 1_300_000  # More than one part, and no multiple of anything.
+LARGE = 4_300_000  # More than one part, and no multiple of anything.
 
 
 @pytest.fixture
