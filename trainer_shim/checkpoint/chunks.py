@@ -39,7 +39,8 @@ __all__ = [
 
 #: Two keep a fast disk busy; the others copy and digest meanwhile. Each has one buffer of a chunk.
 _NUM_WRITERS = 4
-#: Measured for buffers that are read again at once: in larger steps a copy takes up to a fifth longer.
+#: Measured: in larger steps a copy of more than the cache holds takes up to a fifth longer on one processor,
+#: and as long on another.
 _STEP_BYTES = 512 << 10
 #: Below this a call through ctypes takes longer than the copy.
 _SMALL_BYTES = 16 << 10

@@ -22,9 +22,9 @@ __all__ = ["StagingFolder"]
 
 #: Of a block on a device, so much at a time comes to the host in each thread.
 _DEVICE_PART_BYTES = 4 << 20
-#: Of any other, so much is copied by one call. Measured: few long calls take a tenth less time than many short
-#: ones, for the memory is in no cache before and need not be in one afterwards. No longer, so that all threads
-#: end at about the same time.
+#: Of any other, so much is copied by one call. Measured: few long calls take a tenth less time than many
+#: short ones, for the memory is in no cache before and need not be in one afterwards. No longer, so that all
+#: threads end at about the same time.
 _PART_BYTES = 16 << 20
 
 
