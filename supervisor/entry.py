@@ -12,12 +12,18 @@ from importlib import import_module
 __all__ = ["command", "daemon"]
 
 _DISTRIBUTION = "training-supervisor"
+_PARSER = "click"
 #: What the extra `daemon` brings, by the names of its modules.
-_OF_THE_DAEMON = ("click", "psutil", "pynvml", "structlog", "watchdog")
+_OF_THE_DAEMON = (_PARSER, "psutil", "pynvml", "structlog", "watchdog")
 
 
 def command() -> int:
     """Run `supervisorctl`; return its exit code."""
+    from importlib.util import find_spec
+
+    # A command that needs no parser would run without it, and the next one not.
+    if find_spec(_PARSER) is None:
+        return _tell(_PARSER, "supervisorctl")
     return _run("supervisor.cli.main", "supervisorctl")
 
 

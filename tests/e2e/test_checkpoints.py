@@ -14,7 +14,7 @@ from click import Context
 
 from supervisor import api
 from supervisor.cli.checkpoints.places import complete_steps
-from supervisor.cli.main import cli
+from supervisor.cli.parser import cli
 from tests.fakes.daemon import FakeDaemon
 from trainer_shim.checkpoint import Keep, Store
 from trainer_shim.checkpoint.reader import visible

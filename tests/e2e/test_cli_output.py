@@ -16,6 +16,7 @@ from time import monotonic
 import pytest
 
 from supervisor import api
+from supervisor.cli.commands.status import plain_status
 from tests.fakes.daemon import FakeDaemon
 from trainer_shim import protocol as wire
 
@@ -683,9 +684,69 @@ HEAVY = (
 
 def test_status_loads_nothing_heavy(daemon, home):
     """
-    The command that is typed most starts in a blink.
+    The command that is typed most starts in a blink; as it is typed mostly, it needs no parser.
     """
-    assert set() == set(HEAVY.split()) & modules_after_status(home)
+    assert set() == {*HEAVY.split(), "click"} & modules_after_status(home)
+
+
+PARSED = "import sys; from supervisor.cli.parser import run; sys.exit(run('supervisorctl'))"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("job-1",), ("job-2", "job-1"), ("--json",), ("job-1", "--json"), ("--json", "job-2"), ("",)],
+)
+def test_status_without_the_parser_is_status_with_it(daemon, home, words):
+    """
+    Whoever reads the words, they mean the same; jobs that are not there included.
+    """
+    for name in ("job-1", "job-2"):
+        daemon.add(name, "running", reason="because")
+    own = ctl(home, "status", *words)
+    parsed = subprocess.run(
+        [sys.executable, "-c", PARSED, "status", *words],
+        env=environment(home),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert parsed.stdout == own.stdout
+    assert (parsed.returncode == 0) == (own.returncode == 0) == ("" not in words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show",),
+        ("--home",),
+        ("--home", "--json", "status"),
+        ("--home", "/h"),
+        ("status", "--help"),
+        ("status", "-h"),
+        ("status", "--", "job"),
+        ("status", "--jsn"),
+        ("--version", "status"),
+        (),
+    ],
+)
+def test_what_is_no_plain_status_is_for_the_parser(words):
+    """
+    It knows the help, the other commands, and what is wrong with a word.
+    """
+    assert plain_status(words) is None
+
+
+def test_a_plain_status_has_its_own_home(home, tmp_path):
+    """
+    The folder that is named counts, not the one of the environment.
+    """
+    done = ctl(home, "--home", str(tmp_path / "other"), "status")
+
+    assert 4 == done.returncode
+    assert str(tmp_path / "other") in done.stderr
 
 
 def test_status_loads_only_the_wire_of_the_shim_and_whom_to_trust(daemon, home):

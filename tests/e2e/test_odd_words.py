@@ -16,7 +16,8 @@ import click
 import pytest
 
 from supervisor import api
-from supervisor.cli.main import cli, main
+from supervisor.cli.main import main
+from supervisor.cli.parser import cli
 from tests.fakes.daemon import FakeDaemon
 
 #: What click itself reads (whole numbers, choices) needs few of them.

@@ -11,13 +11,12 @@ import click
 
 from supervisor.api import JobRow
 from supervisor.cli.commands.goals import is_over
+from supervisor.cli.commands.status import show_status
 from supervisor.cli.options import connect, job_argument, jobs_argument, json_option, paths
-from supervisor.cli.output.render import event_lines, show_lines, state_of, status_lines
-from supervisor.cli.output.screen import as_row, data, print_json, print_json_line, screen, tell
-from supervisor.cli.output.text import clean
+from supervisor.cli.output.render import event_lines, show_lines, state_of
+from supervisor.cli.output.screen import data, print_json, print_json_line, screen, tell
 from supervisor.core.jobs.states import JobState
 from supervisor.errors import NoDaemon, SupervisorError
-from supervisor.set_aside import SetAside
 
 if TYPE_CHECKING:
     from supervisor.cli.output.tail import Tail
@@ -38,23 +37,7 @@ _SHOW_BYTES = 8 * 1024
 @click.pass_context
 def status(ctx: click.Context, *, jobs: tuple[str, ...], as_json: bool) -> None:
     """Show all jobs, or those named: state, progress, use, and why."""
-    with connect(ctx) as client:
-        found = client.status(jobs)
-    if as_json:
-        print_json([*found.rows, *map(_aside_row, found.aside)])
-    elif found.rows:
-        facts = screen(sys.stdout)
-        for line in status_lines(found.rows, width=facts.width, colour=facts.colour):
-            data(line)
-    else:
-        tell("no jobs; `supervisorctl run -- python train.py` starts one")
-    for alert in found.alerts:
-        tell(f"warning: {clean(alert)}")
-
-
-def _aside_row(aside: SetAside) -> dict[str, object]:
-    """Return it with the keys that every row has; no job is ever in this state."""
-    return {"name": aside.name, "state": "set-aside", **as_row(aside)}
+    show_status(ctx.find_root().params.get("home"), jobs, as_json=as_json)
 
 
 @click.command(short_help="Show everything about a job.")
