@@ -23,6 +23,7 @@ LATE = {
     "concurrent.futures.thread": "a save, for its threads; brings logging and traceback",
     "ctypes": "copies and states of generators; torch brings it",
     "hashlib": "digests of what is saved; brings OpenSSL, as torch does",
+    "shlex": "the command of a run, in its lock and where another one goes on",
     "shutil": "the removal of checkpoints; brings bz2 and lzma",
     "sysconfig": "the first look at a loop",
     "xxhash": "digests of tensors, and of what loops carry",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -123,6 +122,8 @@ def other_command(before: Sequence[str], now: Sequence[str]) -> str:
     one, other = ([*map(os.path.basename, words[1:2]), *words[2:]] for words in (before, now))
     if not one or one == other:
         return ""
+    import shlex
+
     was, here = (shlex.join(words)[:_MAX_COMMAND] for words in (one, other))
     return (
         f"the checkpoint was made by `{was}`, and this is `{here}`: "

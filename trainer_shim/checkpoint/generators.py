@@ -6,7 +6,7 @@ Does not cover: the global ones, which every checkpoint has (rng.py).
 
 from __future__ import annotations
 
-import base64
+import binascii
 import random
 import sys
 from importlib import import_module
@@ -43,11 +43,11 @@ def encode_generator(value: Any, path: str) -> dict[str, Any] | None:
 
 
 def _text(generator: Any) -> str:
-    return base64.b64encode(rng.dump(generator)).decode()
+    return binascii.b2a_base64(rng.dump(generator), newline=False).decode()
 
 
 def _with_state(generator: Any, node: dict[str, Any]) -> Any:
-    rng.load(generator, base64.b64decode(node["base64"], validate=True))
+    rng.load(generator, binascii.a2b_base64(node["base64"], strict_mode=True))
     return generator
 
 

@@ -12,7 +12,7 @@ bring back. The modules are imported on use, most runs need none of them.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import os
 import re
 from collections import Counter, OrderedDict, deque
@@ -109,7 +109,7 @@ def _fields(*names: str) -> ValueKind:
 
 def _read_path(cls: Any, node: dict[str, Node], _: object) -> Any:
     if "base64" in node:
-        return cls(os.fsdecode(base64.b64decode(node["base64"], validate=True)))
+        return cls(os.fsdecode(binascii.a2b_base64(node["base64"], strict_mode=True)))
     return cls(_checked(node["text"]))
 
 
@@ -118,7 +118,7 @@ def _write_path(value: Any, _: Inside) -> dict[str, Node]:
     try:
         text.encode()
     except UnicodeEncodeError:  # A name on the disk that is no UTF-8.
-        return {"base64": base64.b64encode(os.fsencode(text)).decode()}
+        return {"base64": binascii.b2a_base64(os.fsencode(text), newline=False).decode()}
     return {"text": text}
 
 

@@ -10,7 +10,6 @@ folder locked after its parent's death, so each child closes it at birth.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import weakref
 from contextlib import suppress
@@ -83,6 +82,8 @@ def _close_all() -> None:
 
 
 def _own_line() -> str:
+    import shlex
+
     command = " ".join(shlex.join(sys.orig_argv).split())  # One line, also for `python -c`.
     return f"pid {os.getpid()} on `{os.uname().nodename}`: {command}"
 

@@ -12,7 +12,7 @@ themselves; everything else is an object with the key `$`.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import enum
 import struct
 from collections import OrderedDict
@@ -178,7 +178,7 @@ class _Encoder:
         if type(value) in SCALARS:
             return scalar(value, path)
         if type(value) is bytes:
-            return {"$": "bytes", "base64": base64.b64encode(value).decode()}
+            return {"$": "bytes", "base64": binascii.b2a_base64(value, newline=False).decode()}
         if type(value) is tuple:
             return {"$": "tuple", "items": [inner(item, path) for item in value]}
         if type(value) is frozenset:
@@ -237,7 +237,7 @@ class _Encoder:
     def _bytes(self, value: bytes | bytearray, path: str) -> Node:
         kind = type(value).__name__
         if len(value) <= _INLINE_BYTES:
-            return {"$": kind, "base64": base64.b64encode(value).decode()}
+            return {"$": kind, "base64": binascii.b2a_base64(value, newline=False).decode()}
         leaf = Leaf(
             # Not the path: two values may have the same one.
             ("bytes", id(value)),
@@ -365,7 +365,7 @@ class _Decoder:
         kind = {"bytes": bytes, "bytearray": bytearray}[node["$"]]
         if "block" in node:
             return kind(self._values[node["block"]])
-        return kind(base64.b64decode(node["base64"], validate=True))
+        return kind(binascii.a2b_base64(node["base64"], strict_mode=True))
 
     def tensor(self, node: Node) -> Any:
         """A tensor; the same one for nodes that mean the same."""
