@@ -12,8 +12,9 @@ run/     control.sock  events.sock  daemon.lock              gone after a reboot
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from supervisor.errors import UsageError
 from trainer_shim.server_check import SOCKET_FOLDER, folder_id
@@ -26,8 +27,7 @@ _NAME = "training-supervisor"
 _SOCKET_PATH_MAX = 107
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(msgspec.Struct, frozen=True):
     """The three folders, and everything in them by name."""
 
     config_dir: Path
