@@ -84,6 +84,17 @@ def test_a_program_says_what_to_install(plain, program, missing):
     assert re.fullmatch(rf"hint: {sys.executable} -m pip install '/.+\[daemon\]'\n", hint)
 
 
+def test_a_command_that_needs_no_parser_says_the_same(plain):
+    """
+    Not some commands run here and others not.
+    """
+    code = "import sys; sys.argv[1:] = ['status']; from supervisor.entry import command; sys.exit(command())"
+    done = plain("-c", code, blocked=["click"])
+
+    assert 1 == done.returncode
+    assert "error: cannot run supervisorctl: `click` is not installed here" in done.stderr
+
+
 def test_what_is_missing_otherwise_is_no_matter_of_the_extra(plain):
     """
     A broken installation is not explained away.
