@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from supervisor.cli.main import COMMANDS, cli
+from supervisor.cli.parser import COMMANDS, cli
 
 DOCS = Path(__file__).parents[3] / "docs" / "COMMANDS.md"
 
