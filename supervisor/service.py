@@ -19,6 +19,12 @@ import structlog
 
 __all__ = ["ServiceManager"]
 
+#: What systemd says to a service of itself; a job that has them would take itself for the service.
+_OURS = (
+    "CONFIGURATION_DIRECTORY", "INVOCATION_ID", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE",
+    "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "SYSTEMD_EXEC_PID",
+)  # fmt: skip
+
 #: The watchdog is fed that often in its time, so that one late round does no harm.
 _FEEDS = 3
 
@@ -29,6 +35,8 @@ class ServiceManager:
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Take what the manager wants out of the environment: it is meant for us, and not for jobs."""
         self._log = structlog.get_logger("service")
+        for name in _OURS:
+            environ.pop(name, None)
         address = environ.pop("NOTIFY_SOCKET", "")
         limit_s = _watchdog_s(environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", ""))
         # "@" stands for the zero byte that begins the name of a socket without a file.

@@ -75,6 +75,11 @@ def test_no_job_hears_of_the_service_manager(manager):
     A job that inherited its socket could say that the daemon is ready, or keep its watchdog still.
     """
     env = {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "600000", "WATCHDOG_PID": "1"}
+    env |= {
+        "INVOCATION_ID": "0" * 32,
+        "STATE_DIRECTORY": "/var/lib/training-supervisor",
+        "SYSTEMD_EXEC_PID": "1",
+    }
     with RunningDaemon(env=env) as daemon:
         show = [PYTHON, "-c", "import json, os; print(json.dumps(sorted(os.environ)))"]
         (daemon.paths.jobs_dir / "env.toml").write_text(f"command = {json.dumps(show)}\ncwd = '/'\n")

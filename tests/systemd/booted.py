@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import pytest
 
@@ -58,14 +58,21 @@ class Booted(NamedTuple):
         return said.out.strip()
 
 
+def _cannot(why: str) -> NoReturn:
+    """Skip; where REQUIRE_SYSTEMD=1 says that these tests are to run, fail."""
+    if os.environ.get("REQUIRE_SYSTEMD") == "1":
+        pytest.fail(why, pytrace=False)
+    pytest.skip(why)
+
+
 @contextmanager
 def booted() -> Iterator[Booted]:
-    """Yield a machine that is up; skips where there can be none."""
+    """Yield a machine that is up; skips where there can be none, or fails (`_cannot`)."""
     if os.geteuid() != 0:
-        pytest.skip("a systemd of its own needs root")
+        _cannot("a systemd of its own needs root")
     tools = subprocess.run([ROOT / "tests/tools.sh", *PACKAGES], capture_output=True, text=True, check=False)
     if tools.returncode != 0:
-        pytest.skip(f"no systemd to boot here: {tools.stderr.strip()}")
+        _cannot(f"no systemd to boot here: {tools.stderr.strip()}")
     with ExitStack() as stack:
         name = f"ts-{os.getpid()}"
         groups = [stack.enter_context(_group(folder / name)) for folder in _hierarchies()]
@@ -81,7 +88,7 @@ def _hierarchies() -> list[Path]:
     places = [_GROUPS, _GROUPS / "unified", _GROUPS / "systemd"]
     found = [place for place in places if (place / "cgroup.procs").exists() and os.access(place, os.W_OK)]
     if not found:
-        pytest.skip("no systemd to boot here: no control groups can be made")
+        _cannot("no systemd to boot here: no control groups can be made")
     return found
 
 
@@ -90,7 +97,7 @@ def _group(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir()
     except OSError as error:
-        pytest.skip(f"no systemd to boot here: no control groups can be made: {error.strerror}")
+        _cannot(f"no systemd to boot here: no control groups can be made: {error.strerror}")
     try:
         yield folder
     finally:
@@ -139,7 +146,7 @@ def _of_this_machine() -> set[str]:
 def _mounted(stack: ExitStack, folder: Path, *options: str) -> None:
     done = subprocess.run(["mount", *options, folder], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.skip(f"no systemd to boot here: {done.stderr.strip()}")
+        _cannot(f"no systemd to boot here: {done.stderr.strip()}")
     stack.callback(subprocess.run, ["umount", folder], check=True)
 
 
