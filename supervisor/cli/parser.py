@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "wait": "commands.jobs",
     "prove": "prove.command",
     "policy": "commands.policy",
+    "service": "service.command",
     "reload": "commands.host",
     "doctor": "commands.host",
     "version": "commands.host",

@@ -17,9 +17,10 @@ import pytest
 
 from tests.harness import ROOT, until
 from tests.systemd.booted import USER, booted
+from tests.systemd.environment import PLACE, add_environment
 
 UNIT = "training-supervisord"
-BIN = Path(sys.prefix) / "bin"
+BIN = Path(PLACE) / "bin"
 PLACES = {
     "root": ("/etc/training-supervisor", ()),
     USER: (f"/home/{USER}/.config/training-supervisor", ("--user",)),
@@ -29,6 +30,7 @@ PLACES = {
 @pytest.fixture(scope="module")
 def machine():
     with booted() as up:
+        add_environment(up)
         yield up
 
 
@@ -41,7 +43,7 @@ class Service:
         # A watchdog that a test can wait for; `systemctl edit` would write the same.
         self.write_drop_in("[Service]\nWatchdogSec=1.5\nRestartSec=100ms\n")
         for line in documented_lines(user):
-            self.ok("bash", "-c", f"cd {ROOT} && PATH={BIN}:$PATH && {line}")
+            self.ok("bash", "-c", f"PATH={BIN}:$PATH && {line}")
 
     def write_drop_in(self, text):
         base = "/etc/systemd/system" if self.user == "root" else f"/home/{USER}/.config/systemd/user"
@@ -93,13 +95,13 @@ class Service:
 
 
 def documented_lines(user):
-    """The lines that OPERATIONS tells to type, for this user; linger is root's to allow in here."""
+    """The lines that OPERATIONS tells to type, for this user."""
     text = (ROOT / "docs/OPERATIONS.md").read_text()
     section = text[text.index("## As a service") :]
     user_lines, root_lines = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[:2]
     lines = (root_lines if user == "root" else user_lines).splitlines()
-    assert len(lines) <= 4
-    return [line.replace("sudo ", "") for line in lines if "linger" not in line]
+    assert len(lines) == 1
+    return [line.removeprefix("sudo ") for line in lines]
 
 
 @pytest.fixture(scope="module", params=list(PLACES))
@@ -167,7 +169,7 @@ def test_a_job_of_a_file_gets_the_python_of_the_daemon_and_nothing_that_is_meant
     until(lambda: service.row("env")["state"] == "completed", lambda: service.row("env"))
     log = service.ctl("logs", "env")
 
-    assert str(sys.prefix) in log
+    assert PLACE in log
     assert "HOME" in log
     assert "NOTIFY_SOCKET" not in log
     assert "WATCHDOG" not in log

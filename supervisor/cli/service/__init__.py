@@ -1,0 +1,1 @@
+"""`supervisorctl service`: the daemon as a service of systemd."""

@@ -1,0 +1,226 @@
+"""`supervisorctl service` under a real systemd: what it does, what it says, what it leaves alone.
+
+Covers: installing, renewing and removing, for root and for a user; each thing that may stand in the way.
+Does not cover: the texts of units (test_service_files.py), the daemon's life (test_service_units.py).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.harness import ROOT, until
+from tests.systemd.booted import USER, booted
+from tests.systemd.environment import PLACE, add_environment
+
+UNIT = "training-supervisord"
+OTHER = "/opt/other"
+FOLDERS = {"root": "/root", USER: f"/home/{USER}"}
+UNITS = {"root": "/etc/systemd/system", USER: f"/home/{USER}/.config/systemd/user"}
+
+
+@pytest.fixture(scope="module")
+def machine():
+    with booted() as up:
+        add_environment(up)
+        add_environment(up, OTHER)
+        yield up
+
+
+class Person:
+    """Who types `supervisorctl service`."""
+
+    def __init__(self, machine, user):
+        self.machine, self.user = machine, user
+        self.flags = () if user == "root" else ("--user",)
+
+    def service(self, *words, place=PLACE):
+        return self.machine.run(f"{place}/bin/supervisorctl", "service", *words, *self.flags, user=self.user)
+
+    def does(self, *words, place=PLACE):
+        said = self.service(*words, place=place)
+        assert (0, "") == (said.code, said.err)
+        return said.out
+
+    def report(self):
+        (report,) = json.loads(self.service("status", "--json").out)
+        return report
+
+    def ctl(self, *words):
+        return self.machine.ok(f"{PLACE}/bin/supervisorctl", *words, user=self.user)
+
+    def row(self, job):
+        (row,) = json.loads(self.ctl("status", job, "--json"))
+        return row
+
+    def train(self, job):
+        """Start a run; returns the process that trains."""
+        self.machine.ok("mkdir", f"{FOLDERS[self.user]}/{job}", user=self.user)
+        self.ctl(
+            "run", "--name", job, "--", "env", f"CHAIN={FOLDERS[self.user]}/{job}", "CHAIN_STEPS=1000000",
+            "CHAIN_STEP_S=0.02", sys.executable, str(ROOT / "tests/trainers/chain.py"),
+        )  # fmt: skip
+        until(lambda: self.row(job)["step"], lambda: self.ctl("logs", job))
+        return self.row(job)["pid"]
+
+
+@pytest.fixture(params=list(FOLDERS))
+def person(machine, request):
+    one = Person(machine, request.param)
+    yield one
+    one.service("uninstall")
+
+
+def test_installing_it_says_what_was_done_and_again_does_nothing(person):
+    """
+    It returns when the daemon answers, and tells where everything lies; the same command again is harmless.
+    """
+    first, first_pid = person.does("install"), person.report()["pid"]
+    again, again_pid = person.does("install"), person.report()["pid"]
+
+    assert f"wrote {UNITS[person.user]}/{UNIT}.service" in first
+    assert "enabled" in first
+    assert "\nstarted\n" in first
+    assert f"answers (process {first_pid}, 0 jobs)" in first
+    assert "log: journalctl" in first
+    assert f"{UNIT} 0." in again.splitlines()[0], again
+    assert first_pid == again_pid
+
+
+def test_what_is_installed_and_what_runs_is_told(person):
+    """
+    Also when the environment was renewed under a daemon that runs; the new one is a command away.
+    """
+    before = person.report(), person.service("status").code
+    person.does("install")
+    job = person.train("night")
+    daemon = person.report()
+    init = person.machine.ok("bash", "-c", f"echo {PLACE}/lib/python3*/site-packages/supervisor/__init__.py")
+    person.machine.ok("sed", "-i", 's/^__version__ = .*/__version__ = "0.99"/', init)
+    renewed, told = person.report(), person.service("status").err
+    upgraded = person.does("upgrade")
+    after = person.report()
+    person.machine.ok("cp", f"{ROOT}/supervisor/__init__.py", init)
+
+    assert ("not installed", 4) == (before[0]["state"], before[1])
+    assert ("active", daemon["version_running"]) == (daemon["state"], daemon["version_installed"])
+    assert (daemon["version_running"], "0.99") == (renewed["version_running"], renewed["version_installed"])
+    assert "service upgrade" in told
+    assert ("0.99", "0.99") == (after["version_running"], after["version_installed"])
+    assert daemon["pid"] != after["pid"]
+    assert "restarted; jobs went on meanwhile" in upgraded
+    assert job == person.row("night")["pid"]
+    person.ctl("kill", "night")
+
+
+def test_another_environment_takes_over(person):
+    """
+    The unit names one environment: the one that was installed from last.
+    """
+    person.does("install")
+    text = person.does("install", place=OTHER)
+
+    assert f"{OTHER}/bin/{UNIT}" == person.report()["program"]
+    assert "restarted" in text
+
+
+def test_uninstalling_it_leaves_jobs_and_says_what_stays(person):
+    """
+    The training goes on as the same process, the journal has it, and a service that comes back takes it up.
+    """
+    person.does("install")
+    job = person.train("day")
+    text = person.does("uninstall")
+    again = person.does("uninstall")
+    places = person.report()
+    units = person.machine.run("bash", "-c", f"ls {UNITS[person.user]} | grep training").out
+    person.machine.ok("kill", "-0", str(job))
+    person.machine.ok("ls", f"{places['state_folder']}/journal.sqlite")
+    person.does("install")
+
+    assert "not installed" == places["state"]
+    assert "1 job without a daemon now" in text
+    assert f"left: journal and logs in {places['state_folder']}" in text
+    assert "no service was installed" in again
+    assert "" == units
+    assert ("running", job) == (person.row("day")["state"], person.row("day")["pid"])
+    person.ctl("kill", "day")
+
+
+def refused(said, code, what, hint):
+    assert code == said.code, said
+    assert said.err.startswith(f"error: cannot {what}"), said.err
+    assert hint in said.err.partition("hint: ")[2], said.err
+
+
+def test_a_unit_of_another_program_is_not_touched(person):
+    """
+    Neither replaced nor removed; the file is named.
+    """
+    path = f"{UNITS[person.user]}/{UNIT}.service"
+    person.machine.ok(
+        "bash", "-c", f"mkdir -p {UNITS[person.user]}; echo '[Unit]' > {path}", user=person.user
+    )
+    for verb in ("install", "uninstall"):
+        refused(person.service(verb), 3, f"use `{path}`", f"mv {path}")
+    kept = person.machine.ok("cat", path)
+    person.machine.ok("ln", "-sf", "/dev/null", path)
+    refused(person.service("install"), 3, f"use `{path}`: it is masked", "unmask")
+    person.machine.ok("rm", path)
+
+    assert "[Unit]" == kept
+
+
+def test_a_daemon_started_by_hand_is_named(person):
+    """
+    Two would serve the same folders; its jobs are taken up by the service.
+    """
+    pid = person.machine.ok(
+        "bash", "-c", f"setsid {PLACE}/bin/{UNIT} </dev/null >/dev/null 2>&1 & echo $!", user=person.user
+    )
+    until(
+        lambda: person.machine.run(f"{PLACE}/bin/supervisorctl", "version", user=person.user).code == 0, pid
+    )
+    said = person.service("install")
+    person.machine.ok("kill", pid)
+    until(lambda: person.machine.run("kill", "-0", pid).code, pid)
+    person.does("install")
+
+    refused(said, 3, f"start the service: a daemon started by hand (process {pid})", f"kill {pid}")
+
+
+def test_places_that_do_not_stay_or_belong_to_others_are_refused(machine):
+    """
+    What lies below /tmp is gone after a start of the machine; who writes root's programs is root.
+    """
+    root = Person(machine, "root")
+    add_environment(machine, "/tmp/passing")
+    refused(root.service("install", place="/tmp/passing"), 1, "install from `/tmp/passing/bin`", "/opt/")
+    theirs = f"/home/{USER}/env"
+    add_environment(machine, theirs)
+    machine.ok("chown", "-R", USER, theirs)
+    refused(root.service("install", place=theirs), 3, f"install from `{theirs}/bin`", "/opt/")
+
+    assert "training" not in machine.ok("ls", "/etc/systemd/system")
+
+
+def test_persons_who_cannot_are_told_who_can(machine):
+    """
+    A user without root, root as a person, a shell that systemd does not know of.
+    """
+    ctl = f"{PLACE}/bin/supervisorctl"
+    not_root = machine.run(ctl, "service", "install", user=USER)
+    as_person = machine.run("env", "XDG_RUNTIME_DIR=/run", ctl, "service", "upgrade", "--user")
+    without_login = machine.run("runuser", "-u", USER, "--", ctl, "service", "status", "--user")
+    too_early = machine.run(ctl, "service", "upgrade")
+    elsewhere = machine.run("env", "TRAINING_SUPERVISOR_HOME=/x", ctl, "service", "install")
+    home = machine.run(ctl, "--home", "/x", "service", "install")
+
+    refused(not_root, 3, "install the system's", f"sudo {ctl}")
+    refused(as_person, 2, "upgrade a person's", ctl)
+    refused(without_login, 1, f"reach the systemd of {USER}", "ssh")
+    refused(too_early, 1, "upgrade the service", f"{ctl} service install")
+    refused(elsewhere, 2, "look after a service", "unset")
+    refused(home, 2, "use --home", "systemctl edit")
