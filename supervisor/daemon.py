@@ -42,7 +42,7 @@ from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
-from supervisor.service import ServiceManager
+from supervisor.service import ServiceManager, job_counts
 from supervisor.set_aside import SetAside
 from supervisor.settings.config import Config
 from supervisor.settings.config_text import annotated_toml
@@ -124,6 +124,7 @@ class Daemon:
         #: Steady clock when each alert was logged last, by its text.
         self._told: dict[str, float] = {}
         self._is_cut_off = False
+        self._are_counts_due = True
         self._full_disk: SetAside | None = None
         self._poller = select.poll()
         sources = (self._router, self._journal, self._launcher, self._freezer, self._watch, self._policy_loop)
@@ -143,6 +144,7 @@ class Daemon:
         )
         self._engine.stage()
         self._manager.ready()
+        self._show_counts()
         while not self.signals.is_end_asked:
             ready = dict(self._poller.poll(self._timeout_ms()))
             try:
@@ -154,6 +156,8 @@ class Daemon:
                 time.sleep(0.05)
             # Also after a round that failed: that is told, and being killed for it would mend nothing.
             self._manager.feed()
+            if self._are_counts_due:
+                self._show_counts()
         self._manager.stopping()
         self._log.info("stopped", jobs_left_running=sum(job.alive for job in self._engine.jobs.values()))
 
@@ -310,7 +314,12 @@ class Daemon:
         # Rounded up: a poll that wakes just before the moment would spin.
         return int(max(0.0, wait_s) * 1000) + 1
 
+    def _show_counts(self) -> None:
+        self._are_counts_due = False
+        self._manager.show(job_counts(job.state for job in self._engine.jobs.values()))
+
     def _on_stored(self, row: JournalRow) -> None:
+        self._are_counts_due = True
         self._router.publish(event_message(stored(row)))
         self._context.mark_changed(row.job)
         if row.after is None or not row.after.alive:

@@ -1,4 +1,4 @@
-"""What a service manager is told: ready, reloading, stopping, and that the loop still turns.
+"""What a service manager is told: ready, reloading, stopping, how many jobs there are, that the loop turns.
 
 Covers: systemd's notification protocol (sd_notify(3)) and its watchdog. Started by hand there is nobody
 to tell, and all of this does nothing.
@@ -13,17 +13,25 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections import Counter
+from collections.abc import Iterable, MutableMapping
+from types import MappingProxyType
+from typing import Final
 
 import structlog
 
-__all__ = ["ServiceManager"]
+from supervisor.core.jobs.states import FINAL, JobState
+
+__all__ = ["ServiceManager", "job_counts"]
 
 #: What systemd says to a service of itself; a job that has them would take itself for the service.
 _OURS = (
     "CONFIGURATION_DIRECTORY", "INVOCATION_ID", "MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE",
     "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "SYSTEMD_EXEC_PID",
 )  # fmt: skip
+
+#: Every other job that is not over has a process, or is about to.
+_SHOWN_AS: Final = MappingProxyType({JobState.PAUSED: "paused", JobState.QUEUED: "waiting"})
 
 #: The watchdog is fed that often in its time, so that one late round does no harm.
 _FEEDS = 3
@@ -44,6 +52,7 @@ class ServiceManager:
         self._feed_every_s = limit_s / _FEEDS if address else 0.0
         self._feed_at = 0.0
         self._is_deaf = False
+        self._shown = ""
 
     def ready(self) -> None:
         """Whoever asks from now on is answered; also the end of a reload."""
@@ -57,6 +66,12 @@ class ServiceManager:
     def stopping(self) -> None:
         """We end by ourselves."""
         self._tell("STOPPING=1")
+
+    def show(self, text: str) -> None:
+        """Have `systemctl status` say this, if it is another text than before."""
+        if text != self._shown:
+            self._shown = text
+            self._tell(f"STATUS={text}")
 
     def feed(self) -> None:
         """Say that the loop turns, if it is time; call it in every round."""
@@ -81,6 +96,13 @@ class ServiceManager:
             self._is_deaf = True
         else:
             self._is_deaf = False
+
+
+def job_counts(states: Iterable[JobState]) -> str:
+    """Return how many jobs do what, for people."""
+    counts = Counter(_SHOWN_AS.get(state, "running") for state in states if state not in FINAL)
+    said = [f"{counts[word]} {word}" for word in ("running", "paused", "waiting") if counts[word]]
+    return f"jobs: {', '.join(said) or 'none'}"
 
 
 def _watchdog_s(usec: str, pid: str) -> float:

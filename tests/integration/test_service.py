@@ -16,6 +16,8 @@ import time
 
 import pytest
 
+from supervisor import api
+from supervisor.client import new_id
 from supervisor.errors import NoDaemon
 from supervisor.service import ServiceManager
 from tests.harness import PYTHON, RunningDaemon, is_running, until
@@ -70,6 +72,25 @@ def test_each_step_of_the_daemons_life_is_told(manager):
     assert fed[-1] - fed[0] > 0.5
 
 
+def test_how_many_jobs_do_what_is_told_when_it_changes(manager):
+    """
+    `systemctl status` shows it; a job that is over does not count.
+    """
+    with RunningDaemon(env={"NOTIFY_SOCKET": manager.getsockname()}) as daemon:
+        nothing = told(manager, "STATUS=")
+        daemon.command("a", "sleep", "600")
+        one = told(manager, "STATUS=")
+        daemon.command("b", "sleep", "1")
+        daemon.until("b", "completed")
+        both = [told(manager, "STATUS=") for _ in range(2)]
+        daemon.client.ask_jobs(api.KillRequest(id=new_id(), jobs=("a",)))
+        none = told(manager, "STATUS=")
+
+    assert "STATUS=jobs: none" == nothing == none
+    assert "STATUS=jobs: 1 running" == one
+    assert ["STATUS=jobs: 2 running", "STATUS=jobs: 1 running"] == both
+
+
 def test_no_job_hears_of_the_service_manager(manager):
     """
     A job that inherited its socket could say that the daemon is ready, or keep its watchdog still.
@@ -79,6 +100,7 @@ def test_no_job_hears_of_the_service_manager(manager):
         "INVOCATION_ID": "0" * 32,
         "STATE_DIRECTORY": "/var/lib/training-supervisor",
         "SYSTEMD_EXEC_PID": "1",
+        "JOURNAL_STREAM": "1:2",
     }
     with RunningDaemon(env=env) as daemon:
         show = [PYTHON, "-c", "import json, os; print(json.dumps(sorted(os.environ)))"]

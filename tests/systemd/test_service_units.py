@@ -147,8 +147,14 @@ def test_jobs_notice_nothing_of_what_happens_to_the_daemon(service):
     stopped = service.shows("Result")
     service.systemctl("start", UNIT)
     after = service.trained("night", before["step"])
+    counted = service.shows("StatusText")
     service.ctl("kill", "night")
+    of_the_job = service.ok("journalctl", *service.scope, "-u", UNIT, "JOB=night", "-o", "json", "--no-pager")
 
+    assert "jobs: 1 running" == counted
+    entries = [json.loads(line) for line in of_the_job.splitlines()]
+    assert ("starting", "running") in {(one.get("OLD"), one.get("NEW")) for one in entries}
+    assert all("night" in one["MESSAGE"] for one in entries)
     assert 0 != refused.code
     assert first == reloaded
     assert "success" == stopped
