@@ -22,7 +22,7 @@ INPUTS := pyproject.toml constraints.txt
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-recipes check soak bench gpu-wheels gpu clean
+.PHONY: help setup demo test test-recipes test-service check soak bench gpu-wheels gpu clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -43,6 +43,10 @@ soak: $(VENV)/.dev  ## run the long fault-injection tests
 
 test-recipes: $(VENV)/.dev  ## prove every recipe in examples/recipes
 	@$(BIN)/python -m pytest -n 2 -m "soak or not soak" tests/e2e/test_recipes.py $(PYTEST_ARGS)
+
+# REQUIRE_SYSTEMD=1: fail, and do not skip, where no systemd can be booted.
+test-service: $(VENV)/.dev  ## install the service in a systemd that is booted for it, and try it
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "soak or not soak" tests/systemd $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev  ## run the benchmarks, or those in BENCHMARKS=...
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
