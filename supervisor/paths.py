@@ -45,7 +45,7 @@ class Paths(msgspec.Struct, frozen=True):
             _check_utf8(base)
             return cls(base / "config", base / "state", base / "run", base)
         if os.geteuid() == 0:
-            return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME))
+            return cls.of_the_system()
         user_home = Path.home()
         run = os.environ.get("XDG_RUNTIME_DIR")
         return cls(
@@ -53,6 +53,11 @@ class Paths(msgspec.Struct, frozen=True):
             Path(os.environ.get("XDG_STATE_HOME") or user_home / ".local/state", _NAME),
             Path(run, _NAME) if run else Path(f"/tmp/{_NAME}-{os.geteuid()}"),  # noqa: S108  # looked at by safe_files.check_folder
         )
+
+    @classmethod
+    def of_the_system(cls) -> Paths:
+        """Return the places of root's daemon, whoever asks."""
+        return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME))
 
     @property
     def config_file(self) -> Path:

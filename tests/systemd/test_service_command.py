@@ -6,6 +6,8 @@ Does not cover: the texts of units (test_service_files.py), the daemon's life (t
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.harness import ROOT, until
@@ -86,6 +88,7 @@ def test_another_environment_takes_over(person):
     assert "restarted" in text
 
 
+@pytest.mark.soak
 def test_uninstalling_it_leaves_jobs_and_says_what_stays(person):
     """
     The training goes on as the same process, the journal has it, and a service that comes back takes it up.
@@ -95,7 +98,7 @@ def test_uninstalling_it_leaves_jobs_and_says_what_stays(person):
     text = person.does("uninstall")
     again = person.does("uninstall")
     places = person.report()
-    units = person.machine.run("bash", "-c", f"ls {UNITS[person.user]} | grep training").out
+    units = person.machine.run("bash", "-c", f"cd {UNITS[person.user]} && ls training-*.s*e").out
     person.machine.ok("kill", "-0", str(job))
     person.machine.ok("ls", f"{places['state_folder']}/journal.sqlite")
     person.does("install")
@@ -133,6 +136,7 @@ def test_a_unit_of_another_program_is_not_touched(person):
     assert "[Unit]" == kept
 
 
+@pytest.mark.soak
 def test_a_daemon_started_by_hand_is_named(person):
     """
     Two would serve the same folders; its jobs are taken up by the service.
@@ -163,7 +167,7 @@ def test_places_that_do_not_stay_or_belong_to_others_are_refused(machine):
     machine.ok("chown", "-R", USER, theirs)
     refused(root.service("install", place=theirs), 3, f"install from `{theirs}/bin`", "/opt/")
 
-    assert "training" not in machine.ok("ls", "/etc/systemd/system")
+    assert 0 != machine.run("ls", f"{UNITS['root']}/{UNIT}.service").code
 
 
 def test_persons_who_cannot_are_told_who_can(machine):
@@ -184,3 +188,21 @@ def test_persons_who_cannot_are_told_who_can(machine):
     refused(too_early, 1, "upgrade the service", f"{ctl} service install")
     refused(elsewhere, 2, "look after a service", "unset")
     refused(home, 2, "use --home", "systemctl edit")
+
+
+def test_a_user_sees_the_state_of_the_systems_service(machine):
+    """
+    With its places, and not their own; what only the daemon knows is root's to ask.
+    """
+    root = Person(machine, "root")
+    root.does("install")
+    ask = (f"{PLACE}/bin/supervisorctl", "service", "status")
+    (seen,) = json.loads(machine.run(*ask, "--json", user=USER).out)
+    said = machine.run(*ask, user=USER)
+    mine = root.report()
+    root.does("uninstall")
+
+    known = ("state", "unit", "configuration", "sockets", "version_installed", "jobs", "pid")
+    assert {key: mine[key] for key in known} == {key: seen[key] for key in known}
+    assert (0, "active") == (said.code, seen["state"])
+    assert "running        not known: root alone may ask it" in said.out

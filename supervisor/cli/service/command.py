@@ -83,7 +83,7 @@ def uninstall(ctx: click.Context, *, is_personal: bool) -> None:
     kind = _kind(ctx, is_personal=is_personal)
     obstacles.check_person(kind, os.geteuid(), verb="uninstall", program=_program())
     obstacles.check_files(kind)
-    for line in installing.uninstall(kind, Systemctl(kind).state().paths):
+    for line in installing.uninstall(kind, Systemctl(kind).state().paths(kind)):
         data(clean(line))
 
 
@@ -117,9 +117,10 @@ def _bring_up(ctx: click.Context, verb: str, *, is_personal: bool) -> None:
             "cannot upgrade the service: none is installed",
             hint=f"`{_typed(kind, 'install')}`",
         )
-    for line in installing.install(kind, bin_dir, state.paths, is_upgrade=verb == "upgrade"):
+    paths = state.paths(kind)
+    for line in installing.install(kind, bin_dir, paths, is_upgrade=verb == "upgrade"):
         data(clean(line))
-    for what, folder in installing.places(state.paths):
+    for what, folder in installing.places(paths):
         data(clean(f"{what}: {folder}"))
     data(f"log: {kind.command('journalctl', '-u', UNIT)}")
 
@@ -151,10 +152,14 @@ def _report(kind: ServiceKind, state: UnitState) -> ServiceReport:
             raise SupervisorError(
                 f"cannot read `{state.FragmentPath}`: {error.strerror}", hint=f"`systemctl cat {UNIT}`"
             ) from error
+    paths = state.paths(kind)
     running, problem = None, ""
     try:
-        running = installing.running_version(state.paths)
-        problem = "" if running is not None or not state.is_active else "nobody answers at its socket"
+        if kind.is_personal or os.geteuid() == 0:
+            running = installing.running_version(paths)
+            problem = "" if running is not None or not state.is_active else "nobody answers at its socket"
+        elif state.is_active:
+            problem = "root alone may ask it"
     except SupervisorError as error:
         problem = str(error)
     return ServiceReport(
@@ -167,9 +172,9 @@ def _report(kind: ServiceKind, state: UnitState) -> ServiceReport:
         version_installed=_version_of(program),
         program=program,
         jobs=state.StatusText,
-        configuration=str(state.paths.config_dir),
-        state_folder=str(state.paths.state_dir),
-        sockets=str(state.paths.run_dir),
+        configuration=str(paths.config_dir),
+        state_folder=str(paths.state_dir),
+        sockets=str(paths.run_dir),
         log=kind.command("journalctl", "-u", UNIT),
         problem=problem,
     )

@@ -43,11 +43,11 @@ class UnitState(msgspec.Struct, frozen=True, kw_only=True):
     ExecMainStartTimestamp: str = ""
     Environment: str = ""
 
-    @property
-    def paths(self) -> Paths:
+    def paths(self, kind: ServiceKind) -> Paths:
         """Return where the daemon of this unit has its things, also by a drop-in."""
         variables = dict(word.partition("=")[::2] for word in shlex.split(self.Environment))
-        return Paths.find(variables.get("TRAINING_SUPERVISOR_HOME"))
+        home = variables.get("TRAINING_SUPERVISOR_HOME")
+        return Paths.find(home) if home or kind.is_personal else Paths.of_the_system()
 
     @property
     def is_installed(self) -> bool:
