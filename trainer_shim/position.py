@@ -171,8 +171,8 @@ class Cursor:
             self._pending_rng = random_numbers
             rng.check(random_numbers)
         else:
-            # From here on all belongs to the training: also what is drawn, and what a step does to the network,
-            # before the next batch is asked for.
+            # From here on all belongs to the training: also what is drawn, and what a step does to the
+            # network, before the next batch is asked for.
             rng.restore(random_numbers)
 
     @property

@@ -208,9 +208,9 @@ class _Cursor(Cursor):
         """Whether the loop made a pass, now or before a restart, and is in none."""
         return self._open is None and bool(self._ended or self._left)
 
-    def begin(self, loader: Any, accumulate: int) -> Any:
+    def begin(self, loader: Any, accumulate: int, *, is_followed: bool = False) -> Any:
         """Return the pass with its batches watched."""
-        made = super().begin(loader, accumulate)
+        made = super().begin(loader, accumulate, is_followed=is_followed)
         if made is not None:
             watched: Any = _Watched(made, self._proof)
             self._open = watched

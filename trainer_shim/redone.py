@@ -30,9 +30,8 @@ __all__ = ["Redone"]
 class Redone:
     """How all stood when the way began. `give` loads the states of parts from the checkpoint, by name.
 
-    Digests tell which of torch's parts changed on the way, and only they are given again: a loop that
-    fetches its next batch between forward and backward would find its graph broken by weights that are written
-    to, though with what they are.
+    Digests tell which of torch's parts changed on the way, and only they are given again: weights that are
+    written to, though with what they are, break a graph that a script may have made of them.
     """
 
     def __init__(
