@@ -12,14 +12,15 @@ through the assignments of the loop: what only reaches calls that print, log or 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import NamedTuple
 
 from trainer_shim.branch_names import told_apart
 from trainer_shim.inlining import Inlining, is_inner
 from trainer_shim.loop_heads import made_at_head
-from trainer_shim.loop_uses import ITERATED, Uses, is_harmless, is_over
+from trainer_shim.loop_repeats import is_harmless
+from trainer_shim.loop_uses import ITERATED, Uses, is_over
 from trainer_shim.script_names import Names
 from trainer_shim.source_places import (
     FILE,
@@ -170,8 +171,13 @@ def unset_behind(file: str, first_line: int, line: int) -> list[str]:
     return sorted(flow(after)[0] & set_in(own(loop)) - flow(before)[1])
 
 
-def repeated_at(file: str, first_line: int, line: int) -> int:
-    """Return the line of what an outer loop that is not the shim's does again after a restart, or 0."""
+def repeated_at(
+    file: str, first_line: int, line: int, is_given_back: Callable[[ast.expr], bool] = lambda _: False
+) -> int:
+    """Return the line of what an outer loop that is not the shim's does again after a restart, or 0.
+
+    `is_given_back` says which expressions stand for a part: what is done to it is undone there.
+    """
     scope = _scope(file, first_line)
     loops = [] if scope is None else _around(scope, line)
     if not any(is_over(one, *PASSES) for one in loops[1:]):
@@ -180,7 +186,7 @@ def repeated_at(file: str, first_line: int, line: int) -> int:
         if isinstance(outer, ast.For) and not is_over(outer, *ITERATED) and not _attaches(outer):
             for statement in outer.body:
                 is_inner = statement.lineno <= line <= (statement.end_lineno or line)
-                if not is_inner and not is_harmless(statement):
+                if not is_inner and not is_harmless(statement, is_given_back):
                     return statement.lineno
     return 0
 

@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from trainer_shim.kept import Kept
 from trainer_shim.library_objects import Place
 from trainer_shim.loop_names import CarriedVariable, carried_at, repeated_at, unset_behind
 from trainer_shim.loop_uses import Uses
+from trainer_shim.parts import is_of_torch
 from trainer_shim.reach import attributes, frame_variables
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import MISSING, Names, member
@@ -101,10 +103,15 @@ def look_at_loops(frames: Sequence[FrameType], kept: Kept) -> LookedAt:
                 told[-1].append(Told([name], _HEAD.format(name, _at(one), name.rpartition(".")[2])))
         made_anew |= found.made_anew
         used += [(code.co_filename, code.co_firstlineno, name) for name in found.used]
-        if line := repeated_at(*where(frame)):
+        if line := repeated_at(*where(frame), partial(_is_given_back, names, kept)):
             told[-1].append(Told([], _REPEATED.format(line)))
         using = found.using
     return LookedAt([one for some in reversed(told) for one in some], made_anew, used)
+
+
+def _is_given_back(names: Names, kept: Kept, thing: ast.expr) -> bool:
+    part = names.value(thing)
+    return kept.is_part(part) and is_of_torch(part)
 
 
 def needs_a_turn(depth: int) -> bool:

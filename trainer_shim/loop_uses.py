@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
+from trainer_shim.loop_repeats import is_harmless
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import Names, is_module
 from trainer_shim.source_places import (
     PASSES,
+    PURE,
     SHOWING,
     Loop,
     assigned_by,
@@ -29,31 +31,14 @@ from trainer_shim.source_places import (
     thing_changed_by,
 )
 
-__all__ = ["ITERATED", "Uses", "is_harmless", "is_over"]
+__all__ = ["ITERATED", "Uses", "is_over"]
 
-#: What an epoch may do again without harm, by the last part of its name.
-_HARMLESS = frozenset({"train", "eval", "zero_grad", "set_epoch", "time", "perf_counter", "monotonic", "len"})
 #: Modules whose functions give a result and do nothing else.
 _RECKONING = frozenset({"math", "numpy", "statistics"})
 #: Turns to evaluation, and back.
 _EVALUATING = frozenset({"eval", "train"})
 #: What the shim itself iterates.
 ITERATED = ("epochs", *PASSES)
-#: Calls that only reckon: what they give is followed, not what they are given.
-_PURE = frozenset(
-    {
-        "abs", "float", "int", "len", "max", "mean", "min", "round", "str", "sum", "item", "format", "time",
-        "range", "sorted", "exp", "log", "log10", "sqrt", "isnan", "isfinite", "bool", "tensor",
-        "perf_counter", "monotonic", "detach", "cpu", "numpy", "tolist", "repr", "join", "items", "keys",
-        "values", "get", "split", "strip", "copy", "deepcopy", "list", "dict", "tuple", "set", "zip",
-        "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
-        "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
-        "upper", "lower", "time_ns", "process_time", "now", "total_seconds", "isoformat",
-        "reshape", "view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "clone", "sigmoid",
-        "softmax", "clamp", "clip", "ones", "zeros", "full", "arange", "linspace",
-        "OrderedDict", "defaultdict", "Counter", "asdict", "vars", "open", "writer", "DictWriter",
-    }
-)  # fmt: skip
 
 
 #: Calls that do something, but nothing to the training.
@@ -244,7 +229,7 @@ class Uses:
 
     def _is_pure(self, call: ast.Call) -> bool:
         """Whether nothing comes of a call but its result; an evaluated network changes nothing."""
-        if called(call) in _PURE or self._is_of_reckoning_module(call):
+        if called(call) in PURE or self._is_of_reckoning_module(call):
             return True
         return self._is_evaluating and self._names is not None and is_module(self._names.value(call.func))
 
@@ -278,7 +263,7 @@ class Uses:
                 continue
             if name == "backward":
                 self._used |= read_by(call.func)
-            is_known = name in SHOWING | _PURE | _WRITING | _ELSEWHERE or self._is_of_reckoning_module(call)
+            is_known = name in SHOWING | PURE | _WRITING | _ELSEWHERE or self._is_of_reckoning_module(call)
             if not is_known and not _is_inside_showing(node, call):
                 self._used |= handed
                 self._handed |= {
@@ -366,22 +351,3 @@ def _is_inside_showing(node: ast.AST, call: ast.Call) -> bool:
         called(outer) in SHOWING and outer is not call and any(one is call for one in ast.walk(outer))
         for outer in calls_in(node)
     )
-
-
-def is_harmless(statement: ast.AST) -> bool:
-    """Whether a statement only shows something, or may be done twice."""
-    if isinstance(statement, ast.Pass | ast.Import | ast.ImportFrom):
-        return True
-    if isinstance(statement, ast.If):
-        return all(map(is_harmless, [*statement.body, *statement.orelse]))
-    if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        if any(not isinstance(one, ast.Name | ast.Tuple) for one in targets) or statement.value is None:
-            return False
-        return all(called(one) in _PURE | _HARMLESS for one in calls_in(statement.value))
-    if not isinstance(statement, ast.Expr):
-        return False
-    if isinstance(statement.value, ast.Constant | ast.Name):
-        return True
-    outer = statement.value
-    return isinstance(outer, ast.Call) and called(outer) in SHOWING | _HARMLESS

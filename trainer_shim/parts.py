@@ -16,8 +16,9 @@ from typing import Any, Protocol, runtime_checkable
 from trainer_shim import optimizer_state
 from trainer_shim.errors import CannotRestore, CannotSave
 from trainer_shim.param_groups import Names, regroup
+from trainer_shim.script_names import is_module
 
-__all__ = ["ODD", "Stateful", "asked", "check_fits", "check_parts", "restore", "states"]
+__all__ = ["ODD", "Stateful", "asked", "check_fits", "check_parts", "is_of_torch", "restore", "states"]
 
 #: What objects of a script raise when they are asked for their state.
 ODD = (RuntimeError, MemoryError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -34,6 +35,14 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any) -> Any:
         """Take over a state that `state_dict` returned."""
         ...
+
+
+def is_of_torch(part: Any) -> bool:
+    """Whether its state may be given twice; a `load_state_dict()` of the script's own may do anything.
+
+    Of others small values are put back.
+    """
+    return is_module(part) or optimizer_state.is_optimizer(part) or type(part).__module__.startswith("torch.")
 
 
 def check_parts(parts: Mapping[str, object]) -> None:

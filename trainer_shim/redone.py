@@ -17,8 +17,7 @@ from trainer_shim.checkpoint import Live
 from trainer_shim.errors import CannotSave
 from trainer_shim.light_values import LightValues
 from trainer_shim.module_state import Fingerprint
-from trainer_shim.optimizer_state import is_optimizer
-from trainer_shim.parts import Stateful, states
+from trainer_shim.parts import Stateful, is_of_torch, states
 from trainer_shim.script_names import is_module
 from trainer_shim.state_digests import digests
 from trainer_shim.storable import undisturbed
@@ -81,7 +80,7 @@ class Redone:
         found = {}
         with undisturbed():
             for name, part in self._parts.items():
-                if not _is_of_torch(part):
+                if not is_of_torch(part):
                     continue
                 try:
                     found[name] = digests(states({name: part}), self._live)
@@ -91,11 +90,3 @@ class Redone:
 
     def _stand_of_extra(self) -> dict[str, dict[str, str]]:
         return {key: digests({key: value}, self._live) for key, value in self._extra().items()}
-
-
-def _is_of_torch(part: Any) -> bool:
-    """Whether its state may be given twice; a `load_state_dict()` of the script's own may do anything.
-
-    Of others small values are put back.
-    """
-    return is_module(part) or is_optimizer(part) or type(part).__module__.startswith("torch.")

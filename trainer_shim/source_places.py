@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 __all__ = [
     "FILE",
     "PASSES",
+    "PURE",
     "SHOWING",
     "Loop",
     "assigned_by",
@@ -43,6 +44,21 @@ Loop = ast.For | ast.While
 FILE = "shim_file"
 #: What of a session gives batches.
 PASSES = ("batches", "steps")
+#: Calls that only reckon: what they give is followed, not what they are given.
+PURE = frozenset(
+    {
+        "abs", "float", "int", "len", "max", "mean", "min", "round", "str", "sum", "item", "format", "time",
+        "range", "sorted", "exp", "log", "log10", "sqrt", "isnan", "isfinite", "bool", "tensor",
+        "perf_counter", "monotonic", "detach", "cpu", "numpy", "tolist", "repr", "join", "items", "keys",
+        "values", "get", "split", "strip", "copy", "deepcopy", "list", "dict", "tuple", "set", "zip",
+        "enumerate", "map", "any", "all", "isinstance", "getattr", "hasattr", "type", "std", "median",
+        "array", "asarray", "stack", "cat", "norm", "argmax", "square", "strftime", "ljust", "rjust",
+        "upper", "lower", "time_ns", "process_time", "now", "total_seconds", "isoformat",
+        "reshape", "view", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "clone", "sigmoid",
+        "softmax", "clamp", "clip", "ones", "zeros", "full", "arange", "linspace",
+        "OrderedDict", "defaultdict", "Counter", "asdict", "vars", "open", "writer", "DictWriter",
+    }
+)  # fmt: skip
 #: Calls that show something and change nothing, by the last part of their name.
 SHOWING = frozenset(
     {

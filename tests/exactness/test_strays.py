@@ -317,17 +317,32 @@ def test_numbers_that_are_drawn_before_a_loop_by_hand_are_told(script, capsys, d
     assert (draws and is_by_hand) is ("random numbers were drawn between" in capsys.readouterr().err)
 
 
-def test_epochs_that_are_counted_by_hand_are_told_where_they_do_more(script, capsys):
+def options_by_hand(script, shim, opt, loader):
+    for _ in range(2):
+        for group in opt.param_groups:
+            group["lr"] *= 0.5
+        for batch in shim.batches(loader):
+            script.step(batch)
+        opt.param_groups[0]["weight_decay"] += 0.01
+
+
+def rows_by_hand(script, shim, opt, loader):
+    rows = []
+    for _ in range(2):
+        for batch in shim.batches(loader):
+            script.step(batch)
+        rows.append(opt)
+
+
+@pytest.mark.parametrize(("loop", "is_told"), [(options_by_hand, False), (rows_by_hand, True)])
+def test_epochs_that_are_counted_by_hand_are_told_where_they_do_more(script, capsys, loop, is_told):
     """
-    The rule is applied again for each epoch that is over.
+    What is done for each epoch that is over is done again; of parts it is undone where the loop goes on.
     """
     script.attach()
-    for _ in range(2):
-        for batch in script.shim.batches(script.loader):
-            script.step(batch)
-        script.opt.param_groups[0]["lr"] *= 0.5
+    loop(script, script.shim, script.opt, script.loader)
 
-    assert "is done again for past epochs" in capsys.readouterr().err
+    assert is_told is ("is done again for past epochs" in capsys.readouterr().err)
 
 
 class Odd:
