@@ -80,10 +80,12 @@ class Request(Message, frozen=True, kw_only=True):
 
 
 class JobsRequest(Request, frozen=True, kw_only=True):
-    """Base of the requests about several jobs. No names and `all`: every job that it can apply to."""
+    """Base of the requests about several jobs. No names and `all`: every job of his that it can apply to."""
 
     jobs: Jobs = ()
     all: bool = False
+    #: Those of all users; only admins may.
+    all_users: bool = False
 
 
 class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
@@ -407,6 +409,10 @@ class VersionReply(Reply, tag="version-reply", frozen=True, kw_only=True):
     num_jobs: int = 0
     #: Frames that were dropped since the start: malformed, oversized, from nobody.
     num_dropped: int = 0
+    #: Requests that were refused for want of a right, likewise.
+    num_denied: int = 0
+    #: It serves all users of the machine.
+    serves_all: bool = False
     alerts: tuple[str, ...] = ()
 
 

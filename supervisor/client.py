@@ -44,7 +44,6 @@ _BUSY: Final = "it is busy, stopped (SIGSTOP) or of another version; its log say
 #: As many stored events as one request may ask for.
 _EVENTS_PAGE: Final = 1000
 
-
 Answers = list[api.Accepted | protocol.Refusal]
 
 T = TypeVar("T")
@@ -83,12 +82,12 @@ class Client:
     """A connection to the daemon. Use it from one thread, as a context manager.
 
     Making one raises NoDaemon when nobody listens and Refused when the socket may not be
-    used. Every method raises NoDaemon when no answer comes in time, UsageError for a request
-    that cannot be sent, and the daemon's refusals as refusal() says.
+    used. Every method raises NoDaemon when no answer comes in time, UsageError for a request that cannot be
+    sent, and the daemon's refusals as refusal() says.
     """
 
     def __init__(self, paths: Paths, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S) -> None:
-        self._home = paths.home
+        self._home, self._serves_all = paths.home, paths.serves_all
         # A command that a job runs, in a user namespace of its own, knows the folder as the job's shim does.
         self._server = Server(paths.control_endpoint, os.environ.get(SOCKET_FOLDER, ""))
         self._events_endpoint = paths.events_endpoint
@@ -102,6 +101,7 @@ class Client:
         self._socket.linger = 0
         # Nothing is queued for a daemon that is away: a watch repeated meanwhile would arrive many times.
         self._socket.set(zmq.IMMEDIATE, 1)
+        self._socket.set(zmq.RECONNECT_IVL, 10)  # Soon again, where somebody fills the daemon's queue.
         self._socket.set(zmq.RECONNECT_IVL_MAX, 1000)
         self._socket.connect(self._server.endpoint)
 
@@ -295,9 +295,10 @@ class Client:
             ) from None
 
     def _start_hint(self) -> str:
-        home = self._home
-        known = home is None or str(home) == os.environ.get("TRAINING_SUPERVISOR_HOME")
-        return f"start it: `training-supervisord{'' if known else f' --home {home}'}`"
+        if self._serves_all and os.geteuid() != 0:
+            return "it is the system's, which root starts; `--user` talks to a daemon of your own"
+        is_known = str(self._home) in ("None", os.environ.get("TRAINING_SUPERVISOR_HOME"))
+        return f"start it: `training-supervisord{'' if is_known else f' --home {self._home}'}`"
 
     def _expect(self, request: api.Request, kind: type[T]) -> T:
         self._send(request)

@@ -9,7 +9,6 @@ journal writes in a thread of its own, processes report through descriptors.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import faulthandler
 import itertools
@@ -22,6 +21,7 @@ from collections.abc import Callable
 import structlog
 
 from supervisor import __version__
+from supervisor.arguments import arguments_of
 from supervisor.clock import SteadyClock
 from supervisor.core.jobs.events import PauseReached
 from supervisor.engine import Engine
@@ -32,16 +32,18 @@ from supervisor.launcher import HANDOVER_S, KeeperLauncher
 from supervisor.monitors.checkpoints import Checkpoints
 from supervisor.monitors.snapshot import MachineSampler
 from supervisor.paths import Paths
-from supervisor.places import check_room, full_disk, make_configuration, make_own, take_places
+from supervisor.places import check_room, check_user, full_disk, make_configuration, make_own, take_places
 from supervisor.policy_loop import PolicyLoop
 from supervisor.ports import JournalRow, World
 from supervisor.rotation import Logs, kept_logs
 from supervisor.server import requests
+from supervisor.server.access import Access
 from supervisor.server.event_rows import event_message, stored
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
 from supervisor.server.shims import ShimTable, read_receipt
+from supervisor.server.user_bounds import UserBounds
 from supervisor.service import ServiceManager, job_counts
 from supervisor.set_aside import SetAside
 from supervisor.settings.config import Config
@@ -89,7 +91,10 @@ class Daemon:
         newest = self._journal.history(after_seq=-1, job=None, limit=1)
         last_at = newest[0].at if newest else 0.0
         self._clock = SteadyClock(self._journal.facts(), boot_id=boot_id(), not_before=last_at)
-        self._router = Router(paths.control_endpoint, paths.events_endpoint)
+        self._access = Access(serves_all=paths.serves_all)
+        self._bounds = UserBounds(self._access.is_bounded)
+        mode = 0o666 if paths.serves_all else 0o600
+        self._router = Router(paths.control_endpoint, paths.events_endpoint, mode=mode, bounds=self._bounds)
         self._shims = ShimTable(self._router.send, self._clock, Marks(paths.jobs_state_dir))
         self._launcher = KeeperLauncher(handover_s=HANDOVER_S)
         self._freezer = CudaFreezer()
@@ -117,6 +122,7 @@ class Daemon:
             reload=self._read_again,
             started_wall=time.time(),
             pid=os.getpid(),
+            access=self._access,
         )
         self._read_files_at: float | None = None
         self._read_files_by = 0.0
@@ -266,7 +272,7 @@ class Daemon:
         if not self._router.is_cut_off():
             return
         try:
-            make_own(self._paths.run_dir, for_sockets=True)
+            make_own(self._paths.run_dir, for_sockets=True, is_open=self._paths.serves_all)
             if os.fstat(self._lock).st_nlink == 0:  # It holds a file that nobody finds any more.
                 before, self._lock = self._lock, take_places(self._paths)
                 os.close(before)
@@ -309,7 +315,8 @@ class Daemon:
             self._policy_loop.next_at(),
         ]
         wait_s = min(
-            *(at - now for at in moments if at is not None), self._manager.feed_in_s(), _LONGEST_POLL_S
+            *(at - now for at in moments if at is not None),
+            *(self._manager.feed_in_s(), self._router.wait_s(), _LONGEST_POLL_S),
         )
         # Rounded up: a poll that wakes just before the moment would spin.
         return int(max(0.0, wait_s) * 1000) + 1
@@ -320,7 +327,7 @@ class Daemon:
 
     def _on_stored(self, row: JournalRow) -> None:
         self._are_counts_due = True
-        self._router.publish(event_message(stored(row)))
+        self._router.publish(event_message(stored(row)), self._context.views.outward)
         self._context.mark_changed(row.job)
         if row.after is None or not row.after.alive:
             self._shims.forget(row.job)
@@ -336,6 +343,9 @@ class Daemon:
         self._shims.config = config.shim
         self._launcher.handover_s = min(HANDOVER_S, config.jobs.start_grace_s)
         self._policy_loop.configure(config)
+        self._access.configure(config.rights)
+        self._context.max_jobs = config.users.max_jobs
+        self._bounds.config = config.users
         log.set_level(config.daemon.log_level)
 
     def _aside(self) -> tuple[SetAside, ...]:
@@ -347,28 +357,17 @@ class Daemon:
     def _alerts(self) -> tuple[str, ...]:
         alerts = [*map(str, self._aside()), self._journal.problem(), self._journal.record_problem()]
         alerts += [*self._router.alerts(), *self._policy_loop.alerts(), *self._logs.problems()]
+        alerts += self._access.alerts()
         if self._num_errors:
             alerts.append(f"{self._num_errors} internal errors since the start; the daemon's log has them")
         return tuple(alert for alert in alerts if alert)
-
-
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="training-supervisord", description="Makes PyTorch training runs yield, and go on bit for bit."
-    )
-    parser.add_argument("--home", help="keep everything below this folder (default: the user's own places)")
-    parser.add_argument(
-        "--print-config", action="store_true", help="print every setting with its default, and end"
-    )
-    parser.add_argument("--version", action="version", version=f"training-supervisord {__version__}")
-    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the daemon in the foreground until SIGTERM or Ctrl-C; a terminal that is closed does not end it."""
     survive_a_closed_terminal()
     streams.fill_in()
-    arguments = _arguments(argv)
+    arguments = arguments_of(argv)
     if arguments.print_config:
         sys.stdout.write(annotated_toml())
         return 0
@@ -377,7 +376,9 @@ def main(argv: list[str] | None = None) -> int:
     writer = log.set_up()
     try:
         check_room()
-        daemon = Daemon(Paths.find(arguments.home))
+        paths = Paths.find(arguments.home, system=arguments.system)
+        check_user(paths)
+        daemon = Daemon(paths)
     except SupervisorError as error:
         sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
         return error.exit_code

@@ -23,7 +23,7 @@ from typing import Literal
 import structlog
 
 from supervisor.core.jobs import apply as core
-from supervisor.core.jobs import cuda_context, leftovers
+from supervisor.core.jobs import cuda_context, leftovers, names
 from supervisor.core.jobs.effects import (
     AskCheckpoint,
     AskPause,
@@ -55,6 +55,7 @@ from supervisor.errors import NameTaken, Refused, SupervisorError, UnknownJob
 from supervisor.job_table import JobTable
 from supervisor.last_look import LastLook
 from supervisor.launching import launch_spec
+from supervisor.numbering import Numbering
 from supervisor.paths import Paths
 from supervisor.ports import (
     Ended,
@@ -107,7 +108,7 @@ class Engine:
         if _JOURNAL_ID not in facts:
             self._staging.remember({_JOURNAL_ID: self._journal_id})
         self._taken = Taken({}, (), "")
-        self._next_number = int(facts.get("next_job_number", "1"))
+        self._numbering = Numbering(facts, self._staging.remember)
         #: Launches of removed jobs, by name: a run folder is never used a second time.
         self._past_starts = {
             name.removeprefix(_STARTS): int(value)
@@ -133,12 +134,13 @@ class Engine:
     # --- what the world tells ---------------------------------------------------------------
 
     def submit(self, name: str | None, spec: JobSpec) -> Job:
-        """Make a job; without a name it gets the next number, which is never used twice."""
-        folder = name or ""
+        """Make a job by its key; without one it gets its user's next number, which is never used twice."""
+        folder = names.plain(name or "")
         if name is None:
-            name = self._next_name()
+            owner = spec.owner and names.user_part(spec.owner.uid, spec.owner.name)
+            name = self._numbering.next_key(owner or "", self._job_table.all)
             # A run without a name never goes on from the checkpoints of another, whoever numbered that.
-            folder = f"{name}-{uuid.uuid4().hex[:6]}"
+            folder = f"{names.plain(name)}-{uuid.uuid4().hex[:6]}"
         elif name in self._job_table.all:
             raise NameTaken(name, self._job_table.all[name].state)
         self._taken.check(name)
@@ -309,15 +311,6 @@ class Engine:
     def _take_seq(self) -> int:
         self._next_seq += 1
         return self._next_seq - 1
-
-    def _next_name(self) -> str:
-        name = f"job-{self._next_number}"
-        while name in self._job_table.all:
-            self._next_number += 1
-            name = f"job-{self._next_number}"
-        self._next_number += 1
-        self._staging.remember({"next_job_number": str(self._next_number)})
-        return name
 
     def _fire_timers(self) -> None:
         now = self._clock.now()

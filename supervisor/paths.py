@@ -1,11 +1,12 @@
 """Where everything lies on disk: the one owner of every path.
 
 --home DIR or $TRAINING_SUPERVISOR_HOME: everything below one folder
-root:    /etc, /var/lib and /run/training-supervisor
-others:  the XDG folders of the user, each with training-supervisor/
+the system's:  /etc, /var/lib and /run/training-supervisor; the usual ones of root
+a user's:      the XDG folders of the user, each with training-supervisor/
 
 config/  config.toml  jobs.d/*.toml          written by people
 state/   journal.sqlite  jobs/NAME/log  jobs/NAME/run-N/     written by the daemon
+         jobs/@USER/NAME/ of other users, by root's daemon
 run/     control.sock  events.sock  daemon.lock              gone after a reboot
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from supervisor.core.jobs.names import folder_of
 from supervisor.errors import UsageError
 from trainer_shim.server_check import SOCKET_FOLDER, folder_id
 
@@ -35,16 +37,18 @@ class Paths(msgspec.Struct, frozen=True):
     run_dir: Path
     #: The folder given by --home or the environment; None for the system's or user's own places.
     home: Path | None = None
+    #: Of a daemon that all users of the machine may use.
+    serves_all: bool = False
 
     @classmethod
-    def find(cls, home: str | None = None) -> Paths:
-        """Return the places for this user, or below `home`."""
+    def find(cls, home: str | None = None, *, system: bool | None = None) -> Paths:
+        """Return the places for this user, or below `home`; `system`: those of the system, or one's own."""
         chosen = home or os.environ.get("TRAINING_SUPERVISOR_HOME")
         if chosen:
             base = Path(chosen).expanduser().absolute()
             _check_utf8(base)
-            return cls(base / "config", base / "state", base / "run", base)
-        if os.geteuid() == 0:
+            return cls(base / "config", base / "state", base / "run", base, serves_all=bool(system))
+        if system or (system is None and os.geteuid() == 0):
             return cls.of_the_system()
         user_home = Path.home()
         run = os.environ.get("XDG_RUNTIME_DIR")
@@ -57,7 +61,7 @@ class Paths(msgspec.Struct, frozen=True):
     @classmethod
     def of_the_system(cls) -> Paths:
         """Return the places of root's daemon, whoever asks."""
-        return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME))
+        return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME), serves_all=True)
 
     @property
     def config_file(self) -> Path:
@@ -96,7 +100,7 @@ class Paths(msgspec.Struct, frozen=True):
 
     def job_dir(self, job: str) -> Path:
         """All that the daemon keeps of a job."""
-        return self.jobs_state_dir / job
+        return self.jobs_state_dir / folder_of(job)
 
     def log(self, job: str) -> Path:
         """Return the file with the output of all incarnations of a job."""

@@ -11,14 +11,14 @@ import resource
 from pathlib import Path
 from typing import Final
 
-from supervisor.errors import SupervisorError
+from supervisor.errors import SupervisorError, UsageError
 from supervisor.paths import Paths
 from supervisor.set_aside import SetAside
 from supervisor.system.locks import take_lock
 from trainer_shim.lock_file import HeldLock
 from trainer_shim.safe_files import Unsafe, check_folder, make_folder
 
-__all__ = ["check_room", "full_disk", "make_configuration", "make_own", "take_places"]
+__all__ = ["check_room", "check_user", "full_disk", "make_configuration", "make_own", "take_places"]
 
 #: Sockets, journal, sensors and what a turn opens for a moment.
 _MIN_FILES: Final = 44
@@ -42,7 +42,7 @@ def make_configuration(paths: Paths) -> tuple[SetAside, ...]:
 def take_places(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
     make_own(paths.state_dir, for_sockets=False)
-    make_own(paths.run_dir, for_sockets=True)
+    make_own(paths.run_dir, for_sockets=True, is_open=paths.serves_all)
     try:
         return take_lock(paths.lock)
     except HeldLock as held:
@@ -55,6 +55,15 @@ def take_places(paths: Paths) -> int:
         raise SupervisorError(
             f"cannot use `{paths.lock}`: {error.strerror}", hint="check the disk, or choose another --home"
         ) from error
+
+
+def check_user(paths: Paths) -> None:
+    """Raise UsageError where the daemon is to serve users whom it could not act as."""
+    if paths.serves_all and os.geteuid() != 0:
+        raise UsageError(
+            "cannot serve all users: only root's daemon can",
+            hint="start it as root, or leave out --system for a daemon of your own",
+        )
 
 
 def check_room() -> None:
@@ -89,12 +98,17 @@ def full_disk(folder: Path) -> SetAside | None:
     )
 
 
-def make_own(folder: Path, *, for_sockets: bool) -> None:
-    """Make it; refuse that of another user, and for sockets one where others could listen in our place."""
+def make_own(folder: Path, *, for_sockets: bool, is_open: bool = False) -> None:
+    """Make it; refuse that of another user, and for sockets one where others could listen in our place.
+
+    An open one is a way for all users; still nobody else may write it.
+    """
     try:
         make_folder(folder)
         if for_sockets:
             check_folder(folder)
+            if is_open:
+                folder.chmod(0o755)
         elif (owner := folder.stat().st_uid) != os.geteuid():
             raise Unsafe(f"it belongs to user id {owner}", hint="correct its owner")
     except OSError as error:

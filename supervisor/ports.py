@@ -251,8 +251,11 @@ class Journal(Protocol):
         """Return why nothing can be stored at present, or ""."""
         ...
 
-    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
-        """Return events after that number, oldest first; with -1 the newest `limit`."""
+    def history(self, *, after_seq: int, job: str | None, limit: int, user: str = "") -> list[StoredEvent]:
+        """Return events after that number, oldest first; with -1 the newest `limit`.
+
+        With a user only those of jobs whose key is his.
+        """
         ...
 
     def record(self, samples: Sequence[Sample], *, limit_bytes: int) -> None:

@@ -114,9 +114,14 @@ class RunningDaemon:
     """A daemon below a folder of its own; a context manager that leaves nothing behind."""
 
     def __init__(
-        self, config: str = CONFIG, *, env: Mapping[str, str] | None = None, inside: tuple[str, ...] = ()
+        self,
+        config: str = CONFIG,
+        *,
+        env: Mapping[str, str] | None = None,
+        inside: tuple[str, ...] = (),
+        words: tuple[str, ...] = (),
     ) -> None:
-        """Take more of an environment, and words to put before its command (load.py)."""
+        """Take more of an environment, and words to put before its command (load.py), or behind it."""
         # A socket path holds 107 bytes; pytest's own folders can be longer.
         self.home = Path(tempfile.mkdtemp(prefix="ts-"))
         self.paths = Paths.find(str(self.home))
@@ -133,7 +138,7 @@ class RunningDaemon:
             "TRAINING_SUPERVISOR_HOME": str(self.home),
             **(env or {}),
         }
-        self._inside = inside
+        self._inside, self._words = inside, words
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
 
@@ -157,7 +162,7 @@ class RunningDaemon:
         """Return when it answers."""
         with (self.home / "daemon.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._inside, PYTHON, "-m", "supervisor", "--home", str(self.home)],
+                [*self._inside, PYTHON, "-m", "supervisor", "--home", str(self.home), *self._words],
                 env=self.env,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,

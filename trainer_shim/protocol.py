@@ -71,7 +71,10 @@ RECEIPT: Final = "yielded.frame"
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: Bounded, so that no peer can send infinity.
 Seconds = Annotated[float, Meta(ge=0, le=1e12)]
-JobName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+#: NAME, or USER/NAME for a job of another user than the one who asks, or whom the daemon runs for.
+JobName = Annotated[
+    str, Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+]
 RequestId = Annotated[str, Meta(max_length=64)]
 Words = Annotated[str, Meta(max_length=4096)]
 DepthName = Annotated[str, Meta(pattern=r"^(hold|offload|exit)\Z")]

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
 
 from supervisor.core.durations import parse_duration, parse_period
+from supervisor.core.jobs import names
 from supervisor.core.jobs.treatment import MAX_PRIORITY
 from supervisor.errors import SupervisorError
-from supervisor.paths import Paths
+from supervisor.finding import find_daemon
 
 if TYPE_CHECKING:
     from supervisor.client import Client
+    from supervisor.paths import Paths
 
 __all__ = [
     "DURATION",
     "SIZE",
+    "Meant",
     "connect",
     "every_option",
     "job_argument",
     "jobs_argument",
     "json_option",
-    "named_jobs",
+    "meant_jobs",
     "parse_labels",
     "paths",
     "treatment",
@@ -92,8 +96,9 @@ def parse_labels(ctx: click.Context, param: click.Parameter, words: tuple[str, .
 
 
 def paths(ctx: click.Context) -> Paths:
-    """Return where everything lies, by the global --home."""
-    return Paths.find(ctx.find_root().params.get("home"))
+    """Return where everything lies, by the global --home, --system and --user, or who listens."""
+    said = ctx.find_root().params
+    return find_daemon(said.get("home"), system=said.get("system"))
 
 
 def connect(ctx: click.Context) -> Client:
@@ -104,42 +109,71 @@ def connect(ctx: click.Context) -> Client:
 
 
 def _complete_jobs(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names of jobs; a shell that asks must never hear an error."""
+    """Return the names of jobs, one's own first; a shell that asks must never hear an error."""
     from supervisor.client import Client
 
     try:
         with Client(paths(ctx), connect_s=0.2, answer_s=0.5) as client:
-            names = [row.name for row in client.status().rows]
+            known = [row.name for row in client.status().rows]
     except SupervisorError:
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in sorted(known, key=lambda name: "/" in name) if name.startswith(incomplete)]
+
+
+def _as_answered(_ctx: click.Context, _param: click.Parameter, said: Any) -> Any:
+    """Return names as the daemon's answers have them: USER/NAME of one's own is NAME."""
+    return tuple(map(_without_user, said)) if isinstance(said, tuple) else said and _without_user(said)
+
+
+def _without_user(said: str) -> str:
+    if "/" not in said or not names.KEY.fullmatch(said) or os.path.lexists(said):
+        return said
+    from supervisor.system.users import user_name
+
+    mine = names.user_part(os.geteuid(), user_name(os.geteuid()))
+    return said.removeprefix(f"{mine}/")
 
 
 def job_argument(*, required: bool = True) -> Callable[[F], F]:
     """Take one JOB."""
-    return click.argument("job", metavar="JOB", required=required, shell_complete=_complete_jobs)
+    return click.argument(
+        "job", metavar="JOB", required=required, shell_complete=_complete_jobs, callback=_as_answered
+    )
 
 
 def jobs_argument(*, with_all: bool = True) -> Callable[[F], F]:
-    """Take several JOBs, or --all."""
+    """Take several JOBs, or --all, or --all-users."""
 
     def add(command: F) -> F:
         if with_all:
-            command = click.option("--all", "everyone", is_flag=True, help="Every job that it can apply to.")(
-                command
-            )
-        return click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=_complete_jobs)(command)
+            for word, value, text in (
+                ("--all-users", "users", "Those of all users as well; admins may."),
+                ("--all", "mine", "Every job of yours that it can apply to."),
+            ):
+                command = click.option(word, "everyone", flag_value=value, default=None, help=text)(command)
+        return click.argument(
+            "jobs", metavar="[JOB]...", nargs=-1, shell_complete=_complete_jobs, callback=_as_answered
+        )(command)
 
     return add
 
 
-def named_jobs(jobs: tuple[str, ...], everyone: bool) -> tuple[str, ...]:  # noqa: FBT001  # As click hands it over.
-    """Return the names without repetition, () for --all; neither, or both, is a usage error."""
+class Meant(NamedTuple):
+    """Which jobs a request is about, as it says so."""
+
+    jobs: tuple[str, ...]
+    #: One's own.
+    all: bool
+    all_users: bool
+
+
+def meant_jobs(jobs: tuple[str, ...], everyone: str | None) -> Meant:
+    """Return the names without repetition, or what --all said; neither, or both, is a usage error."""
     if everyone and jobs:
         raise click.UsageError("cannot take both job names and --all")
     if not everyone and not jobs:
         raise click.UsageError("cannot tell which job is meant: name one or several, or give --all")
-    return tuple(dict.fromkeys(jobs))
+    return Meant(tuple(dict.fromkeys(jobs)), everyone == "mine", everyone == "users")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON list of objects.")

@@ -84,8 +84,14 @@ class SupervisorUsage(click.UsageError):
 @click.option(
     "--home", metavar="DIR", help="Where the daemon keeps everything (or TRAINING_SUPERVISOR_HOME)."
 )
+@click.option(
+    "--system/--user",
+    "system",
+    default=None,
+    help="Talk to the system's daemon, or to your own; without: your own if it runs, else the system's.",
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def cli(home: str | None) -> None:
+def cli(home: str | None, system: bool | None) -> None:  # noqa: FBT001  # As click hands it over.
     """Make PyTorch training runs yield: pause at a batch boundary, go on bit for bit."""
 
 

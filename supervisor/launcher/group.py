@@ -21,7 +21,7 @@ import msgspec
 from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
-from supervisor.system.marks import JobStart, Marks, start_of
+from supervisor.system.marks import JobStart, Marks, jobs_folder, start_of
 from supervisor.system.procfs import Stat, boot_id
 
 __all__ = ["GroupEnding", "members", "send"]
@@ -87,7 +87,7 @@ def _marked(run_dirs: Iterable[Path], table: Mapping[int, Stat], boot: str) -> l
     wanted: dict[Path, set[JobStart]] = {}
     for run_dir in run_dirs:
         if (start := start_of(run_dir)) is not None:
-            wanted.setdefault(run_dir.parent.parent, set()).add(start)
+            wanted.setdefault(jobs_folder(run_dir), set()).add(start)
     found = []
     for folder, starts in wanted.items():
         marks = Marks(folder)

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from supervisor.core.jobs.job import Pid
+from supervisor.core.jobs.names import is_user_folder
 from supervisor.launcher import records
 from supervisor.launcher.identity import identify, is_alive
 from supervisor.launcher.stop import read_table
@@ -53,12 +54,16 @@ def left(jobs_dir: Path) -> dict[str, set[int]]:
 
 
 def _folders(jobs_dir: Path) -> Iterator[records.RunFolder]:
+    for folder in _within(jobs_dir):
+        for job_dir in _within(folder) if is_user_folder(folder.name) else [folder]:
+            yield from records.run_folders(job_dir)
+
+
+def _within(folder: Path) -> list[Path]:
     try:
-        job_dirs = sorted(jobs_dir.iterdir())
+        return sorted(folder.iterdir())
     except OSError:
-        return
-    for job_dir in job_dirs:
-        yield from records.run_folders(job_dir)
+        return []
 
 
 def foreign(spec: LaunchSpec) -> str:

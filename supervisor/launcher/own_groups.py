@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.system.cgroups import own_groups
-from supervisor.system.marks import GROUP, group_prefix, start_of
+from supervisor.system.marks import GROUP, group_name, group_prefix, jobs_folder, start_of
 
 __all__ = ["OwnGroups"]
 
@@ -32,7 +32,7 @@ class OwnGroups:
         start = start_of(run_dir)
         if self._base is None or start is None:
             return ""
-        folder = self._base / f"{group_prefix(run_dir.parent.parent)}{start.job}.{start.incarnation}"
+        folder = self._base / group_name(jobs_folder(run_dir), start)
         try:
             folder.mkdir(exist_ok=True)
         except OSError:
@@ -46,7 +46,7 @@ class OwnGroups:
             return
         prefix = group_prefix(jobs_dir)
         starts = (start_of(run_dir) for run_dir in spared)
-        names = {f"{prefix}{start.job}.{start.incarnation}" for start in starts if start is not None}
+        names = {group_name(jobs_dir, start) for start in starts if start is not None}
         for folder in self._base.glob(f"{prefix}*"):
             if folder.name not in names:
                 # Somebody is in it, or has removed it.

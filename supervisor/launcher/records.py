@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from supervisor.core.jobs.job import Exit, Pid
+from supervisor.core.jobs.names import key_of_folder
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
 __all__ = [
@@ -179,4 +180,4 @@ def run_folders(job_dir: Path) -> Iterator[RunFolder]:
         return
     for name in names:
         if match := _FOLDER.fullmatch(name):
-            yield RunFolder(job_dir.name, int(match[1]), job_dir / name)
+            yield RunFolder(key_of_folder(job_dir.parent.name, job_dir.name), int(match[1]), job_dir / name)

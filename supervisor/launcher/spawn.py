@@ -29,6 +29,7 @@ from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.launcher.runs import Run
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 from supervisor.set_aside import SetAside
+from supervisor.system.marks import jobs_folder
 from supervisor.system.procfs import boot_id
 
 __all__ = ["KeeperLauncher"]
@@ -42,9 +43,8 @@ _LOOK_EVERY_MS, _PUSH_EVERY_MS = 20, 200
 class KeeperLauncher:
     """Starts each command below a keeper, which outlives the daemon.
 
-    Used by one thread. Makes the calling process a child subreaper, so that a
-    command whose keeper is killed comes here and its status is not lost; and
-    allows it more open files than commands get.
+    Used by one thread. Makes the calling process a child subreaper, so that a command whose keeper is
+    killed comes here and its status is not lost; and allows it more open files than commands get.
     """
 
     def __init__(self, python: str = sys.executable, *, handover_s: float = 0.0) -> None:
@@ -119,7 +119,7 @@ class KeeperLauncher:
         awake = dict.fromkeys(self._watched[fd] for fd in ready)
         for fd in self._leaving.keys() & ready:
             reap(fd)
-            self._sweep(self._leaving.pop(fd).parent.parent)
+            self._sweep(jobs_folder(self._leaving.pop(fd)))
             self._drop(fd)
         for fd in (self._timer, self._has_news):
             with suppress(BlockingIOError):
@@ -365,7 +365,7 @@ class KeeperLauncher:
         for fd in (run.notice_fd, run.process_fd):
             if fd is not None:
                 self._drop(fd)
-        self._sweep(run.run_dir.parent.parent)
+        self._sweep(jobs_folder(run.run_dir))
         if run.keeper_fd is not None:
             self._watched[run.keeper_fd] = None
             self._leaving[run.keeper_fd] = run.run_dir

@@ -14,25 +14,25 @@ import os
 import resource
 import select
 import socket
-import struct
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
-from supervisor.core.jobs.job import Asker
 from supervisor.errors import SupervisorError
+from supervisor.server.open_files import FilesAlert
+from supervisor.server.peers import Peer, peer_of, with_groups
+from supervisor.server.user_bounds import UserBounds
 from supervisor.server.zmtp import Violation, Wire, framed
 from supervisor.set_aside import keep_aside
-from supervisor.system.users import user_name
 
-__all__ = ["Connection", "Connections", "Peer", "max_connections"]
+__all__ = ["Connection", "Connections", "max_connections"]
 
 #: More would be a mistake, or an attack; fewer where the process may have fewer descriptors.
 _MAX_CONNECTIONS: Final = 4096
@@ -50,31 +50,15 @@ _MAX_HELD_BYTES: Final = 32 << 20
 #: Between connecting and the end of the handshake.
 _HANDSHAKE_S: Final = 10.0
 _MAX_ACCEPTS: Final = 64
+_MAX_LOOKS: Final = 1024
 _BACKLOG: Final = 512
 #: From then on it is told.
 _ALARM_SHARE: Final = 0.8
-_MANY_FILES: Final = (
-    "almost all of the {} files that the daemon may have open are; each job takes up to three: raise the "
-    "hard limit (`ulimit -Hn`) and start the daemon again, or have fewer jobs at a time"
-)
-#: To count them costs a millisecond where there are thousands.
-_LOOK_AGAIN_S: Final = 1.0
 #: What is queued at the end of the daemon may take that long.
 _LINGER_S: Final = 0.2
 
 #: Whoever has just connected is spared where there is another: it may be the person who looks what is wrong.
 _FRESH_S: Final = 1.0
-
-
-class Peer(NamedTuple):
-    """Who connected, as the kernel says (SO_PEERCRED)."""
-
-    uid: int
-    pid: int
-
-    def asker(self) -> Asker:
-        """Return the person, by user name."""
-        return Asker("person", user_name(self.uid))
 
 
 @dataclass(eq=False)
@@ -96,6 +80,10 @@ class Connection:
     #: What it makes the daemon hold, as counted in the sum over all.
     held_bytes: int = 0
     mask: int = select.EPOLLIN
+    #: What it said last was a shim's, so it is not held to the requests of a user.
+    is_shim: bool = False
+    #: Its user asked for too much: it is not listened to for a while.
+    is_resting: bool = False
 
 
 def max_connections() -> int:
@@ -109,8 +97,20 @@ def max_connections() -> int:
 class Connections:
     """All peers of some listening sockets. `fileno()` is readable when `poll()` has something to do."""
 
-    def __init__(self, endpoints: dict[str, bytes], on_hang_up: Callable[[Connection, str], None]) -> None:
-        """Take the ZMTP socket type of each path, and whom to tell of peers that were hung up on, and why."""
+    def __init__(
+        self,
+        endpoints: dict[str, bytes],
+        on_hang_up: Callable[[Connection, str], None],
+        *,
+        mode: int = 0o600,
+        bounds: UserBounds | None = None,
+    ) -> None:
+        """Take the ZMTP socket type of each path, and whom to tell of peers that were hung up on, and why.
+
+        `mode` is that of the sockets' files: who may write one may connect.
+        """
+        self.bounds = bounds or UserBounds()
+        self._mode = mode
         #: By number; a number is given once.
         self.all: dict[int, Connection] = {}
         self._on_hang_up = on_hang_up
@@ -124,8 +124,7 @@ class Connections:
         self._waiting: set[Connection] = set()
         #: Why nobody can connect, in words; "": they can.
         self._problem = ""
-        self._files_alert = ""
-        self._files_at = -_LOOK_AGAIN_S
+        self._files_alert = FilesAlert()
         self.listen()
 
     def fileno(self) -> int:
@@ -134,7 +133,7 @@ class Connections:
 
     def listen(self) -> None:
         """Make the sockets' files, anew where they were; raises SupervisorError."""
-        made = [(_bind(path), path) for path in self._types]
+        made = [(_bind(path, self._mode), path) for path in self._types]
         self._stop_listening()
         for listener, path in made:
             self._listeners[listener.fileno()] = (listener, path)
@@ -149,8 +148,22 @@ class Connections:
                 self._serve(connection, events)
 
     def waiting(self) -> Iterator[Connection]:
-        """Yield those that may have a message to take, and can take an answer."""
-        return (one for one in self._waiting if len(one.unsent) < _ENOUGH_BYTES)
+        """Yield those that may have a message to take, and can take an answer; wakes who rested enough."""
+        for one in self._waiting:
+            may_ask = one.is_shim or not self.bounds.wait_s(one.peer)
+            if may_ask is one.is_resting:
+                one.is_resting = not may_ask
+                self._listen_as_due(one)
+        return (one for one in self._waiting if not one.is_resting and len(one.unsent) < _ENOUGH_BYTES)
+
+    def is_due(self, connection: Connection) -> bool:
+        """Say whether one may have a message to take now, can take an answer and may ask."""
+        may_ask = connection.is_shim or not self.bounds.wait_s(connection.peer)
+        return connection in self._waiting and may_ask and len(connection.unsent) < _ENOUGH_BYTES
+
+    def wait_s(self) -> float:
+        """Return how long it takes until somebody is listened to again whose user asked for too much."""
+        return min((self.bounds.wait_s(one.peer) for one in self._waiting if one.is_resting), default=inf)
 
     def step(self, connection: Connection) -> list[bytes]:
         """Return the parts of a message that has arrived whole, or [] when there is none just now."""
@@ -193,11 +206,12 @@ class Connections:
         for connection in list(self.all.values()):
             if not connection.wire.is_ready and now - connection.heard_at > _HANDSHAKE_S:
                 self._drop(connection)
+        self.bounds.forget()
         self._listen_again()
 
     def alerts(self) -> list[str]:
         """Return what is near its bound, and who takes most of it."""
-        alerts = [text for text in (self._problem, self._alert_of_files()) if text]
+        alerts = [text for text in (self._problem, self._files_alert.text()) if text]
         most = max_connections()
         if len(self.all) >= _ALARM_SHARE * most:
             # Without numbers that change: it is logged when it is new.
@@ -208,15 +222,6 @@ class Connections:
                 "at the limit silent ones of whoever has most are closed for newcomers"
             )
         return alerts
-
-    def _alert_of_files(self) -> str:
-        now = monotonic()
-        if now - self._files_at >= _LOOK_AGAIN_S:
-            self._files_at = now
-            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            is_near = soft != resource.RLIM_INFINITY and _num_files() >= _ALARM_SHARE * soft
-            self._files_alert = _MANY_FILES.format(soft) if is_near else ""
-        return self._files_alert
 
     def close(self) -> None:
         """Send what is queued, for a moment, then close."""
@@ -231,7 +236,10 @@ class Connections:
         self._epoll.close()
 
     def _accept(self, listener: socket.socket, path: str) -> None:
-        for _ in range(_MAX_ACCEPTS):
+        num_added = 0
+        for _ in range(_MAX_LOOKS):
+            if num_added >= _MAX_ACCEPTS:
+                return
             try:
                 accepted, _ = listener.accept()
             except BlockingIOError:
@@ -243,30 +251,35 @@ class Connections:
                 self._problem = f"cannot take connections: {error.strerror}"
                 self._epoll.modify(listener.fileno(), 0)
                 if self.all:
-                    self._evict()
+                    self._evict(self.all.values())
                 return
-            self._add(accepted, path)
+            peer = peer_of(accepted)
+            if self.bounds.wait_s(peer):
+                # At once, and many of them: others wait in the kernel's queue behind him.
+                accepted.close()
+                continue
+            self._add(accepted, path, with_groups(peer, accepted))
+            num_added += 1
 
-    def _add(self, accepted: socket.socket, path: str) -> None:
-        pid, uid, _ = struct.unpack(
-            "3i", accepted.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        )
-        if len(self.all) >= max_connections():
-            self._evict()
+    def _add(self, accepted: socket.socket, path: str, peer: Peer) -> None:
+        self.bounds.spend(peer)
+        if self.bounds.is_crowded(peer):
+            self._evict([one for one in self.all.values() if one.peer.uid == peer.uid])
+        elif len(self.all) >= max_connections():
+            self._evict(self.all.values())
         accepted.setblocking(False)
         self._next_number += 1
-        connection = Connection(
-            accepted, self._next_number, path, Peer(uid, pid), Wire(self._types[path]), monotonic()
-        )
+        connection = Connection(accepted, self._next_number, path, peer, Wire(self._types[path]), monotonic())
+        self.bounds.joined(peer)
         self.all[connection.number] = self._by_fd[accepted.fileno()] = connection
         self._epoll.register(accepted.fileno(), connection.mask)
         self.send(connection, connection.wire.opening)
 
-    def _evict(self) -> None:
+    def _evict(self, among: Collection[Connection]) -> None:
         """Close a connection of the user and process that have most, one that has been silent for longest."""
-        of_user = Counter(one.peer.uid for one in self.all.values())
+        of_user = Counter(one.peer.uid for one in among)
         most = max(of_user.values())
-        found = [one for one in self.all.values() if of_user[one.peer.uid] == most]
+        found = [one for one in among if of_user[one.peer.uid] == most]
         of_process = Counter(one.peer.pid for one in found)
         most = max(of_process.values())
         found = [one for one in found if of_process[one.peer.pid] == most]
@@ -275,9 +288,16 @@ class Connections:
 
     def _count(self, connection: Connection) -> bool:
         """Keep the sum of what is held, and that within bounds; False when this connection had to go."""
+        if connection.number not in self.all:
+            return False
         held_bytes = connection.wire.held_bytes + len(connection.unsent)
         self._held_bytes += held_bytes - connection.held_bytes
+        self.bounds.hold(connection.peer, held_bytes - connection.held_bytes)
         connection.held_bytes = held_bytes
+        while self.bounds.is_heavy(connection.peer):
+            his = (one for one in self.all.values() if one.peer.uid == connection.peer.uid)
+            fattest = max(his, key=lambda one: one.held_bytes)
+            self.hang_up(fattest, "its user's connections hold more bytes than those of one may, it most")
         while self._held_bytes > _MAX_HELD_BYTES:
             fattest = max(self.all.values(), key=lambda one: one.held_bytes)
             self.hang_up(fattest, f"all peers hold more than {_MAX_HELD_BYTES} bytes, and it most of them")
@@ -317,17 +337,25 @@ class Connections:
                 self._drop(connection)
                 return False
             del connection.unsent[:sent]
-        may_read = reads and len(connection.unsent) < _ENOUGH_BYTES
+        self._listen_as_due(connection, reads=reads)
+        return True
+
+    def _listen_as_due(self, connection: Connection, *, reads: bool = True) -> None:
+        """Have the kernel tell what concerns a connection now."""
+        may_read = reads and not connection.is_resting and len(connection.unsent) < _ENOUGH_BYTES
         mask = (select.EPOLLIN if may_read else 0) | (select.EPOLLOUT if connection.unsent else 0)
+        # Its end is told whether we like it or not: once is enough.
+        mask |= select.EPOLLET if connection.is_resting else 0
         if mask != connection.mask:
             connection.mask = mask
             self._epoll.modify(connection.socket.fileno(), mask)
-        return True
 
     def _drop(self, connection: Connection) -> None:
         if self.all.pop(connection.number, None) is None:
             return
         self._held_bytes -= connection.held_bytes
+        self.bounds.hold(connection.peer, -connection.held_bytes)
+        self.bounds.gone(connection.peer)
         self._waiting.discard(connection)
         del self._by_fd[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())
@@ -348,14 +376,7 @@ class Connections:
         self._listeners.clear()
 
 
-def _num_files() -> int:
-    try:
-        return sum(1 for _ in os.scandir("/proc/self/fd"))
-    except OSError:  # Not even one is left to count them with.
-        return sys.maxsize
-
-
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, mode: int) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         # The daemon's lock is held, so a socket that lies here belongs to nobody.
@@ -364,7 +385,7 @@ def _bind(path: str) -> socket.socket:
             structlog.get_logger("router").warning("kept-aside", was=path, kept=str(kept))
         Path(path).unlink(missing_ok=True)
         listener.bind(path)
-        os.chmod(path, 0o600)  # noqa: PTH101
+        os.chmod(path, mode)  # noqa: PTH101
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()

@@ -15,22 +15,27 @@ from supervisor.server.router import Delivery
 __all__ = ["events", "show", "status", "version", "watch"]
 
 
-def _some(context: RequestContext, names: tuple[str, ...]) -> list[Job]:
-    if not names:
-        return list(context.engine.jobs.values())
-    return [context.engine.job(name) for name in dict.fromkeys(names)]
+def _some(
+    context: RequestContext, delivery: Delivery, request: api.StatusRequest | api.WatchRequest
+) -> list[Job]:
+    if not request.jobs:
+        return context.views.seen(delivery.peer, context.engine.jobs.values())
+    for name in request.jobs:
+        context.views.check(delivery.peer, request, name)
+    return [context.engine.job(name) for name in dict.fromkeys(request.jobs)]
 
 
 def status(context: RequestContext, delivery: Delivery, request: api.StatusRequest) -> None:
     """Answer with the lines of some jobs, or of all and what is set aside."""
-    if not request.jobs:
+    jobs = _some(context, delivery, request)
+    if not request.jobs and context.access.is_admin(delivery.peer):
         context.send_aside(delivery.identity, request.id)
-    context.send_rows(delivery.identity, request.id, _some(context, request.jobs))
+    context.send_rows(delivery.identity, request.id, jobs)
 
 
 def watch(context: RequestContext, delivery: Delivery, request: api.WatchRequest) -> None:
     """Answer with the lines of some jobs, and with each change from now on."""
-    jobs = _some(context, request.jobs)
+    jobs = _some(context, delivery, request)
     context.watch(delivery.identity, request.id, frozenset(request.jobs))
     context.send_rows(delivery.identity, request.id, jobs)
 
@@ -65,13 +70,21 @@ def show(context: RequestContext, delivery: Delivery, request: api.ShowRequest) 
 
 def events(context: RequestContext, delivery: Delivery, request: api.EventsRequest) -> None:
     """Answer with what has happened; raises Refused for a job that never was."""
-    stored = context.journal.history(after_seq=request.after_seq, job=request.job, limit=request.limit)
+    stored = context.journal.history(
+        after_seq=request.after_seq, job=request.job, limit=request.limit, user=_only_of(context, delivery)
+    )
     if request.job is not None and not stored and not _has_history(context, request.job):
         context.engine.job(request.job)  # Raises, unless it has just been made.
     *parts, last = parted(event_message(one) for one in stored)
     for part in parts:
         context.send(delivery.identity, api.EventsReply(id=request.id, events=part, more=True))
     context.send(delivery.identity, api.EventsReply(id=request.id, events=last))
+
+
+def _only_of(context: RequestContext, delivery: Delivery) -> str:
+    """Return the user of whose jobs alone the peer may know, or ""."""
+    peer, access = delivery.peer, context.access
+    return "" if access.sees_others(peer) else access.user(peer)
 
 
 def _has_history(context: RequestContext, name: str) -> bool:
@@ -90,6 +103,8 @@ def version(context: RequestContext, delivery: Delivery, request: api.VersionReq
         started_wall=context.started_wall,
         num_jobs=len(context.engine.jobs),
         num_dropped=context.router.num_dropped,
+        num_denied=context.access.num_denied,
+        serves_all=context.access.serves_all,
         alerts=context.alerts(),
     )
     context.send(delivery.identity, reply)

@@ -20,12 +20,15 @@ from supervisor.core.policy.explanation import Explanation, RuleState
 from supervisor.core.policy.scene import is_rules
 from supervisor.core.readings.sample import Left, Sample
 from supervisor.core.replacing import replace
+from supervisor.core.rights import UsersConfig
 from supervisor.errors import Refused, SupervisorError
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
-from supervisor.server.router import Delivery, Router
+from supervisor.server.access import Access
+from supervisor.server.router import Delivery, Peer, Router
 from supervisor.server.rows import JobView, Reading, Unstored, row
 from supervisor.server.shims import ShimTable
+from supervisor.server.views import Views
 from supervisor.set_aside import SetAside
 from supervisor.settings.config import Config
 from supervisor.system.procfs import has_ended
@@ -137,11 +140,19 @@ class RequestContext:
     pid: int
     #: Nothing more fits on the disk of the state folder; kept up to date by the daemon.
     is_full: bool = False
+    #: Who may do what.
+    access: Access = field(default_factory=Access)
+    #: What one user may take; kept up to date by the daemon.
+    max_jobs: int = UsersConfig().max_jobs
     #: What their commands left running, by job name; likewise.
     left: Mapping[str, tuple[Left, ...]] = field(default_factory=dict)
     _watches: dict[bytes, _Watch] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
     _waiting: list[_Waiting] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make what each peer sees by who may what."""
+        self.views = Views(self.access, lambda: self.engine.jobs)
 
     def watch(self, identity: bytes, request: str, names: frozenset[str]) -> None:
         """Tell this peer of changes of these jobs, or of all; for a while."""
@@ -163,6 +174,9 @@ class RequestContext:
         for identity, watch in list(self._watches.items()):
             names = changed & watch.names if watch.names else changed
             jobs = [job for name in sorted(names) if (job := self.engine.find(name)) is not None]
+            if self.access.serves_all:
+                peer = self.router.peer(identity)
+                jobs = self.views.seen(peer, jobs) if peer is not None else []
             if jobs and not self.send_rows(identity, watch.request, jobs):
                 del self._watches[identity]
 
@@ -251,8 +265,24 @@ class RequestContext:
             self.send(identity, api.JobRows(id=request, aside=part, more=True))
 
     def send(self, identity: bytes, message: protocol.Message) -> bool:
-        """Send now; False when the peer is gone."""
-        return self.router.send(identity, message)
+        """Send now what this peer may have of it; False when the peer is gone."""
+        if not self.access.serves_all:
+            return self.router.send(identity, message)
+        peer = self.router.peer(identity)
+        seen = None if peer is None else self.views.outward(peer, message)
+        return peer is not None and (seen is None or self.router.send(identity, seen))
+
+    def check_jobs_of(self, peer: Peer) -> None:
+        """Raise Refused for a user who has as many jobs as one may have."""
+        if not self.access.is_bounded(peer):
+            return
+        num = sum(self.access.owns(peer, job.name, job) for job in self.engine.jobs.values())
+        if num >= self.max_jobs:
+            raise Refused(
+                f"cannot take another job: you have {num} of them, and one user may have {self.max_jobs}",
+                hint="`supervisorctl remove` forgets those that are over; `users.max_jobs` in the daemon's "
+                "config.toml is the bound",
+            )
 
 
 def _sendable(one: SetAside) -> SetAside:

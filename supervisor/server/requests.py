@@ -27,7 +27,6 @@ from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
 from supervisor.server import looking
-from supervisor.server.access import check_may_act
 from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.request_context import RequestContext, refusal
 from supervisor.server.router import Delivery
@@ -49,9 +48,13 @@ def take(context: RequestContext, delivery: Delivery) -> None:
     handler = _HANDLERS.get(type(message))
     try:
         if handler is not None:
-            check_may_act(delivery.peer)
-            context.check_room(message)
-            handler(context, delivery, message)
+            context.access.check_served(delivery.peer, message)
+            request = context.views.inward(delivery.peer, message)
+            context.check_room(request)
+            # Where several jobs are meant each is asked about for itself (`_each`).
+            if not isinstance(request, api.JobsRequest):
+                context.views.check(delivery.peer, request, getattr(request, "job", None) or "")
+            handler(context, delivery, request)
         elif isinstance(message, protocol.FromShim):
             context.shims.take(delivery, context.engine)
         else:
@@ -84,6 +87,7 @@ def run(context: RequestContext, delivery: Delivery, request: api.RunRequest) ->
         checkpoints=request.checkpoints,
         restart=request.restart,
         user=delivery.peer.asker().name,
+        owner=context.access.owner(delivery.peer),
         priority=request.priority,
         protected=request.protected,
         labels=request.labels,
@@ -97,6 +101,7 @@ def run(context: RequestContext, delivery: Delivery, request: api.RunRequest) ->
         every_s=request.every_s,
         shell=request.shell,
     )
+    context.check_jobs_of(delivery.peer)
     if why_not := context.policy_loop.never_fits(spec):
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
     job = context.engine.submit(request.name, spec)
@@ -325,14 +330,15 @@ def _each(
     told: Callable[[api.Accepted], api.Accepted] = lambda accepted: accepted,
 ) -> None:
     """Act on every job, whoever is refused; `told` makes the answer of what is stored."""
-    if bool(request.jobs) == request.all:
+    if bool(request.jobs) == (request.all or request.all_users):
         raise UsageError("cannot tell which jobs are meant", hint="name jobs, or say --all, not both")
     names = list(dict.fromkeys(request.jobs))
-    if request.all:
-        names = [job.name for job in context.engine.jobs.values() if applies(job)]
+    if not names:
+        names = [job.name for job in _all_meant(context, delivery, request) if applies(job)]
     answers: list[api.Accepted | protocol.Refusal] = []
     for name in names:
         try:
+            context.views.check(delivery.peer, request, name)
             answers.append(act(name))
         except SupervisorError as error:
             answers.append(refusal(request.id, error, job=name))
@@ -341,6 +347,14 @@ def _each(
     for number, answer in enumerate(answers, 1):
         whole = replace(answer, last=number == len(answers))
         context.answer(delivery, partial(told, whole) if isinstance(whole, api.Accepted) else whole)
+
+
+def _all_meant(context: RequestContext, delivery: Delivery, request: api.JobsRequest) -> list[Job]:
+    jobs, peer = context.engine.jobs.values(), delivery.peer
+    if request.all_users:
+        context.access.check_all_users(peer, request)
+        return list(jobs)
+    return [job for job in jobs if context.access.owns(peer, job.name, job)]
 
 
 def _tag(message: object) -> str:

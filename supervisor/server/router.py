@@ -10,7 +10,8 @@ an answerable mistake, or counted and dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -19,7 +20,9 @@ import structlog
 
 from supervisor import api
 from supervisor.server.bounded_messages import fitted
-from supervisor.server.connections import Connection, Connections, Peer
+from supervisor.server.connections import Connection, Connections
+from supervisor.server.peers import Peer
+from supervisor.server.user_bounds import UserBounds
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
 
@@ -28,9 +31,15 @@ __all__ = ["Delivery", "Peer", "Router"]
 #: So that busy peers cannot keep the loop from its timers.
 _TURN_S: Final = 0.05
 
+#: New questions are looked for that often while there are old ones.
+_LOOK_S: Final = 0.005
+
 #: Time that a process took counts half as much after so long, and nothing below that.
 _HALF_LIFE_S: Final = 1.0
 _NOTHING_S: Final = 1e-4
+
+#: A request of a user that takes longer counts as several.
+_REQUEST_S: Final = 1e-3
 
 #: Events that wait for a subscriber that is slow.
 _MAX_EVENT_BYTES: Final = 1 << 20
@@ -45,6 +54,10 @@ _HINTS = {
 }
 
 
+#: Connections that have something to take, by user and process; whoever was served last stands last.
+_Queues = dict[int, dict[Peer, deque[Connection]]]
+
+
 class Delivery(NamedTuple):
     """A message, and where its answer goes."""
 
@@ -56,15 +69,27 @@ class Delivery(NamedTuple):
 class Router:
     """Requests and shims at one socket, events at the other. Used from the loop's thread only."""
 
-    def __init__(self, control_endpoint: str, events_endpoint: str) -> None:
+    def __init__(
+        self,
+        control_endpoint: str,
+        events_endpoint: str,
+        *,
+        mode: int = 0o600,
+        bounds: UserBounds | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """Listen; `mode` is that of the sockets' files, `bounds` what one user may take, `clock` steady."""
+        self._clock = clock
         self.num_dropped = 0
         self._log = structlog.get_logger("router")
         control, self._events = (one.removeprefix("ipc://") for one in (control_endpoint, events_endpoint))
         self._paths = (Path(control), Path(self._events))
-        self._connections = Connections({control: b"ROUTER", self._events: b"PUB"}, self._hung_up)
-        #: Seconds that the messages of a process took, the older ones for less.
+        types = {control: b"ROUTER", self._events: b"PUB"}
+        self._connections = Connections(types, self._hung_up, mode=mode, bounds=bounds)
+        #: Seconds that the messages of a process took, the older ones for less; and those of a user.
         self._used_s: dict[Peer, float] = {}
-        self._halved_at = monotonic()
+        self._used_by_user_s: dict[int, float] = {}
+        self._halved_at = clock()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when something arrived, or can be sent on."""
@@ -93,27 +118,39 @@ class Router:
     def receive(self) -> Iterator[Delivery]:
         """Return what has arrived, without waiting; understands or drops every frame.
 
-        A message of each in turn, and first those of processes that took the least time lately: whoever asks
-        for much waits longer, and others wait for one of his questions at most.
+        A message at a time, of the user who took the least time lately, and of his process that did: whoever
+        asks for much waits longer, and others wait for one of his questions at most, or some milliseconds of
+        short ones. How many connections he has makes no difference.
         """
         self._connections.poll()
         self._forget_use()
-        until = monotonic() + _TURN_S
-        while waiting := sorted(self._connections.waiting(), key=self._turn):
-            for connection in waiting:
-                begin = monotonic()
-                if begin >= until:
-                    return
+        until = self._clock() + _TURN_S
+        while queues := self._queues():
+            look_at = min(until, self._clock() + _LOOK_S)
+            while queues and (begin := self._clock()) < look_at:
+                connection = self._take_next(queues)
+                num_dropped = self.num_dropped
                 delivery = self._understand(connection)
                 if delivery is not None:
                     yield delivery
-                connection.served_at = monotonic()
-                used_s = connection.served_at - begin
-                self._used_s[connection.peer] = self._used_s.get(connection.peer, 0.0) + used_s
+                connection.served_at = self._clock()
+                is_request = delivery is not None or self.num_dropped > num_dropped
+                self._use(connection, connection.served_at - begin, least=1.0 if is_request else 0.0)
+                if self._connections.is_due(connection):
+                    _put(queues, connection)
+            if self._clock() >= until:
+                return
+            # Somebody may have come meanwhile who has used nothing yet.
+            self._connections.poll()
 
     def is_there(self, identity: bytes) -> bool:
         """Say whether a peer is still connected."""
         return int.from_bytes(identity, "big") in self._connections.all
+
+    def peer(self, identity: bytes) -> Peer | None:
+        """Return who it is that an answer goes to, None when it is gone."""
+        connection = self._connections.all.get(int.from_bytes(identity, "big"))
+        return None if connection is None else connection.peer
 
     def send(self, identity: bytes, message: protocol.Message) -> bool:
         """Send without waiting; False when the peer is gone or takes nothing."""
@@ -128,25 +165,60 @@ class Router:
             self._log.error("not-sent", error=str(error), message=type(message).__name__)
             return False
 
-    def publish(self, event: api.Event) -> None:
-        """Tell every subscriber; one that is slow misses some and asks the journal for them."""
-        frame = fitted(event)
+    def publish(
+        self, event: api.Event, seen: Callable[[Peer, api.Event], api.Event | None] = lambda _, event: event
+    ) -> None:
+        """Tell every subscriber what he may see of it; one that is slow misses some and asks the journal."""
+        frames: dict[api.Event, bytes] = {}
         for connection in list(self._connections.all.values()):
-            if len(connection.unsent) < _MAX_EVENT_BYTES and any(map(frame.startswith, connection.topics)):
+            if not connection.topics or len(connection.unsent) >= _MAX_EVENT_BYTES:
+                continue
+            if (his := seen(connection.peer, event)) is None:
+                continue
+            frame = frames.get(his) or frames.setdefault(his, fitted(his))
+            if any(map(frame.startswith, connection.topics)):
                 self._connections.send_message(connection, frame)
 
     def close(self) -> None:
         """Send what is queued, for a moment, then close."""
         self._connections.close()
 
-    def _turn(self, connection: Connection) -> tuple[float, float]:
-        return self._used_s.get(connection.peer, 0.0), connection.served_at
+    def wait_s(self) -> float:
+        """Return how long it takes until there is more to receive without news, inf where that is never."""
+        return self._connections.wait_s()
+
+    def _queues(self) -> _Queues:
+        queues: _Queues = {}
+        for connection in sorted(self._connections.waiting(), key=lambda one: one.served_at):
+            _put(queues, connection)
+        return queues
+
+    def _take_next(self, queues: _Queues) -> Connection:
+        uid = min(queues, key=lambda uid: self._used_by_user_s.get(uid, 0.0))
+        of_user = queues[uid]
+        peer = min(of_user, key=lambda peer: self._used_s.get(peer, 0.0))
+        connection = of_user[peer].popleft()
+        if not of_user[peer]:
+            del of_user[peer]
+        if not of_user:
+            del queues[uid]
+        return connection
+
+    def _use(self, connection: Connection, used_s: float, *, least: float) -> None:
+        """Take note of what a message took; the words of shims are bounded in other ways (measure.py)."""
+        peer = connection.peer
+        if not connection.is_shim:
+            self._connections.bounds.spend(peer, max(least, used_s / _REQUEST_S))
+        self._used_s[peer] = self._used_s.get(peer, 0.0) + used_s
+        self._used_by_user_s[peer.uid] = self._used_by_user_s.get(peer.uid, 0.0) + used_s
 
     def _forget_use(self) -> None:
-        now = monotonic()
+        now = self._clock()
         if now - self._halved_at >= _HALF_LIFE_S:
             self._halved_at = now
             self._used_s = {one: used / 2 for one, used in self._used_s.items() if used > _NOTHING_S}
+            by_user = self._used_by_user_s.items()
+            self._used_by_user_s = {uid: used / 2 for uid, used in by_user if used > _NOTHING_S}
 
     def _understand(self, connection: Connection) -> Delivery | None:
         parts = self._connections.step(connection)
@@ -163,8 +235,9 @@ class Router:
             self._drop("malformed", f"{len(parts)} frames", peer)
             return None
         try:
-            return Delivery(identity, peer, api.decode(parts[0]))
+            message = api.decode(parts[0])
         except ProtocolError as error:
+            connection.is_shim = False
             self._drop(error.kind, str(error), peer)
             # Without the number of a question it may be a shim's word, and a refusal would send that away.
             if error.kind in ("version", "unknown") or error.request:
@@ -173,6 +246,8 @@ class Router:
                 )
                 self.send(identity, answer)
             return None
+        connection.is_shim = isinstance(message, protocol.FromShim)
+        return Delivery(identity, peer, message)
 
     def _subscribe(self, connection: Connection, said: bytes) -> None:
         """Take a wish of a SUB socket: one byte for whether, and what events are to begin with."""
@@ -192,3 +267,8 @@ class Router:
         # The first ones and then every thousandth: garbage must not fill the log.
         if self.num_dropped <= 10 or self.num_dropped % 1000 == 0:
             self._log.warning("frame-dropped", kind=kind, reason=reason, pid=peer.pid, total=self.num_dropped)
+
+
+def _put(queues: _Queues, connection: Connection) -> None:
+    peer = connection.peer
+    queues.setdefault(peer.uid, {}).setdefault(peer, deque()).append(connection)

@@ -204,7 +204,13 @@ class ShimTable:
         if job is None or reason:
             if self._refusals.wait_s() <= 0:
                 self._refusals.spend()
-                self._log.warning("hello-refused", job=hello.job, pid=delivery.peer.pid, reason=reason)
+                self._log.warning(
+                    "hello-refused",
+                    job=hello.job,
+                    uid=delivery.peer.uid,
+                    pid=delivery.peer.pid,
+                    reason=reason,
+                )
             hint = "training goes on without supervision"
             self._send(delivery.identity, protocol.Refusal(error=reason, hint=hint, job=hello.job))
             return

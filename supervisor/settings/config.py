@@ -25,6 +25,7 @@ from msgspec import Meta
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rule_check import RuleError, check_rules
 from supervisor.core.policy.rules import PolicyConfig, QueueConfig, Rule, Settings
+from supervisor.core.rights import RightsConfig, UsersConfig
 from supervisor.errors import ConfigError
 from supervisor.settings.file_values import Place, described, line_of
 from trainer_shim.safe_files import Unsafe, read_short
@@ -170,6 +171,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shim: ShimConfig = ShimConfig()
     policy: PolicyConfig = PolicyConfig()
     queue: QueueConfig = QueueConfig()
+    rights: RightsConfig = RightsConfig()
+    users: UsersConfig = UsersConfig()
     #: Those in force, the defaults among them.
     rules: tuple[Rule, ...] = DEFAULT_RULES
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,15 +13,14 @@ from msgspec import Meta
 
 from supervisor.core.durations import parse_period
 from supervisor.core.jobs.job import JobSpec
+from supervisor.core.jobs.names import NAME
 from supervisor.core.jobs.treatment import Labels, Priority, Restart
 from supervisor.errors import ConfigError
 from supervisor.settings.config import advice, read_toml
 from supervisor.settings.file_values import Place
 from trainer_shim.safe_files import read_checked
 
-__all__ = ["EXAMPLES", "NAME", "JobFile", "read_job_file"]
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+__all__ = ["EXAMPLES", "JobFile", "read_job_file"]
 
 _GIB = 1 << 30
 

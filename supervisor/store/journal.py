@@ -174,9 +174,9 @@ class SqliteJournal:
         except BlockingIOError:
             return
 
-    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
-        """Return events after that number, oldest first; with -1 the newest `limit`."""
-        return rows.read_events(self._reader, after_seq=after_seq, job=job, limit=limit)
+    def history(self, *, after_seq: int, job: str | None, limit: int, user: str = "") -> list[StoredEvent]:
+        """Return events after that number, oldest first; with -1 the newest `limit`; of one user's jobs."""
+        return rows.read_events(self._reader, after_seq=after_seq, job=job, limit=limit, user=user)
 
     def close(self) -> None:
         """Store what was taken, once more if need be, then let go."""

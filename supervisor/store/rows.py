@@ -18,9 +18,9 @@ import msgspec
 
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.names import KEY
 from supervisor.job_table import sharing
 from supervisor.ports import StoredEvent, Unreadable
-from supervisor.settings.jobfile import NAME
 
 __all__ = ["read_events", "read_facts", "read_jobs"]
 
@@ -28,10 +28,11 @@ _JOBS: Final = "SELECT CAST(id AS BLOB), CAST(name AS BLOB), CAST(record AS BLOB
 _FACTS: Final = "SELECT CAST(name AS BLOB), CAST(value AS BLOB) FROM facts"
 _EVENTS: Final = (
     "SELECT seq, at, wall, CAST(job AS BLOB), CAST(event AS BLOB), CAST(state AS BLOB) FROM events"
-    " WHERE seq > :after AND (:job IS NULL OR job = :job) ORDER BY seq"
+    " WHERE seq > :after AND {which} ORDER BY seq {order} LIMIT :limit"
 )
-_OLDEST: Final = _EVENTS + " LIMIT :limit"
-_NEWEST: Final = _EVENTS + " DESC LIMIT :limit"
+_OF_JOB: Final = "(:job IS NULL OR job = :job)"
+#: By the index of jobs: whoever has few of them does not make us read those of all. `0` comes behind `/`.
+_OF_USER: Final = "(:job IS NULL OR job = :job) AND job >= :user || '/' AND job < :user || '0'"
 
 #: No job is started so often, and no name is longer for it.
 _MAX_NUMBER: Final = 10**12
@@ -73,11 +74,14 @@ def read_facts(db: sqlite3.Connection) -> tuple[dict[str, str], dict[str, str]]:
     return facts, unusable
 
 
-def read_events(db: sqlite3.Connection, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
-    """Return events after that number, oldest first; with -1 the newest `limit`."""
+def read_events(
+    db: sqlite3.Connection, *, after_seq: int, job: str | None, limit: int, user: str = ""
+) -> list[StoredEvent]:
+    """Return events after that number, oldest first; with -1 the newest `limit`; of one user's jobs."""
     is_newest = after_seq < 0
-    values = {"after": max(after_seq, 0), "job": job, "limit": limit}
-    rows = db.execute(_NEWEST if is_newest else _OLDEST, values).fetchall()
+    values = {"after": max(after_seq, 0), "job": job, "limit": limit, "user": user}
+    which, order = _OF_USER if user else _OF_JOB, "DESC" if is_newest else "ASC"
+    rows = db.execute(_EVENTS.format(which=which, order=order), values).fetchall()
     found = [
         StoredEvent(seq=seq, at=at, wall=wall, job=_text(name), event=_decoded(event), state=_text(state))
         for seq, at, wall, name, event, state in rows
@@ -94,7 +98,7 @@ def _decoded(text: bytes) -> JobEvent | Unreadable:
 
 def _check(job: Job, name: str, id_: str) -> None:
     """Raise ValueError for a record that a job could not have come to have."""
-    if job.name != name or NAME.fullmatch(name) is None:
+    if job.name != name or KEY.fullmatch(name) is None:
         raise ValueError(f"it is the record of a job `{job.name}`")
     if job.id != id_:
         raise ValueError(f"it is the record of a job with the id `{job.id}`")

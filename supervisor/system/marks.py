@@ -16,7 +16,9 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["GROUP", "JobStart", "Marks", "group_prefix", "start_of"]
+from supervisor.core.jobs import names
+
+__all__ = ["GROUP", "JobStart", "Marks", "group_name", "group_prefix", "jobs_folder", "start_of"]
 
 #: What the name of each group of ours begins with, whichever daemon made it.
 GROUP: Final = re.compile(r"training-supervisor-[0-9a-f]{12}-")
@@ -37,7 +39,14 @@ class JobStart(NamedTuple):
 
 def start_of(run_dir: Path) -> JobStart | None:
     """Return the start that a run folder is of."""
-    return _start(run_dir.parent.name, run_dir.name)
+    job_dir = run_dir.parent
+    return _start(names.key_of_folder(job_dir.parent.name, job_dir.name), run_dir.name)
+
+
+def jobs_folder(run_dir: Path) -> Path:
+    """Return the folder of all jobs of a daemon, of the folder of one start."""
+    above = run_dir.parent.parent
+    return above.parent if names.is_user_folder(above.name) else above
 
 
 def _start(job: str, folder: str) -> JobStart | None:
@@ -48,6 +57,11 @@ def _start(job: str, folder: str) -> JobStart | None:
 def group_prefix(folder: Path) -> str:
     """Return what the names of the groups of one daemon's jobs begin with; JOB.INCARNATION follows."""
     return f"training-supervisor-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}-"
+
+
+def group_name(folder: Path, start: JobStart) -> str:
+    """Return the name of the group of a start, by the folder of all jobs."""
+    return f"{group_prefix(folder)}{names.group_word(start.job)}.{start.incarnation}"
 
 
 class Marks:
@@ -78,7 +92,7 @@ class Marks:
             os.close(fd)
         name = os.fsdecode(re.split(rb"[/\n]", text.partition(self._group)[2], maxsplit=1)[0])
         job, _, number = name.rpartition(".")
-        start = JobStart(job, int(number)) if job and number.isdecimal() else None
+        start = JobStart(names.key_of_group_word(job), int(number)) if job and number.isdecimal() else None
         return None if start == self._around else start
 
     def _named(self, pid: int) -> JobStart | None:
@@ -86,8 +100,9 @@ class Marks:
         value = rest.partition(b"\0")[0]
         if not is_there or not value.startswith(self._folder):
             return None
-        job, _, run = os.fsdecode(value[len(self._folder) :]).partition("/")
-        return _start(job, run) if job else None
+        path, _, run = os.fsdecode(value[len(self._folder) :]).rpartition("/")
+        key = names.key_of_path(path)
+        return _start(key, run) if key else None
 
     def left_of(self, job: str) -> list[int]:
         """Return the numbers of all processes that come from any start of a job; reads all of /proc."""

@@ -369,6 +369,7 @@ NAMES_FROM_TABLES = {
     "supervisor/core/readings/thinning.py": "all fields of whatever is in a sample",
     "supervisor/core/replacing.py": "what others take",
     "supervisor/server/bounded_messages.py": "all fields of any message",
+    "supervisor/server/views.py": "all fields of any answer",
 }
 
 

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import CheckpointReported, JobEvent, PauseReached, Removed, Submitted
-from supervisor.core.jobs.job import Asker, JobSpec
+from supervisor.core.jobs.job import Asker, JobSpec, Owner
 from supervisor.core.jobs.states import JobState
 from supervisor.errors import SupervisorError
 from supervisor.ports import Batch, JournalRow, Unreadable
@@ -190,6 +190,37 @@ class TestEveryJournal:
         assert [5, 6, 7] == seqs(after_seq=-1, limit=3)
         assert [3, 5, 7] == seqs(after_seq=-1, job="job-1", limit=3)
         assert [2, 4] == seqs(job="job-0", limit=2)
+
+    def test_the_history_of_one_users_jobs(self, world, journal):
+        """
+        Of what others may not even know nothing is read: neither jobs of ours nor of users called nearly so.
+        """
+        keys = ("night", "ada/night", "ada", "adam/night", "ada-b/night", "bob/night", "ada/day")
+        world.store(journal, Batch(1, tuple(row(seq, key) for seq, key in enumerate(keys * 2, 1))))
+
+        def jobs(**query):
+            found = journal.history(**{"after_seq": 0, "job": None, "limit": 100, "user": "ada"} | query)
+            return [(one.seq, one.job) for one in found]
+
+        assert [(2, "ada/night"), (7, "ada/day"), (9, "ada/night"), (14, "ada/day")] == jobs()
+        assert [(9, "ada/night"), (14, "ada/day")] == jobs(after_seq=-1, limit=2)
+        assert [(14, "ada/day")] == jobs(after_seq=9)
+        assert [] == jobs(job="bob/night")
+        assert [(2, "ada/night"), (9, "ada/night")] == jobs(job="ada/night")
+
+    def test_a_job_of_another_user_is_read_back(self, world, journal):
+        """
+        With its user by number and name, and by its key.
+        """
+        spec = replace(SPEC, owner=Owner(1000, "ada"), user="ada")
+        job = core.create("ada/night", Submitted(id="j-1", spec=spec), 1.0)
+        stored = JournalRow(
+            seq=1, job=job.name, at=1.0, wall=1.0, event=Submitted(id="j-1", spec=spec), after=job
+        )
+        world.store(journal, Batch(1, (stored,)))
+
+        (found,) = journal.jobs()
+        assert ("ada/night", Owner(1000, "ada")) == (found.name, found.spec.owner)
 
     def test_batches_are_committed_in_their_order(self, world, journal):
         """

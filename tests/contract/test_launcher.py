@@ -175,23 +175,24 @@ class TestEveryLauncher:
         started(launcher)
         until_true(lambda: world.num_starts(spec) == 1)
 
-    def test_what_runs_is_found_by_its_folder(self, world, launcher):
+    @pytest.mark.parametrize(("job", "folder"), [("job-1", "job-1"), ("ada/night", "@ada/night")])
+    def test_what_runs_is_found_by_its_folder(self, world, launcher, job, folder):
         """
         A daemon whose journal was lost learns what is there: the last number that was used, and what lives.
         """
         jobs_dir = world.tmp_path / "jobs"
-        run_dir = jobs_dir / "job-1/run-3"
+        run_dir = jobs_dir / folder / "run-3"
         run_dir.parent.mkdir(parents=True)
-        spec = world.spec(incarnation=3, run_dir=run_dir)
+        spec = msgspec.structs.replace(world.spec(incarnation=3, run_dir=run_dir), job=job)
         before = launcher.last_incarnation(run_dir.parent), launcher.left(jobs_dir)
         launcher.launch(spec)
         process = started(launcher).process
 
         assert (0, {}) == before
         assert 3 == launcher.last_incarnation(run_dir.parent)
-        assert [Orphan("job-1", 3, process, run_dir)] == launcher.orphans(jobs_dir, ())
-        assert [] == launcher.orphans(jobs_dir, {("job-1", 3)})
-        assert {"job-1": {3}} == launcher.left(jobs_dir)
+        assert [Orphan(job, 3, process, run_dir)] == launcher.orphans(jobs_dir, ())
+        assert [] == launcher.orphans(jobs_dir, {(job, 3)})
+        assert {job: {3}} == launcher.left(jobs_dir)
         world.finish(spec, 0)
         ended(launcher)
         assert [] == launcher.orphans(jobs_dir, ())

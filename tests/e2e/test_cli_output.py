@@ -217,7 +217,7 @@ def test_the_exit_code_of_several_jobs_is_the_worst(daemon, home):
         (["run", "nonesuch"], "cannot run `nonesuch`", "activate the environment"),
         (["run", "--cwd", "/nonesuch", "--", "sh"], "there is no such folder", "--cwd"),
         (["run", "--name", "a b", "--", "sh"], "cannot name a job `'a b'`", "64 letters"),
-        (["show", "a/b"], "cannot find job `a/b`", "supervisorctl status"),
+        (["show", "a/b/c"], "cannot find job `a/b/c`", "supervisorctl status"),
         (["logs", "job-1", "-n", "few"], "neither a number nor `all`", "supervisorctl logs --help"),
     ],
 )

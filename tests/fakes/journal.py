@@ -93,8 +93,9 @@ class FakeJournal:
     def problem(self) -> str:
         return self._problem
 
-    def history(self, *, after_seq: int, job: str | None, limit: int) -> list[StoredEvent]:
-        found = [_decoded(*row) for row in self.disk.events if job in (None, row[3])]
+    def history(self, *, after_seq: int, job: str | None, limit: int, user: str = "") -> list[StoredEvent]:
+        rows = [row for row in self.disk.events if job in (None, row[3])]
+        found = [_decoded(*row) for row in rows if not user or row[3].startswith(f"{user}/")]
         if after_seq < 0:
             return found[-limit:] if limit else []
         return [one for one in found if one.seq > after_seq][:limit]

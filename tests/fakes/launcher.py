@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from supervisor.core.jobs.job import Exit, Pid
+from supervisor.core.jobs.names import folder_of, key_of_folder
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 
 __all__ = ["FakeLauncher", "FakeMachine"]
@@ -143,13 +144,14 @@ class FakeLauncher:
             self.machine.release()
 
     def last_incarnation(self, job_dir: Path) -> int:
-        return max((number for job, number in self.machine._commands if job == job_dir.name), default=0)
+        key = key_of_folder(job_dir.parent.name, job_dir.name)
+        return max((number for job, number in self.machine._commands if job == key), default=0)
 
     def orphans(self, jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
         commands = self.machine._commands.items()
         living = {key: one.process for key, one in commands if one.process is not None and one.exit is None}
         return [
-            Orphan(*key, process, jobs_dir / key[0] / f"run-{key[1]}")
+            Orphan(*key, process, jobs_dir / folder_of(key[0]) / f"run-{key[1]}")
             for key, process in living.items()
             if key not in known
         ]

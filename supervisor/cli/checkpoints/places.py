@@ -8,6 +8,7 @@ Does not cover: what is done with them (checkpoints.py).
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import click
 
 from supervisor.cli.options import connect
+from supervisor.core.jobs.names import KEY
 from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
 from trainer_shim.checkpoint import survey
 from trainer_shim.checkpoint.layout import Name, parse_aside, parse_name
@@ -107,18 +109,26 @@ def find_place(ctx: click.Context, job: str) -> CheckpointPlace:
 
 def _root(ctx: click.Context, job: str) -> Path:
     path = Path(job).expanduser()
-    if "/" in job or job in (".", ".."):
-        return _checked(path)
     # A job that trains several times in one process has its further trainings beside the first.
     name, plus, number = job.partition("+")
+    # USER/NAME is a job unless there is such a folder.
+    is_path = "/" in job and (os.path.lexists(path) or KEY.fullmatch(name) is None)
+    if is_path or job in (".", ".."):
+        return _checked(path)
     try:
         with connect(ctx) as client:
-            return Path(f"{client.show(name).checkpoints}{plus}{number}")
+            folder = client.show(name).checkpoints
     except (NoDaemon, UsageError):
         # A folder is there with or without a daemon.
-        if path.is_dir():
+        if path.is_dir() or "/" in job:
             return _checked(path)
         raise
+    if not folder:
+        raise Refused(
+            f"cannot tell where job `{name}` keeps its checkpoints: it belongs to another user",
+            hint="ask that user, or an admin of the daemon",
+        )
+    return Path(f"{folder}{plus}{number}")
 
 
 def further_trainings(root: Path) -> list[str]:

@@ -122,7 +122,8 @@ def _daemon(paths: Paths) -> Finding:
             "warn", f"the daemon says: {'; '.join(reply.alerts)}", "`supervisorctl status` shows it too"
         )
     jobs = f"{reply.num_jobs} job{'' if reply.num_jobs == 1 else 's'}"
-    return Finding("ok", f"the daemon answers: version {reply.version}, pid {reply.pid}, {jobs}")
+    denied = f", {reply.num_denied} requests refused for want of a right" if reply.num_denied else ""
+    return Finding("ok", f"the daemon answers: version {reply.version}, pid {reply.pid}, {jobs}{denied}")
 
 
 def _run_folder(folder: Path) -> Finding:

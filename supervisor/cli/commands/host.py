@@ -47,7 +47,10 @@ def version(ctx: click.Context, *, as_json: bool) -> None:
     if as_json:
         print_json([mine, {"part": "training-supervisord", "version": reply.version, "pid": reply.pid}])
     else:
-        data(f"training-supervisord {clean(reply.version)} (pid {reply.pid})")
+        whose = ", the system's: it serves all users" if reply.serves_all else ""
+        data(f"training-supervisord {clean(reply.version)} (pid {reply.pid}{whose})")
+    if reply.num_denied:
+        tell(f"{reply.num_denied} requests were refused for want of a right; the daemon's log has them")
     for alert in reply.alerts:
         tell(f"warning: {clean(alert)}")
 

@@ -19,7 +19,7 @@ from supervisor.cli.options import (
     every_option,
     jobs_argument,
     json_option,
-    named_jobs,
+    meant_jobs,
     parse_labels,
     treatment,
     waitable,
@@ -120,12 +120,14 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
 @waitable
 @json_option
 @click.pass_context
-def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
+def pause(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: str | None, **options: Any) -> int:
     """Checkpoint jobs at their next batch boundary, then make them give back what is short."""
+    meant = meant_jobs(jobs, everyone)
     request = api.PauseRequest(
         id=new_id(),
-        jobs=named_jobs(jobs, everyone),
-        all=everyone,
+        jobs=meant.jobs,
+        all=meant.all,
+        all_users=meant.all_users,
         depth=Depth(options.pop("depth")),
         for_s=options.pop("for_s"),
         reason=options.pop("reason"),
@@ -143,8 +145,9 @@ def _verb(kind: type[api.JobsRequest], name: str, text: str) -> click.Command:
     @waitable
     @json_option
     @click.pass_context
-    def verb(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, **options: Any) -> int:
-        request = kind(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
+    def verb(ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: str | None, **options: Any) -> int:
+        meant = meant_jobs(jobs, everyone)
+        request = kind(id=new_id(), jobs=meant.jobs, all=meant.all, all_users=meant.all_users)
         return _change(ctx, name, request, **options)
 
     return verb
@@ -162,15 +165,17 @@ kill = _verb(api.KillRequest, "kill", "End jobs at once, without a checkpoint.")
 @json_option
 @click.pass_context
 def restart(
-    ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, env_from_here: bool, **options: Any
+    ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: str | None, env_from_here: bool, **options: Any
 ) -> int:
     """Start the commands of jobs anew, from their checkpoints."""
     from supervisor.cli.commands.new_command import check_environment, job_environment
 
     env = job_environment(os.environ) if env_from_here else None
     check_environment(env or {})
-    names = named_jobs(jobs, everyone)
-    request = api.RestartRequest(id=new_id(), jobs=names, all=everyone, env=env)
+    meant = meant_jobs(jobs, everyone)
+    request = api.RestartRequest(
+        id=new_id(), jobs=meant.jobs, all=meant.all, all_users=meant.all_users, env=env
+    )
     return _change(ctx, "restart", request, **options)
 
 
@@ -183,9 +188,10 @@ checkpoint = _verb(
 @jobs_argument()
 @json_option
 @click.pass_context
-def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json: bool) -> int:
+def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: str | None, as_json: bool) -> int:
     """Forget jobs that are over. Their checkpoints stay."""
-    request = api.RemoveRequest(id=new_id(), jobs=named_jobs(jobs, everyone), all=everyone)
+    meant = meant_jobs(jobs, everyone)
+    request = api.RemoveRequest(id=new_id(), jobs=meant.jobs, all=meant.all, all_users=meant.all_users)
     return _change(ctx, "remove", request, wait=False, timeout=None, as_json=as_json)
 
 
@@ -206,7 +212,7 @@ def remove(ctx: click.Context, *, jobs: tuple[str, ...], everyone: bool, as_json
 @json_option
 @click.pass_context
 def set_job(
-    ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: bool, as_json: bool, **changes: Any
+    ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: str | None, as_json: bool, **changes: Any
 ) -> int:
     """Change how jobs are treated by rules and in the queue, and how often they save."""
     if changes["every_s"] is not None and changes["no_every"]:
@@ -214,10 +220,12 @@ def set_job(
     values = (changes["priority"], changes["protected"], changes["every_s"])
     if not (changes["labels"] or changes["no_every"]) and values == (None, None, None):
         raise click.UsageError("cannot tell what to change: give --priority, --protect, --label or --every")
+    meant = meant_jobs(jobs, everyone)
     request = api.SetRequest(
         id=new_id(),
-        jobs=named_jobs(jobs, everyone),
-        all=everyone,
+        jobs=meant.jobs,
+        all=meant.all,
+        all_users=meant.all_users,
         priority=changes["priority"],
         protected=changes["protected"],
         labels=changes["labels"],
@@ -240,15 +248,18 @@ def wait(
     ctx: click.Context,
     *,
     jobs: tuple[str, ...],
-    everyone: bool,
+    everyone: str | None,
     goal: str,
     timeout: float | None,
     as_json: bool,
 ) -> int:
     """Wait until jobs are over; succeeds when all of them completed, or did what --for says."""
-    names = named_jobs(jobs, everyone)
+    meant = meant_jobs(jobs, everyone)
     with connect(ctx) as client:
-        names = names or tuple(row.name for row in client.status().rows)
+        # Those of others are told as USER/NAME.
+        names = meant.jobs or tuple(
+            row.name for row in client.status().rows if meant.all_users or "/" not in row.name
+        )
         try:
             waited = wait_for(client, names, Wait(goal, timeout, asked_at=monotonic()))
         except Interrupted:

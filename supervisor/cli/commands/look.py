@@ -15,14 +15,17 @@ from supervisor.cli.commands.status import show_status
 from supervisor.cli.options import connect, job_argument, jobs_argument, json_option, paths
 from supervisor.cli.output.render import event_lines, show_lines, state_of
 from supervisor.cli.output.screen import data, print_json, print_json_line, screen, tell
+from supervisor.core.jobs.names import KEY
 from supervisor.core.jobs.states import JobState
-from supervisor.errors import NoDaemon, SupervisorError
+from supervisor.errors import NoDaemon, Refused, SupervisorError
 
 if TYPE_CHECKING:
     from supervisor.cli.output.tail import Tail
     from supervisor.client import Client
 
 __all__ = ["events", "logs", "show", "status"]
+
+_ASK = "ask that user, or an admin of this daemon"
 
 #: How often a growing log is looked at; a person takes that for at once.
 _POLL_S = 0.2
@@ -37,7 +40,8 @@ _SHOW_BYTES = 8 * 1024
 @click.pass_context
 def status(ctx: click.Context, *, jobs: tuple[str, ...], as_json: bool) -> None:
     """Show all jobs, or those named: state, progress, use, and why."""
-    show_status(ctx.find_root().params.get("home"), jobs, as_json=as_json)
+    said = ctx.find_root().params
+    show_status(said.get("home"), jobs, as_json=as_json, system=said.get("system"))
 
 
 @click.command(short_help="Show everything about a job.")
@@ -59,7 +63,6 @@ def show(ctx: click.Context, *, job: str, as_json: bool) -> None:
 
 def _end_of_log(row: JobRow) -> list[str]:
     from supervisor.cli.output.tail import Tail, last_states
-    from supervisor.errors import Refused
 
     if not row.log:
         return []
@@ -95,7 +98,7 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
         client = connect(ctx)
     except NoDaemon:
         # A log is wanted most when things are down.
-        path = paths(ctx).log(job) if "/" not in job else Path("/nonexistent")
+        path = paths(ctx).log(job) if KEY.fullmatch(job) else Path("/nonexistent")
         if not path.is_file():
             raise
         tell("the daemon is not there; this is what is left on disk")
@@ -107,6 +110,8 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
         return
     with client:
         row = _one(client.status((job,)).rows, job)
+        if not row.log and "/" in row.name:
+            raise Refused(f"cannot show the log of job `{row.name}`: it belongs to another user", hint=_ASK)
         path = Path(row.log) if row.log else paths(ctx).log(row.name)
         with Tail(path, pid=row.pid, say=tell) as log:
             _begin(log, lines)

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from supervisor import api
 from supervisor.client import new_id
+from supervisor.core.jobs.names import NAME
 from supervisor.core.jobs.treatment import Restart
 from supervisor.errors import UsageError
 from trainer_shim import protocol
@@ -115,14 +114,11 @@ def find_command(word: str, folder: Path, search_path: str) -> None:
 
 def check_request(request: api.RunRequest) -> None:
     """Say which word or variable cannot be sent; of variables names and sizes, never values."""
-    if request.name is not None:
-        try:
-            msgspec.convert(request.name, protocol.JobName)
-        except msgspec.ValidationError:
-            raise UsageError(
-                f"cannot name a job `{request.name!a}`",
-                hint="a name is 1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit",
-            ) from None
+    if request.name is not None and not NAME.fullmatch(request.name):
+        raise UsageError(
+            f"cannot name a job `{request.name!a}`",
+            hint="a name is 1 to 64 letters, digits, `.`, `_` and `-`; the first is a letter or digit",
+        )
     check_environment(request.env)
     for word in (*request.argv, request.cwd, request.checkpoints):
         if not _is_text(word):

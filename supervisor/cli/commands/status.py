@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from supervisor.paths import Paths
+from supervisor.finding import find_daemon
 
 if TYPE_CHECKING:
     from supervisor.set_aside import SetAside
@@ -35,14 +35,16 @@ def plain_status(words: Sequence[str]) -> Callable[[], None] | None:
     return partial(show_status, home, jobs, as_json="--json" in rest)
 
 
-def show_status(home: str | None, jobs: tuple[str, ...], *, as_json: bool) -> None:
+def show_status(
+    home: str | None, jobs: tuple[str, ...], *, as_json: bool, system: bool | None = None
+) -> None:
     """Print all jobs, or those named; raises what the client does."""
     from supervisor.cli.output.render import status_lines
     from supervisor.cli.output.screen import data, print_json, screen, tell
     from supervisor.cli.output.text import clean
     from supervisor.client import Client
 
-    with Client(Paths.find(home)) as client:
+    with Client(find_daemon(home, system=system)) as client:
         found = client.status(jobs)
     if as_json:
         print_json([*found.rows, *map(_aside_row, found.aside)])

@@ -32,6 +32,7 @@ __all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", 
 
 _COLUMNS: Final = (
     Column("NAME"),
+    Column("USER", spare=10),
     Column("STATE"),
     Column("SINCE", spare=3, right=True),
     Column("PRIORITY", spare=9, right=True),
@@ -44,6 +45,7 @@ _COLUMNS: Final = (
     Column("CHECKPOINT", spare=4, right=True),
     Column("WHY"),
 )
+_STATE: Final = 2
 _COLOURS: Final = {
     JobState.RUNNING: "32",
     JobState.COMPLETED: "32",
@@ -66,19 +68,24 @@ def status_lines(rows: Sequence[JobRow], *, width: int | None = None, colour: bo
 
     def paint(row: int, column: int, cell: str) -> str:
         code = _COLOURS.get(JobState(rows[row].state)) if rows[row].state in set(JobState) else None
-        return f"\x1b[{code}m{cell}\x1b[0m" if code and column == 1 else cell
+        return f"\x1b[{code}m{cell}\x1b[0m" if code and column == _STATE else cell
 
     with_priority = any(row.priority for row in rows)
-    cells = [_cells(row, str(row.priority) if with_priority else "-") for row in rows]
+    with_user = len({row.user for row in rows}) > 1
+    cells = [
+        _cells(row, row.user if with_user else "-", str(row.priority) if with_priority else "-")
+        for row in rows
+    ]
     lines = (
         table(_COLUMNS, cells, width=width, paint=paint) if colour else table(_COLUMNS, cells, width=width)
     )
     return [bold(lines[0]), *lines[1:]] if colour else lines
 
 
-def _cells(row: JobRow, priority: str) -> tuple[str, ...]:
+def _cells(row: JobRow, user: str, priority: str) -> tuple[str, ...]:
     return (
         clean(row.name),
+        clean(user),
         state_of(row),
         duration(row.since_s),
         priority,

@@ -30,6 +30,7 @@ __all__ = [
     "JobRun",
     "JobSpec",
     "JobStop",
+    "Owner",
     "Pid",
 ]
 
@@ -57,11 +58,20 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"killed by signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
 
 
-class Asker(msgspec.Struct, frozen=True):
+class Owner(msgspec.Struct, frozen=True):
+    """A user, by what the kernel says and by the name that the machine had for that then."""
+
+    uid: int
+    name: str
+
+
+class Asker(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who wants it: a person (by user name), or a rule (by its name); the queue counts as one."""
 
     kind: Literal["person", "rule"]
     name: str
+    #: Of a person; None: a rule, or written down by an earlier version.
+    uid: int | None = None
 
     def __str__(self) -> str:
         if self.kind == "person":
@@ -110,6 +120,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_digest: str = ""
     #: Name of the user it belongs to; "": nobody wrote it down, as in earlier versions.
     user: str = ""
+    #: The same by number, and what decides who may act on it; None: the daemon's own user.
+    owner: Owner | None = None
     #: -10000 to 10000; higher yields later and returns earlier.
     priority: int = 0
     #: Rules leave it alone; persons do not have to.

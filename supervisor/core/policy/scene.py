@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Final
 
 from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.names import plain
 from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.memory import Footprint, JobMemory, Memory
 from supervisor.core.policy.rulebook import Instance, Instances, place_kind
@@ -138,8 +139,11 @@ def selects(selector: Selector, job: Job) -> bool:
     if not (selector.names or selector.users or selector.labels):
         return True
     spec = job.spec
+    # `night-*` is about the jobs of all users that are called so, `ada/*` about those of one.
+    called = (job.name, plain(job.name))
+    is_named = any(fnmatch.fnmatchcase(one, name) for name in selector.names for one in called)
     return (
-        (not selector.names or any(fnmatch.fnmatchcase(job.name, name) for name in selector.names))
+        (not selector.names or is_named)
         and (not selector.users or spec.user in selector.users)
         and all(spec.labels.get(key) == value for key, value in selector.labels.items())
     )

@@ -121,7 +121,7 @@ def test_the_hint_says_what_the_setting_is_there_for(file, section, key):
     """
     2026-11-29: whatever was wrong, the hint was the same.
     """
-    file.write_text(f"[{section}]\n{key} = []\n")
+    file.write_text(f"[{section}]\n{key} = [[]]\n")
     hint = refusal(file)[1]
 
     assert re.match(rf"{key}: .{{15,}}\. By default \S+; `training-supervisord --print-config`", hint), hint

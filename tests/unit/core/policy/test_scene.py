@@ -53,6 +53,16 @@ def test_a_selector_takes_who_matches_all_that_it_says(selector, expected):
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"), [("night-*", True), ("ada/*", True), ("bob/*", False), ("day", False)]
+)
+def test_a_rule_about_a_name_is_about_the_jobs_of_all_users_called_so(name, expected):
+    """
+    A person writes what he reads in `status`, of his own jobs and of others'.
+    """
+    assert expected is selects(Selector(names=(name,)), a_job("ada/night-1"))
+
+
+@pytest.mark.parametrize(
     ("job", "expected"),
     [
         (paused(), True),

@@ -1,0 +1,164 @@
+"""What of an answer a user gets: nothing in it names a job that he may not know of."""
+
+import msgspec
+import pytest
+
+from supervisor import api
+from supervisor.core.jobs import apply as core
+from supervisor.core.jobs.events import Submitted
+from supervisor.core.jobs.job import JobSpec, Owner
+from supervisor.core.jobs.verdict import Candidate, Verdict
+from supervisor.core.policy.explanation import RuleState
+from supervisor.core.rights import RightsConfig
+from supervisor.server.access import Access
+from supervisor.server.peers import Peer
+from supervisor.server.views import Views
+from trainer_shim import protocol as wire
+
+#: Without names on any machine.
+ADA, BOB, ROOT = Peer(4_000_321, 1), Peer(4_000_322, 2), Peer(0, 3)
+MINE, HIS = "uid-4000321/night", "uid-4000322/night"
+
+
+def job(key, peer):
+    owner = None if peer is ROOT else Owner(peer.uid, f"uid {peer.uid}")
+    return core.create(key, Submitted(id="j", spec=JobSpec(argv=("x",), cwd="/", owner=owner)), 1.0)
+
+
+JOBS = {one.name: one for one in (job("night", ROOT), job(MINE, ADA), job(HIS, BOB), job("day", ROOT))}
+
+
+@pytest.fixture
+def views():
+    access = Access(serves_all=True, own_uid=0)
+    made = Views(access, lambda: JOBS)
+    made.see = lambda see: access.configure(RightsConfig(see=see))
+    made.see("none")
+    return made
+
+
+CANDIDATES = tuple(Candidate(job=key, why=f"as {key}") for key in ("night", MINE, HIS))
+RULE = RuleState(rule="busy", jobs=("day", MINE, HIS), num_jobs=3)
+VERDICT = Verdict(
+    kind="pause", job=MINE, rule="busy", reason=f"makes room for {HIS}, of more", candidates=CANDIDATES
+)
+WHY = api.WhyReply(
+    id="r",
+    job=MINE,
+    state="queued",
+    summary=f"queued behind {HIS}.",
+    verdict=VERDICT,
+    rules=(RULE, RuleState(rule="disk", place=HIS)),
+    candidates=CANDIDATES,
+    waits_for=(f"GPU 0 has {HIS}", "GPU 1 is kept for day, which a rule has paused"),
+    next=f"a person resumes it: `supervisorctl resume {MINE}`",
+)
+
+
+def words(message):
+    return str(msgspec.to_builtins(message))
+
+
+def test_an_answer_about_ones_own_job_tells_nothing_of_hidden_ones(views):
+    """
+    Neither as a name nor in a sentence; his own job is called as he calls it.
+    """
+    seen = views.outward(ADA, WHY)
+
+    assert "4000322" not in words(seen)
+    assert "day" not in words(seen)
+    assert ("night", ("night",)) == (seen.job, tuple(one.job for one in seen.candidates))
+    assert [("busy", ("night",))] == [(one.rule, one.jobs) for one in seen.rules]
+    assert ("night", ("night",)) == (seen.verdict.job, tuple(one.job for one in seen.verdict.candidates))
+    assert "a person resumes it: `supervisorctl resume night`" == seen.next
+    assert "queued behind another user's job." == seen.summary
+
+
+def test_what_may_be_seen_is_called_by_its_user(views):
+    """
+    The reasons of others stay with them where only their rows are seen.
+    """
+    views.see("rows")
+    seen = views.outward(ADA, WHY)
+
+    assert [("root/night", ""), ("night", "as night"), (HIS, "")] == [
+        (one.job, one.why) for one in seen.candidates
+    ]
+    assert ("root/day", "night", HIS) == seen.rules[0].jobs
+    assert f"GPU 0 has {HIS}" == seen.waits_for[0]
+
+
+def test_the_answer_about_a_hidden_job_is_none(views):
+    """
+    `why` about all leaves it out.
+    """
+    assert views.outward(BOB, WHY) is None
+    assert (
+        views.outward(ADA, api.JobRows(rows=(api.JobRow(name=HIS, state="queued", since_s=1.0),))).rows == ()
+    )
+    assert views.outward(ADA, api.PolicyReply(rules=(RULE,))).rules[0].jobs == ("night",)
+
+
+def test_root_is_told_all(views):
+    """
+    Its own jobs by their names, others' with their users.
+    """
+    assert WHY == views.outward(ROOT, WHY)
+
+
+def test_paths_are_no_names(views):
+    """
+    A folder that is called like a user's job stays what it is.
+    """
+    text = f"cannot read `/data/{MINE}/x` and `{MINE}.old/y`; see ./{MINE}"
+    seen = views.outward(ADA, wire.Refusal(id="r", job=MINE, error=text, hint=f"`supervisorctl why {MINE}`"))
+
+    assert ("night", text, "`supervisorctl why night`") == (seen.job, seen.error, seen.hint)
+
+
+def test_a_daemon_that_serves_one_user_changes_nothing():
+    """
+    The answer goes out as it was made.
+    """
+    views = Views(Access(serves_all=False), lambda: JOBS)
+
+    assert views.outward(ROOT, WHY) is WHY
+
+
+@pytest.mark.parametrize("kind", [api.JobRow, api.ShowReply, api.WhyReply])
+def test_what_is_seen_of_others_is_written_down(views, kind):
+    """
+    A field that somebody adds to an answer is not seen by others, unless it is added here as well.
+    """
+    views.see("rows")
+    full = {"row": api.JobRow(name=HIS, state="queued", since_s=1.0)} if kind is api.ShowReply else {}
+    filled = {field.name: told(field, kind) for field in msgspec.structs.fields(kind)} | full
+    message = kind(**filled)
+    reply = api.JobRows(rows=(message,)) if kind is api.JobRow else message
+    seen = views.outward(ADA, reply)
+    seen = seen.rows[0] if kind is api.JobRow else seen
+
+    assert SEEN[kind] == {name for name in kind.__struct_fields__ if getattr(seen, name) == SECRET}
+
+
+#: A value that no field has by itself; structs take anything where they are made, not decoded.
+SECRET = "secret"
+SEEN = {
+    api.JobRow: {
+        "since_s", "depth", "bytes_freed", "pausable", "step", "num_steps", "epoch", "num_epochs",
+        "steps_per_s", "eta_s", "cpu_pct", "rss_bytes", "checkpoint_step", "checkpoint_age_s", "wake_in_s",
+        "restart_in_s", "late", "priority", "protected", "ended", "state", "user",
+    },
+    api.ShowReply: {
+        "id", "created_wall", "num_gpus", "gpu_memory_bytes", "memory_bytes", "num_cpus", "depths",
+    },
+    api.WhyReply: {
+        "id", "state", "summary", "for_s", "since_wall", "depth", "position", "line_length", "more",
+    },
+}  # fmt: skip
+
+
+def told(field, kind):
+    if field.name in ("name", "job"):
+        return HIS
+    return SECRET if field.name != "row" else None

@@ -1,0 +1,53 @@
+"""Which job a process belongs to, in a tree that looks like /proc: also for jobs of other users."""
+
+import os
+
+import pytest
+
+from supervisor.system.marks import JobStart, Marks, group_name, jobs_folder, start_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "state" / "jobs"
+
+
+@pytest.fixture
+def of(tmp_path, folder):
+    """What a process is of by its environment and its control group."""
+
+    def of(run_dir=None, group="/"):
+        process = tmp_path / "proc" / "7"
+        process.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "proc" / "self").mkdir(exist_ok=True)
+        (tmp_path / "proc" / "self" / "cgroup").write_text("0::/\n")
+        mark = b"" if run_dir is None else b"TRAINING_SUPERVISOR_RUN_DIR=" + os.fsencode(run_dir) + b"\0"
+        (process / "environ").write_bytes(b"A=b\0" + mark)
+        (process / "cgroup").write_text(f"0::{group}\n")
+        return Marks(folder, proc=tmp_path / "proc").of(7)
+
+    return of
+
+
+@pytest.mark.parametrize(("path", "job"), [("night", "night"), ("@ada/night", "ada/night")])
+def test_a_start_is_known_by_folder_and_group(folder, of, path, job):
+    """
+    Both name it, and lead back to it.
+    """
+    run_dir = folder / path / "run-3"
+    start = JobStart(job, 3)
+
+    assert start == start_of(run_dir) == of(run_dir)
+    assert folder == jobs_folder(run_dir)
+    assert start == of(group=f"/slice/{group_name(folder, start)}")
+    assert "/" not in group_name(folder, start)
+
+
+@pytest.mark.parametrize(
+    "path", ["ada/night/run-3", "@ada/run-3", "@ada/night/x/run-3", "run-3", "@/x/run-3"]
+)
+def test_what_is_no_start_is_of_no_job(folder, of, path):
+    """
+    A process may say what it likes.
+    """
+    assert of(folder / path) is None
