@@ -269,3 +269,54 @@ def test_steps_are_counted_alike_in_every_start(tmp_path, train, cuts):
     whole, cut = whole_and_cut(tmp_path, counting, cuts)
 
     assert whole == cut
+
+
+def fetched_in_the_middle_of_a_step(run):
+    """The next batch is asked for between forward and backward, as loops do that copy it meanwhile."""
+    norm = torch.nn.BatchNorm1d(1)
+    run.attach(norm=norm)
+
+    def forever():
+        while True:
+            yield from run.shim.batches(shuffled())
+
+    batches = forever()
+    state = run.shim.state(ready=None, done=0)
+    if state.ready is None:
+        with run.shim.critical():
+            state.ready = next(batches)
+    while state.done < 20:
+        batch = state.ready
+        run.optimizer.zero_grad()
+        loss = run.net(norm(batch.reshape(-1, 1))).square().mean()
+        with run.shim.critical():
+            state.ready = next(batches)
+        loss.backward()
+        run.optimizer.step()
+        state.done += 1
+        run.see(batch)
+        if state.done in (4, 9):
+            run.leave()
+        run.shim.boundary()
+
+
+def test_a_batch_that_is_fetched_in_the_middle_of_a_step_belongs_to_it(tmp_path):
+    """
+    2026-11-29: what the forward pass had done was undone there, and its graph broken.
+    """
+    whole = once(tmp_path / "whole", never_left(fetched_in_the_middle_of_a_step))
+    folder = tmp_path / "cut"
+    for seed in (1, 70):
+        assert once(folder, fetched_in_the_middle_of_a_step, seed=seed) is None
+
+    assert whole == once(folder, fetched_in_the_middle_of_a_step, seed=99)
+
+
+def never_left(train):
+    """The same training, which nobody asks to end."""
+
+    def alone(run):
+        run.leave = lambda: None
+        train(run)
+
+    return alone
