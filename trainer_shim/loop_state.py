@@ -26,6 +26,7 @@ from trainer_shim.parts import is_of_torch
 from trainer_shim.reach import attributes, frame_variables
 from trainer_shim.script_code import is_a
 from trainer_shim.script_names import MISSING, Names, member
+from trainer_shim.source_places import forget
 from trainer_shim.values import is_numbers
 from trainer_shim.variables import State
 
@@ -106,6 +107,7 @@ def look_at_loops(frames: Sequence[FrameType], kept: Kept) -> LookedAt:
         if line := repeated_at(*where(frame), partial(_is_given_back, names, kept)):
             told[-1].append(Told([], _REPEATED.format(line)))
         using = found.using
+    forget()
     return LookedAt([one for some in reversed(told) for one in some], made_anew, used)
 
 

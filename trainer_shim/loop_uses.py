@@ -7,7 +7,7 @@ Does not cover: which variables a loop carries (loop_names.py).
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set as AbstractSet
 from types import ModuleType
 from typing import Any
 
@@ -71,7 +71,7 @@ class Uses:
         self._is_evaluating = False
         self._tuples = _tuples(statements)
         #: What is made of what, one assignment each.
-        self._flows: list[tuple[set[str], set[str]]] = []
+        self._flows: list[tuple[AbstractSet[str], AbstractSet[str]]] = []
         #: What decides about something.
         self._used: set[str] = set()
         #: What is handed to calls by itself, with all that it holds.
@@ -189,7 +189,7 @@ class Uses:
         else:
             yield target, value
 
-    def _flow(self, sources: set[str], targets: set[str]) -> None:
+    def _flow(self, sources: AbstractSet[str], targets: AbstractSet[str]) -> None:
         """What targets hold, and which keys they have, is made of the sources."""
         self._flows.append((sources, targets | set(map(_keys_of, targets))))
 
@@ -276,7 +276,7 @@ def _keys_of(place: str) -> str:
     return f"{place}?"
 
 
-def _keys_read(value: ast.expr) -> set[str]:
+def _keys_read(value: ast.expr) -> AbstractSet[str]:
     """What decides about the keys of a value: of `{"reward": total} if is_done else {}`, `is_done`."""
     if isinstance(value, ast.Dict):
         keys = (read_by(one) for one in value.keys if one is not None)
@@ -289,7 +289,7 @@ def _keys_read(value: ast.expr) -> set[str]:
     return read_by(value)
 
 
-def _tested(test: ast.expr) -> set[str]:
+def _tested(test: ast.expr) -> AbstractSet[str]:
     """What a test reads; of what it looks for a key in, the keys."""
     if isinstance(test, ast.BoolOp):
         return set().union(*map(_tested, test.values))
@@ -302,7 +302,7 @@ def _tested(test: ast.expr) -> set[str]:
     return read_by(test)
 
 
-def _owner_read(thing: ast.Name | ast.Attribute) -> set[str]:
+def _owner_read(thing: ast.Name | ast.Attribute) -> AbstractSet[str]:
     return read_by(thing.value) if isinstance(thing, ast.Attribute) else set()
 
 

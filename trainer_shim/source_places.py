@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set as AbstractSet
 
 __all__ = [
     "FILE",
@@ -28,6 +28,7 @@ __all__ = [
     "first_changes",
     "first_line_of",
     "flow",
+    "forget",
     "own",
     "own_and",
     "place_of",
@@ -86,6 +87,11 @@ _OVERWRITING = frozenset(
 )
 _LIBRARIES = frozenset({"F", "init", "nn", "torch"})
 _NOTHING = ast.Constant(None)
+#: Nodes of which something is remembered during one look.
+_MAX_REMEMBERED = 1 << 15
+_SYMBOLS = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_PLACES = (ast.Name, ast.Attribute, ast.Subscript)
 _LEAVING = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
@@ -104,12 +110,42 @@ def called(call: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
+def forget() -> None:
+    """Let go of what is remembered of the statements of one look."""
+    for one in (_children, read_by, _flow_of):
+        one.cache_clear()
+
+
+@functools.lru_cache(maxsize=_MAX_REMEMBERED)
+def _children(node: ast.AST) -> list[ast.AST]:
+    """What lies directly in a node; no operators, and not whether a name is read or set."""
+    found: list[ast.AST] = []
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, ast.AST)]
+        elif isinstance(value, ast.AST) and not isinstance(value, _SYMBOLS):
+            found.append(value)
+    return found
+
+
+def _all_below(node: ast.AST) -> Iterator[ast.AST]:
+    """A node, and all that lies in it."""
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting += _children(one)
+
+
 def own(scope: ast.AST) -> Iterator[ast.AST]:
     """All below a node but what lies in functions and classes that are defined there; outer ones first."""
-    for child in ast.iter_child_nodes(scope):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            yield child
-            yield from own(child)
+    waiting = _children(scope)[::-1]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, _DEFINITIONS):
+            yield one
+            waiting += _children(one)[::-1]
 
 
 def own_and(node: ast.AST) -> Iterator[ast.AST]:
@@ -165,27 +201,23 @@ def _is_target(node: ast.AST) -> bool:
     return isinstance(getattr(node, "ctx", None), ast.Store)
 
 
-def read_by(node: ast.AST) -> set[str]:
+@functools.lru_cache(maxsize=_MAX_REMEMBERED)
+def read_by(node: ast.AST) -> frozenset[str]:
     """All that is read; a function or comprehension inside may read it as well."""
-    found = set()
-    bound = {
-        name.id
-        for one in ast.walk(node)
-        if isinstance(one, ast.comprehension)
-        for name in ast.walk(one.target)
-        if isinstance(name, ast.Name)
-    }
-    for one in ast.walk(node):
-        if isinstance(one, ast.Name | ast.Attribute | ast.Subscript) and (place := place_of(one)):
-            found.add(place)
-    return found - bound
+    found, bound = set(), set()
+    for one in _all_below(node):
+        if isinstance(one, _PLACES):
+            found.add(place_of(one))
+        elif isinstance(one, ast.comprehension):
+            bound |= {name.id for name in _all_below(one.target) if isinstance(name, ast.Name)}
+    return frozenset(found - bound - {""})
 
 
 def _inner_reads(targets: Iterable[ast.AST]) -> set[str]:
     """What assigning to `a[i]` or `a.b` reads on the way."""
-    found = set()
+    found: set[str] = set()
     for target in targets:
-        for one in ast.walk(target):
+        for one in _all_below(target):
             if isinstance(one, ast.Subscript):
                 found |= read_by(one.slice) | ({place_of(one)} - {""})
     return found
@@ -195,7 +227,7 @@ def bound_by(targets: Iterable[ast.AST]) -> set[str]:
     """What is bound as a whole: names and attributes, not the items of a container."""
     found = set()
     for target in targets:
-        for one in ast.walk(target):
+        for one in _all_below(target):
             if isinstance(one, ast.Name | ast.Attribute) and _is_target(one):
                 found.add(place_of(one))
     return found - {""}
@@ -247,8 +279,8 @@ def first_line_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 def with_files(node: ast.AST, file: str) -> Iterator[tuple[ast.AST, str]]:
     """All that `own` yields, each with the file of its source; `file` is that of the node."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+    for child in _children(node):
+        if not isinstance(child, _DEFINITIONS):
             inner = getattr(child, FILE, file)
             yield child, inner
             yield from with_files(child, inner)
@@ -293,19 +325,20 @@ def _is_in(place: str, written: set[str]) -> bool:
     return bool(place)
 
 
-def _flow_of(node: ast.AST) -> tuple[set[str], set[str]]:
+@functools.lru_cache(maxsize=_MAX_REMEMBERED)
+def _flow_of(node: ast.AST) -> tuple[AbstractSet[str], AbstractSet[str]]:
     if isinstance(node, ast.If):
         test, (yes_reads, yes), (no_reads, no) = read_by(node.test), flow(node.body), flow(node.orelse)
         leaves = [bool(body) and isinstance(body[-1], _LEAVING) for body in (node.body, node.orelse)]
         sure = no if leaves[0] else yes if leaves[1] else yes & no
         return test | yes_reads | no_reads, sure
     if isinstance(node, Loop):
-        reads, _ = flow(turn_of(node))
+        reads, sure = flow(turn_of(node))
         more, _ = flow(node.orelse)
         if isinstance(node, ast.While):
             return reads | more, set()
         # A loop over data or numbers is taken to have a turn: what is printed behind it was assigned in it.
-        return read_by(node.iter) | reads | more, flow(turn_of(node))[1]
+        return read_by(node.iter) | reads | more, sure
     if isinstance(node, ast.With | ast.AsyncWith):
         heads = [head for item in node.items for head in (item.context_expr, item.optional_vars) if head]
         return flow([*heads, *node.body])
@@ -317,8 +350,8 @@ def _flow_of(node: ast.AST) -> tuple[set[str], set[str]]:
         return reads.union(last_reads, *(one for one, _ in handled)), sure
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        reads = set() if node.value is None else read_by(node.value)
-        return reads | _inner_reads(targets), bound_by(targets) if node.value is not None else set()
+        read = frozenset() if node.value is None else read_by(node.value)
+        return read | _inner_reads(targets), bound_by(targets) if node.value is not None else set()
     if isinstance(node, ast.AugAssign):
         return read_by(node.value) | read_by(node.target) | {place_of(node.target)} - {""}, set()
     if isinstance(node, ast.Name | ast.Tuple | ast.List | ast.Starred | ast.Attribute) and _is_target(node):
