@@ -24,8 +24,9 @@ from tests.harness import ROOT
 
 #: Rows that one process runs, so that Python and torch start once; figures that each row must have.
 GROUPS = {
+    "exact": ("exact: AdamW",),
     "exact, captured": ("exact: CUDA graph",),
-    "exact, by parts": ("exact: AdamW", "exact: GradScaler"),
+    "exact, by parts": ("exact: GradScaler",),
     "exact, by kernels": ("exact: fused", "exact: channels_last", "exact: deterministic"),
     "exact, compiled": ("exact: torch.compile",),
     "memory": ("NVML", "offload ", "CUDA context", "checkpoint beside"),
@@ -35,7 +36,7 @@ GROUPS = {
     "capture": ("heartbeats",),
 }
 #: They take the way of another group, with other parts or kernels or to a depth on the way to a deeper one.
-LONGER = ("exact, by parts", "exact, by kernels", "exact, compiled", "every pause")
+LONGER = ("exact, captured", "exact, by parts", "exact, by kernels", "exact, compiled", "every pause")
 FIGURES = {
     "exactness": {"two runs without a pause", "hold", "offload", "exit"},
     "moving": {
