@@ -32,7 +32,7 @@ setup: $(VENV)/.dev  ## make .venv with everything for development
 demo: $(VENV)/.demo  ## train under the supervisor, pause, resume, compare every bit
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.dev  ## run the tests, all but the soak and GPU ones
+test: $(VENV)/.dev  ## run the tests, all but the long, the GPU and the service ones
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## run format, lint, types and floors
@@ -46,7 +46,7 @@ test-recipes: $(VENV)/.dev  ## prove every recipe in examples/recipes
 
 # REQUIRE_SYSTEMD=1: fail, and do not skip, where no systemd can be booted.
 test-service: $(VENV)/.dev  ## install the service in a systemd that is booted for it, and try it
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "soak or not soak" tests/systemd $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "soak or service or not soak" tests/systemd $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev  ## run the benchmarks, or those in BENCHMARKS=...
 	@$(BIN)/python -m benchmarks $(BENCHMARKS)
