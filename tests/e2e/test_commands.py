@@ -85,6 +85,7 @@ class TestRun:
         """
         every = daemon.ctl("run", "--cpus", "4000", "--", "true").err.split(", there are ")[1].split()[0]
         daemon.ctl("run", "--name", "first", "--cpus", every, "--", "sleep", "60")
+        daemon.ctl("resume", "first")  # The queue would wait for what others of the machine are at.
         daemon.until("first", lambda row: row.pid)
         said = daemon.ctl("run", "--name", "big", "--cpus", every, "--", "sleep", "60")
         status = daemon.ctl("status", "big", COLUMNS="200")
@@ -338,9 +339,11 @@ class TestPauseAndResume:
         """
         daemon.ctl("kill", "--all", "--wait")
         train("again", steps=3, treated={"num_cpus": 1.0})
+        daemon.ctl("resume", "again")  # The queue would wait for what others of the machine are at.
         daemon.until("again", "completed")
         every = daemon.ctl("run", "--cpus", "4000", "--", "true").err.split(", there are ")[1].split()[0]
         daemon.ctl("run", "--name", "all-of-it", "--cpus", every, "--", "sleep", "60")
+        daemon.ctl("resume", "all-of-it")
         daemon.until("all-of-it", lambda row: row.pid)
         said = daemon.ctl("restart", "again")
         row = daemon.row("again")

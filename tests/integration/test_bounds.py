@@ -340,7 +340,7 @@ def test_a_shim_that_repeats_itself_does_not_fill_the_journal(daemon, word):
     Reports of checkpoints took 129 MB in ten seconds. The newest one counts, whatever came before it, and
     others are answered meanwhile.
     """
-    job, flood_s = f"floods-{word}", 3.0
+    job, flood_s = f"floods-{word}", 1.0
     before_bytes = grown_bytes(daemon)
     daemon.command(job, PYTHON, str(ROOT / "tests/trainers/flooding.py"), word, f"{flood_s}")
     slowest_s = 0.0
