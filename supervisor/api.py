@@ -270,6 +270,8 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     left: tuple[Left, ...] = ()
     #: Its process is over, and how it ended cannot be stored yet.
     ended: bool = False
+    #: A person started its present or newest process; what that prints is no log of ours.
+    by_hand: bool = False
 
 
 class JobRows(Reply, tag="job-rows", frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from supervisor.core.jobs.effects import (
     Launch,
     Signal,
     Suspend,
+    TakeUp,
     Unsuspend,
 )
 from supervisor.core.jobs.events import (
@@ -66,6 +67,7 @@ from supervisor.ports import (
 from supervisor.set_aside import SetAside
 from supervisor.settings.config import Config
 from supervisor.staging import Staging
+from supervisor.system.owners import is_users_to_signal
 from supervisor.taken import Taken
 
 __all__ = ["Engine"]
@@ -355,8 +357,12 @@ class Engine:
         match effect:
             case Launch(job):
                 self._launch(job, is_first=True)
+            case TakeUp(job):
+                self._take_up(job)
             case Signal(name, incarnation, word):
                 meant = self.find(name)
+                if meant is not None and not is_users_to_signal(meant):
+                    return
                 spares = meant is not None and meant.spec.keep_children and word in ("TERM", "KILL")
                 self._launcher.signal(name, incarnation, _SIGNALS[word], whole_tree=not spares)
             case EndGroup(name, incarnation, grace_s):

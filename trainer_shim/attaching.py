@@ -7,19 +7,20 @@ Does not cover: what the session does (session.py), which folder it gets (traini
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import ReferenceType, ref
 
 from msgspec.structs import replace
 
+from trainer_shim.by_hand import check_restart
 from trainer_shim.checkpoint import Keep
 from trainer_shim.choices import Choices, Resume
 from trainer_shim.handing_over import named_parts
 from trainer_shim.nearby import loaders_of_caller
 from trainer_shim.session import Shim
 from trainer_shim.surroundings import Surroundings
-from trainer_shim.trainings import begin
+from trainer_shim.trainings import Training, begin
 
 __all__ = ["attach"]
 
@@ -40,6 +41,8 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
     resume: Resume = "auto",
     signals: Iterable[str | int] = ("SIGTERM", "SIGINT"),
     ignore: Collection[str] = (),
+    adopt: bool = True,
+    restart: Sequence[str] = (),
     **parts: Any,
 ) -> Shim:
     """Make this training run pausable, and go on from its newest checkpoint if there is one.
@@ -60,6 +63,8 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
             "must" raises CannotRestore where there is none.
         signals: Which of SIGTERM and SIGINT (Ctrl-C) checkpoint and end the run; others are the script's.
         ignore: Names of what the script knows to be lost at a restart: nothing is said about them.
+        adopt: Started by hand, be a job of a daemon that listens; TRAINING_SUPERVISOR_ADOPT=0 says no, too.
+        restart: Words of the command that starts it again: only with them such a job is ended for a pause.
         *handed: Parts without a name of yours get that of their kind: model, optimizer, scheduler.
         **parts: Everything that makes the run what it is, under names of your choice: model, optimizer,
             scheduler, scaler, EMA copies, ... Each has `state_dict()` and `load_state_dict()`, or is a random
@@ -78,13 +83,21 @@ def attach(  # noqa: PLR0913  # each is a choice of its own, by name
     global _newest  # noqa: PLW0603
     choices = Choices.checked(keep, resume, signals, ignore, every_epochs)
     parts = named_parts(handed, parts)
-    surroundings = Surroundings.read(os.environ)
-    if _newest is not None and (before := _newest()) is not None:
-        before.make_way()
-    training = begin(surroundings.checkpoints, surroundings.told(checkpoints))
-    surroundings = replace(surroundings, checkpoints=training.folder)
+    surroundings, training = _begun(checkpoints, check_restart(restart), adopt=adopt)
     facts = {"labels": dict(labels or {}), "preprocessing": preprocessing, **surroundings.facts()}
     shim = Shim(surroundings, training, parts, facts, choices)
     _newest = ref(shim)
     shim.attached(loaders_of_caller(1), every_s, every_steps, every_epochs)
     return shim
+
+
+def _begun(
+    checkpoints: str | os.PathLike[str] | None, restart: tuple[str, ...], *, adopt: bool
+) -> tuple[Surroundings, Training]:
+    """Return where the next training of this process runs, once the one before has made way."""
+    surroundings = Surroundings.read(os.environ)
+    if _newest is not None and (before := _newest()) is not None:
+        before.make_way()
+    training = begin(surroundings.checkpoints, surroundings.told(checkpoints))
+    surroundings = replace(surroundings, checkpoints=training.folder)
+    return (surroundings.by_a_daemon(os.environ, restart) if adopt else surroundings), training

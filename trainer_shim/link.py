@@ -207,7 +207,8 @@ class Link:
                 self._next_beat = time.monotonic() + _HELLO_AGAIN_S
             case protocol.Refusal():
                 self._lost()
-                if not self._refused:
+                # Without words: it takes up no process that was started by hand, and nobody minds.
+                if not self._refused and message.error:
                     self._say_aloud(f"{message.error}; {message.hint}" if message.hint else message.error)
                 self._refused = message.error
                 # The reason may pass: the process before this one may still be on its way out.

@@ -75,7 +75,12 @@ Seconds = Annotated[float, Meta(ge=0, le=1e12)]
 JobName = Annotated[
     str, Meta(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 ]
+#: The same, or "" where there is none.
+AnyJobName = Annotated[
+    str, Meta(pattern=r"^(([A-Za-z0-9_][A-Za-z0-9._-]{0,63}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63})?\Z")
+]
 RequestId = Annotated[str, Meta(max_length=64)]
+ShortWords = Annotated[str, Meta(max_length=256)]
 Words = Annotated[str, Meta(max_length=4096)]
 DepthName = Annotated[str, Meta(pattern=r"^(hold|offload|exit)\Z")]
 #: What a script reports beside its loop, e.g. {"loss": 0.31}.
@@ -102,7 +107,8 @@ class PositionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class Hello(Message, tag="hello", frozen=True, kw_only=True):
     """First message on every connection, so it tells all that the daemon may have missed."""
 
-    job: JobName
+    #: "": its process was started by hand; the daemon makes a job of it, or has one by its process.
+    job: AnyJobName
     incarnation: Count
     rank: Annotated[int, Meta(ge=0, lt=2**20)] = 0
     world_size: Annotated[int, Meta(ge=1, lt=2**20)] = 1
@@ -113,6 +119,11 @@ class Hello(Message, tag="hello", frozen=True, kw_only=True):
     holding_depth: DepthName | None = None
     #: The newest durable checkpoint, if there is one.
     checkpoint: Checkpointed | None = None
+    #: Of a process that was started by hand: the name of its script, the folder of its checkpoints, and the
+    #: command that starts it again in its working directory; () where there is none.
+    script: ShortWords = ""
+    checkpoints: Words = ""
+    restart: Annotated[tuple[Words, ...], Meta(max_length=1000)] = ()
 
 
 class Heartbeat(Message, tag="heartbeat", frozen=True, kw_only=True):

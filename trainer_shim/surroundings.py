@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from trainer_shim.by_hand import ByHand, find_server
 from trainer_shim.errors import NotSupported
 from trainer_shim.server_check import SOCKET_FOLDER, Server
 
@@ -45,6 +46,8 @@ class Surroundings(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...] = ()
     #: Whose memory is given back; another kind only for tests on machines without a device.
     offload_devices: tuple[str, ...] = ("cuda",)
+    #: A daemon was found that did not start this process; None: it did, or there is none.
+    by_hand: ByHand | None = None
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Surroundings:
@@ -74,6 +77,13 @@ class Surroundings(msgspec.Struct, frozen=True):
             ignored=ignored,
             offload_devices=(env.get(_PREFIX + "OFFLOAD") or "cuda",),
         )
+
+    def by_a_daemon(self, env: Mapping[str, str], restart: tuple[str, ...]) -> Surroundings:
+        """Return the same with a daemon that listens, for a process that none has started."""
+        if self.server is not None or self.prove_dir is not None:
+            return self
+        server = find_server(env)
+        return self if server is None else replace(self, server=server, by_hand=ByHand(restart))
 
     def with_checkpoints(self, folder: str | os.PathLike[str] | None) -> Surroundings:
         """Return the same with the folder that a script names, where it names one that counts."""

@@ -147,15 +147,16 @@ def connected(
 
 def _hello(surroundings: Surroundings, report: LinkReport) -> protocol.Hello:
     """Return what a connection begins with; called by the link's thread."""
-    holding = report.holding
+    holding, by_hand = report.holding, surroundings.by_hand
     return protocol.Hello(
-        job=surroundings.job,
+        job="" if by_hand else surroundings.job,
         incarnation=surroundings.incarnation,
         depths=report.depths,
         position=report.position(),
         holding=holding.request if holding else "",
         holding_depth=holding.depth if holding else None,
         checkpoint=report.checkpoint,
+        **({} if by_hand is None else by_hand.words(surroundings.job, surroundings.checkpoints)),
     )
 
 

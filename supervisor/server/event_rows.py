@@ -58,6 +58,8 @@ def _detail_of_fact(event: JobEvent) -> str:
     match event:
         case events.ProcessStarted(incarnation=number, process=process):
             return f"start {number}, process {process.pid}"
+        case events.Adopted(process=process):
+            return f"process {process.pid}, started by hand"
         case events.ProcessEnded(exit=exit_):
             return str(exit_)
         case events.AbleTo(depths=depths):

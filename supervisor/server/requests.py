@@ -26,7 +26,7 @@ from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
-from supervisor.server import looking
+from supervisor.server import adopting, looking
 from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.request_context import RequestContext, refusal
 from supervisor.server.router import Delivery
@@ -56,7 +56,9 @@ def take(context: RequestContext, delivery: Delivery) -> None:
                 context.views.check(delivery.peer, request, getattr(request, "job", None) or "")
             handler(context, delivery, request)
         elif isinstance(message, protocol.FromShim):
-            context.shims.take(delivery, context.engine)
+            known = adopting.known(context, delivery)
+            if known is not None:
+                context.shims.take(known, context.engine)
         else:
             _refuse(context, delivery, UsageError(f"cannot take a `{_tag(message)}`: it is an answer"))
     except SupervisorError as error:

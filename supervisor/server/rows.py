@@ -92,7 +92,8 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
         stage=UNSTORED.get(view.unstored, "")
         or cuda_context.words(job)
         or "; ".join(filter(None, (stage(job, peer), for_want_of_a_shim(job, now))))
-        or _waits(job, view.waits_for),
+        or _waits(job, view.waits_for)
+        or ("started by hand" if job.is_by_hand and job.state is JobState.RUNNING else ""),
         cpu_pct=reading.cpu_pct if reading and not is_before_hold else None,
         rss_bytes=reading.rss_bytes if reading else None,
         checkpoint_step=checkpoint.step if checkpoint else None,
@@ -109,6 +110,7 @@ def row(job: Job, view: JobView, *, now: float, log: str) -> api.JobRow:
         exit_code=exit_.code if exit_ else None,
         exit_signal=exit_.signal if exit_ else None,
         log=log,
+        by_hand=job.is_by_hand,
         priority=job.spec.priority,
         protected=job.spec.protected,
         user=job.spec.user,

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from supervisor import api
-from supervisor.core.jobs import events
+from supervisor.core.jobs import by_hand, events
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.jobs.job import CheckpointRef, Job, Pid
 from supervisor.core.jobs.states import Depth
@@ -180,7 +180,7 @@ class ShimTable:
 
     def _able_to(self, peer: ShimPeer, names: tuple[str, ...], job: Job, jobs: Jobs) -> None:
         """Take over what it can give back; told with every heartbeat, stored when it changes."""
-        depths = tuple(map(Depth, names))
+        depths = by_hand.able(job, tuple(map(Depth, names)))
         if depths and depths != job.depths:
             self._measured.observe(job, events.AbleTo(incarnation=peer.incarnation, depths=depths), jobs)
 

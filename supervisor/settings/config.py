@@ -141,6 +141,19 @@ class JobsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=0, le=1000, description="So many older files of each log are kept: log.1, log.2, ..."),
     ] = 2
+    adopt: Annotated[
+        bool,
+        Meta(description="A program that a person started by hand and that calls attach() becomes a job."),
+    ] = True
+    max_adopted: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10000,
+            description="Jobs of one user that were started by hand; at the bound those that are over are "
+            "forgotten, the oldest first.",
+        ),
+    ] = 100
 
 
 class ShimConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

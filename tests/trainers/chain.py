@@ -6,7 +6,8 @@ while `hold-PLACE` is there it waits at PLACE and shows `at-PLACE`. Places:
 `attach`, `step`, `step-N` (before it counts step N), `save` (inside
 state_dict), `exit`. With `bad-state` its state cannot be stored.
 
-Run it with CHAIN_SHIM=no for a script that never calls the shim.
+Run it with CHAIN_SHIM=no for a script that never calls the shim. CHAIN_RESTART=yes: it says how it is
+started again; CHAIN_ADOPT=no: it wants no daemon that did not start it.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def main() -> int:
 def train(chain: Chain) -> None:
     import trainer_shim  # noqa: PLC0415  # The script without a shim does not import it.
 
-    shim = trainer_shim.attach(chain=chain)
+    again = [sys.executable, *sys.argv] if os.environ.get("CHAIN_RESTART") == "yes" else []
+    shim = trainer_shim.attach(chain=chain, adopt=os.environ.get("CHAIN_ADOPT") != "no", restart=again)
     print(f"attached at step {shim.step}", flush=True)
     try:
         for _ in shim.epochs(NUM_EPOCHS):

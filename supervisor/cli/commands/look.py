@@ -64,7 +64,7 @@ def show(ctx: click.Context, *, job: str, as_json: bool) -> None:
 def _end_of_log(row: JobRow) -> list[str]:
     from supervisor.cli.output.tail import Tail, last_states
 
-    if not row.log:
+    if not row.log or row.by_hand:
         return []
     try:
         with Tail(Path(row.log)) as log:
@@ -112,6 +112,11 @@ def logs(ctx: click.Context, *, job: str, follow: bool, forever: bool, lines: in
         row = _one(client.status((job,)).rows, job)
         if not row.log and "/" in row.name:
             raise Refused(f"cannot show the log of job `{row.name}`: it belongs to another user", hint=_ASK)
+        if row.by_hand:
+            raise Refused(
+                f"cannot show the log of job `{job}`: it was started by hand and prints where that was",
+                hint="`supervisorctl run` keeps a log of what it starts",
+            )
         path = Path(row.log) if row.log else paths(ctx).log(row.name)
         with Tail(path, pid=row.pid, say=tell) as log:
             _begin(log, lines)

@@ -14,12 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from supervisor.core.jobs import cuda_context, detaching
+from supervisor.core.jobs import by_hand, cuda_context, detaching
 from supervisor.core.jobs.asking import ask_pause
-from supervisor.core.jobs.effects import AskCheckpoint, AskResume, AskStop, Effect, EndGroup, Launch, Signal
+from supervisor.core.jobs.effects import (
+    AskCheckpoint,
+    AskResume,
+    AskStop,
+    Effect,
+    EndGroup,
+    Launch,
+    Signal,
+    TakeUp,
+)
 from supervisor.core.jobs.events import (
     AbleTo,
     Admitted,
+    Adopted,
     Attached,
     CheckpointAsked,
     CheckpointReported,
@@ -171,6 +181,16 @@ def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
     return _launch(job, Kind.LAUNCH, now, event.start_grace_s)
 
 
+def _adopted(job: Job, event: Adopted, now: float) -> Outcome:
+    if not accepts(job.state, Kind.ADOPT):
+        return job, ()
+    run = JobRun(started_at=now, process=event.process)
+    went_on = GoAhead(None, "it was started by hand")
+    adopted = replace(job, run=run, incarnation=job.incarnation + 1, went_on=went_on)
+    adopted = _move(adopted, Kind.ADOPT, now)
+    return adopted, (TakeUp(adopted),)
+
+
 def _go_ahead(by: Asker, did: str, verdict: Verdict | None) -> GoAhead:
     return GoAhead(by, did, "" if verdict is None else verdict.reason)
 
@@ -184,7 +204,7 @@ def _process_started(job: Job, event: ProcessStarted, _now: float) -> Outcome:
 def _process_ended(job: Job, event: ProcessEnded, now: float) -> Outcome:
     if job.run is None or event.incarnation != job.incarnation:
         return job, ()
-    after, effects = _after_its_end(job, job.run, event, now)
+    after, effects = _after_its_end(job, job.run, by_hand.as_told(job, event), now)
     if after.state is JobState.COMPLETED:
         after = replace(after, problem=detaching.problem(job, now))
     is_natural = after.state in (JobState.COMPLETED, JobState.FAILED) and after.restart_at is None
@@ -199,6 +219,8 @@ def _end_group(job: Job) -> tuple[Effect, ...]:
 def _after_its_end(job: Job, run: JobRun, event: ProcessEnded, now: float) -> Outcome:
     goes_on = job.goes_on or not _never_ran(run, event.exit)
     ended = replace(job, run=None, exit=event.exit, goes_on=goes_on)
+    if by_hand.is_over_with(ended, run, yielded=_has_word(run, event)):
+        return _move(replace(ended, problem=str(event.exit)), Kind.ENDED_UNSEEN, now), ()
     match job.state:
         case JobState.PAUSED:
             return _paused_ended(ended, run, event, now)
@@ -335,7 +357,7 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
     if job.run is None or event.incarnation != job.incarnation:
         return job, ()
     was_connected = bool(job.run.depths)
-    run = replace(job.run, depths=event.depths, start_grace_at=None)
+    run = replace(job.run, depths=by_hand.able(job, event.depths), start_grace_at=None)
     pause = job.pause
     if pause is not None and not event.holding:
         pause = replace(pause, held_depth=None)
@@ -362,7 +384,7 @@ def _attached(job: Job, event: Attached, now: float) -> Outcome:
 def _able_to(job: Job, event: AbleTo, _now: float) -> Outcome:
     if job.run is None or not job.run.depths or event.incarnation != job.incarnation:
         return job, ()
-    return replace(job, run=replace(job.run, depths=event.depths)), ()
+    return replace(job, run=replace(job.run, depths=by_hand.able(job, event.depths))), ()
 
 
 def _paused_but_running(job: Job, run: JobRun, now: float) -> Outcome:
@@ -455,10 +477,11 @@ def _check_pausable(job: Job, run: JobRun, depth: Depth) -> None:
             f"`supervisorctl stop {job.name}` ends it without a checkpoint",
         )
     if run.depths and depth not in run.depths:
-        able = ", ".join(run.depths)
+        why, hint = by_hand.how_to_exit(job, depth)
         raise Refused(
-            f"cannot pause job `{job.name}` at depth {depth}: its shim can do {able}",
-            hint=f"`supervisorctl pause {job.name} --depth {run.depths[-1]}`",
+            f"cannot pause job `{job.name}` at depth {depth}: "
+            + (why or f"its shim can do {', '.join(run.depths)}"),
+            hint=hint or f"`supervisorctl pause {job.name} --depth {run.depths[-1]}`",
         )
 
 
@@ -518,6 +541,7 @@ def _stop(job: Job, stop: JobStop, event: StopAsked | RestartAsked, now: float) 
 
 def restart_asked(job: Job, event: RestartAsked, now: float) -> Outcome:
     _refuse_rule(job, "restart", event.by)
+    by_hand.check_startable(job, "restart")
     if job.alive:
         return _stop(job, JobStop(by=event.by, is_restart=True), event, now)
     if job.state not in FINAL:
@@ -713,6 +737,7 @@ def _insist(job: Job, now: float) -> Outcome:
 
 _HANDLERS: dict[type, Callable[[Job, Any, float], Outcome]] = {
     Admitted: _admitted,
+    Adopted: _adopted,
     ProcessStarted: _process_started,
     ProcessEnded: _process_ended,
     Attached: _attached,

@@ -24,6 +24,7 @@ from supervisor.core.jobs.effects import (
     Launch,
     Signal,
     Suspend,
+    TakeUp,
     Unsuspend,
 )
 from supervisor.core.jobs.events import (
@@ -210,13 +211,14 @@ def _needs_it_to_run(effect: Effect) -> bool:
             return False
         case Signal(_, _, word):
             return word in ("TERM", "STOP")
-        case Launch() | Suspend() | Unsuspend():
+        case Launch() | TakeUp() | Suspend() | Unsuspend():
             return False
 
 
 def _is_free_to(job: Job) -> bool:
     """It rests, and it was not tried in this pause."""
-    return _rests(job) and where(job) == "held"
+    # What cannot be started again is not to depend on a driver that may not give the context back.
+    return _rests(job) and where(job) == "held" and job.spec.by_hand != "once"
 
 
 def _rests(job: Job) -> bool:

@@ -23,12 +23,19 @@ __all__ = [
     "Launch",
     "Signal",
     "Suspend",
+    "TakeUp",
     "Unsuspend",
 ]
 
 
 class Launch(msgspec.Struct, frozen=True):
     """Start the command of this incarnation."""
+
+    job: Job
+
+
+class TakeUp(msgspec.Struct, frozen=True):
+    """Watch a process that runs already, and that a person started."""
 
     job: Job
 
@@ -94,4 +101,6 @@ class Unsuspend(msgspec.Struct, frozen=True):
     process: Pid
 
 
-Effect = Launch | AskPause | AskResume | AskStop | AskCheckpoint | Signal | EndGroup | Suspend | Unsuspend
+Effect = (
+    Launch | TakeUp | AskPause | AskResume | AskStop | AskCheckpoint | Signal | EndGroup | Suspend | Unsuspend
+)

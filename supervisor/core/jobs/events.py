@@ -19,6 +19,7 @@ from supervisor.core.jobs.verdict import Verdict
 __all__ = [
     "AbleTo",
     "Admitted",
+    "Adopted",
     "Attached",
     "BaseEvent",
     "CheckpointAsked",
@@ -65,6 +66,12 @@ class Admitted(BaseEvent, tag="admitted", frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()
     #: What the policy saw that let it start; None: nobody wrote that down.
     verdict: Verdict | None = None
+
+
+class Adopted(BaseEvent, tag="adopted", frozen=True, kw_only=True):
+    """The process of a new job runs already: a person started it by hand, and its shim said hello."""
+
+    process: Pid
 
 
 class ProcessStarted(BaseEvent, tag="process-started", frozen=True, kw_only=True):
@@ -240,6 +247,7 @@ class TimerFired(BaseEvent, tag="timer-fired", frozen=True, kw_only=True):
 JobEvent = (
     Submitted
     | Admitted
+    | Adopted
     | ProcessStarted
     | ProcessEnded
     | Attached

@@ -122,6 +122,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""
     #: The same by number, and what decides who may act on it; None: the daemon's own user.
     owner: Owner | None = None
+    #: A person started it without us: `once`: `argv` is what that was, and we never run it; `again`: it is
+    #: how it is started again; "": we start it.
+    by_hand: Literal["", "once", "again"] = ""
     #: -10000 to 10000; higher yields later and returns earlier.
     priority: int = 0
     #: Rules leave it alone; persons do not have to.
@@ -271,6 +274,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def alive(self) -> bool:
         """True from the decision to launch until the end of the process is known."""
         return self.run is not None
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Its present or newest start is none of ours: a person's, and its output is where that shows it."""
+        return bool(self.spec.by_hand) and self.incarnation == self.first_incarnation
 
     @property
     def process(self) -> Pid | None:

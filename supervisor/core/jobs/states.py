@@ -47,6 +47,7 @@ class Kind(StrEnum):
     """What can happen to a job, as the table sees it. The value is the verb that errors use."""
 
     LAUNCH = "launch"
+    ADOPT = "adopt"
     READY = "ready"
     PAUSE = "pause"
     YIELDED = "yielded"
@@ -59,6 +60,7 @@ class Kind(StrEnum):
     ENDED_OK = "ended-ok"
     ENDED_BAD = "ended-bad"
     ENDED_YIELDED = "ended-yielded"
+    ENDED_UNSEEN = "ended-unseen"
     RESTART = "restart"
 
 
@@ -69,6 +71,8 @@ TRANSITIONS: Final = MappingProxyType(
         # Whatever it waits for, a person may start it now.
         S.QUEUED: {
             K.LAUNCH: S.STARTING,
+            # Its process runs already: a person started it by hand.
+            K.ADOPT: S.RUNNING,
             K.RESUME: S.STARTING,
             K.PAUSE: S.PAUSED,
             K.STOP_IDLE: S.STOPPED,
@@ -88,6 +92,8 @@ TRANSITIONS: Final = MappingProxyType(
             # A pause was called off when its process was already on its way out, and the
             # shim had said hello once more in between.
             K.ENDED_YIELDED: S.RESUMING,
+            # Started by hand: how it ended nobody saw, and who started it may again.
+            K.ENDED_UNSEEN: S.STOPPED,
         },
         # A pause can lose the race with a clean finish. That is not an error.
         S.PAUSING: {
@@ -101,6 +107,7 @@ TRANSITIONS: Final = MappingProxyType(
             K.ENDED_OK: S.COMPLETED,
             K.ENDED_BAD: S.FAILED,
             K.ENDED_YIELDED: S.PAUSED,
+            K.ENDED_UNSEEN: S.STOPPED,
         },
         # A process that dies while it is held leaves a durable checkpoint: the job stays
         # paused, one depth further down. So a power cut during a pause loses nothing.
@@ -113,6 +120,7 @@ TRANSITIONS: Final = MappingProxyType(
             # Paused by a rule it went on alone while the daemon was away, to its end.
             K.ENDED_OK: S.COMPLETED,
             K.ENDED_YIELDED: S.PAUSED,
+            K.ENDED_UNSEEN: S.STOPPED,
         },
         # A resume may overtake a pause whose process is already on its way out
         # (ENDED_YIELDED): the job is launched again and stays resuming.
@@ -124,6 +132,7 @@ TRANSITIONS: Final = MappingProxyType(
             K.ENDED_OK: S.COMPLETED,
             K.ENDED_BAD: S.FAILED,
             K.ENDED_YIELDED: S.RESUMING,
+            K.ENDED_UNSEEN: S.STOPPED,
         },
         # Whatever the exit status, a job that was asked to stop has stopped.
         # NOT_PAUSED: without a checkpoint a stop would lose work, so training goes on; `kill` insists.

@@ -15,7 +15,7 @@ def test_the_diagram_shows_every_arrow():
 
     assert ["stateDiagram-v2", "    [*] --> queued"] == lines[:2]
     assert len({(a, b) for a, row in TRANSITIONS.items() for b in row.values()}) == len(lines) - 2
-    assert "    paused --> stopped: stop-idle" in lines
+    assert "    paused --> stopped: stop-idle, ended-unseen" in lines
 
 
 def test_the_diagram_is_printed(capsys):
