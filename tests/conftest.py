@@ -47,9 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads the settings of whoever runs it, or acts on their jobs."""
+    """No test reads the settings of whoever runs it, acts on their jobs or becomes one of them."""
     for name in [name for name in os.environ if name.startswith("TRAINING_SUPERVISOR_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("TRAINING_SUPERVISOR_ADOPT", "0")
 
 
 @pytest.fixture

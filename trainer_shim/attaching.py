@@ -13,7 +13,7 @@ from weakref import ReferenceType, ref
 
 from msgspec.structs import replace
 
-from trainer_shim.by_hand import check_restart
+from trainer_shim.adoption import check_restart
 from trainer_shim.checkpoint import Keep
 from trainer_shim.choices import Choices, Resume
 from trainer_shim.handing_over import named_parts

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from trainer_shim.by_hand import ByHand, find_server
+from trainer_shim.adoption import ByHand, find_server
 from trainer_shim.errors import NotSupported
 from trainer_shim.server_check import SOCKET_FOLDER, Server
 

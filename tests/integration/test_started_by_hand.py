@@ -320,7 +320,7 @@ def test_another_users_script_is_his_job_in_the_systems_daemon():
 
         def trained():
             os.chdir(work)
-            os.environ["TRAINING_SUPERVISOR_HOME"] = home
+            os.environ |= {"TRAINING_SUPERVISOR_HOME": home, "TRAINING_SUPERVISOR_ADOPT": "1"}
             chain = Chain()
             shim = attach(chain=chain, checkpoints=f"{work}/c", restart=["touch", f"{work}/x"])
             seen = []

@@ -27,6 +27,7 @@ from supervisor.core.jobs.effects import (
 from supervisor.core.jobs.events import (
     AbleTo,
     Admitted,
+    Adopted,
     Attached,
     CheckpointAsked,
     CheckpointReported,
@@ -66,6 +67,7 @@ SPECS = st.builds(
     restart=st.sampled_from(["never", "on-failure"]),
     max_restarts=st.integers(0, 1000),
     restart_delay_s=st.sampled_from([0.0, 10.0, 86400.0]),
+    by_hand=st.sampled_from(["", "", "again", "once"]),
 )
 
 
@@ -101,6 +103,7 @@ TRAINER = Pid(5, 6, "boot")
 
 FACTS = st.one_of(
     st.builds(Admitted, start_grace_s=GRACE_S, gpus=GPUS, verdict=VERDICTS),
+    st.builds(Adopted, process=st.just(TRAINER)),
     st.builds(ProcessStarted, incarnation=INCARNATIONS, process=st.just(Pid(1, 2, "boot"))),
     st.builds(ProcessEnded, incarnation=INCARNATIONS, exit=EXITS, yielded=st.booleans()),
     st.builds(
@@ -166,7 +169,8 @@ FROZEN = (
     PauseAsked(**ASKED_BY_ADA, depth=Depth.HOLD, deadline_s=5.0, at_deadline="freeze"),
     TimerFired(timer="deadline"),
 )
-BEGINNINGS = st.sampled_from([(), (), FREED[:2], FREED[:5], FREED, FREED, STOPPING, FROZEN])
+BY_HAND = (Adopted(process=TRAINER), FREED[1])
+BEGINNINGS = st.sampled_from([(), (), BY_HAND, FREED[:2], FREED[:5], FREED, FREED, STOPPING, FROZEN])
 STEPS = st.lists(st.tuples(FACTS | REQUESTED, st.booleans(), st.sampled_from([0.0, 1.0, 50.0])), max_size=25)
 
 

@@ -172,7 +172,7 @@ def _launch(job: Job, kind: Kind, now: float, start_grace_s: float) -> Outcome:
 
 
 def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
-    if not accepts(job.state, Kind.LAUNCH):
+    if not accepts(job.state, Kind.LAUNCH) or job.spec.by_hand == "once":
         return job, ()
     # Who wanted it to be started anew says more than that there was room for it.
     went_on = job.went_on or _go_ahead(Asker("rule", QUEUE), "started it", event.verdict)
@@ -487,6 +487,8 @@ def _check_pausable(job: Job, run: JobRun, depth: Depth) -> None:
 
 def resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     _refuse_rule(job, "resume", event.by)
+    if not job.alive:
+        by_hand.check_startable(job, "resume")
     if job.state is JobState.QUEUED and job.spec.num_gpus and not event.gpus:
         wanted = "a GPU" if job.spec.num_gpus == 1 else f"{job.spec.num_gpus} GPUs"
         raise Refused(

@@ -7,6 +7,7 @@ from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.effects import AskPause, Launch, TakeUp
 from supervisor.core.jobs.events import (
     AbleTo,
+    Admitted,
     Adopted,
     Attached,
     PauseAsked,
@@ -60,6 +61,18 @@ def test_it_runs_at_once_as_its_own_first_start():
     assert (JobState.RUNNING, 5, PROCESS) == (job.state, job.incarnation, job.process)
     assert job.is_by_hand
     assert "it was started by hand" == job.went_on.did
+
+
+def test_what_nobody_said_how_to_start_is_never_launched():
+    """
+    Not even where its process was not taken up yet: its words are those of a person's own start.
+    """
+    spec = JobSpec(argv=("train",), cwd="/work", by_hand="once")
+    new = core.create("train", Submitted(id="j-1", spec=spec), 1.0)
+
+    assert (new, ()) == core.apply(new, Admitted(start_grace_s=1.0), 2.0)
+    with pytest.raises(Refused, match="nobody said how it is started again"):
+        core.apply(new, ResumeAsked(request="s", by=ADA, start_grace_s=1.0), 2.0)
 
 
 def test_it_is_taken_up_once():
