@@ -7,7 +7,8 @@ Does not cover: which variables a loop carries (loop_names.py).
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from types import ModuleType
 from typing import Any
 

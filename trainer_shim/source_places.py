@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import functools
 import linecache
-from collections.abc import Collection, Iterable, Iterator, Set as AbstractSet
+from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 __all__ = [
     "FILE",
