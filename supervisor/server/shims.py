@@ -26,7 +26,7 @@ from supervisor.server.measure import Jobs, Measure, Measured
 from supervisor.server.router import Delivery
 from supervisor.settings.config import ShimConfig
 from supervisor.system.marks import JobStart, Marks
-from supervisor.system.procfs import boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat, users_of
 from trainer_shim import protocol
 from trainer_shim.safe_files import read_in
 
@@ -52,6 +52,8 @@ class ShimPeer:
     saving: str = ""
     #: What else takes time on the way into a pause or out of it, in its words.
     stage: str = ""
+    #: Of its process, as it was when it said hello.
+    start_ticks: int | None = None
 
 
 class ShimTable:
@@ -98,7 +100,9 @@ class ShimTable:
         """Return the process that the job's shim is in: not always the one that was started for it."""
         peer = self._by_job.get(job)
         stat = read_stat(peer.pid) if peer is not None else None
-        return None if peer is None or stat is None else Pid(peer.pid, stat.start_ticks, boot_id())
+        if peer is None or stat is None or stat.start_ticks != peer.start_ticks:
+            return None
+        return Pid(peer.pid, stat.start_ticks, boot_id())
 
     def take(self, delivery: Delivery, jobs: Jobs) -> None:
         """Handle a message of a shim."""
@@ -214,7 +218,7 @@ class ShimTable:
             hint = "training goes on without supervision"
             self._send(delivery.identity, protocol.Refusal(error=reason, hint=hint, job=hello.job))
             return
-        now = self._clock.now()
+        now, stat = self._clock.now(), read_stat(delivery.peer.pid)
         self.forget(hello.job)
         peer = ShimPeer(
             identity=delivery.identity,
@@ -225,6 +229,7 @@ class ShimTable:
             position=hello.position,
             heard_at=now,
             boundary_at=now,
+            start_ticks=stat.start_ticks if stat is not None else None,
         )
         self._by_identity[peer.identity] = self._by_job[peer.job] = peer
         welcome = protocol.Welcome(
@@ -241,7 +246,9 @@ class ShimTable:
     def _why_not(self, delivery: Delivery, hello: protocol.Hello, job: Job | None) -> str:
         if job is None or not job.alive or job.incarnation != hello.incarnation:
             return f"cannot supervise `{hello.job}`: start {hello.incarnation} of it is not running here"
-        if not self._is_of(delivery.peer.pid, job):
+        # The number may be another process's by now, or the program another user's.
+        is_who_connected = delivery.peer.uid in users_of(delivery.peer.pid)
+        if not is_who_connected or not self._is_of(delivery.peer.pid, job):
             return f"cannot supervise process {delivery.peer.pid}: it does not belong to job `{hello.job}`"
         if hello.world_size != 1:
             return f"cannot supervise {hello.world_size} ranks: this version supervises one training process"

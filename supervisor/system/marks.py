@@ -5,7 +5,9 @@ Does not cover: parents and sessions, which find who has neither (launcher/, mon
 
 What an environment says is believed only of processes of our own user: another's
 program could name any folder, and would be ended for it, or not be counted as
-foreign. Into a group nobody comes without our user's leave.
+foreign. Who owns its files in /proc does not tell: those of a process that cannot be
+dumped are root's, whoever runs it, as any program can ask for. Into a group
+nobody comes without our user's leave.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from supervisor.core.jobs import names
+from supervisor.system.procfs import users_of
 
 __all__ = ["GROUP", "JobStart", "Marks", "group_name", "group_prefix", "jobs_folder", "start_of"]
 
@@ -102,7 +105,12 @@ class Marks:
             return None
         path, _, run = os.fsdecode(value[len(self._folder) :]).rpartition("/")
         key = names.key_of_path(path)
-        return _start(key, run) if key else None
+        # Last, because it costs a file for each process, and asked of few.
+        return _start(key, run) if key and self._is_of_our_user(pid) else None
+
+    def _is_of_our_user(self, pid: int) -> bool:
+        # A setuid program has the environment of whoever called it.
+        return users_of(pid, self._proc) == {os.geteuid()}
 
     def left_of(self, job: str) -> list[int]:
         """Return the numbers of all processes that come from any start of a job; reads all of /proc."""

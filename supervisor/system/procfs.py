@@ -1,7 +1,7 @@
 """What /proc says of a process and of this boot: the one place that reads it for the launcher and the server.
 
 Covers: the fields of `/proc/PID/stat` that tell processes apart and tie them
-together, the boot id.
+together, its users, the boot id.
 Does not cover: what they use (monitors/), and the keeper, which imports nothing of ours.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from supervisor.core.jobs.job import Pid
 
-__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids"]
+__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids", "users_of"]
 
 #: The first pid namespace has the same name in every kernel.
 _HOST_PIDS = "pid:[4026531836]"
@@ -49,6 +49,20 @@ def read_stat(pid: int) -> Stat | None:
     # The second one: the process ended between open and read.
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def users_of(pid: int, proc: str = "/proc") -> frozenset[int]:
+    """Return the real, effective, saved and file user ids of a process; none where it is gone.
+
+    Who owns its folder in /proc says nothing: root owns those of all that cannot be dumped.
+    """
+    try:
+        with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return frozenset()
+    # The name comes first, and the kernel writes a line end in it as two characters.
+    return frozenset(map(int, text.partition(b"\nUid:")[2].partition(b"\n")[0].split()))
 
 
 def has_ended(process: Pid) -> bool:

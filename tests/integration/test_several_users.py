@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
 from supervisor.finding import find_daemon
 from supervisor.paths import Paths
 from supervisor.places import check_user
+from supervisor.server.zmtp import Wire, framed
 from tests.harness import CONFIG, GUARD_S, RunningDaemon, until
 from tests.other_user import OTHER, THIRD, needs_root, run_as
 from trainer_shim import protocol as wire
@@ -614,3 +616,50 @@ class TestFinding:
 
         assert own / "training-supervisor" == while_it_runs.run_dir
         assert running.paths == afterwards
+
+
+def test_a_process_that_cannot_be_dumped_speaks_for_nobody():
+    """
+    Root owns its files in /proc, whoever runs it; with the folder of root's job in its environment it was
+    taken for that job's shim, and could say what it liked.
+    """
+    hides = "import ctypes, os; ctypes.CDLL(None).prctl(4, 0); os.write(1, b'!'); os.read(0, 1)"
+    with started() as running:
+        request = api.RunRequest(id=new_id(), argv=("sleep", "1000"), cwd="/", env={}, name="quiet")
+        running.client.run(request)
+        until(lambda: running.row("quiet").pid)
+        mark = {"TRAINING_SUPERVISOR_RUN_DIR": str(running.paths.incarnation_dir("quiet", 1))}
+        ours, theirs = socket.socketpair()
+        with ours, theirs, socket.socket(socket.AF_UNIX) as peer:
+
+            def become_the_hidden():
+                os.setgroups(())
+                os.setgid(OTHER)
+                os.setuid(OTHER)
+                # Who connects is this process; it keeps its number in the program that hides.
+                peer.connect(running.paths.control_endpoint.removeprefix("ipc://"))
+
+            hidden = subprocess.Popen(
+                ["/usr/bin/env", "python3", "-c", hides],
+                env={"PATH": "/usr/bin:/bin", **mark},
+                cwd="/",
+                stdin=theirs,
+                stdout=theirs,
+                preexec_fn=become_the_hidden,  # noqa: PLW1509  # One thread.
+            )
+            try:
+                assert b"!" == ours.recv(1)
+                assert 0 == Path(f"/proc/{hidden.pid}/environ").stat().st_uid
+                peer.settimeout(GUARD_S)
+                hello = wire.Hello(job="quiet", incarnation=1, depths=("hold",))
+                peer.sendall(Wire(b"DEALER").opening + framed(wire.encode(hello)))
+                said = b""
+                while b"belong" not in said and b"welcome" not in said:
+                    said += peer.recv(1 << 16)
+            finally:
+                hidden.kill()
+                hidden.wait()
+        state = running.row("quiet").state
+
+    assert b"does not belong to job `quiet`" in said
+    assert "starting" == state

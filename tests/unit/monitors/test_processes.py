@@ -128,6 +128,7 @@ def test_a_mark_tells_whose_a_process_is(world):
     for pid, text in marks.items():
         world.put(pid, session=pid, pages=1)
         world.write(f"proc/{pid}/environ", text)
+        world.write(f"proc/{pid}/status", "Name:\tx\nUid:" + f"\t{os.geteuid()}" * 4 + "\n")
     usage = world.read()
 
     assert ["a", "b", "", "", ""] == [world.processes.owner(pid) for pid in marks]

@@ -6,6 +6,9 @@ import pytest
 
 from supervisor.system.marks import JobStart, Marks, group_name, jobs_folder, start_of
 
+#: The user ids that a process has: real, effective, saved, of files.
+OURS = (os.geteuid(),) * 4
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -16,13 +19,14 @@ def folder(tmp_path):
 def of(tmp_path, folder):
     """What a process is of by its environment and its control group."""
 
-    def of(run_dir=None, group="/"):
+    def of(run_dir=None, group="/", uids=OURS):
         process = tmp_path / "proc" / "7"
         process.mkdir(parents=True, exist_ok=True)
         (tmp_path / "proc" / "self").mkdir(exist_ok=True)
         (tmp_path / "proc" / "self" / "cgroup").write_text("0::/\n")
         mark = b"" if run_dir is None else b"TRAINING_SUPERVISOR_RUN_DIR=" + os.fsencode(run_dir) + b"\0"
         (process / "environ").write_bytes(b"A=b\0" + mark)
+        (process / "status").write_text("Name:\tx\nUid:\t" + "\t".join(map(str, uids)) + "\nGid:\t0\n")
         (process / "cgroup").write_text(f"0::{group}\n")
         return Marks(folder, proc=tmp_path / "proc").of(7)
 
@@ -51,3 +55,15 @@ def test_what_is_no_start_is_of_no_job(folder, of, path):
     A process may say what it likes.
     """
     assert of(folder / path) is None
+
+
+@pytest.mark.parametrize("which", range(4))
+def test_an_environment_is_believed_only_of_a_process_that_is_wholly_ours(folder, of, which):
+    """
+    Its files in /proc are root's where it cannot be dumped; a setuid program has its caller's environment.
+    """
+    uids = list(OURS)
+    uids[which] += 1
+
+    assert of(folder / "night" / "run-3", uids=uids) is None
+    assert of(folder / "night" / "run-3", uids=()) is None
