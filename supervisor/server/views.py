@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -36,6 +37,9 @@ _OF_ONE: Final = (api.ShowRequest, api.WhyRequest, api.EventsRequest)
 _WORD: Final = re.compile(r"(?<![\w/.@-])[A-Za-z0-9_][\w.-]*+(?:/[\w.-]++)?+(?![\w/@-])")
 #: Fields that are names, and not words with names in them: they are told as such.
 _NO_WORDS: Final = frozenset({"job", "jobs", "place", "name", "id", "rule"})
+#: So many names of a request are told the nearest one, of so many that begin most like it.
+_MAX_HINTED: Final = 3
+_MAX_COMPARED: Final = 100
 _HIDDEN: Final = "another user's job"
 
 T = TypeVar("T")
@@ -75,12 +79,16 @@ class Views:
             may_know = self._access.owns(peer, key, None) if is_past else job is not None
             if not may_know or self._access.sight(peer, key, job) == "none":
                 said = self._access.shown(peer, key)
-                raise UnknownJob(said, nearest=self._nearest(peer, said))
+                # Whoever names hundreds that are not there must not keep the others waiting for a hint.
+                is_hinted = len(getattr(message, "jobs", ())) <= _MAX_HINTED
+                raise UnknownJob(said, nearest=self._nearest(peer, said) if is_hinted else "")
         self._access.check(peer, message, key, self._jobs().get(key))
 
     def _nearest(self, peer: Peer, said: str) -> str:
         known = [self._access.shown(peer, job.name) for job in self.seen(peer, self._jobs().values())]
-        return next(iter(difflib.get_close_matches(said, known, n=1)), "")
+        # To compare takes a tenth of a millisecond a name.
+        known.sort(key=lambda name: _num_alike(name, said), reverse=True)
+        return next(iter(difflib.get_close_matches(said, known[:_MAX_COMPARED], n=1)), "")
 
     def seen(self, peer: Peer, jobs: Iterable[Job]) -> list[Job]:
         """Return the jobs that he may know of."""
@@ -299,6 +307,11 @@ def _why_of_another(told: api.WhyReply, job: str) -> api.WhyReply:
 def _without(user: str, text: str) -> str:
     """Return words with a user's own jobs as he calls them."""
     return _WORD.sub(lambda found: found[0].removeprefix(f"{user}/"), text) if user else text
+
+
+def _num_alike(one: str, other: str) -> int:
+    """Return with how many characters both begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _some(found: Iterable[T | None]) -> tuple[T, ...]:

@@ -10,6 +10,8 @@ from supervisor.core.jobs.job import JobSpec, Owner
 from supervisor.core.jobs.verdict import Candidate, Verdict
 from supervisor.core.policy.explanation import RuleState
 from supervisor.core.rights import RightsConfig
+from supervisor.errors import UnknownJob
+from supervisor.server import views as module
 from supervisor.server.access import Access
 from supervisor.server.peers import Peer
 from supervisor.server.views import Views
@@ -162,3 +164,44 @@ def told(field, kind):
     if field.name in ("name", "job"):
         return HIS
     return SECRET if field.name != "row" else None
+
+
+class TestHints:
+    """A hint is for a person who mistyped, and costs the others little."""
+
+    @pytest.fixture
+    def compared(self, monkeypatch):
+        """How many names each hint was looked for among."""
+        seen = []
+        match = module.difflib.get_close_matches
+        monkeypatch.setattr(
+            module.difflib,
+            "get_close_matches",
+            lambda word, known, n: seen.append(len(known)) or match(word, known, n=n),
+        )
+        return seen
+
+    def hint(self, views, said, num_named=1):
+        request = api.PauseRequest(id="r", jobs=(said,) * num_named)
+        with pytest.raises(UnknownJob) as unknown:
+            views.check(ADA, request, f"uid-4000321/{said}")
+        return unknown.value.hint
+
+    def test_whoever_names_many_gets_none(self, views, compared):
+        """
+        A thousand names among five hundred jobs stopped the daemon for 40 s.
+        """
+        assert "did you mean `night`" in self.hint(views, "nihgt", num_named=3)
+        assert "did you mean" not in self.hint(views, "nihgt", num_named=4)
+        assert [1] == compared
+
+    def test_it_is_looked_for_among_those_that_begin_alike(self, compared):
+        """
+        However many jobs a user has.
+        """
+        keys = [f"uid-4000321/{letter}{number}" for letter in "abcd" for number in range(100)]
+        jobs = {key: job(key, ADA) for key in keys}
+        views = Views(Access(serves_all=True, own_uid=0), lambda: jobs)
+
+        assert "did you mean `d9`" in self.hint(views, "d9x")
+        assert [100] == compared
