@@ -80,7 +80,7 @@ class Connection:
     #: What it makes the daemon hold, as counted in the sum over all.
     held_bytes: int = 0
     mask: int = select.EPOLLIN
-    #: What it said last was a shim's, so it is not held to the requests of a user.
+    #: It was welcomed as a job's, and asked nothing since: it is not held to the requests of a user.
     is_shim: bool = False
     #: Its user asked for too much: it is not listened to for a while.
     is_resting: bool = False

@@ -22,6 +22,7 @@ from supervisor.core.jobs import events
 from supervisor.core.jobs.events import JobEvent
 from supervisor.core.jobs.job import Asker, Job, JobSpec
 from supervisor.core.jobs.states import JobState, Kind, accepts
+from supervisor.core.jobs.treatment import MAX_LABELS
 from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError, UsageError
@@ -165,6 +166,12 @@ def set_job(context: RequestContext, delivery: Delivery, request: api.SetRequest
                 hint="edit the file; it is read again by itself",
             )
         labels = {name: text for name, text in {**spec.labels, **request.labels}.items() if text}
+        # One request brings so many at most; together they must not grow for ever.
+        if len(labels) > max(MAX_LABELS, len(spec.labels)):
+            raise Refused(
+                f"cannot give job `{job.name}` {len(labels)} labels: it may have {MAX_LABELS}",
+                hint=f"take some away: `supervisorctl set {job.name} --label KEY=`",
+            )
         spec = replace(
             spec,
             priority=spec.priority if request.priority is None else request.priority,

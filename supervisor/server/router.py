@@ -158,6 +158,8 @@ class Router:
         if connection is None:
             self._log.debug("not-sent", error="it is gone", message=type(message).__name__)
             return False
+        if isinstance(message, protocol.Welcome | protocol.Unknown | protocol.Refusal):
+            connection.is_shim = isinstance(message, protocol.Welcome)
         try:
             return self._connections.send_message(connection, fitted(message))
         except ProtocolError as error:
@@ -246,7 +248,8 @@ class Router:
                 )
                 self.send(identity, answer)
             return None
-        connection.is_shim = isinstance(message, protocol.FromShim)
+        # Who was not welcome as one may say the same, without end.
+        connection.is_shim = connection.is_shim and isinstance(message, protocol.FromShim)
         return Delivery(identity, peer, message)
 
     def _subscribe(self, connection: Connection, said: bytes) -> None:

@@ -31,6 +31,7 @@ from trainer_shim import protocol as wire
 pytestmark = needs_root
 
 QUESTION = framed(wire.encode(api.VersionRequest(id="x")))
+WELCOME = wire.Welcome(heartbeat_s=1.0, orphan_resume_s=1.0, return_retry_s=1.0)
 BEAT = framed(wire.encode(wire.Heartbeat(position=wire.PositionReport(step=1), boundary_age_s=0.0)))
 
 
@@ -227,11 +228,36 @@ def test_words_of_shims_are_not_requests(router):
     A job with many ranks says much, and its pauses must not wait for that.
     """
     with connected(router, OTHER) as peer:
-        peer.sendall(BEAT * 50)
+        peer.sendall(BEAT)
         got = []
-        until(lambda: got.extend(received(router)) or len(got) == 50)
+        until(lambda: got.extend(received(router)) or got)
+        router.send(got[0].identity, WELCOME)
+        peer.sendall(BEAT * 50)
+        until(lambda: got.extend(received(router)) or len(got) == 51)
 
     assert router.bounds.wait_s(got[0].peer) == 0
+
+
+@pytest.mark.parametrize("answer", [wire.Unknown(), wire.Refusal(error="x", hint="")])
+def test_whoever_is_not_welcome_as_a_shim_is_held_to_requests(router, answer):
+    """
+    Anybody can say a shim's words, and without end: the daemon was kept busy by nine tenths of a CPU.
+    """
+    with connected(router, OTHER) as peer:
+        peer.sendall(BEAT * 60)
+        got = []
+        until(lambda: got.extend(received(router)) or len(got) >= 9)
+        for _ in range(20):
+            got += received(router)
+        num_before = len(got)
+        router.send(got[0].identity, WELCOME)
+        router.send(got[0].identity, answer)
+        for _ in range(20):
+            got += received(router)
+
+    # Ten at once, less what the handshake cost.
+    assert num_before <= 10
+    assert len(got) <= 12
 
 
 def test_whoever_connects_without_end_is_hung_up_on_at_once(router):

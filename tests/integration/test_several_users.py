@@ -663,3 +663,24 @@ def test_a_process_that_cannot_be_dumped_speaks_for_nobody():
 
     assert b"does not belong to job `quiet`" in said
     assert "starting" == state
+
+
+def test_labels_do_not_grow_for_ever(daemon):
+    """
+    Each request brings a few; more than a job may have are refused, and some of them can be replaced.
+    """
+
+    def label(client, names):
+        request = api.SetRequest(id=new_id(), jobs=("night",), labels=dict.fromkeys(names, "x"))
+        return client.ask_jobs(request)
+
+    def labelled(client):
+        whole = label(client, [f"a{number}" for number in range(32)])
+        more, again = label(client, ["b"]), label(client, ["a1"])
+        return len(client.show("night").labels), whole, more, again
+
+    num, whole, more, again = as_client(daemon, labelled)
+
+    assert 32 == num
+    assert [api.Accepted, wire.Refusal, api.Accepted] == [type(answer[0]) for answer in (whole, more, again)]
+    assert "33 labels: it may have 32" in more[0].error

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-__all__ = ["MAX_PRIORITY", "AtDeadline", "Labels", "Priority", "Restart"]
+__all__ = ["MAX_LABELS", "MAX_PRIORITY", "AtDeadline", "Labels", "Priority", "Restart"]
 
 #: Wide enough for any scheme, narrow enough to add ageing to; as far below zero.
 MAX_PRIORITY: Final = 10_000
@@ -17,9 +17,12 @@ MAX_PRIORITY: Final = 10_000
 #: Higher yields later and returns earlier.
 Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
+#: Of one job.
+MAX_LABELS: Final = 32
+
 Labels = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
-    Meta(max_length=32),
+    Meta(max_length=MAX_LABELS),
 ]
 
 #: When its command is launched anew by itself.
