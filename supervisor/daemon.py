@@ -50,6 +50,7 @@ from supervisor.settings.config import Config
 from supervisor.settings.config_text import annotated_toml
 from supervisor.settings.reload import SettingsFiles
 from supervisor.signals import Signals, survive_a_closed_terminal
+from supervisor.starting import keepers_of
 from supervisor.store.journal import SqliteJournal
 from supervisor.system import log, streams
 from supervisor.system.marks import Marks
@@ -96,7 +97,8 @@ class Daemon:
         mode = 0o666 if paths.serves_all else 0o600
         self._router = Router(paths.control_endpoint, paths.events_endpoint, mode=mode, bounds=self._bounds)
         self._shims = ShimTable(self._router.send, self._clock, Marks(paths.jobs_state_dir))
-        self._launcher = KeeperLauncher(handover_s=HANDOVER_S)
+        keepers = keepers_of(paths, is_service=self._manager.is_there)
+        self._launcher = KeeperLauncher(handover_s=HANDOVER_S, keepers=keepers)
         self._freezer = CudaFreezer()
         world = World(self._clock, self._journal, self._launcher, self._shims, self._freezer, self._receipt)
         look, sampler = LastLook(), MachineSampler(jobs=paths.jobs_state_dir)

@@ -11,7 +11,6 @@ from typing import Final
 
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.names import plain
-from supervisor.errors import Refused
 from supervisor.paths import Paths
 from supervisor.ports import LaunchSpec
 
@@ -33,12 +32,7 @@ _SHELL_WORDS: Final = (
 
 
 def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> LaunchSpec:
-    """Return the job's present incarnation, ready to start; raises Refused for one of another user."""
-    if job.spec.owner is not None:
-        # Whatever asked for it: nothing of another user is ever run as the daemon's own.
-        raise Refused(
-            f"cannot start: this daemon starts jobs of its own user only, and not as {job.spec.owner.name}"
-        )
+    """Return the job's present incarnation, ready to start."""
     run_dir = paths.incarnation_dir(job.name, job.incarnation)
     gpus = {"CUDA_VISIBLE_DEVICES": ",".join(job.gpus)} if job.gpus else {}
     ours = {
@@ -64,6 +58,7 @@ def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> Laun
         log_heading=_HEADING.format(plain(job.name)) if is_new else "",
         journal=journal,
         is_first=is_first,
+        owner=job.spec.owner,
     )
 
 

@@ -42,6 +42,9 @@ def make_configuration(paths: Paths) -> tuple[SetAside, ...]:
 def take_places(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
     make_own(paths.state_dir, for_sockets=False)
+    if paths.serves_all:
+        # Users pass to the logs and run folders of their own jobs, and list nothing.
+        paths.state_dir.chmod(0o711)
     make_own(paths.run_dir, for_sockets=True, is_open=paths.serves_all)
     try:
         return take_lock(paths.lock)

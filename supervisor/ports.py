@@ -16,7 +16,7 @@ import msgspec
 
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.jobs.events import JobEvent, PauseReached
-from supervisor.core.jobs.job import Exit, Job, Pid
+from supervisor.core.jobs.job import Exit, Job, Owner, Pid
 from supervisor.core.readings.sample import Sample
 
 __all__ = [
@@ -73,6 +73,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     journal: str = ""
     #: Nobody can have launched it before: whatever is in its folder is of another run.
     is_first: bool = False
+    #: Whom it runs as; None: as the daemon's own user.
+    owner: Owner | None = None
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -22,13 +22,14 @@ from typing import Final, NamedTuple
 import structlog
 
 from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.names import user_of
 from supervisor.core.units import format_bytes
 from supervisor.monitors.background_call import BackgroundCall
 from supervisor.paths import Paths
 from supervisor.set_aside import keep_aside
 from supervisor.settings.config import JobsConfig
 from supervisor.system.logfiles import STAGED, Away, FileId, numbered, older_numbers, open_away
-from trainer_shim.safe_files import Unsafe, open_checked
+from trainer_shim.safe_files import Unsafe, open_checked, open_regular
 
 __all__ = ["KeptLog", "Logs", "kept_logs"]
 
@@ -155,7 +156,7 @@ class Logs:
             return
         if not one.max_bytes or info.st_size <= one.max_bytes or not stat.S_ISREG(info.st_mode):
             return
-        fd = open_checked(one.log.name, os.O_RDWR, dir_fd=folder)
+        fd = _open(one, one.log.name, os.O_RDWR, folder)
         try:
             if os.fstat(fd).st_nlink > 1:
                 raise Unsafe(f"`{one.log}` has a second name, whose contents would be lost", hint="remove it")
@@ -202,7 +203,7 @@ class Logs:
         """
         is_new = not os.path.lexists(one.log)
         name = numbered(one.log.name, STAGED) if is_new else one.log.name
-        to = open_checked(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=folder)
+        to = _open(one, name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, folder)
         try:
             self._append(one, fd, to, begin)
         except OSError:
@@ -236,7 +237,7 @@ class Logs:
             os.ftruncate(fd, begin)
             return
         name = numbered(one.log.name, STAGED)
-        to = open_checked(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, dir_fd=folder)
+        to = _open(one, name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, folder)
         try:
             has_room = self._free_bytes(to) >= os.fstat(fd).st_size - begin + _RESERVE_BYTES
             if not (has_room and self._moved(one, fd, to, begin)):
@@ -280,6 +281,24 @@ def _folder(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _open(one: KeptLog, name: str, flags: int, folder: int) -> int:
+    """Open a log or an older one of it; that of another user's job belongs to that one, as what is made does.
+
+    The folder is ours in either case, so that no name in it is anybody else's choice.
+    """
+    if not user_of(one.job):
+        return open_checked(name, flags, dir_fd=folder)
+    fd = open_regular(name, flags, dir_fd=folder)
+    try:
+        if flags & os.O_CREAT:
+            owner = os.stat(one.log.name, dir_fd=folder, follow_symlinks=False)
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _free_bytes(fd: int) -> int:
@@ -336,11 +355,11 @@ def _finish(one: KeptLog, folder: int) -> None:
     """Put right what a crash left: a copy is whole if its log was cut, else the log still has it all."""
     name = numbered(one.log.name, STAGED)
     try:
-        copy = open_checked(name, os.O_RDONLY, dir_fd=folder)
+        copy = _open(one, name, os.O_RDONLY, folder)
     except FileNotFoundError:
         return
     try:
-        log = open_checked(one.log.name, os.O_RDONLY, dir_fd=folder)
+        log = _open(one, one.log.name, os.O_RDONLY, folder)
     except FileNotFoundError:
         os.close(copy)
     else:

@@ -49,6 +49,8 @@ class ServiceManager:
         limit_s = _watchdog_s(environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", ""))
         # "@" stands for the zero byte that begins the name of a socket without a file.
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        #: Whether a manager of services has started us.
+        self.is_there = bool(address)
         self._feed_every_s = limit_s / _FEEDS if address else 0.0
         self._feed_at = 0.0
         self._is_deaf = False

@@ -117,12 +117,32 @@ def read_in(folder: Path, name: str) -> bytes:
 
 
 def open_in(folder: Path, name: str) -> int:
-    """Open, as open_checked(), what we wrote into a folder of ours; no link is followed to either."""
+    """Open, as open_checked(), what we wrote into a folder of ours; no link is followed to either.
+
+    Where root has handed the folder to another user, that one's files are read as well. They tell what that
+    one says, and nothing that lies elsewhere under a second name.
+    """
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return open_checked(name, dir_fd=at)
+        owner = os.fstat(at).st_uid
+        if os.geteuid() != 0 or owner == 0:
+            return open_checked(name, dir_fd=at)
+        return _open_of(owner, name, at)
     finally:
         os.close(at)
+
+
+def _open_of(owner: int, name: str, at: int) -> int:
+    descriptor = open_regular(name, os.O_RDONLY, dir_fd=at)
+    try:
+        info = os.fstat(descriptor)
+        _check_owner(name, info, {0, owner})
+        if info.st_nlink > 1:
+            raise Unsafe(f"`{name}` has a second name", hint="remove one of them")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def make_folder(folder: Path) -> None:

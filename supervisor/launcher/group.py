@@ -24,7 +24,7 @@ from supervisor.launcher.identity import is_alive
 from supervisor.system.marks import JobStart, Marks, jobs_folder, start_of
 from supervisor.system.procfs import Stat, boot_id
 
-__all__ = ["GroupEnding", "members", "send"]
+__all__ = ["GroupEnding", "is_in_unit", "members", "send"]
 
 #: Who forks faster than this many looks at /proc is not caught by one call.
 _MAX_PASSES = 8
@@ -58,6 +58,12 @@ def members(run_dirs: Iterable[Path], known: Iterable[Pid], table: Mapping[int, 
     marked = _marked(run_dirs, others, boot)
     found = stop.tree([*known, *keepers, *marked], others, boot)
     return {process for process in found if process not in keepers}
+
+
+def is_in_unit(run_dir: Path, process: Pid) -> bool:
+    """Say whether a process is in the control group of this start, as its keeper may be."""
+    start = start_of(run_dir)
+    return start is not None and Marks(jobs_folder(run_dir)).group_of(process.pid) == start
 
 
 def send(run_dirs: Iterable[Path], known: Iterable[Pid], number: int) -> None:

@@ -22,6 +22,8 @@ import msgspec
 
 from supervisor.core.jobs.job import Exit, Pid
 from supervisor.core.jobs.names import key_of_folder
+from supervisor.system.marks import Marks, jobs_folder, start_of
+from supervisor.system.procfs import has_ended, uid_of
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
 __all__ = [
@@ -83,6 +85,27 @@ def _record(run_dir: Path, name: str, kind: type[_T]) -> _T | None:
         raise DamagedRecord(run_dir / name, str(error)) from error
 
 
+def _named(run_dir: Path, name: str) -> Pid | None:
+    """Return the process that a record names; raises DamagedRecord, also where it is another user's.
+
+    A user writes into the folders of their jobs what they like, and root signals whoever is named there.
+    """
+    process = _record(run_dir, name, Pid)
+    owner = None if process is None else _foreign_owner(run_dir)
+    if process is None or owner is None or has_ended(process) or uid_of(process.pid) in (None, owner):
+        return process
+    # One that became another user's by a program with a set-user-id bit is still in the unit of the start.
+    if Marks(jobs_folder(run_dir)).group_of(process.pid) != start_of(run_dir):
+        raise DamagedRecord(run_dir / name, "it names a process of another user")
+    return process
+
+
+def _foreign_owner(run_dir: Path) -> int | None:
+    """Return whose the folder is, where that is not our user."""
+    owner = run_dir.lstat().st_uid
+    return None if owner == os.geteuid() else owner
+
+
 def read_exit(run_dir: Path) -> Exit | None:
     """Return how the command ended; None when that is not on disk; raises DamagedRecord."""
     return _record(run_dir, "exit.json", Exit)
@@ -90,13 +113,13 @@ def read_exit(run_dir: Path) -> Exit | None:
 
 def read_process(run_dir: Path) -> Pid | None:
     """Return which process became the command; None when none is known; raises DamagedRecord."""
-    return _record(run_dir, "process.json", Pid)
+    return _named(run_dir, "process.json")
 
 
 def read_heir(run_dir: Path) -> Pid | None:
     """Return who goes on, or would, when the command has ended well; None when none is known."""
     try:
-        return _record(run_dir, "heir.json", Pid)
+        return _named(run_dir, "heir.json")
     except DamagedRecord:
         return None
 
@@ -118,6 +141,8 @@ def write_heir(run_dir: Path, heir: Pid) -> None:
     try:
         # In the keeper's own words, which it compares.
         os.write(fd, msgspec.json.encode(heir))
+        if (owner := _foreign_owner(run_dir)) is not None:
+            os.fchown(fd, owner, -1)  # Its keeper reads it.
     finally:
         os.close(fd)
     staging.rename(run_dir / "heir.json")
@@ -126,7 +151,7 @@ def write_heir(run_dir: Path, heir: Pid) -> None:
 def read_keeper(run_dir: Path) -> Pid | None:
     """Return who last took the claim; None when it has not said so yet."""
     try:
-        return _record(run_dir, "claim", Pid)
+        return _named(run_dir, "claim")
     except DamagedRecord:
         return None
 

@@ -32,6 +32,8 @@ class Run:
     #: Readable when the keeper has written the record of the process, or is gone.
     notice_fd: int | None = None
     keeper_fd: int | None = None
+    #: Whoever starts keepers has not said yet which process this one is.
+    is_asked: bool = False
     process_fd: int | None = None
     #: Who a training shim was in when it last said hello.
     shim: Pid | None = None

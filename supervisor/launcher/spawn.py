@@ -21,16 +21,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from supervisor.core.jobs.job import Exit, Pid
+from supervisor.errors import Refused
 from supervisor.launcher import group, heirs, leftovers, linux, records, stop
+from supervisor.launcher.damage import Damage
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
-from supervisor.launcher.order import start_keeper
+from supervisor.launcher.keepers import Answer, ChildKeepers, Keepers
+from supervisor.launcher.left_behind import LeftBehind
 from supervisor.launcher.own_groups import OwnGroups
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
 from supervisor.launcher.runs import Run
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 from supervisor.set_aside import SetAside
 from supervisor.system.marks import jobs_folder
-from supervisor.system.procfs import boot_id
 
 __all__ = ["KeeperLauncher"]
 
@@ -47,18 +49,22 @@ class KeeperLauncher:
     killed comes here and its status is not lost; and allows it more open files than commands get.
     """
 
-    def __init__(self, python: str = sys.executable, *, handover_s: float = 0.0) -> None:
-        """Hold back the end of a command that ended well but left processes: a shim in them may yet speak."""
+    def __init__(
+        self, python: str = sys.executable, *, handover_s: float = 0.0, keepers: Keepers | None = None
+    ) -> None:
+        """Hold back the end of a command that ended well but left processes: a shim in them may yet speak.
+
+        Keepers are children of this process unless something else starts them.
+        """
         linux.adopt_orphans()
         self._max_files = linux.allow_many_files()
         self._groups = OwnGroups()
-        self._python = python
+        self._keepers = ChildKeepers(python, self._groups) if keepers is None else keepers
         self.handover_s = handover_s
         self._runs: dict[tuple[str, int], Run] = {}
         self._news: list[Started | Ended] = []
-        #: Who was left of an ended command, as far as we saw it end.
-        self._leftovers: dict[tuple[str, int], set[Pid]] = {}
-        self._aside: dict[Path, SetAside] = {}
+        self._left = LeftBehind()
+        self._damage = Damage()
         self._endings: list[group.GroupEnding] = []
         self._epoll = select.epoll()
         self._watched: dict[int, Run | None] = {}
@@ -67,8 +73,10 @@ class KeeperLauncher:
         self._timer = linux.open_timer()
         self._timer_ms = 0
         self._has_news = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        for fd in (self._timer, self._has_news):
-            self._watch(fd, None)
+        self._has_answers = self._keepers.fileno()
+        for fd in (self._timer, self._has_news, self._has_answers):
+            if fd is not None:
+                self._watch(fd, None)
 
     def launch(self, spec: LaunchSpec) -> None:
         """Start an incarnation once, however often this is called; news arrive by `drain()`."""
@@ -132,6 +140,10 @@ class KeeperLauncher:
         for run in awake:
             if run is not None:
                 self._look(run)
+        # After those looks, which do not expect that a run has ended meanwhile.
+        if self._has_answers in ready:
+            for answer in self._keepers.answers():
+                self._take(answer)
         # Commands and keepers are left to `_look`, which wants their status. A command that is not known yet
         # could be any of them.
         if all(run.process is not None for run in self._runs.values()):
@@ -141,9 +153,9 @@ class KeeperLauncher:
         self._settle()
         return news
 
-    def last_incarnation(self, job_dir: Path) -> int:
-        """Return the highest number of an incarnation that left a folder there, 0 if none did."""
-        return leftovers.last_incarnation(job_dir)
+    last_incarnation = staticmethod(leftovers.last_incarnation)
+    left = staticmethod(leftovers.left)
+    is_alive = staticmethod(is_alive)
 
     def orphans(self, jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
         """Return what still runs there although nobody knows of it."""
@@ -152,16 +164,7 @@ class KeeperLauncher:
 
     def aside(self) -> tuple[SetAside, ...]:
         """Return the records that make no sense and are still there."""
-        self._aside = {path: one for path, one in self._aside.items() if os.path.lexists(path)}
-        return tuple(self._aside.values())
-
-    def left(self, jobs_dir: Path) -> dict[str, set[int]]:
-        """Return the starts of which processes live, or whose keeper does, by job."""
-        return leftovers.left(jobs_dir)
-
-    def is_alive(self, process: Pid) -> bool:
-        """Say whether this very process still runs."""
-        return is_alive(process)
+        return self._damage.aside()
 
     def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
         """Signal the command, or all processes it started; no error when it is gone.
@@ -173,12 +176,13 @@ class KeeperLauncher:
         run = self._runs.get(key)
         if run is None:
             if whole_tree:
-                group.send([], self._leftovers.get(key, ()), number)
-        elif run.process is None:
+                group.send([], self._left.of(key), number)
+        elif run.process is None and not (whole_tree and records.has_record(run.run_dir)):
             run.early_signals.append((number, whole_tree))
         elif whole_tree:
-            group.send([run.run_dir], [run.process], number)
-        else:
+            # A record that was forged hides a command, and none of its group.
+            group.send([run.run_dir], [] if run.process is None else [run.process], number)
+        elif run.process is not None:
             stop.send(run.process, number)
 
     def follow(self, job: str, incarnation: int, process: Pid) -> None:
@@ -194,12 +198,8 @@ class KeeperLauncher:
 
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
         """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
-        known = [left for (name, _), left in self._leftovers.items() if name == job]
-        ending = group.GroupEnding(
-            [run_dir for run_dir in run_dirs if run_dir.is_dir()],
-            set().union(*known),
-            time.monotonic() + grace_s,
-        )
+        present = [run_dir for run_dir in run_dirs if run_dir.is_dir()]
+        ending = group.GroupEnding(present, self._left.of_job(job), time.monotonic() + grace_s)
         group.send(ending.run_dirs, ending.known, signal.SIGTERM if grace_s else signal.SIGKILL)
         self._endings.append(ending)
         self._settle()
@@ -207,21 +207,22 @@ class KeeperLauncher:
     def close(self) -> None:
         """Let go; the jobs go on."""
         processes = {run.process_fd for run in self._runs.values() if run.process_fd is not None}
-        for fd in processes.union(self._watched):
+        for fd in processes.union(self._watched) - {self._has_answers}:
             self._drop(fd)
         self._runs.clear()
         self._epoll.close()
+        self._keepers.close()
 
     def _look(self, run: Run) -> None:
         """Find out where an incarnation stands, and do what follows."""
         self._check_keeper(run)
         # Asked before the files are read: what they say after the claim is free is final.
-        is_kept = run.keeper_fd is not None or records.is_claimed(run.run_dir)
+        is_kept = run.is_asked or run.keeper_fd is not None or records.is_claimed(run.run_dir)
         self._learn_process(run)
         if run.known is not None and run.keeper_fd is None:
             self._find_keeper(run)
             is_kept = is_kept or run.keeper_fd is not None
-        end = self._read_exit(run)
+        end = self._damage.exit(run.run_dir)
         if run.process_fd is not None and end is not None and not has_ended(run.process_fd):
             # Whatever lies there, it does not end a process that lives.
             run.is_unsettled = False
@@ -235,8 +236,8 @@ class KeeperLauncher:
         elif is_kept:
             if run.keeper_fd is None:
                 self._find_keeper(run)
-            run.is_unsettled = run.keeper_fd is None or (run.process is None and run.notice_fd is None)
-            run.is_unsettled |= self._is_ending(run)
+            is_unheard = run.keeper_fd is None or (run.process is None and run.notice_fd is None)
+            run.is_unsettled = (is_unheard and not run.is_asked) or self._is_ending(run)
         elif run.process is not None or records.has_record(run.run_dir):
             self._follow_orphan(run)
         elif run.spec is not None and run.num_keepers < _MAX_KEEPERS:
@@ -283,7 +284,7 @@ class KeeperLauncher:
     def _learn_process(self, run: Run) -> None:
         if run.process is not None:
             return
-        command = self._read_process(run)
+        command = self._damage.process(run.run_dir)
         run.is_handed_over = run.known not in (None, command) and run.known == records.read_heir(run.run_dir)
         run.process = run.known if run.is_handed_over else command or run.known
         if run.process is None:
@@ -298,8 +299,12 @@ class KeeperLauncher:
         keeper = records.read_keeper(run.run_dir)
         if keeper is None and run.known is not None:
             keeper = leftovers.keeper_above(run.known, f"{run.job}.{run.incarnation}")
+        if keeper is not None:
+            self._keep(run, keeper)
+
+    def _keep(self, run: Run, keeper: Pid) -> None:
         # One that has ended keeps its number for as long as whoever inherited it does not reap it.
-        if keeper is not None and is_alive(keeper) and (fd := open_process(keeper)) is not None:
+        if is_alive(keeper) and (fd := open_process(keeper)) is not None:
             run.keeper, run.keeper_fd = keeper, fd
             self._watch(fd, run)
 
@@ -317,38 +322,37 @@ class KeeperLauncher:
             if end is not None:
                 self._end(run, run.unseen_end() if end is NOT_OURS else end)
 
-    def _read_exit(self, run: Run) -> Exit | None:
-        try:
-            return records.read_exit(run.run_dir)
-        except records.DamagedRecord as error:
-            self._put_aside(error)
-            return Exit(error=f"exit status unknown: {error}")
-
-    def _read_process(self, run: Run) -> Pid | None:
-        try:
-            return records.read_process(run.run_dir)
-        except records.DamagedRecord as error:
-            self._put_aside(error)
-            return None
-
-    def _put_aside(self, damage: records.DamagedRecord) -> None:
-        path, hint = damage.path, "nothing has to be done; the folder goes with the job's others"
-        self._aside[path] = SetAside(kind="file", name=path.name, where=str(path), why=str(damage), hint=hint)
-
     def _spawn(self, run: Run, spec: LaunchSpec) -> None:
         run.num_keepers += 1
         run.is_unsettled = False
         try:
-            records.write_owner(spec.run_dir, spec.journal)
-            its_group = self._groups.make(spec.run_dir)
-            pid, run.notice_fd = start_keeper(self._python, spec, self._max_files, its_group)
+            run.notice_fd, pid = self._keepers.start(spec, self._max_files)
             self._watch(run.notice_fd, run)
-            # A child of ours: it keeps its number until we reap it.
-            run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
-            self._watch(run.keeper_fd, run)
+            run.is_asked = pid is None
+            if pid is not None:
+                # A child of ours: it keeps its number until we reap it.
+                run.keeper, run.keeper_fd = identify(pid), os.pidfd_open(pid)
+                self._watch(run.keeper_fd, run)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self._end(run, Exit(error=f"cannot start: no keeper for `{spec.run_dir}`: {reason}"))
+        except Refused as error:
+            self._end(run, Exit(error=str(error)))
+
+    def _take(self, answer: Answer) -> None:
+        """Go on with a keeper that somebody else has started, or end where there is none."""
+        run = self._runs.get((answer.job, answer.incarnation))
+        if run is None:
+            return
+        run.is_asked = False
+        if answer.problem and run.process is None and not records.is_claimed(run.run_dir):
+            self._end(run, Exit(error=f"cannot start: {answer.problem}"))
+            return
+        keeper = None if answer.pid is None else identify(answer.pid)
+        # By its unit: it may be over, and the number another's.
+        if run.keeper_fd is None and keeper is not None and group.is_in_unit(run.run_dir, keeper):
+            self._keep(run, keeper)
+        self._look(run)
 
     def _end(self, run: Run, end: Exit) -> None:
         key = run.job, run.incarnation
@@ -356,12 +360,7 @@ class KeeperLauncher:
         self._news.append(Ended(run.job, run.incarnation, end))
         # Only while we are sure that the number of the session was not given out again.
         if run.process is not None and (run.process_fd is not None or run.num_keepers):
-            table = stop.read_table()
-            before = {old: stop.living(left, table) for old, left in self._leftovers.items()}
-            self._leftovers = {old: left for old, left in before.items() if left}
-            by_session = stop.leftovers(run.process, table, boot_id())
-            if left := group.members([run.run_dir], by_session, table):
-                self._leftovers[key] = left
+            self._left.note(key, run.run_dir, run.process)
         for fd in (run.notice_fd, run.process_fd):
             if fd is not None:
                 self._drop(fd)

@@ -84,6 +84,13 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["debug", "info", "warning", "error"],
         Meta(description="Least severity that is logged: debug, info, warning or error."),
     ] = "info"
+    launcher: Annotated[
+        Literal["auto", "keeper", "systemd"],
+        Meta(
+            description="How jobs are started: keeper (by the daemon), systemd (each a unit of its own), or "
+            "auto: as units where the daemon is a service. In force from the daemon's next start on."
+        ),
+    ] = "auto"
     sample_s: Annotated[
         float,
         Meta(ge=0.2, le=3600, description="Time between two looks at the machine and its jobs, seconds."),

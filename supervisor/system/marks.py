@@ -20,12 +20,15 @@ from typing import Final, NamedTuple
 
 from supervisor.core.jobs import names
 from supervisor.system.procfs import users_of
+from supervisor.system.procfs import parse_stat
 
 __all__ = ["GROUP", "JobStart", "Marks", "group_name", "group_prefix", "jobs_folder", "start_of"]
 
 #: What the name of each group of ours begins with, whichever daemon made it.
 GROUP: Final = re.compile(r"training-supervisor-[0-9a-f]{12}-")
 
+_UNIT: Final = ".service"
+_KEEPER: Final = b"keeper.py"
 _NAME: Final = b"\0TRAINING_SUPERVISOR_RUN_DIR="
 #: Some twenty hierarchies, a path each.
 _MOST_GROUP_BYTES: Final = 1 << 16
@@ -80,7 +83,27 @@ class Marks:
 
     def of(self, pid: int) -> JobStart | None:
         """Return the start that a process comes from; None where it has no mark of ours, or is gone."""
-        return self._named(pid) or self._in_group(str(pid))
+        found = self._named(pid)
+        if found is None and (found := self.group_of(pid)) is not None and self._is_keeper(pid):
+            return None
+        return found
+
+    def group_of(self, pid: int) -> JobStart | None:
+        """Return the start whose control group a process is in; its keeper may be, which is no part of it."""
+        return self._in_group(str(pid))
+
+    def _is_keeper(self, pid: int) -> bool:
+        """Say whether this is the keeper in a unit: by its words, and by a parent that is not in there.
+
+        Who takes its words only is still below the keeper.
+        """
+        try:
+            words = Path(f"{self._proc}/{pid}/cmdline").read_bytes().split(b"\0")
+            stat = parse_stat(Path(f"{self._proc}/{pid}/stat").read_bytes())
+        except (OSError, ValueError):
+            return False
+        is_named_so = any(os.path.basename(word) == _KEEPER for word in words[:5])  # noqa: PTH119
+        return is_named_so and self._in_group(str(stat.parent)) != self._in_group(str(pid))
 
     def _in_group(self, pid: str) -> JobStart | None:
         try:
@@ -94,7 +117,8 @@ class Marks:
         finally:
             os.close(fd)
         name = os.fsdecode(re.split(rb"[/\n]", text.partition(self._group)[2], maxsplit=1)[0])
-        job, _, number = name.rpartition(".")
+        # Of a start that is a unit of systemd, it is the unit's group.
+        job, _, number = name.removesuffix(_UNIT).rpartition(".")
         start = JobStart(names.key_of_group_word(job), int(number)) if job and number.isdecimal() else None
         return None if start == self._around else start
 

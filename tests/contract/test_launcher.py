@@ -13,10 +13,20 @@ import pytest
 
 from supervisor.core.jobs.job import Exit
 from supervisor.ports import Ended, Orphan
-from tests.fakes.launcher_worlds import DEAF, FakeWorld, RealWorld, ended, ends_of, started, until, until_true
+from tests.fakes.launcher_worlds import (
+    DEAF,
+    FakeWorld,
+    RealWorld,
+    UnitWorld,
+    ended,
+    ends_of,
+    started,
+    until,
+    until_true,
+)
 
 
-@pytest.fixture(params=[RealWorld, FakeWorld], ids=["real", "fake"])
+@pytest.fixture(params=[RealWorld, UnitWorld, FakeWorld], ids=["real", "unit", "fake"])
 def world(request, tmp_path):
     world = request.param(tmp_path)
     yield world

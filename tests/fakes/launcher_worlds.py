@@ -13,8 +13,13 @@ from pathlib import Path
 
 import msgspec
 
+from supervisor.core.jobs.names import folder_of
 from supervisor.launcher import KeeperLauncher
+from supervisor.launcher.identity import identify
+from supervisor.launcher.systemd_bus import Bus
+from supervisor.launcher.transient import UnitKeepers, unit_of
 from supervisor.ports import Ended, LaunchSpec, Started
+from supervisor.system.procfs import has_ended
 from tests.fakes.launcher import FakeLauncher, FakeMachine
 
 GUARD_S = 20
@@ -86,6 +91,66 @@ class RealWorld(World):
         ends = until(launcher, lambda news: waited <= {(n.job, n.incarnation) for n in ends_of(news)})
         launcher.close()
         assert len(waited) == len(ends_of(ends))
+
+
+class LocalManager:
+    """What systemd does for a keeper, without one: a process with the descriptors that it was handed.
+
+    It is no unit, so a process is found by its claim only; until that is taken nothing is answered.
+    """
+
+    def __init__(self):
+        self.processes = {}
+
+    def start(self, unit, settings):
+        values = {name: value for name, (_, value) in settings}
+        ((_, words, _),) = values["ExecStart"]
+        if unit not in self.processes:
+            order, notice = values["StandardInputFileDescriptor"], values["StandardOutputFileDescriptor"]
+            descriptors = [
+                (os.POSIX_SPAWN_DUP2, order, 0),
+                (os.POSIX_SPAWN_DUP2, notice, 1),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0),
+            ]
+            self.processes[unit] = os.posix_spawn(words[0], words, {}, file_actions=descriptors, setsid=True)
+        return self.processes[unit]
+
+    def close(self):
+        pass
+
+
+class WaitingManager(LocalManager):
+    """One that answers as late as systemd may: when the keeper has got to its work, or is over."""
+
+    def __init__(self, claim_of):
+        super().__init__()
+        self.claim_of = claim_of
+
+    def start(self, unit, settings):
+        pid = super().start(unit, settings)
+        until_true(lambda: self.claim_of(unit).exists() or has_ended(identify(pid)))
+        return pid
+
+
+class UnitWorld(RealWorld):
+    """Keepers are started by somebody else: by systemd where REAL_SYSTEMD=1 says that one is there."""
+
+    def launcher(self, *, slow=False):
+        python = str(self.slow_python()) if slow else sys.executable
+        if os.environ.get("REAL_SYSTEMD") == "1":
+            manager = Bus(is_system=os.geteuid() == 0)
+        else:
+            manager = WaitingManager(self.claim_of)
+        return KeeperLauncher(keepers=UnitKeepers(python, manager))
+
+    def claim_of(self, unit):
+        (found,) = {spec.run_dir for spec in self.specs if unit_of(spec) == unit}
+        return found / "claim"
+
+    def spec(self, job="job-1", incarnation=1, script=COMMAND, **changes):
+        # A unit has its name by the folder of the start.
+        run_dir = self.tmp_path / "state" / folder_of(job) / f"run-{incarnation}"
+        return super().spec(job, incarnation, script, **{"run_dir": run_dir, **changes})
 
 
 class FakeWorld(World):

@@ -69,8 +69,8 @@ def test_the_folder_of_a_daemon_in_tmp_does_not_grow_old(machine):
 
 def test_the_folders_of_the_service_are_roots_alone_and_outlast_it(machine):
     """
-    Also where others could read them before: the journal has tokens of jobs, and jobs look for the socket in
-    the very folder while the daemon is away.
+    Also where others could read them before: users pass to what is theirs and to the socket,
+    and write nothing. Jobs look for the socket in the very folder while the daemon is away.
     """
     folders = [f"{place}/training-supervisor" for place in ("/etc", "/var/lib", "/run")]
     machine.ok("bash", "-c", "mkdir -m 755 -p /var/lib/training-supervisor")
@@ -80,5 +80,6 @@ def test_the_folders_of_the_service_are_roots_alone_and_outlast_it(machine):
     machine.ok("systemctl", "stop", "training-supervisord")
     after = machine.ok("stat", "-c", "%i", *folders)
 
-    assert [f"{folder} root 700" for folder in (*folders, f"{folders[0]}/jobs.d")] == started.splitlines()
+    modes = dict(zip((*folders, f"{folders[0]}/jobs.d"), ("700", "711", "755", "700"), strict=True))
+    assert [f"{folder} root {mode}" for folder, mode in modes.items()] == started.splitlines()
     assert before == after

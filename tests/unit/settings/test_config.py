@@ -52,7 +52,7 @@ def test_what_a_file_says_counts_and_the_rest_is_default(file):
     [
         ("[jobs]\nstart_grace = 5", "unknown key `jobs.start_grace`", "did you mean `jobs.start_grace_s`?"),
         ("[job]\nstart_grace_s = 5", "unknown key `job`", "did you mean `jobs`?"),
-        ("[daemon]\nzzz = 1", "unknown key `daemon.zzz`", "known here: log_level, sample_s"),
+        ("[daemon]\nzzz = 1", "unknown key `daemon.zzz`", "known here: log_level, launcher, sample_s"),
         ("jobs = 3", "jobs is 3, and may only be a table", "--print-config"),
         (
             '[jobs]\nstart_grace_s = "1m"',

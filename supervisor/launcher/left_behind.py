@@ -1,0 +1,39 @@
+"""Who was left of ended commands, as far as we saw them end.
+
+Does not cover: finding them again by their folder (group.py), ending them (group.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from supervisor.core.jobs.job import Pid
+from supervisor.launcher import group, stop
+from supervisor.system.procfs import boot_id
+
+__all__ = ["LeftBehind"]
+
+
+class LeftBehind:
+    """Processes by the job and incarnation that they come from, while any of them lives."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._by_start: dict[tuple[str, int], set[Pid]] = {}
+
+    def note(self, key: tuple[str, int], run_dir: Path, process: Pid) -> None:
+        """Look who is left of a command that has just ended."""
+        table = stop.read_table()
+        before = {old: stop.living(left, table) for old, left in self._by_start.items()}
+        self._by_start = {old: left for old, left in before.items() if left}
+        by_session = stop.leftovers(process, table, boot_id())
+        if left := group.members([run_dir], by_session, table):
+            self._by_start[key] = left
+
+    def of(self, key: tuple[str, int]) -> set[Pid]:
+        """Return who was left of one start."""
+        return self._by_start.get(key, set())
+
+    def of_job(self, job: str) -> set[Pid]:
+        """Return who was left of all starts of a job."""
+        return set[Pid]().union(*(left for (name, _), left in self._by_start.items() if name == job))

@@ -1,0 +1,268 @@
+"""Jobs as units of systemd, as their users, under the installed service of the system.
+
+Covers: who a job is, what it is not under, who may read and do what, ends while the daemon is away, tricks in
+run folders; the launcher's contract on the real systemd.
+Does not cover: the daemon of one user (test_service_days.py), each right (tests/integration).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from tests.harness import ROOT, until
+from tests.systemd.booted import USER, booted
+from tests.systemd.environment import PLACE, add_environment
+from tests.systemd.person import FOLDERS, UNIT, Person
+
+pytestmark = pytest.mark.soak
+
+OTHER = "grace"
+STATE = "/var/lib/training-supervisor/jobs"
+#: Says that it is up, and ends with the code that it was given once it may.
+WAITS = "echo x >> $0.started; while [ ! -e $0.go ]; do sleep 0.05; done; exit $1"
+#: What a sandbox would show in /proc, and the groups.
+RIGHTS = "NoNewPrivs|Seccomp_filters|CapBnd|CapEff"
+SHOWS_ITSELF = f"id -un; id -Gn; grep -E '^({RIGHTS}):' /proc/self/status; umask; ulimit -Sn"
+FOLDERS_OF = {**FOLDERS, OTHER: f"/home/{OTHER}"}
+
+
+class User(Person):
+    """Somebody who uses the system's service."""
+
+    def __init__(self, machine, user):
+        self.machine, self.user, self.flags = machine, user, ()
+        self.folder = FOLDERS_OF[user]
+
+    def run_job(self, name, *argv, **variables):
+        words = [f"{key}={value}" for key, value in variables.items()]
+        command = (f"{PLACE}/bin/supervisorctl", "run", "--name", name, "--", *argv)
+        self.machine.ok("env", "-C", self.folder, *words, *command, user=self.user)
+
+    def waits(self, name, code):
+        """Start a job that ends with this code when `go` lets it; returns its process."""
+        self.run_job(name, "sh", "-c", WAITS, f"{self.folder}/{name}", str(code))
+        until(
+            lambda: self.machine.run("cat", f"{self.folder}/{name}.started").out,
+            lambda: self.ctl("show", name),
+        )
+        return self.row(name)["pid"]
+
+    def is_over(self, name):
+        return until(lambda: (row := self.row(name))["state"] in ("completed", "failed") and row, name)
+
+    def log(self, name):
+        return self.machine.ok("cat", f"{STATE}/@{self.user}/{name}/log", user=self.user)
+
+
+@pytest.fixture(scope="module")
+def machine():
+    with booted() as up:
+        add_environment(up)
+        up.ok("useradd", "--create-home", "--shell", "/bin/bash", OTHER)
+        up.ok("groupadd", "lab")
+        up.ok("usermod", "-a", "-G", "lab", USER)
+        yield up
+
+
+@pytest.fixture(scope="module")
+def root(machine):
+    one = Person(machine, "root")
+    one.write(f"/etc/systemd/system/{UNIT}.service.d/test.conf", "[Service]\nRestartSec=100ms\n")
+    one.does("install")
+    return one
+
+
+@pytest.fixture
+def ada(root):
+    return User(root.machine, USER)
+
+
+@pytest.fixture
+def grace(root):
+    return User(root.machine, OTHER)
+
+
+def unit_of(machine, pid):
+    """Return the unit that a process is in."""
+    return re.findall(r"/([^/\n]+\.service)$", machine.ok("cat", f"/proc/{pid}/cgroup"), re.MULTILINE)[-1]
+
+
+def test_a_job_is_a_unit_of_its_user_and_under_nothing_of_the_daemons_sandbox(ada):
+    """
+    The same as whatever systemd starts for that user: rights, groups, filters of calls, umask, limits.
+    """
+    ada.run_job("plain", "sh", "-c", SHOWS_ITSELF)
+    ada.is_over("plain")
+    as_such = ada.machine.ok(
+        "systemd-run", "--quiet", "--pipe", "--wait", f"--uid={USER}", "sh", "-c", SHOWS_ITSELF
+    )
+    pid = ada.waits("unit", 0)
+    unit = unit_of(ada.machine, pid)
+    shown = ada.machine.ok("systemctl", "show", unit, "-p", "User,Slice,Transient").splitlines()
+    ada.machine.ok("touch", f"{ada.folder}/unit.go")
+    ada.is_over("unit")
+
+    assert as_such == ada.log("plain").strip()
+    assert {f"{USER}", f"{USER} lab"} <= set(as_such.splitlines())
+    assert {f"User={USER}", "Slice=training-jobs.slice", "Transient=yes"} == set(shown)
+    # It is collected, and what it said stays.
+    listed = ("systemctl", "list-units", "--all", "--no-legend", unit)
+    until(lambda: not ada.machine.ok(*listed), unit)
+
+
+def test_what_two_users_may_do_to_each_others_jobs(ada, grace):
+    """
+    Each pauses and resumes the own one, and is denied the other's, whose log and folder stay closed as well.
+    """
+    pids = {one.user: one.train("night") for one in (ada, grace)}
+    for one, other in ((ada, grace), (grace, ada)):
+        for verb in ("pause", "resume", "kill"):
+            said = one.machine.run(f"{PLACE}/bin/supervisorctl", verb, f"{other.user}/night", user=one.user)
+            assert (3, True) == (said.code, "belongs to" in said.err), said
+        for path in ("log", "run-1/process.json"):
+            assert 0 != one.machine.run("cat", f"{STATE}/@{other.user}/night/{path}", user=one.user).code
+    for one in (ada, grace):
+        one.ctl("pause", "night", "--wait")
+        paused = one.row("night")
+        one.ctl("resume", "night", "--wait")
+        until(lambda one=one, step=paused["step"]: one.row("night")["step"] > step, one.user)
+        assert ("paused", pids[one.user]) == (paused["state"], paused["pid"])
+        assert one.user == one.machine.ok("stat", "-c", "%U", f"/proc/{pids[one.user]}")
+        one.ctl("kill", "night")
+        until(lambda one=one: one.row("night")["state"] == "stopped", one.user)
+
+
+def test_no_other_user_can_read_the_environment_of_a_job(ada, grace):
+    """
+    In no property of its unit, no file of /proc, no journal, no file on a disk.
+    """
+    # In no command line, which the journal has of whoever changes the user.
+    ada.machine.ok("sh", "-c", "tr -dc a-z < /dev/urandom | head -c 24 > ~/token", user=USER)
+    secret = ada.machine.ok("cat", f"{ada.folder}/token")
+    command = f'TOKEN=$(cat token) {PLACE}/bin/supervisorctl run --name secret -- sh -c "$0" ~/secret 0'
+    ada.machine.ok("sh", "-c", command, WAITS, user=USER)
+    until(lambda: ada.machine.run("cat", f"{ada.folder}/secret.started").out, "secret")
+    pid = ada.row("secret")["pid"]
+    unit = unit_of(ada.machine, pid)
+    seen = grace.machine.run("systemctl", "show", unit, user=OTHER).out
+    seen += grace.machine.run("systemctl", "cat", unit, user=OTHER).out
+    seen += grace.machine.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ", user=OTHER).out
+    seen += ada.machine.ok("journalctl", "--no-pager", "-o", "json")
+    on_disk = ada.machine.run(
+        "grep", "-rl", secret, "/run", "/var/lib/training-supervisor/jobs", "/tmp", "/dev/shm"
+    ).out
+    held = ada.machine.ok("sh", "-c", f"tr '\\0' '\\n' < /proc/{pid}/environ")
+    ada.machine.ok("touch", f"{ada.folder}/secret.go")
+    ada.is_over("secret")
+
+    assert f"TOKEN={secret}" in held
+    assert unit in seen
+    assert secret not in seen
+    assert "" == on_disk
+
+
+def restart(root):
+    root.systemctl("restart", UNIT)
+
+
+def kill(root):
+    root.machine.ok("kill", "-9", root.shows("MainPID"))
+
+
+@pytest.mark.parametrize("happens", [restart, kill])
+def test_a_users_job_outlives_the_daemon_and_is_taken_up(root, ada, happens):
+    """
+    Untouched: the same process trains on.
+    """
+    name, before = f"days-{happens.__name__}", int(root.shows("MainPID"))
+    trained = ada.train(name)
+    happens(root)
+    root.other_daemon(before)
+    step = ada.row(name)["step"] or 0
+    until(lambda: (ada.row(name)["step"] or 0) > step, name)
+    row = ada.row(name)
+    ada.ctl("kill", name)
+
+    assert ("running", trained) == (row["state"], row["pid"])
+    until(lambda: ada.row(name)["state"] == "stopped", name)
+    assert 0 != ada.machine.run("kill", "-0", str(trained)).code
+
+
+def test_how_a_users_jobs_ended_while_the_daemon_was_away_is_known(root, ada):
+    """
+    With 0, with 7, by SIGKILL; each was started once.
+    """
+    names = {"good": 0, "bad": 7, "killed": 0}
+    pids = {name: ada.waits(name, code) for name, code in names.items()}
+    root.systemctl("stop", UNIT)
+    ada.machine.ok("kill", "-9", str(pids["killed"]))
+    ada.machine.ok("touch", *(f"{ada.folder}/{name}.go" for name in ("good", "bad")))
+    for pid in pids.values():
+        until(lambda pid=pid: ada.machine.run("kill", "-0", str(pid)).code, f"{pid} to end")
+    root.systemctl("start", UNIT)
+    rows = [ada.row(name) for name in names]
+
+    assert [("completed", 0, None), ("failed", 7, None), ("failed", None, 9)] == [
+        (row["state"], row["exit_code"], row["exit_signal"]) for row in rows
+    ]
+    assert ["x"] * 3 == ada.machine.ok(
+        "sh", "-c", f"cat {' '.join(f'{ada.folder}/{n}.started' for n in names)}"
+    ).split()
+
+
+FORGED = """printf '{"pid":%s,"start_ticks":%s,"boot_id":"%s"}' $VICTIM $TICKS $BOOT > heir.json"""
+TRICKS = {
+    "link": "ln -sf /etc/shadow exit.json",
+    "pipe": "mkfifo exit.json",
+    "link-heir": "ln -sf /etc/shadow heir.json",
+    "pipes": "mkfifo heir.json; rm -f claim; mkfifo claim",
+    "process": f"{FORGED}; cp heir.json process.json; cp heir.json claim",
+    "long": "head -c 3000000 /dev/zero > exit.json",
+}
+
+
+@pytest.mark.parametrize("trick", list(TRICKS))
+def test_tricks_in_a_run_folder_reach_nothing_of_others(root, ada, grace, trick):
+    """
+    The daemon answers on, gives away nothing and ends nobody else's process.
+    """
+    victim = grace.machine.ok(
+        "sh", "-c", f"setpriv --reuid {OTHER} --clear-groups sleep 600 >/dev/null 2>&1 & echo $!"
+    )
+    ticks = grace.machine.ok("sh", "-c", f"cut -d' ' -f22 /proc/{victim}/stat")
+    daemon = root.shows("MainPID")
+    boot = ada.machine.ok("cat", "/proc/sys/kernel/random/boot_id")
+    evil = f"evil-{trick}"
+    script = f"cd $TRAINING_SUPERVISOR_RUN_DIR; {TRICKS[trick]}; touch ~/{evil}; sleep 300"
+    ada.run_job(evil, "sh", "-c", script, VICTIM=victim, TICKS=ticks, BOOT=boot)
+    until(lambda: not ada.machine.run("test", "-e", f"{ada.folder}/{evil}").code, evil)
+    root.systemctl("restart", UNIT)
+    daemon = root.other_daemon(int(daemon))
+    shown = ada.ctl("show", evil) + root.ctl("status")
+    ada.machine.run(f"{PLACE}/bin/supervisorctl", "kill", evil, user=USER)
+    until(lambda: ada.row(evil)["state"] in ("stopped", "failed", "completed"), evil)
+    ada.ctl("remove", evil)
+
+    assert 0 == grace.machine.run("kill", "-0", victim).code
+    assert str(daemon) == root.shows("MainPID")
+    assert "root:" not in shown
+    grace.machine.ok("kill", victim)
+
+
+@pytest.mark.parametrize("user", ["root", USER])
+def test_the_contract_of_the_launcher_holds_on_systemd(machine, user):
+    """
+    On the manager of the system and on that of a user.
+    """
+    path = ":".join([".", *(path for path in sys.path if path.endswith("site-packages"))])
+    variables = ("REAL_SYSTEMD=1", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={path}")
+    # A unit is there once, so that no second keeper comes late.
+    chosen = ("-k", "unit and not keeper_that_comes", "tests/contract/test_launcher.py")
+    words = ("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen)
+    said = machine.run("env", "-C", str(ROOT), *variables, sys.executable, *words, user=user)
+
+    assert 0 == said.code, said.out[-3000:]
+    assert re.search(r"\d\d passed", said.out)
