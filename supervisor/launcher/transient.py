@@ -125,7 +125,8 @@ class UnitKeepers:
             return Answer(*key, self._manager.start(wanted.unit, _settings(wanted)))
         except BusError as error:
             problem = str(error)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the job's user is told, and the thread goes on
+        # What a bus says that speaks no D-Bus, and no descriptor left.
+        except (OSError, RuntimeError, ValueError, LookupError) as error:
             self._log.exception("start-failed", unit=wanted.unit)
             problem = f"{type(error).__name__}: {error}"
         # A keeper that systemd starts later all the same finds nothing to run.

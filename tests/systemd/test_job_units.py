@@ -238,7 +238,9 @@ def test_tricks_in_a_run_folder_reach_nothing_of_others(root, ada, grace, trick)
     evil = f"evil-{trick}"
     script = f"cd $TRAINING_SUPERVISOR_RUN_DIR; {TRICKS[trick]}; touch ~/{evil}; sleep 300"
     ada.run_job(evil, "sh", "-c", script, VICTIM=victim, TICKS=ticks, BOOT=boot)
-    until(lambda: not ada.machine.run("test", "-e", f"{ada.folder}/{evil}").code, evil)
+    until(
+        lambda: not ada.machine.run("test", "-e", f"{ada.folder}/{evil}").code, lambda: ada.ctl("show", evil)
+    )
     root.systemctl("restart", UNIT)
     daemon = root.other_daemon(int(daemon))
     shown = ada.ctl("show", evil) + root.ctl("status")
