@@ -7,6 +7,7 @@ Does not cover: options and settings as such (tests/unit).
 from __future__ import annotations
 
 import os
+import pwd
 import random
 import re
 import subprocess
@@ -459,3 +460,25 @@ class TestJobs:
         assert "  begun\n  99999\n  none\n" == shown
         # A pipe that is read as text has newlines only.
         assert "99998\n99999\nnone\n" == daemon.ctl("logs", "-n", "3", "bar").out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps logs of other users")
+def test_the_log_of_another_users_job_is_kept_short_and_stays_that_users(tmp_path, logs):
+    """
+    Also the older part, which the user reads as the newer one; a link in its place is not followed.
+    """
+    nobody = pwd.getpwnam("nobody")
+    log, other = tmp_path / "log", tmp_path / "other"
+    log.write_text("x" * 200)
+    os.chown(log, nobody.pw_uid, nobody.pw_gid)
+    other.write_text("y")
+    look(logs, kept(log)._replace(job="nobody/night"))
+    older = tmp_path / "log.1"
+    found = [(one.stat().st_uid, one.stat().st_size, one.stat().st_mode & 0o077) for one in (log, older)]
+    log.unlink()
+    log.symlink_to(other)
+    look(logs, kept(log, max_bytes=1)._replace(job="nobody/night"))
+
+    assert [(nobody.pw_uid, 0), (nobody.pw_uid, 200)] == [one[:2] for one in found]
+    assert 0 == found[1][2]
+    assert ("y", 0) == (other.read_text(), other.stat().st_uid)

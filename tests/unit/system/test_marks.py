@@ -67,3 +67,31 @@ def test_an_environment_is_believed_only_of_a_process_that_is_wholly_ours(folder
 
     assert of(folder / "night" / "run-3", uids=uids) is None
     assert of(folder / "night" / "run-3", uids=()) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "parents_group", "is_of_it"),
+    [
+        (["python", "-I", "-S", "/lib/keeper.py", "ada/night.3"], "/init.scope", False),
+        (["python", "train.py"], "/init.scope", True),
+        # Whoever calls himself so is below the keeper.
+        (["python", "-I", "-S", "/lib/keeper.py", "ada/night.3"], None, True),
+    ],
+    ids=["keeper", "orphan", "disguised"],
+)
+def test_all_in_the_unit_are_of_the_start_but_its_keeper(tmp_path, folder, words, parents_group, is_of_it):
+    """
+    The keeper is none of the job's processes: it is not counted, ended or waited for with them.
+    """
+    start = JobStart("ada/night", 3)
+    unit = f"/training-jobs.slice/{group_name(folder, start)}.service"
+    proc = tmp_path / "proc"
+    for name, group in (("7", unit), ("5", parents_group or unit), ("self", "/")):
+        (proc / name).mkdir(parents=True)
+        (proc / name / "cgroup").write_text(f"0::{group}\n")
+    (proc / "7" / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    (proc / "7" / "stat").write_text(f"7 (python) S 5 7 7 {' '.join(['0'] * 15)} 1234 0\n")
+    marks = Marks(folder, proc=proc)
+
+    assert start == marks.group_of(7)
+    assert (start if is_of_it else None) == marks.of(7)
