@@ -23,7 +23,7 @@ import msgspec
 from supervisor.core.jobs.job import Exit, Pid
 from supervisor.core.jobs.names import key_of_folder
 from supervisor.system.marks import Marks, jobs_folder, start_of
-from supervisor.system.procfs import has_ended, uid_of
+from supervisor.system.procfs import has_ended, users_of
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
 __all__ = [
@@ -92,7 +92,9 @@ def _named(run_dir: Path, name: str) -> Pid | None:
     """
     process = _record(run_dir, name, Pid)
     owner = None if process is None else _foreign_owner(run_dir)
-    if process is None or owner is None or has_ended(process) or uid_of(process.pid) in (None, owner):
+    if process is None or owner is None or has_ended(process):
+        return process
+    if users_of(process.pid) <= {owner}:  # Nobody, where it has just ended.
         return process
     # One that became another user's by a program with a set-user-id bit is still in the unit of the start.
     if Marks(jobs_folder(run_dir)).group_of(process.pid) != start_of(run_dir):

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from supervisor.core.jobs import names
-from supervisor.system.procfs import users_of
-from supervisor.system.procfs import parse_stat
+from supervisor.system.procfs import parse_stat, users_of
 
 __all__ = ["GROUP", "JobStart", "Marks", "group_name", "group_prefix", "jobs_folder", "start_of"]
 

@@ -9,14 +9,13 @@ Does not cover: what they use (monitors/), and the keeper, which imports nothing
 # ruff: noqa: PTH123
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.core.jobs.job import Pid
 
-__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids", "uid_of", "users_of"]
+__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids", "users_of"]
 
 #: The first pid namespace has the same name in every kernel.
 _HOST_PIDS = "pid:[4026531836]"
@@ -70,14 +69,6 @@ def has_ended(process: Pid) -> bool:
     """Say whether a process is over, also while its parent has not taken note."""
     stat = read_stat(process.pid)
     return stat is None or stat.state == "Z" or stat.start_ticks != process.start_ticks
-
-
-def uid_of(pid: int) -> int | None:
-    """Return whose process this is now; None when it is gone."""
-    try:
-        return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116
-    except (FileNotFoundError, ProcessLookupError):
-        return None
 
 
 @cache
