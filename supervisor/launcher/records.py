@@ -94,7 +94,7 @@ def _named(run_dir: Path, name: str) -> Pid | None:
     owner = None if process is None else _foreign_owner(run_dir)
     if process is None or owner is None or has_ended(process):
         return process
-    if users_of(process.pid) <= {owner}:  # Nobody, where it has just ended.
+    if set(users_of(process.pid)) <= {owner}:  # Nobody, where it has just ended.
         return process
     # One that became another user's by a program with a set-user-id bit is still in the unit of the start.
     if Marks(jobs_folder(run_dir)).group_of(process.pid) != start_of(run_dir):

@@ -25,8 +25,7 @@ from supervisor.errors import NameTaken, Refused, SupervisorError
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.system.marks import Marks
-from supervisor.system.owners import users_of_process
-from supervisor.system.procfs import boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat, users_of
 from trainer_shim import protocol
 
 __all__ = ["known"]
@@ -63,7 +62,7 @@ def known(context: RequestContext, delivery: Delivery) -> Delivery | None:
 def _job_of(context: RequestContext, peer: Peer, hello: protocol.Hello) -> Job | None:
     """Return the job of a process, a new one where it has none; None where it is to be left alone."""
     stat = read_stat(peer.pid)
-    if stat is None or peer.uid not in users_of_process(peer.pid):
+    if stat is None or peer.uid not in users_of(peer.pid):
         raise Refused(f"cannot take up process {peer.pid}: it is not there under its number")
     process = Pid(peer.pid, stat.start_ticks, boot_id())
     alive = {job.process: job for job in context.engine.jobs.values() if job.process is not None}

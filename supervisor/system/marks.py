@@ -133,7 +133,7 @@ class Marks:
 
     def _is_of_our_user(self, pid: int) -> bool:
         # A setuid program has the environment of whoever called it.
-        return users_of(pid, self._proc) == {os.geteuid()}
+        return set(users_of(pid, self._proc)) == {os.geteuid()}
 
     def left_of(self, job: str) -> list[int]:
         """Return the numbers of all processes that come from any start of a job; reads all of /proc."""

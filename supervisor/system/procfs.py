@@ -51,7 +51,7 @@ def read_stat(pid: int) -> Stat | None:
         return None
 
 
-def users_of(pid: int, proc: str = "/proc") -> frozenset[int]:
+def users_of(pid: int, proc: str = "/proc") -> tuple[int, ...]:
     """Return the real, effective, saved and file user ids of a process; none where it is gone.
 
     Who owns its folder in /proc says nothing: root owns those of all that cannot be dumped.
@@ -60,9 +60,9 @@ def users_of(pid: int, proc: str = "/proc") -> frozenset[int]:
         with open(f"{proc}/{pid}/status", "rb", buffering=0) as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):
-        return frozenset()
+        return ()
     # The name comes first, and the kernel writes a line end in it as two characters.
-    return frozenset(map(int, text.partition(b"\nUid:")[2].partition(b"\n")[0].split()))
+    return tuple(map(int, text.partition(b"\nUid:")[2].partition(b"\n")[0].split()))
 
 
 def has_ended(process: Pid) -> bool:

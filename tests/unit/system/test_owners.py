@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import Adopted, Submitted
 from supervisor.core.jobs.job import JobSpec, Owner, Pid
-from supervisor.system.owners import is_users_to_signal, users_of_process
+from supervisor.system.owners import is_users_to_signal
 from tests.other_user import OTHER, needs_root, run_as
 
 
@@ -16,14 +16,6 @@ def job_of(pid, uid, by_hand="once"):
     spec = JobSpec(argv=("train",), cwd="/", by_hand=by_hand, owner=owner)
     new = core.create("train", Submitted(id="j-1", spec=spec), 1.0)
     return core.apply(new, Adopted(process=Pid(pid, 1, "boot")), 2.0)[0]
-
-
-def test_the_users_of_a_process_are_real_effective_and_saved():
-    """
-    Of one that is not there, none.
-    """
-    assert os.getresuid() == users_of_process(os.getpid())
-    assert () == users_of_process(2**22 + 1)
 
 
 @needs_root

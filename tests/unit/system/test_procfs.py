@@ -1,8 +1,10 @@
 """What /proc says of a process whose name is hostile."""
 
+import os
+
 import pytest
 
-from supervisor.system.procfs import Stat, parse_stat
+from supervisor.system.procfs import Stat, parse_stat, users_of
 
 BEHIND_THE_NAME = b" S 17 42 43 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 250 18446744073709551615\n"
 
@@ -15,3 +17,11 @@ def test_a_process_cannot_hide_behind_its_name(name):
     stat = parse_stat(b"4711 (" + name + b")" + BEHIND_THE_NAME)
 
     assert stat == Stat(state="S", parent=17, session=43, start_ticks=98765)
+
+
+def test_the_users_of_a_process_are_real_effective_saved_and_that_of_its_files():
+    """
+    Of one that is not there, none.
+    """
+    assert os.getresuid() == users_of(os.getpid())[:3]
+    assert () == users_of(2**22 + 1)
