@@ -14,7 +14,7 @@ __all__ = ["command", "daemon"]
 _DISTRIBUTION = "training-supervisor"
 _PARSER = "click"
 #: What the extra `daemon` brings, by the names of its modules.
-_OF_THE_DAEMON = (_PARSER, "psutil", "pynvml", "structlog", "watchdog")
+_OF_THE_DAEMON = (_PARSER, "jeepney", "psutil", "pynvml", "structlog", "watchdog")
 
 
 def command() -> int:
