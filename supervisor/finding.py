@@ -9,13 +9,9 @@ import os
 from pathlib import Path
 
 from supervisor.paths import Paths
-from trainer_shim.safe_files import Unsafe
 from trainer_shim.server_check import Server
 
 __all__ = ["find_daemon"]
-
-#: A listening socket takes a connection at once; one that is busy is there as well.
-_LOOK_S = 0.1
 
 
 def find_daemon(home: str | None, *, system: bool | None, at_system: Paths | None = None) -> Paths:
@@ -28,21 +24,8 @@ def find_daemon(home: str | None, *, system: bool | None, at_system: Paths | Non
         return chosen
     theirs = at_system or Paths.find(system=True)
     is_there = os.path.lexists(_socket(theirs))
-    return theirs if is_there and not _listens(chosen) else chosen
+    return theirs if is_there and not Server(chosen.control_endpoint).listens() else chosen
 
 
 def _socket(paths: Paths) -> Path:
     return Path(paths.control_endpoint.removeprefix("ipc://"))
-
-
-def _listens(paths: Paths) -> bool:
-    try:
-        Server(paths.control_endpoint).check(limit_s=_LOOK_S)
-    except BlockingIOError:
-        return True
-    except Unsafe:
-        # Whoever made a folder in our place keeps nobody from root's daemon.
-        return False
-    except OSError:
-        return False
-    return True

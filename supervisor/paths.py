@@ -19,11 +19,11 @@ import msgspec
 
 from supervisor.core.jobs.names import folder_of
 from supervisor.errors import UsageError
-from trainer_shim.server_check import SOCKET_FOLDER, folder_id
+from trainer_shim.server_check import CONTROL_SOCKET, SOCKET_FOLDER, SYSTEM_RUN_DIR, folder_id, users_run_dir
 
 __all__ = ["Paths"]
 
-_NAME = "training-supervisor"
+_NAME = SYSTEM_RUN_DIR.name
 
 #: sockaddr_un.sun_path holds 108 bytes with the closing zero (unix(7)).
 _SOCKET_PATH_MAX = 107
@@ -51,17 +51,16 @@ class Paths(msgspec.Struct, frozen=True):
         if system or (system is None and os.geteuid() == 0):
             return cls.of_the_system()
         user_home = Path.home()
-        run = os.environ.get("XDG_RUNTIME_DIR")
         return cls(
             Path(os.environ.get("XDG_CONFIG_HOME") or user_home / ".config", _NAME),
             Path(os.environ.get("XDG_STATE_HOME") or user_home / ".local/state", _NAME),
-            Path(run, _NAME) if run else Path(f"/tmp/{_NAME}-{os.geteuid()}"),  # noqa: S108  # looked at by safe_files.check_folder
+            users_run_dir(os.environ),
         )
 
     @classmethod
     def of_the_system(cls) -> Paths:
         """Return the places of root's daemon, whoever asks."""
-        return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), Path("/run", _NAME), serves_all=True)
+        return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), SYSTEM_RUN_DIR, serves_all=True)
 
     @property
     def config_file(self) -> Path:
@@ -86,7 +85,7 @@ class Paths(msgspec.Struct, frozen=True):
     @property
     def control_endpoint(self) -> str:
         """ZeroMQ address of the ROUTER socket."""
-        return self._endpoint("control.sock")
+        return self._endpoint(CONTROL_SOCKET)
 
     @property
     def events_endpoint(self) -> str:

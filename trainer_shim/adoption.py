@@ -13,16 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from trainer_shim.server_check import Server
+from trainer_shim.protocol import as_utf8
+from trainer_shim.server_check import CONTROL_SOCKET, SYSTEM_RUN_DIR, Server, users_run_dir
 
 __all__ = ["ByHand", "check_restart", "find_server"]
-
-_NAME: Final = "training-supervisor"
-_SOCKET: Final = "control.sock"
-_SYSTEM: Final = Path("/run", _NAME)
-
-#: A socket that listens takes a connection at once; one that is busy is there as well.
-_LOOK_S: Final = 0.1
 
 #: A name on the wire is no longer.
 _MAX_NAME: Final = 256
@@ -38,9 +32,9 @@ class ByHand(NamedTuple):
         """Return what a Hello says beside the rest."""
         folder = os.path.abspath(checkpoints)  # noqa: PTH100  # Links stay as the script named them.
         return {
-            "script": _utf8(script)[:_MAX_NAME],
-            "checkpoints": _utf8(folder),
-            "restart": tuple(map(_utf8, self.restart)),
+            "script": as_utf8(script)[:_MAX_NAME],
+            "checkpoints": as_utf8(folder),
+            "restart": tuple(map(as_utf8, self.restart)),
         }
 
 
@@ -59,8 +53,8 @@ def find_server(env: Mapping[str, str]) -> Server | None:
     if env.get("TRAINING_SUPERVISOR_ADOPT", "1") == "0":
         return None
     for folder in _folders(env):
-        server = Server(f"ipc://{folder / _SOCKET}")
-        if (folder / _SOCKET).is_socket() and _listens(server):
+        server = Server(f"ipc://{folder / CONTROL_SOCKET}")
+        if (folder / CONTROL_SOCKET).is_socket() and server.listens():
             return server
     return None
 
@@ -71,22 +65,5 @@ def _folders(env: Mapping[str, str]) -> Iterator[Path]:
         yield Path(os.path.abspath(os.path.expanduser(home)), "run")  # noqa: PTH100, PTH111
         return
     if os.geteuid() != 0:
-        run = env.get("XDG_RUNTIME_DIR")
-        yield Path(run, _NAME) if run else Path(f"/tmp/{_NAME}-{os.geteuid()}")  # noqa: S108  # `Server` looks at it.
-    yield _SYSTEM
-
-
-def _listens(server: Server) -> bool:
-    try:
-        server.check(limit_s=_LOOK_S)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # Nobody is there, or somebody whom we do not trust (Unsafe is an OSError): no daemon of ours.
-        return False
-    return True
-
-
-def _utf8(text: str) -> str:
-    # A name that is not UTF-8 has no place on the wire.
-    return text.encode("utf-8", "replace").decode()
+        yield users_run_dir(env)
+    yield SYSTEM_RUN_DIR

@@ -55,6 +55,7 @@ __all__ = [
     "Welcome",
     "Words",
     "Yielded",
+    "as_utf8",
     "decode",
     "encode",
 ]
@@ -276,6 +277,11 @@ class _Header(msgspec.Struct):
 _encoder = msgspec.msgpack.Encoder()
 _header = msgspec.msgpack.Decoder(_Header)
 _PREFIX = bytes([VERSION])
+
+
+def as_utf8(text: str) -> str:
+    """Return a text with `?` for what is not UTF-8, as in names of files: a message has no place for it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def encode(message: Message) -> bytes:

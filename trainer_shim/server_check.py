@@ -14,21 +14,36 @@ import struct
 # The public `socket` module builds its enums at import: a tenth of what `status` may take.
 from _socket import AF_UNIX, SO_PEERCRED, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as unix_socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from trainer_shim.safe_files import Unsafe, check_folder, is_renamed_user
 
-__all__ = ["SOCKET_FOLDER", "Server", "folder_id"]
+__all__ = ["CONTROL_SOCKET", "SOCKET_FOLDER", "SYSTEM_RUN_DIR", "Server", "folder_id", "users_run_dir"]
 
 #: The variable by which the daemon tells its jobs in which folder its sockets lie.
 SOCKET_FOLDER = "TRAINING_SUPERVISOR_SOCKET_FOLDER"
 
 _HINT = "do not use it; start a daemon of your own, or choose another place with --home"
 
+#: Where sockets lie: of the system's daemon, whose name is that of each user's folder too, and in a folder.
+SYSTEM_RUN_DIR = Path("/run/training-supervisor")
+CONTROL_SOCKET = "control.sock"
+
+#: A socket that listens takes a connection at once; one that is busy is there as well.
+_LOOK_S = 0.1
+
 #: struct ucred and struct timeval (unix(7), socket(7)).
 _CREDENTIALS = struct.Struct("3i")
 _TIME = struct.Struct("@ll")
+
+
+def users_run_dir(env: Mapping[str, str]) -> Path:
+    """Return the folder of the sockets of this user's own daemon, where it was told no other."""
+    run, name = env.get("XDG_RUNTIME_DIR"), SYSTEM_RUN_DIR.name
+    # Anybody may make the second one: check_folder looks at it.
+    return Path(run, name) if run else Path(f"/tmp/{name}-{os.geteuid()}")  # noqa: S108
 
 
 def folder_id(folder: Path) -> str:
@@ -66,6 +81,16 @@ class Server(NamedTuple):
         uid = _listening_user(path, limit_s)
         if uid not in trusted:
             raise Unsafe(f"user id {uid} listens on `{path}`", hint=_HINT)
+
+    def listens(self) -> bool:
+        """Say whether there is one whom `check` trusts; who made a folder in its place is none."""
+        try:
+            self.check(limit_s=_LOOK_S)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def _listening_user(path: Path, limit_s: float) -> int:

@@ -123,8 +123,7 @@ class Telling:
         return protocol.Checkpointed(
             step=saved.step,
             epoch=self._report.epoch if epoch is None else epoch,
-            # A name that is not UTF-8 has no place on the wire.
-            path=str(saved.path).encode("utf-8", "replace").decode(),
+            path=protocol.as_utf8(str(saved.path)),
             digest=saved.digest,
             size_bytes=saved.size_bytes,
             took_s=saved.took_s,

@@ -21,13 +21,10 @@ from supervisor.core.jobs.job import Job, Owner, Pid
 from supervisor.core.rights import RightsConfig, See, Speaker, may, right_to, verb_of
 from supervisor.errors import Refused
 from supervisor.server.router import Peer
-from supervisor.system.procfs import read_stat
+from supervisor.system.procfs import line_of
 from supervisor.system.users import user_name
 
 __all__ = ["Access", "is_within"]
-
-#: A process tree is never that deep; a loop in what we read must end.
-_MAX_DEPTH = 100
 
 #: The first ones and then every so many: whoever asks in a loop must not fill the log.
 _TOLD_ALL: Final = 20
@@ -184,16 +181,6 @@ def _tag(message: Any) -> str:
 
 def is_within(pid: int, root: Pid) -> bool:
     """Say whether a process descends from the job's command, or lives in its session."""
-    seen = pid
-    for _ in range(_MAX_DEPTH):
-        if seen == root.pid:
-            return True
-        stat = read_stat(seen)
-        if stat is None:
-            return False
-        if stat.session == root.pid:
-            return True
-        if stat.parent <= 1:
-            return False
-        seen = stat.parent
-    return False
+    return any(
+        one == root.pid or (stat is not None and stat.session == root.pid) for one, stat in line_of(pid)
+    )

@@ -25,16 +25,13 @@ from supervisor.errors import NameTaken, Refused, SupervisorError
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.system.marks import Marks
-from supervisor.system.procfs import boot_id, read_stat, users_of
+from supervisor.system.procfs import boot_id, line_of, read_stat, users_of
 from trainer_shim import protocol
 
 __all__ = ["known"]
 
 #: Room for a number behind it.
 _MAX_NAME: Final = 56
-
-#: A process tree is never that deep; a loop in what we read must end.
-_MAX_DEPTH: Final = 100
 
 #: Of a command and an environment nothing more is kept.
 _MAX_BYTES: Final = 1 << 20
@@ -141,22 +138,13 @@ def _free_name(context: RequestContext, peer: Peer, script: str) -> str:
 
 def _above(pid: int) -> set[int]:
     """Return a process with all above it, and the leaders of their sessions."""
-    found: set[int] = set()
-    for _ in range(_MAX_DEPTH):
-        stat = read_stat(pid)
-        if stat is None:
-            break
-        found |= {pid, stat.session}
-        if stat.parent <= 1:
-            break
-        pid = stat.parent
-    return found
+    return {number for one, stat in line_of(pid) if stat is not None for number in (one, stat.session)}
 
 
 def _cwd(proc: Path) -> str:
     """Return the working directory of a process; "" where the kernel does not tell us."""
     try:
-        return _utf8(str((proc / "cwd").readlink()))
+        return protocol.as_utf8(str((proc / "cwd").readlink()))
     except OSError:
         return ""
 
@@ -178,7 +166,3 @@ def _environment(proc: Path) -> dict[str, str]:
 
 def _decoded(word: bytes) -> str:
     return word.decode("utf-8", "replace")
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

@@ -9,13 +9,17 @@ Does not cover: what they use (monitors/), and the keeper, which imports nothing
 # ruff: noqa: PTH123
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from supervisor.core.jobs.job import Pid
 
-__all__ = ["Stat", "boot_id", "has_ended", "parse_stat", "read_stat", "sees_host_pids", "users_of"]
+__all__ = ["Stat", "boot_id", "has_ended", "line_of", "parse_stat", "read_stat", "sees_host_pids", "users_of"]
+
+#: A process tree is never that deep; a loop in what we read must end.
+_MAX_DEPTH = 100
 
 #: The first pid namespace has the same name in every kernel.
 _HOST_PIDS = "pid:[4026531836]"
@@ -49,6 +53,16 @@ def read_stat(pid: int) -> Stat | None:
     # The second one: the process ended between open and read.
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def line_of(pid: int) -> Iterator[tuple[int, Stat | None]]:
+    """Yield a process and all above it, the nearest first; None in the place of one that is gone."""
+    for _ in range(_MAX_DEPTH):
+        stat = read_stat(pid)
+        yield pid, stat
+        if stat is None or stat.parent <= 1:
+            return
+        pid = stat.parent
 
 
 def users_of(pid: int, proc: str = "/proc") -> tuple[int, ...]:

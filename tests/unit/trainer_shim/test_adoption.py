@@ -68,7 +68,7 @@ def test_ones_own_daemon_comes_before_the_systems(listening, monkeypatch, home):
     """
     As for commands; of a user without a runtime folder it lies in /tmp.
     """
-    monkeypatch.setattr(adoption, "_SYSTEM", home / "run")
+    monkeypatch.setattr(adoption, "SYSTEM_RUN_DIR", home / "run")
     monkeypatch.setattr(os, "geteuid", lambda: 4_000_323)
     places = list(adoption._folders({"XDG_RUNTIME_DIR": "/run/user/4000323"}))
     without = list(adoption._folders({}))
