@@ -15,9 +15,11 @@ from tests.harness import ROOT, Said, until
 from tests.systemd.booted import USER, Booted
 from tests.systemd.environment import PLACE
 
-__all__ = ["FOLDERS", "UNIT", "UNITS", "Person"]
+__all__ = ["FOLDERS", "UNIT", "UNITS", "WAITS", "Person", "ends_while_away"]
 
 UNIT: Final = "training-supervisord"
+#: Says that it is up, and ends with the code that it was given once it may.
+WAITS: Final = "echo x >> $0.started; while [ ! -e $0.go ]; do sleep 0.05; done; exit $1"
 FOLDERS: Final = {"root": "/root", USER: f"/home/{USER}"}
 UNITS: Final = {"root": "/etc/systemd/system", USER: f"/home/{USER}/.config/systemd/user"}
 
@@ -59,6 +61,19 @@ class Person:
         until(lambda: self.row(job)["step"], lambda: self.ctl("logs", job))
         return self.row(job)["pid"]
 
+    def run_job(self, name: str, *argv: str) -> None:
+        """Start a command as a job."""
+        self.ctl("run", "--name", name, "--", *argv)
+
+    def waits(self, name: str, code: int) -> int:
+        """Start a job that ends with this code when `go` lets it; returns its process."""
+        self.run_job(name, "sh", "-c", WAITS, f"{self.folder}/{name}", str(code))
+        until(
+            lambda: self.machine.run("cat", f"{self.folder}/{name}.started").out,
+            lambda: self.ctl("show", name),
+        )
+        return self.row(name)["pid"]
+
     def systemctl(self, *words: str) -> str:
         return self.machine.ok("systemctl", *self.flags, *words, user=self.user)
 
@@ -79,3 +94,21 @@ class Person:
             return pid if self.shows("ActiveState") == "active" and pid not in (0, before) else 0
 
         return until(look, lambda: self.machine.ok("journalctl", "-n", "30", "--no-pager"))
+
+
+def ends_while_away(service: Person, person: Person) -> tuple[list[dict[str, Any]], list[str]]:
+    """End three jobs of a person with 0, with 7 and by SIGKILL while the daemon that `service` has is away.
+
+    Returns their rows under the next one, and a word for each time that one of them was started.
+    """
+    names = {"good": 0, "bad": 7, "killed": 0}
+    pids = {name: person.waits(name, code) for name, code in names.items()}
+    service.systemctl("stop", UNIT)
+    person.machine.ok("kill", "-9", str(pids["killed"]))
+    person.machine.ok("touch", *(f"{person.folder}/{name}.go" for name in ("good", "bad")))
+    for pid in pids.values():
+        until(lambda pid=pid: person.machine.run("kill", "-0", str(pid)).code, f"{pid} to end")
+    service.systemctl("start", UNIT)
+    rows = [person.row(name) for name in names]
+    files = " ".join(f"{person.folder}/{name}.started" for name in names)
+    return rows, person.machine.ok("sh", "-c", f"cat {files}").split()

@@ -15,14 +15,12 @@ import pytest
 from tests.harness import ROOT, until
 from tests.systemd.booted import USER, booted
 from tests.systemd.environment import PLACE, add_environment
-from tests.systemd.person import FOLDERS, UNIT, Person
+from tests.systemd.person import FOLDERS, UNIT, WAITS, Person, ends_while_away
 
 pytestmark = pytest.mark.soak
 
 OTHER = "grace"
 STATE = "/var/lib/training-supervisor/jobs"
-#: Says that it is up, and ends with the code that it was given once it may.
-WAITS = "echo x >> $0.started; while [ ! -e $0.go ]; do sleep 0.05; done; exit $1"
 #: What a sandbox would show in /proc, and the groups.
 RIGHTS = "NoNewPrivs|Seccomp_filters|CapBnd|CapEff"
 SHOWS_ITSELF = f"id -un; id -Gn; grep -E '^({RIGHTS}):' /proc/self/status; umask; ulimit -Sn"
@@ -40,15 +38,6 @@ class User(Person):
         words = [f"{key}={value}" for key, value in variables.items()]
         command = (f"{PLACE}/bin/supervisorctl", "run", "--name", name, "--", *argv)
         self.machine.ok("env", "-C", self.folder, *words, *command, user=self.user)
-
-    def waits(self, name, code):
-        """Start a job that ends with this code when `go` lets it; returns its process."""
-        self.run_job(name, "sh", "-c", WAITS, f"{self.folder}/{name}", str(code))
-        until(
-            lambda: self.machine.run("cat", f"{self.folder}/{name}.started").out,
-            lambda: self.ctl("show", name),
-        )
-        return self.row(name)["pid"]
 
     def is_over(self, name):
         return until(lambda: (row := self.row(name))["state"] in ("completed", "failed") and row, name)
@@ -197,22 +186,12 @@ def test_how_a_users_jobs_ended_while_the_daemon_was_away_is_known(root, ada):
     """
     With 0, with 7, by SIGKILL; each was started once.
     """
-    names = {"good": 0, "bad": 7, "killed": 0}
-    pids = {name: ada.waits(name, code) for name, code in names.items()}
-    root.systemctl("stop", UNIT)
-    ada.machine.ok("kill", "-9", str(pids["killed"]))
-    ada.machine.ok("touch", *(f"{ada.folder}/{name}.go" for name in ("good", "bad")))
-    for pid in pids.values():
-        until(lambda pid=pid: ada.machine.run("kill", "-0", str(pid)).code, f"{pid} to end")
-    root.systemctl("start", UNIT)
-    rows = [ada.row(name) for name in names]
+    rows, starts = ends_while_away(root, ada)
 
     assert [("completed", 0, None), ("failed", 7, None), ("failed", None, 9)] == [
         (row["state"], row["exit_code"], row["exit_signal"]) for row in rows
     ]
-    assert ["x"] * 3 == ada.machine.ok(
-        "sh", "-c", f"cat {' '.join(f'{ada.folder}/{n}.started' for n in names)}"
-    ).split()
+    assert ["x"] * 3 == starts
 
 
 FORGED = """printf '{"pid":%s,"start_ticks":%s,"boot_id":"%s"}' $VICTIM $TICKS $BOOT > heir.json"""

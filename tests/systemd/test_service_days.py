@@ -14,12 +14,9 @@ import pytest
 from tests.harness import ROOT, until
 from tests.systemd.booted import booted
 from tests.systemd.environment import add_environment
-from tests.systemd.person import FOLDERS, UNIT, UNITS, Person
+from tests.systemd.person import FOLDERS, UNIT, UNITS, Person, ends_while_away
 
 pytestmark = pytest.mark.soak
-
-#: Notes that it was started, waits for a file, and ends as it is told.
-WAITS = "echo x >> $0.started; while [ ! -e $0.go ]; do sleep 0.05; done; exit $1"
 
 
 @pytest.fixture(scope="module")
@@ -91,24 +88,12 @@ def test_how_jobs_ended_while_the_daemon_was_away_is_known(person):
     """
     With 0, with 7, by SIGKILL; each was started once, and is not started again.
     """
-    places = {name: f"{person.folder}/{name}" for name in ("good", "bad", "killed")}
-    for (name, place), code in zip(places.items(), "070", strict=True):
-        person.ctl("run", "--name", name, "--", "sh", "-c", WAITS, place, code)
-    pids = {name: until(lambda name=name: person.row(name)["pid"], name) for name in places}
-    started = " ".join(f"{place}.started" for place in places.values())
-    until(lambda: person.machine.run("sh", "-c", f"cat {started}").out == "x\nx\nx\n", started)
-    person.systemctl("stop", UNIT)
-    person.machine.ok("kill", "-9", str(pids["killed"]))
-    person.machine.ok("touch", *(f"{places[name]}.go" for name in ("good", "bad")))
-    for pid in pids.values():
-        until(lambda pid=pid: person.machine.run("kill", "-0", str(pid)).code, f"{pid} to end")
-    person.systemctl("start", UNIT)
-    rows = [person.row(name) for name in places]
+    rows, starts = ends_while_away(person, person)
 
     assert [("completed", 0, None), ("failed", 7, None), ("failed", None, 9)] == [
         (row["state"], row["exit_code"], row["exit_signal"]) for row in rows
     ]
-    assert "x\nx\nx" == person.machine.ok("sh", "-c", f"cat {started}")
+    assert ["x"] * 3 == starts
 
 
 def test_a_backup_by_the_documented_lines_brings_everything_back(machine):
