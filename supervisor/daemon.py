@@ -325,7 +325,7 @@ class Daemon:
 
     def _show_counts(self) -> None:
         self._are_counts_due = False
-        self._manager.show(job_counts(job.state for job in self._engine.jobs.values()))
+        self._manager.show(job_counts(job.state for job in self._engine.present.values()))
 
     def _on_stored(self, row: JournalRow) -> None:
         self._are_counts_due = True

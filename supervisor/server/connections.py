@@ -150,7 +150,7 @@ class Connections:
     def waiting(self) -> Iterator[Connection]:
         """Yield those that may have a message to take, and can take an answer; wakes who rested enough."""
         for one in self._waiting:
-            may_ask = one.is_shim or not self.bounds.wait_s(one.peer)
+            may_ask = self._may_ask(one)
             if may_ask is one.is_resting:
                 one.is_resting = not may_ask
                 self._listen_as_due(one)
@@ -158,8 +158,11 @@ class Connections:
 
     def is_due(self, connection: Connection) -> bool:
         """Say whether one may have a message to take now, can take an answer and may ask."""
-        may_ask = connection.is_shim or not self.bounds.wait_s(connection.peer)
-        return connection in self._waiting and may_ask and len(connection.unsent) < _ENOUGH_BYTES
+        is_waiting = connection in self._waiting and self._may_ask(connection)
+        return is_waiting and len(connection.unsent) < _ENOUGH_BYTES
+
+    def _may_ask(self, connection: Connection) -> bool:
+        return connection.is_shim or not self.bounds.wait_s(connection.peer)
 
     def wait_s(self) -> float:
         """Return how long it takes until somebody is listened to again whose user asked for too much."""
