@@ -166,9 +166,13 @@ def _gone(ended: Job, now: float) -> Job:
 def _launch(job: Job, kind: Kind, now: float, start_grace_s: float) -> Outcome:
     """Begin the next incarnation."""
     run = JobRun(started_at=now, start_grace_at=now + start_grace_s, start_grace_s=start_grace_s)
-    next_one = replace(job, run=run, incarnation=job.incarnation + 1, exit=None, restart_at=None)
-    launched = _move(next_one, kind, now)
+    launched = _move(_with_next_start(job, run), kind, now)
     return launched, (Launch(launched),)
+
+
+def _with_next_start(job: Job, run: JobRun) -> Job:
+    """Return a job with its next start under way: how the one before ended is over."""
+    return replace(job, run=run, incarnation=job.incarnation + 1, exit=None, restart_at=None)
 
 
 def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
@@ -186,8 +190,7 @@ def _adopted(job: Job, event: Adopted, now: float) -> Outcome:
         return job, ()
     run = JobRun(started_at=now, process=event.process)
     went_on = GoAhead(None, "it was started by hand")
-    adopted = replace(job, run=run, incarnation=job.incarnation + 1, went_on=went_on)
-    adopted = _move(adopted, Kind.ADOPT, now)
+    adopted = _move(replace(_with_next_start(job, run), went_on=went_on), Kind.ADOPT, now)
     return adopted, (TakeUp(adopted),)
 
 

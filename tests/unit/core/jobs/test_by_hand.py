@@ -52,6 +52,24 @@ def ended(job, error="exit status unknown: whatever"):
     return ProcessEnded(incarnation=job.incarnation, exit=Exit(error=error))
 
 
+def test_how_an_earlier_start_ended_is_over_when_a_process_is_taken_up():
+    """
+    2026-11-29: a job that could not be started, and waited to be started anew, ran with an exit.
+    """
+    spec = JobSpec(argv=("train",), cwd="/work")
+    waiting = told(
+        core.create("train", Submitted(id="j-1", spec=spec), 1.0),
+        Admitted(start_grace_s=60.0),
+        RestartAsked(request="r", by=ADA, stop_grace_s=60.0, kill_grace_s=15.0),
+        ProcessEnded(incarnation=1, exit=Exit(error="cannot start: no such file")),
+    )
+    job = told(waiting, Adopted(process=PROCESS))
+
+    assert JobState.QUEUED is waiting.state
+    assert waiting.exit
+    assert (JobState.RUNNING, None, None) == (job.state, job.exit, job.restart_at)
+
+
 def test_it_runs_at_once_as_its_own_first_start():
     """
     Also where a job of that name was removed before it.
