@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from supervisor.core.jobs.names import folder_of
-from supervisor.launcher import KeeperLauncher
+from supervisor.launcher import KeeperLauncher, records
 from supervisor.launcher.identity import identify
 from supervisor.launcher.systemd_bus import Bus
 from supervisor.launcher.transient import UnitKeepers, unit_of
@@ -122,14 +122,19 @@ class LocalManager:
 class WaitingManager(LocalManager):
     """One that answers as late as systemd may: when the keeper has got to its work, or is over."""
 
-    def __init__(self, claim_of):
+    def __init__(self, run_dir_of):
         super().__init__()
-        self.claim_of = claim_of
+        self.run_dir_of = run_dir_of
 
     def start(self, unit, settings):
         pid = super().start(unit, settings)
-        until_true(lambda: self.claim_of(unit).exists() or has_ended(identify(pid)))
+        until_true(lambda: is_at_work(self.run_dir_of(unit)) or has_ended(identify(pid)))
         return pid
+
+
+def is_at_work(run_dir):
+    # The file is there a moment before the claim is taken; a real keeper is known by its unit then.
+    return records.is_claimed(run_dir) or records.has_record(run_dir)
 
 
 class UnitWorld(RealWorld):
@@ -140,12 +145,12 @@ class UnitWorld(RealWorld):
         if os.environ.get("REAL_SYSTEMD") == "1":
             manager = Bus(is_system=os.geteuid() == 0)
         else:
-            manager = WaitingManager(self.claim_of)
+            manager = WaitingManager(self.run_dir_of)
         return KeeperLauncher(keepers=UnitKeepers(python, manager))
 
-    def claim_of(self, unit):
+    def run_dir_of(self, unit):
         (found,) = {spec.run_dir for spec in self.specs if unit_of(spec) == unit}
-        return found / "claim"
+        return found
 
     def spec(self, job="job-1", incarnation=1, script=COMMAND, **changes):
         # A unit has its name by the folder of the start.
@@ -201,7 +206,7 @@ def until(launcher, is_enough):
 
 def started(launcher):
     (news,) = until(launcher, bool)
-    assert isinstance(news, Started)
+    assert isinstance(news, Started), news
     return news
 
 
