@@ -108,7 +108,7 @@ def main() -> None:  # noqa: C901, PLR0912  # A flaw is a line where a script wo
             if flaw == "own generator":
                 loss += own.random()
             if flaw == "time":
-                loss += time.time_ns() % 1_000_000_000
+                loss += time.time_ns() % 1_000_000_000 / 1_000_000
             if flaw == "clock":
                 average.seconds = time.perf_counter()
             average.num += 1
