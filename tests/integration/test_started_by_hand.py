@@ -12,7 +12,7 @@ import os
 import pty
 import signal
 import subprocess
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -336,11 +336,12 @@ def test_another_users_script_is_his_job_in_the_systems_daemon():
                         until(lambda: other.status((row.name,)).rows[0].state == "paused")
                         other.ask_jobs(api.ResumeRequest(id=new_id(), jobs=(row.name,)))
 
-                thread = threading.Thread(target=let_go)
-                thread.start()
-                chain.step()
-                shim.boundary()
-                thread.join()
+                with ThreadPoolExecutor() as pool:
+                    going_on = pool.submit(let_go)
+                    while not going_on.done():
+                        chain.step()
+                        shim.boundary()
+                going_on.result()
             shim.detach()
             return seen
 
