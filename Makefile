@@ -32,7 +32,10 @@ setup: $(VENV)/.dev  ## make .venv with everything for development
 demo: $(VENV)/.demo  ## train under the supervisor, pause, resume, compare every bit
 	@$(BIN)/python examples/demo.py
 
+# Tests start a thousand processes: none of them is to compile our modules again, whatever
+# PYTHONDONTWRITEBYTECODE says.
 test: $(VENV)/.dev  ## run the tests, all but the long, the GPU and the service ones
+	@$(BIN)/python -m compileall -q supervisor trainer_shim tests benchmarks examples
 	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## run format, lint, types and floors

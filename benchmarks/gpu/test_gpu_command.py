@@ -35,6 +35,8 @@ GROUPS = {
     "every pause": ("pause: ",),
     "capture": ("heartbeats",),
 }
+#: `make test` has one that trains, pauses and compares, and the one that runs tests; CI runs SHORT too.
+SHORT = ("memory", "deep pauses", "capture")
 #: They take the way of another group, with other parts or kernels or to a depth on the way to a deeper one.
 LONGER = ("exact, captured", "exact, by parts", "exact, by kernels", "exact, compiled", "every pause")
 FIGURES = {
@@ -99,7 +101,8 @@ def test_every_row_has_its_stand_in():
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    "group", [pytest.param(group, marks=[pytest.mark.soak] * (group in LONGER)) for group in GROUPS]
+    "group",
+    [pytest.param(group, marks=[pytest.mark.soak] * (group in (*SHORT, *LONGER))) for group in GROUPS],
 )
 def test_every_row_works_with_its_stand_in(run_rows, group):
     """
