@@ -71,15 +71,15 @@ class TestWithoutShim:
         job runs on, and says why.
         """
         daemon.train("hopeful", wait=False, CHAIN_SHIM="no", steps=2000)
-        said = daemon.ctl("pause", "hopeful")
-        waiting, answer = daemon.row("hopeful"), daemon.ctl("why", "hopeful")
+        (said,) = daemon.ask(api.PauseRequest, "hopeful")
+        waiting, answer = daemon.row("hopeful"), str(daemon.client.why("hopeful"))
         row = daemon.until("hopeful", "running")
         called_off = re.compile(r"without one the pause is called off in \d+ s, and it runs on")
 
         assert "pausing" == waiting.state
         assert waiting.stage.startswith("waiting for the training shim to connect; without one")
-        assert all(map(called_off.search, (said.out, waiting.stage, answer.out))), (said, answer)
-        assert "batch boundary" not in answer.out
+        assert all(map(called_off.search, (said.detail, waiting.stage, answer))), (said, answer)
+        assert "batch boundary" not in answer
         assert "cannot pause: no training shim has connected" == row.problem
 
     def test_a_checkpoint_is_refused(self, daemon):
