@@ -87,7 +87,7 @@ class Client:
     """
 
     def __init__(self, paths: Paths, *, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S) -> None:
-        self._home, self._serves_all = paths.home, paths.serves_all
+        self._start_hint = paths.start_hint
         # A command that a job runs, in a user namespace of its own, knows the folder as the job's shim does.
         self._server = Server(paths.control_endpoint, os.environ.get(SOCKET_FOLDER, ""))
         self._events_endpoint = paths.events_endpoint
@@ -286,19 +286,13 @@ class Client:
             ) from None
         except (FileNotFoundError, NotADirectoryError):
             raise NoDaemon(
-                f"cannot reach the daemon: there is no socket `{path}`", hint=self._start_hint()
+                f"cannot reach the daemon: there is no socket `{path}`", hint=self._start_hint
             ) from None
         except OSError as error:
             raise NoDaemon(
                 f"cannot reach the daemon: nobody listens on the socket `{path}` ({error})",
-                hint=self._start_hint(),
+                hint=self._start_hint,
             ) from None
-
-    def _start_hint(self) -> str:
-        if self._serves_all and os.geteuid() != 0:
-            return "it is the system's, which root starts; `--user` talks to a daemon of your own"
-        is_known = str(self._home) in ("None", os.environ.get("TRAINING_SUPERVISOR_HOME"))
-        return f"start it: `training-supervisord{'' if is_known else f' --home {self._home}'}`"
 
     def _expect(self, request: api.Request, kind: type[T]) -> T:
         self._send(request)

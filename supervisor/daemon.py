@@ -79,10 +79,9 @@ _LONGEST_POLL_S = 30.0
 class Daemon:
     """Everything that runs, for one set of folders. `run()` returns after a signal that asks to."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, manager: ServiceManager) -> None:
         self._paths = paths
-        # First: job files take our environment as a base.
-        self._manager = ServiceManager(os.environ)
+        self._manager = manager
         self._log = structlog.get_logger("daemon")
         self._lock = take_places(paths)
         self._folders = make_configuration(paths)
@@ -376,12 +375,15 @@ def main(argv: list[str] | None = None) -> int:
     # A watchdog's SIGABRT tells where it hung.
     faulthandler.enable()
     writer = log.set_up()
+    # First: job files take our environment as a base.
+    manager = ServiceManager(os.environ)
     try:
         check_room()
         paths = Paths.find(arguments.home, system=arguments.system)
         check_user(paths)
-        daemon = Daemon(paths)
+        daemon = Daemon(paths, manager)
     except SupervisorError as error:
+        manager.show(f"{error}; {error.hint}")
         sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
         return error.exit_code
 

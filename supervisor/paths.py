@@ -63,6 +63,17 @@ class Paths(msgspec.Struct, frozen=True):
         return cls(Path("/etc", _NAME), Path("/var/lib", _NAME), SYSTEM_RUN_DIR, serves_all=True)
 
     @property
+    def start_hint(self) -> str:
+        """What to do where no daemon serves these."""
+        if self.serves_all and os.geteuid() != 0:
+            return "it is the system's, which root starts; `--user` talks to a daemon of your own"
+        if self.home is not None:
+            is_known = str(self.home) == os.environ.get("TRAINING_SUPERVISOR_HOME")
+            return f"start it: `training-supervisord{'' if is_known else f' --home {self.home}'}`"
+        ask = f"supervisorctl service status{'' if self.serves_all else ' --user'}"
+        return f"start it: `training-supervisord`; of a service, `{ask}` tells why it is not there"
+
+    @property
     def config_file(self) -> Path:
         """Settings of the daemon."""
         return self.config_dir / "config.toml"

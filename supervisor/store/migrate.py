@@ -11,7 +11,7 @@ from importlib import resources
 
 import msgspec
 
-from supervisor.errors import SupervisorError
+from supervisor.errors import UsageError
 
 __all__ = ["migrate", "migrations", "prepare"]
 
@@ -33,10 +33,12 @@ def migrate(db: sqlite3.Connection, path: str) -> None:
     scripts = migrations()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > len(scripts):
-        raise SupervisorError(
+        # It does not mend itself, so a service is not to try again and again.
+        raise UsageError(
             f"cannot use the journal `{path}`: it was written by a newer version "
             f"(schema {version}, this one knows {len(scripts)})",
-            hint="upgrade training-supervisor, or start with another --home",
+            hint="nothing in it was touched; upgrade training-supervisor again, put back a backup that this "
+            "version made, or start with another --home",
         )
     prepare(db)
     for number, script in enumerate(scripts[version:], start=version + 1):

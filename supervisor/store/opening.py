@@ -78,6 +78,8 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        # As a service we may write to no folder for temporary files; a migration would fail for want of one.
+        db.execute("PRAGMA temp_store = MEMORY")
     except sqlite3.Error:
         db.close()
         raise

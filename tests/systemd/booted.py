@@ -4,7 +4,8 @@
         machine.run("systemctl", "start", "x.service")
 
 Covers: the root file system, over which a layer in memory lies, so that whatever is changed in there is gone
-afterwards; a user; running commands as either; that nothing is left behind.
+afterwards; a user; running commands as either; a start anew on what its disk has, with another boot id; that
+nothing is left behind.
 Does not cover: limits of control groups (none are passed on), networks (none but its own loopback).
 """
 
@@ -19,7 +20,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import pytest
 
@@ -36,10 +37,59 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _GROUPS: Final = Path("/sys/fs/cgroup")
 
 
-class Booted(NamedTuple):
-    """One that runs; `leader` is its PID 1 as seen from here."""
+class Booted:
+    """One that runs, once `boot()` was called; `leader` is its PID 1 as seen from here."""
 
-    leader: int
+    def __init__(self, name: str, folder: Path, groups: list[Path]) -> None:
+        self._name, self._folder, self._groups = name, folder, groups
+        self._nspawn: subprocess.Popen[bytes] | None = None
+        self.leader = 0
+
+    def boot(self) -> None:
+        """Start it; systemd-nspawn gives each start a boot id of its own."""
+        self._nspawn = _start(self._name, self._folder, self._groups)
+        until(self._is_up, lambda: (self._folder / "log").read_text()[-3000:])
+
+    def power_off(self) -> None:
+        """End it as a person does: systemd stops everything first."""
+        assert self._nspawn is not None
+        self.run("systemctl", "--no-block", "poweroff")
+        self._nspawn.wait(60)
+
+    def cut_power(self) -> None:
+        """End all in there at once."""
+        if self._nspawn is None:
+            return
+        # All in there end with their PID 1.
+        for pid in self._children():
+            os.kill(pid, signal.SIGKILL)
+        self._nspawn.wait(30)
+
+    def wait_for(self, user: str) -> None:
+        """Return when the systemd of a user is up."""
+        until(lambda: self._says_up("--user", user=user), f"the systemd of {user} to be up")
+
+    def _is_up(self) -> bool:
+        """Say whether all is started; the first child of nspawn is a step on the way only."""
+        assert self._nspawn is not None
+        assert self._nspawn.poll() is None, "systemd-nspawn has ended"
+        for pid in self._children():
+            self.leader = pid
+            if self._says_up():
+                return True
+        return False
+
+    def _says_up(self, *scope: str, user: str = "root") -> bool:
+        state = self.run("systemctl", *scope, "is-system-running", user=user).out.strip()
+        return state in ("running", "degraded")
+
+    def _children(self) -> list[int]:
+        assert self._nspawn is not None
+        pid = self._nspawn.pid
+        try:
+            return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            return []
 
     def run(self, *argv: str, user: str = "root") -> Said:
         """Run a command in there, as root or as the user."""
@@ -77,9 +127,10 @@ def booted() -> Iterator[Booted]:
         name = f"ts-{os.getpid()}"
         groups = [stack.enter_context(_group(folder / name)) for folder in _hierarchies()]
         folder = stack.enter_context(_layer())
-        process = stack.enter_context(_nspawn(name, folder, groups))
-        machine = until(lambda: _up(process), lambda: (folder / "log").read_text()[-3000:])
-        _add_user(machine)
+        machine = Booted(name, folder, groups)
+        stack.callback(machine.cut_power)
+        machine.boot()
+        _prepare(machine)
         yield machine
 
 
@@ -150,8 +201,7 @@ def _mounted(stack: ExitStack, folder: Path, *options: str) -> None:
     stack.callback(subprocess.run, ["umount", folder], check=True)
 
 
-@contextmanager
-def _nspawn(name: str, folder: Path, groups: list[Path]) -> Iterator[subprocess.Popen[bytes]]:
+def _start(name: str, folder: Path, groups: list[Path]) -> subprocess.Popen[bytes]:
     # Its own /tmp hides ours, where a checkout may lie.
     binds = {f"--bind-ro={ROOT}", f"--bind-ro={sys.prefix}"}
     words = [
@@ -166,43 +216,21 @@ def _nspawn(name: str, folder: Path, groups: list[Path]) -> Iterator[subprocess.
     words += ["--keep-unit", "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no"]
     enter = "".join(f"echo $$ > {group}/cgroup.procs && " for group in groups)
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["sh", "-c", f'{enter}exec "$@"', "sh", *words, "--console=pipe", *binds],
             env={"PATH": _PATH, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
-    try:
-        yield process
-    finally:
-        # All in there end with their PID 1.
-        for pid in _children(process.pid):
-            os.kill(pid, signal.SIGKILL)
-        process.wait(30)
 
 
-def _up(process: subprocess.Popen[bytes]) -> Booted | None:
-    """Return the machine once all is started; the first child of nspawn is a step on the way only."""
-    assert process.poll() is None, "systemd-nspawn has ended"
-    machines = map(Booted, _children(process.pid))
-    return next((one for one in machines if _is_up(one)), None)
+def _prepare(machine: Booted) -> None:
+    """Take away what the service of this machine has; make a user who can read what the tests are made of.
 
-
-def _is_up(machine: Booted, *scope: str, user: str = "root") -> bool:
-    state = machine.run("systemctl", *scope, "is-system-running", user=user).out.strip()
-    return state in ("running", "degraded")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _add_user(machine: Booted) -> None:
-    """Make the user, with a systemd that goes on without a login, who can read what the tests are made of."""
+    His systemd goes on without a login.
+    """
+    machine.ok("rm", "-rf", *(f"{place}/training-supervisor" for place in ("/etc", "/var/lib")))
     machine.ok("useradd", "--create-home", "--uid", str(_UID), "--shell", "/bin/bash", USER)
     for place in (ROOT, Path(sys.prefix), Path(sys.base_prefix)):
         # Only in its layer: here they stay as they are.
@@ -210,4 +238,4 @@ def _add_user(machine: Booted) -> None:
             "chmod", "o+x", *(str(folder) for folder in place.parents if not folder.is_relative_to(ROOT))
         )
     machine.ok("loginctl", "enable-linger", USER)
-    until(lambda: _is_up(machine, "--user", user=USER), f"the systemd of {USER} to be up")
+    machine.wait_for(USER)

@@ -15,13 +15,18 @@ from tests.harness import ROOT, Said, until
 from tests.systemd.booted import USER, Booted
 from tests.systemd.environment import PLACE
 
-__all__ = ["FOLDERS", "UNIT", "UNITS", "WAITS", "Person", "ends_while_away"]
+__all__ = ["CONFIGURATION", "FOLDERS", "UNIT", "UNITS", "WAITS", "Person", "ends_while_away"]
 
 UNIT: Final = "training-supervisord"
 #: Says that it is up, and ends with the code that it was given once it may.
 WAITS: Final = "echo x >> $0.started; while [ ! -e $0.go ]; do sleep 0.05; done; exit $1"
 FOLDERS: Final = {"root": "/root", USER: f"/home/{USER}"}
 UNITS: Final = {"root": "/etc/systemd/system", USER: f"/home/{USER}/.config/systemd/user"}
+
+CONFIGURATION: Final = {
+    "root": "/etc/training-supervisor",
+    USER: f"/home/{USER}/.config/training-supervisor",
+}
 
 
 class Person:

@@ -95,6 +95,8 @@ def test_uninstalling_it_leaves_jobs_and_says_what_stays(person):
     """
     person.does("install")
     job = person.train("day")
+    (shown,) = json.loads(person.ctl("show", "day", "--json"))
+    checkpoints = shown["checkpoints"]
     text = person.does("uninstall")
     again = person.does("uninstall")
     places = person.report()
@@ -105,6 +107,7 @@ def test_uninstalling_it_leaves_jobs_and_says_what_stays(person):
 
     assert "not installed" == places["state"]
     assert "1 job without a daemon now" in text
+    assert f"left: checkpoints of day in {checkpoints}\n" in text
     assert f"left: journal and logs in {places['state_folder']}" in text
     assert "no service was installed" in again
     assert "" == units

@@ -50,7 +50,7 @@ class ServiceReport(msgspec.Struct, frozen=True, kw_only=True):
     state_folder: str
     sockets: str
     log: str
-    #: Why the daemon could not be asked.
+    #: Why the daemon could not be asked, or started.
     problem: str
 
 
@@ -153,12 +153,13 @@ def _report(kind: ServiceKind, state: UnitState) -> ServiceReport:
                 f"cannot read `{state.FragmentPath}`: {error.strerror}", hint=f"`systemctl cat {UNIT}`"
             ) from error
     paths = state.paths(kind)
-    running, problem = None, ""
+    running, problem = None, state.problem
     try:
         if kind.is_personal or os.geteuid() == 0:
             running = installing.running_version(paths)
-            problem = "" if running is not None or not state.is_active else "nobody answers at its socket"
-        elif state.is_active:
+            if running is None and not problem and state.is_active:
+                problem = "nobody answers at its socket"
+        elif state.is_active and not problem:
             problem = "root alone may ask it"
     except SupervisorError as error:
         problem = str(error)
@@ -171,7 +172,7 @@ def _report(kind: ServiceKind, state: UnitState) -> ServiceReport:
         pid=int(state.MainPID or 0),
         version_installed=_version_of(program),
         program=program,
-        jobs=state.StatusText,
+        jobs="" if state.problem else state.StatusText,
         configuration=str(paths.config_dir),
         state_folder=str(paths.state_dir),
         sockets=str(paths.run_dir),

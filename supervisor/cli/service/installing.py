@@ -25,6 +25,8 @@ from supervisor.paths import Paths
 __all__ = ["install", "places", "running_version", "uninstall"]
 
 _TOOL_S: Final = 30.0
+#: Of so many jobs it is told where their checkpoints are: more than a screen is not read.
+_MOST_TOLD: Final = 10
 
 
 def install(kind: ServiceKind, bin_dir: Path, paths: Paths, *, is_upgrade: bool) -> Iterator[str]:
@@ -62,7 +64,7 @@ def uninstall(kind: ServiceKind, paths: Paths) -> Iterator[str]:
     """Yield what was done: stopped, disabled, removed; then what stays, jobs and checkpoints among it."""
     systemctl = Systemctl(kind)
     before = systemctl.state()
-    jobs = _jobs(paths)
+    jobs, checkpoints = _jobs(paths)
     if before.is_active:
         systemctl("stop", UNIT)
         yield "stopped"
@@ -78,6 +80,8 @@ def uninstall(kind: ServiceKind, paths: Paths) -> Iterator[str]:
     if not removed and not before.is_installed:
         yield "no service was installed"
     yield from _left(kind, paths, jobs)
+    yield from checkpoints
+    yield "left: all other checkpoints, each where its job has them"
 
 
 def places(paths: Paths) -> Iterator[tuple[str, Path]]:
@@ -164,12 +168,17 @@ def _answering(kind: ServiceKind, paths: Paths) -> api.VersionReply:
     return reply
 
 
-def _jobs(paths: Paths) -> list[api.JobRow]:
+def _jobs(paths: Paths) -> tuple[list[api.JobRow], list[str]]:
+    """Return the jobs that are not over, and where their checkpoints are; nobody can be asked later."""
     try:
         with Client(paths) as client:
-            return [row for row in client.status().rows if row.state not in FINAL]
+            rows = [row for row in client.status().rows if row.state not in FINAL]
+            told = [client.show(row.name) for row in rows[:_MOST_TOLD]]
     except NoDaemon:
-        return []
+        return [], []
+    places = [f"left: checkpoints of {one.row.name} in {one.checkpoints}" for one in told]
+    more = len(rows) - len(told)
+    return rows, [*places, f"left: checkpoints of {more} more jobs, below their folders"] if more else places
 
 
 def _left(kind: ServiceKind, paths: Paths, jobs: list[api.JobRow]) -> Iterator[str]:
@@ -186,7 +195,6 @@ def _left(kind: ServiceKind, paths: Paths, jobs: list[api.JobRow]) -> Iterator[s
         yield f"left: settings of your own in {drop_in}"
     if not kind.is_personal:
         yield "left: the group training-supervisor"
-    yield "left: checkpoints, each where its job has them"
 
 
 def _count(num_jobs: int) -> str:

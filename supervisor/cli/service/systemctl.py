@@ -50,6 +50,11 @@ class UnitState(msgspec.Struct, frozen=True, kw_only=True):
         return Paths.find(home) if home or kind.is_personal else Paths.of_the_system()
 
     @property
+    def problem(self) -> str:
+        """Return why a daemon that does not run could not start, in its own words."""
+        return "" if self.ActiveState in ("active", "reloading", "deactivating") else self.StatusText
+
+    @property
     def is_installed(self) -> bool:
         """Say whether systemd knows a unit of this name."""
         return self.LoadState not in ("", "not-found")
@@ -98,8 +103,9 @@ class Systemctl:
         except SupervisorError as error:
             log = self._kind.command("journalctl", "-u", UNIT, "-n", "30", "--no-pager")
             state = self.state()
+            why = state.problem or f"systemd says `{state.ActiveState}`, result `{state.Result}`"
             raise SupervisorError(
-                f"cannot {verb} the service: systemd says `{state.ActiveState}`, result `{state.Result}`",
+                f"cannot {verb} the service: {why}",
                 hint=f"`{log}` tells why; what was written stays, `service uninstall` takes it away",
             ) from error
 

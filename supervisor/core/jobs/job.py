@@ -11,7 +11,8 @@ removed without a migration; a new field needs a default.
 
 from __future__ import annotations
 
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 import msgspec
 
@@ -44,6 +45,10 @@ class Pid(msgspec.Struct, frozen=True):
     boot_id: str
 
 
+#: What people send, or a machine that is shut down; programs that heed it end with 128 and its number.
+_SIGNALS: Final = MappingProxyType({1: "SIGHUP", 2: "SIGINT", 9: "SIGKILL", 15: "SIGTERM"})
+
+
 class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a process ended: one of the three is set."""
 
@@ -55,7 +60,10 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __str__(self) -> str:
         if self.error:
             return self.error
-        return f"killed by signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+        if self.signal is not None:
+            return f"killed by signal {self.signal}"
+        after = _SIGNALS.get((self.code or 0) - 128)
+        return f"exit code {self.code}" + (f", as after {after}" if after else "")
 
 
 class Owner(msgspec.Struct, frozen=True):

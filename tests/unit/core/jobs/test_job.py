@@ -18,6 +18,9 @@ ADA, RULE = Asker("person", "ada"), Asker("rule", "cpu")
     [
         (Exit(code=75), "exit code 75"),
         (Exit(code=0), "exit code 0"),
+        (Exit(code=143), "exit code 143, as after SIGTERM"),
+        (Exit(code=137), "exit code 137, as after SIGKILL"),
+        (Exit(code=200), "exit code 200"),
         (Exit(signal=9), "killed by signal 9"),
         (Exit(error="no such file"), "no such file"),
     ],
