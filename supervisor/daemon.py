@@ -383,7 +383,7 @@ def main(argv: list[str] | None = None) -> int:
         check_user(paths)
         daemon = Daemon(paths, manager)
     except SupervisorError as error:
-        manager.show(f"{error}; {error.hint}")
+        manager.cannot_start(f"{error}; {error.hint}")
         sys.stderr.write(f"error: {error}\n\nhint: {error.hint}\n")
         return error.exit_code
 

@@ -305,7 +305,7 @@ class Engine:
             type(event).__name__,
             job=job.name,
             seq=row.seq,
-            old=before.state.value if before else None,
+            **({"old": before.state.value} if before else {}),
             new=job.state.value,
             **({"problem": job.problem} if job.problem else {}),
         )

@@ -10,6 +10,7 @@ out where a library would only be there for it. Those for Python are not maintai
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -66,14 +67,18 @@ class ServiceManager:
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """We end by ourselves."""
-        self._tell("STOPPING=1")
+        """We end by ourselves; how many jobs there are is not true any more."""
+        self._tell("STOPPING=1\nSTATUS=")
 
     def show(self, text: str) -> None:
         """Have `systemctl status` say this, if it is another text than before."""
         if text != self._shown:
             self._shown = text
             self._tell(f"STATUS={text}")
+
+    def cannot_start(self, why: str) -> None:
+        """Have `systemctl status` say why; the number tells it from what a daemon that runs shows."""
+        self._tell(f"STATUS={' '.join(why.split())}\nERRNO={errno.ECANCELED}")
 
     def feed(self) -> None:
         """Say that the loop turns, if it is time; call it in every round."""

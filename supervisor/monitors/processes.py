@@ -27,6 +27,7 @@ import msgspec
 from supervisor.core.jobs.job import Pid
 from supervisor.core.readings.sample import Left
 from supervisor.system.marks import Marks
+from supervisor.system.procfs import boot_id
 
 __all__ = ["Processes", "Usage"]
 
@@ -100,7 +101,7 @@ class Processes:
         """`jobs` is the folder that marks lie below; without one they are not looked for."""
         self._proc = str(proc)
         self._marks = None if jobs is None else Marks(jobs, proc=proc)
-        self._boot_id = (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        self._boot_id = boot_id(proc)
         self._known: dict[int, _Process] = {}
         self._trees: dict[str, _Tree] = {}
         self._read_at = float("-inf")

@@ -30,6 +30,9 @@ __all__ = ["Access", "is_within"]
 _TOLD_ALL: Final = 20
 _TOLD_EACH: Final = 100
 
+#: Where the word for a request is none that a person uses.
+_SAID: Final = {"samples": "read what was recorded"}
+
 _KINDS: Final = {"user": "a user", "group": "a group"}
 
 
@@ -142,7 +145,7 @@ class Access:
         self._deny(peer, message, key)
         verb = verb_of(_tag(message))
         if not key or right_to(_tag(message), self._config) == "admin":
-            what = f"{verb} job `{self.shown(peer, key)}`" if key else verb
+            what = f"{verb} job `{self.shown(peer, key)}`" if key else _SAID.get(verb, verb)
             raise Refused(
                 f"cannot {what}: only admins may",
                 hint="ask root, or whom `rights.admins` in the daemon's config.toml names",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from supervisor.core.jobs.job import Pid
 
@@ -20,6 +20,8 @@ __all__ = ["Stat", "boot_id", "has_ended", "line_of", "parse_stat", "read_stat",
 
 #: A process tree is never that deep; a loop in what we read must end.
 _MAX_DEPTH = 100
+
+_BOOT_ID: Final = "sys/kernel/random/boot_id"
 
 #: The first pid namespace has the same name in every kernel.
 _HOST_PIDS = "pid:[4026531836]"
@@ -86,10 +88,16 @@ def has_ended(process: Pid) -> bool:
 
 
 @cache
-def boot_id() -> str:
-    """Return the name of this boot of the machine; it cannot change while we run."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+def boot_id(proc: Path = Path("/proc")) -> str:
+    """Return the name of this boot of the machine; it cannot change while we run.
+
+    Containers lay their own over the kernel's, and a sandbox of systemd has a /proc without it: what counts
+    is what PID 1 sees, where we may look. The keeper does the same.
+    """
+    try:
+        return (proc / "1/root/proc" / _BOOT_ID).read_text(encoding="ascii").strip()
+    except OSError:
+        return (proc / _BOOT_ID).read_text(encoding="ascii").strip()
 
 
 def sees_host_pids(proc: Path = Path("/proc")) -> bool:

@@ -65,7 +65,7 @@ def test_each_step_of_the_daemons_life_is_told(manager):
         told(manager, "READY=1")
         after_us = time.monotonic_ns() // 1000
         assert 0 == daemon.terminate()
-        told(manager, "STOPPING=1")
+        assert "STOPPING=1\nSTATUS=" == told(manager, "STOPPING=1")
 
     assert b"READY=1" == first
     assert before_us <= int(moment.removeprefix("MONOTONIC_USEC=")) <= after_us

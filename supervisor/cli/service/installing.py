@@ -182,11 +182,11 @@ def _jobs(paths: Paths) -> tuple[list[api.JobRow], list[str]]:
 
 
 def _left(kind: ServiceKind, paths: Paths, jobs: list[api.JobRow]) -> Iterator[str]:
-    paused = [row.name for row in jobs if row.state == "paused"]
-    if len(jobs) > len(paused):
-        yield f"{_count(len(jobs) - len(paused))} without a daemon now; trainings go on to their end"
-    if paused:
-        yield f"paused, and waiting for a daemon: {', '.join(paused)}; `service install` brings it back"
+    waiting = [f"{row.name} ({row.state})" for row in jobs if row.state in ("paused", "queued")]
+    if len(jobs) > len(waiting):
+        yield f"{_count(len(jobs) - len(waiting))} without a daemon now; trainings go on to their end"
+    if waiting:
+        yield f"waiting for a daemon: {', '.join(waiting)}; `service install` brings it back"
     for what, folder in places(paths):
         if folder.exists():
             yield f"left: {what} in {folder}"

@@ -66,9 +66,10 @@ def check_systemd(kind: ServiceKind, environ: Mapping[str, str], booted: Path = 
         )
     if kind.is_personal and not environ.get("XDG_RUNTIME_DIR"):
         name = pwd.getpwuid(os.geteuid()).pw_name
+        shell = f"log in as {name} with ssh or `machinectl shell {name}@`; `su` and `sudo -u` do not set it"
         raise SupervisorError(
             f"cannot reach the systemd of {name}: XDG_RUNTIME_DIR is not set in this shell",
-            hint=f"log in as {name} with ssh or `machinectl shell {name}@`; `su` and `sudo -u` do not set it",
+            hint=shell if os.geteuid() else "leave out --user: root's daemon is the system's",
         )
 
 

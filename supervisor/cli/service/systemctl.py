@@ -22,8 +22,8 @@ __all__ = ["Systemctl", "UnitState", "run_tool"]
 _LIMIT_S: Final = 360.0
 
 _SHOWN: Final = (
-    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "StatusText", "Result", "NRestarts",
-    "FragmentPath", "DropInPaths", "ExecMainStartTimestamp", "Environment",
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "StatusText", "StatusErrno", "Result",
+    "NRestarts", "FragmentPath", "DropInPaths", "ExecMainStartTimestamp", "Environment",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class UnitState(msgspec.Struct, frozen=True, kw_only=True):
     UnitFileState: str = ""
     MainPID: str = ""
     StatusText: str = ""
+    StatusErrno: str = ""
     Result: str = ""
     NRestarts: str = ""
     FragmentPath: str = ""
@@ -52,7 +53,7 @@ class UnitState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def problem(self) -> str:
         """Return why a daemon that does not run could not start, in its own words."""
-        return "" if self.ActiveState in ("active", "reloading", "deactivating") else self.StatusText
+        return self.StatusText if self.StatusErrno not in ("", "0") else ""
 
     @property
     def is_installed(self) -> bool:
