@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from inspect import signature
 from pathlib import Path
@@ -100,6 +101,43 @@ def _is_there(name: str) -> bool:
     module, word = path.parent, path.name
     files = [module.with_suffix(".py"), module / "__init__.py"]
     return any(file.exists() and re.search(rf"\b{word}\b", file.read_text()) for file in files)
+
+
+def test_messages_in_the_page_by_symptom_are_those_of_the_program():
+    """
+    Whoever looks for what he sees finds it in the very words; `...`, numbers and signals stand for others.
+    """
+    page = (ROOT / "docs/OPERATIONS.md").read_text().partition("## What to do when")[2]
+    seen = re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+    messages = [message for cell in seen for message in _CODE.findall(cell)]
+    parts = {part.strip() for one in messages for part in re.split(r"\.\.\.|\d+|SIG[A-Z]+", one)}
+    trees = [ast.parse(path.read_text()) for path in ROOT.glob("supervisor/**/*.py")]
+    trees += [ast.parse(path.read_text()) for path in ROOT.glob("trainer_shim/**/*.py")]
+    said = "\0".join(
+        node.value
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+    assert len(messages) > 20
+    assert [] == sorted(part for part in parts if part not in said)
+
+
+def test_every_threat_names_the_test_that_shows_it_is_met():
+    """
+    Each row of each table that has such a column; that these files are there is tested for all documents.
+    """
+    tables = re.findall(r"(?:^\|.*\n)+", (ROOT / "docs/SECURITY.md").read_text(), re.MULTILINE)
+    rows = [
+        row
+        for table in tables
+        if (lines := table.splitlines())[0].endswith("| shown by |")
+        for row in lines[2:]
+    ]
+
+    assert len(rows) > 20
+    assert [] == [row for row in rows if not re.search(r"`tests/\w+/[\w/]+\.py` \|$", row)]
 
 
 def test_every_metric_is_in_the_table_of_the_policy():

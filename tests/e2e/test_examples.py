@@ -130,7 +130,7 @@ def test_every_file_that_the_readme_links_to_is_there():
     assert [] == [link for link in links if not (ROOT / link).exists()]
 
 
-@pytest.mark.parametrize("page", ["POLICY", "OPERATIONS"])
+@pytest.mark.parametrize("page", ["POLICY", "CONFIGURATION"])
 def test_the_rules_in_the_documentation_are_rules(page, tmp_path):
     """
     Whoever copies one has a file that `policy check` takes.

@@ -7,6 +7,7 @@ Does not cover: several users, a machine that is started anew.
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -96,28 +97,52 @@ def test_how_jobs_ended_while_the_daemon_was_away_is_known(person):
     assert ["x"] * 3 == starts
 
 
+def documented(heading):
+    """Return the blocks of lines that a section of OPERATIONS tells to type, as root types them."""
+    section = (ROOT / "docs/OPERATIONS.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    return [block.replace("sudo ", "") for block in blocks]
+
+
+def types(machine, block):
+    machine.ok("bash", "-ec", block)
+
+
 def test_a_backup_by_the_documented_lines_brings_everything_back(machine):
     """
-    Jobs that were known then are known again, with their logs; settings too.
+    Jobs that were known then are known again, with their logs; settings too. So does a copy of the journal
+    that was made while the daemon ran.
     """
     person = Person(machine, "root")
+    whole, journal, back = documented("Back up")
     person.does("install")
-    person.ctl("run", "--name", "before", "--", "echo", "spoken")
+    person.run_job("before", "echo", "spoken")
     until(lambda: person.row("before")["state"] == "completed", lambda: person.row("before"))
     person.write("/etc/training-supervisor/config.toml", '[daemon]\nlog_level = "warning"\n')
-    section = (ROOT / "docs/OPERATIONS.md").read_text().partition("### Back up")[2]
-    lines = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)[0].splitlines()
-    for line in lines:
-        machine.ok("bash", "-c", line.removeprefix("sudo "))
+    types(machine, whole)
+    person.run_job("between", "true")
+    until(lambda: person.row("between")["state"] == "completed", lambda: person.row("between"))
+    types(machine, journal)
+    mode = machine.ok("stat", "-c", "%a", "/root/journal.sqlite")
     person.systemctl("stop", UNIT)
     for kind, place in (("state", "/var/lib"), ("settings", "/etc")):
         machine.ok("rm", "-r", f"{place}/training-supervisor")
         machine.ok("cp", "-a", f"/root/training-supervisor-{kind}", f"{place}/training-supervisor")
     person.systemctl("start", UNIT)
     kept = machine.ok("cat", "/etc/training-supervisor/config.toml")
-    log, state = person.ctl("logs", "before"), person.row("before")["state"]
+    log, states = person.ctl("logs", "before"), states_of(person)
+    types(machine, back)
+    states_by_journal = states_of(person)
     person.does("uninstall")
 
-    assert "completed" == state
+    assert {"before": "completed"} == states
     assert "spoken" in log
     assert "warning" in kept
+    assert "600" == mode
+    assert {"before": "completed", "between": "completed"} == states_by_journal
+
+
+def states_of(person):
+    """Return the states of this test's jobs; those of the others have gone on."""
+    rows = json.loads(person.ctl("status", "--json"))
+    return {row["name"]: row["state"] for row in rows if row["name"] in ("before", "between")}

@@ -54,7 +54,7 @@ def show(ctx: click.Context, *, as_json: bool) -> None:
     for line in rule_lines(found.rules, width=facts.width, colour=facts.colour) if found.rules else ():
         data(line)
     if not found.rules:
-        tell("no rules are in force; docs/OPERATIONS.md tells how to write one")
+        tell("no rules are in force; docs/CONFIGURATION.md tells how to write one")
     if found.settling:
         tell(f"nothing is decided just now: {found.settling}")
     for alarm in dict.fromkeys(rule.alarm for rule in found.rules if rule.alarm):

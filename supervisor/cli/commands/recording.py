@@ -50,7 +50,7 @@ def read_csv(file: TextIO, name: str) -> list[Sample]:
         if "wall" not in (reader.fieldnames or []):
             raise UsageError(
                 f"cannot replay `{name}`: it has no column `wall`",
-                hint="the first line names the columns, see docs/OPERATIONS.md; `wall` is Unix time",
+                hint="the first line names the columns, see docs/CONFIGURATION.md; `wall` is Unix time",
             )
         samples = [_sample({key: cell for key, cell in row.items() if key and cell}) for row in reader]
     # The first one is also of a file that is not UTF-8, the last of one that is no text at all.

@@ -12,7 +12,7 @@ from supervisor.cli.commands.recording import read_csv, write_csv
 from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, JobUse, Missing, Pressure, Sample
 from supervisor.errors import UsageError
 
-OPERATIONS = Path(__file__).parents[4] / "docs/OPERATIONS.md"
+CONFIGURATION = Path(__file__).parents[4] / "docs/CONFIGURATION.md"
 WALL = 1_700_000_000.0
 READINGS = st.integers(0, 10**12).map(float) | st.integers(0, 10**5).map(lambda n: n / 1000)
 READINGS |= st.just(Missing("no"))
@@ -96,7 +96,7 @@ def filled(kind, **given):
 
 def documented():
     """The columns of the page; `.rss_bytes` behind `jobs.NAME.cpu_pct` is `jobs.NAME.rss_bytes`."""
-    _, _, section = OPERATIONS.read_text().partition("## Recorded readings")
+    _, _, section = CONFIGURATION.read_text().partition("## Recorded readings")
     found = []
     for cell in re.findall(r"^\| (`.*?) \|", section.partition("\n## ")[0], re.MULTILINE):
         names = re.findall(r"`([^`]+)`", cell)
