@@ -89,6 +89,7 @@ def test_after_a_start_of_the_machine_each_job_is_where_its_person_wants_it(mach
             assert 1 == len(steps_attached(person, job))
         assert "failed" == person.row("runs")["state"]
         assert said in person.ctl("show", "runs")
+        assert "`supervisorctl restart runs`" in person.ctl("why", "runs")
         person.ctl("resume", "held", "left", "--wait")
         person.ctl("restart", "runs", "--wait")
         for job in ("held", "left", "runs", "again"):

@@ -101,7 +101,7 @@ def _command_in_path(search_path: str) -> Finding:
 def _is_ours(script: Path) -> bool:
     """Tell by what the script imports; the other program's has the same name."""
     try:
-        return b"supervisor.cli.main" in script.read_bytes()[:4096]
+        return b"supervisor.entry" in script.read_bytes()[:4096]
     except OSError:
         return False
 

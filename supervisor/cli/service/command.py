@@ -203,7 +203,7 @@ def _lines(report: ServiceReport) -> Iterator[tuple[str, str]]:
     if report.program:
         yield "installed", f"{report.version_installed or 'cannot be started'} ({report.program})"
     if report.jobs:
-        yield "jobs", report.jobs
+        yield "jobs", report.jobs.removeprefix("jobs: ")
     yield "configuration", report.configuration
     yield "journal, logs", report.state_folder
     yield "sockets", report.sockets

@@ -162,6 +162,9 @@ def _of_other(job: Job, now: float) -> str:
         case JobState.FAILED if job.restart_at is not None:
             often = f"restart {job.num_failures} of {job.spec.max_restarts}"
             return f"it is started again in {_left(job.restart_at, now)}, {often}"
+        case JobState.FAILED if job.spec.by_hand != "once":
+            from_there = ", from its newest checkpoint" if job.checkpoint else ""
+            return f"a person restarts it{from_there}: `supervisorctl restart {job.name}`"
         case _:
             return ""
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.events import ProcessEnded
-from supervisor.core.jobs.job import Asker, Exit, GoAhead
+from supervisor.core.jobs.job import Asker, CheckpointRef, Exit, GoAhead
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.explain import WentOn, explain, explain_all, for_want_of_a_shim, waiting
@@ -130,7 +130,11 @@ def told(job, *others, **of):
             {"state": JobState.FAILED, "restart_at": NOW + 5.0, "num_failures": 2},
             "it is started again in 5 s, restart 2 of 3",
         ),
-        ({"state": JobState.FAILED}, ""),
+        ({"state": JobState.FAILED}, "a person restarts it: `supervisorctl restart a`"),
+        (
+            {"state": JobState.FAILED, "checkpoint": CheckpointRef(step=7, epoch=0, path="/c", digest="d")},
+            "a person restarts it, from its newest checkpoint: `supervisorctl restart a`",
+        ),
         ({"state": JobState.COMPLETED}, ""),
         ({"state": JobState.PAUSING}, "it reaches its next batch boundary and saves"),
         ({"state": JobState.PAUSING, "yielded": True}, "its process ends; its checkpoint is durable"),
