@@ -34,16 +34,16 @@ def machine():
         yield up
 
 
-def set_up(person):
-    """Have jobs that run, with and without a restart of their own, and that are paused."""
+def set_up(person, paused):
+    """Have jobs that run, with and without a restart of their own, and jobs that are paused, each at its depth."""
     text = JOB_FILE.format(python=sys.executable, root=ROOT, folder=person.folder)
     person.machine.ok("mkdir", f"{person.folder}/again", user=person.user)
     person.write(f"{CONFIGURATION[person.user]}/jobs.d/again.toml", text)
     person.does("install")
-    for job in ("held", "left", "runs"):
+    for job in (*paused, "runs"):
         person.train(job)
-    person.ctl("pause", "held", "--wait")
-    person.ctl("pause", "left", "--depth", "exit", "--wait")
+    for job, depth in paused.items():
+        person.ctl("pause", job, "--depth", depth, "--wait")
     person.ctl("checkpoint", "runs", "--wait")
     until(lambda: person.row("again")["checkpoint_step"], lambda: person.ctl("show", "again"))
 
@@ -60,8 +60,8 @@ def steps_attached(person, job):
 
 #: A cut comes to all alike; systemd ends the units of a user by that user's own.
 ENDS = {
-    "power_off": (list(FOLDERS), "exit code 143, as after SIGTERM"),
-    "cut_power": (["root"], "the machine was restarted"),
+    "power_off": (list(FOLDERS), {"held": "hold"}, "exit code 143, as after SIGTERM"),
+    "cut_power": (["root"], {"held": "hold", "left": "exit"}, "the machine was restarted"),
 }
 
 
@@ -71,10 +71,10 @@ def test_after_a_start_of_the_machine_each_job_is_where_its_person_wants_it(mach
     Paused jobs are paused and were not started; one that may comes back from its checkpoint; another
     says what ended it, and goes on from its checkpoint when it is told to.
     """
-    users, said = ENDS[ends]
+    users, paused, said = ENDS[ends]
     persons = [Person(machine, user) for user in users]
     for person in persons:
-        set_up(person)
+        set_up(person, paused)
     before = machine.ok("cat", "/proc/sys/kernel/random/boot_id")
     getattr(machine, ends)()
     machine.boot()
@@ -83,15 +83,15 @@ def test_after_a_start_of_the_machine_each_job_is_where_its_person_wants_it(mach
 
     for person in persons:
         until(lambda person=person: answers(person), person.user)
-        for job in ("held", "left"):
+        for job in paused:
             row = person.row(job)
             assert ("paused", "exit", None) == (row["state"], row["depth"], row["pid"])
             assert 1 == len(steps_attached(person, job))
         assert "failed" == person.row("runs")["state"]
         assert said in person.ctl("show", "runs")
         assert "`supervisorctl restart runs`" in person.ctl("why", "runs")
-        person.ctl("resume", "held", "left", "--wait")
+        person.ctl("resume", *paused, "--wait")
         person.ctl("restart", "runs", "--wait")
-        for job in ("held", "left", "runs", "again"):
+        for job in (*paused, "runs", "again"):
             until(lambda job=job, person=person: len(steps_attached(person, job)) == 2, job)
             assert 0 < steps_attached(person, job)[-1]
