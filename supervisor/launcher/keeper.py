@@ -171,8 +171,8 @@ def _become_as_the_shell(words: list[str]) -> None:
 def _identity(pid: int) -> bytes:
     with open(f"/proc/{pid}/stat", "rb") as file:
         start_ticks = int(file.read().rpartition(b")")[2].split()[19])
-    root = "/proc/1/root" if os.access("/proc/1/root/proc", os.X_OK) else ""  # See procfs.py.
-    with open(f"{root}/proc/sys/kernel/random/boot_id", "rb") as file:
+    places = [f"/proc{at}/sys/kernel/random/boot_id" for at in ("/1/root/proc", "")]  # See procfs.py.
+    with open(next(place for place in places if os.access(place, os.R_OK)), "rb") as file:
         boot_id = file.read().strip()
     return b'{"pid":%d,"start_ticks":%d,"boot_id":"%s"}' % (pid, start_ticks, boot_id)
 

@@ -58,7 +58,8 @@ class Booted:
 
     def cut_power(self) -> None:
         """End all in there at once."""
-        if self._nspawn is None:
+        # A number of a process that has ended may be another's by now.
+        if self._nspawn is None or self._nspawn.poll() is not None:
             return
         # All in there end with their PID 1.
         for pid in self._children():

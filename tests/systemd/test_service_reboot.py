@@ -35,7 +35,7 @@ def machine():
 
 
 def set_up(person, paused):
-    """Have jobs that run, with and without a restart of their own, and jobs that are paused, each at its depth."""
+    """Have jobs that run, with and without a restart of their own, and jobs that are paused at a depth."""
     text = JOB_FILE.format(python=sys.executable, root=ROOT, folder=person.folder)
     person.machine.ok("mkdir", f"{person.folder}/again", user=person.user)
     person.write(f"{CONFIGURATION[person.user]}/jobs.d/again.toml", text)

@@ -81,7 +81,7 @@ def test_a_newer_journal_is_refused_in_words_and_is_as_it_was(root):
     assert all(refused in text and "backup" in text for text in seen), seen
     assert "`supervisorctl service status` tells why" in asked.err
     assert ("failed", before) == (state, untouched)
-    assert "completed" == root.row("known")["state"]
+    assert ("completed", "") == (root.row("known")["state"], root.report()["problem"])
 
 
 def test_a_newer_checkpoint_is_refused_in_words_and_stays(root):

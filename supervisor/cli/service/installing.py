@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from supervisor.cli.service.files import UNIT, ServiceKind, text_of
 from supervisor.cli.service.systemctl import Systemctl, run_tool
 from supervisor.client import Client
 from supervisor.core.jobs.states import FINAL
-from supervisor.errors import NoDaemon, Refused, SupervisorError
+from supervisor.errors import NoDaemon, Refused, SupervisorError, UnknownJob
 from supervisor.paths import Paths
 
 __all__ = ["install", "places", "running_version", "uninstall"]
@@ -173,7 +174,10 @@ def _jobs(paths: Paths) -> tuple[list[api.JobRow], list[str]]:
     try:
         with Client(paths) as client:
             rows = [row for row in client.status().rows if row.state not in FINAL]
-            told = [client.show(row.name) for row in rows[:_MOST_TOLD]]
+            told = []
+            for row in rows[:_MOST_TOLD]:
+                with suppress(UnknownJob):  # Removed meanwhile.
+                    told.append(client.show(row.name))
     except NoDaemon:
         return [], []
     places = [f"left: checkpoints of {one.row.name} in {one.checkpoints}" for one in told]
