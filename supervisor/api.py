@@ -16,7 +16,7 @@ from msgspec import Meta
 from supervisor.core.jobs.states import Depth
 from supervisor.core.jobs.treatment import AtDeadline, Labels, Priority, Restart
 from supervisor.core.jobs.verdict import Candidate, Verdict
-from supervisor.core.policy.explanation import USUAL_WAIT, RuleState, WentOn
+from supervisor.core.policy.explanation import USUAL_WAIT, RuleState, Share, WentOn
 from supervisor.core.readings.sample import Left
 from supervisor.set_aside import SetAside
 from trainer_shim import protocol
@@ -308,6 +308,8 @@ class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()
     #: As in `RunRequest`.
     every_s: float | None = None
+    #: What its priority counts against jobs of other users; None: an earlier daemon.
+    counted_priority: int | None = None
 
 
 class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):
@@ -371,7 +373,9 @@ class WhyReply(Reply, tag="why-reply", frozen=True, kw_only=True):
     wakes_in_s: float | None = None
     position: int | None = None
     line_length: int = 0
-    #: A person may start this queued job all the same.
+    #: Of a job that waits: what each user has had, the least for his weight first; empty: there is one user.
+    shares: tuple[Share, ...] = ()
+    #: Who asks may start this queued job all the same.
     can_be_started: bool = True
     num_flaps: int = 0
     wait_factor: float = USUAL_WAIT
@@ -389,6 +393,8 @@ class PolicyReply(Reply, tag="policy-reply", frozen=True, kw_only=True):
     #: What has to show its effect before anything else is decided, or "".
     settling: str = ""
     settings: str = ""
+    #: As in WhyReply; in the last of the messages.
+    shares: tuple[Share, ...] = ()
     more: bool = False
 
 

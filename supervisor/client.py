@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 import zmq
 
 from supervisor import api
-from supervisor.core.policy.explanation import RuleState
+from supervisor.core.policy.explanation import RuleState, Share
 from supervisor.errors import NoDaemon, Refused, Unanswered
 from supervisor.frames import decode, encode, next_event, not_an_answer, refusal
 from supervisor.paths import Paths
@@ -62,10 +62,10 @@ class Policy(NamedTuple):
     """Every rule at every place, and what is in force."""
 
     rules: list[RuleState]
-    #: What has to show its effect before anything else is decided, or "".
+    #: What has to show its effect first, or ""; JSON of `core.rules.Settings`; what each user had.
     settling: str
-    #: JSON of `core.rules.Settings`.
     settings: str
+    shares: tuple[Share, ...] = ()
 
 
 _LOOK_LATER = "`supervisorctl status` shows what it took, when it is back"
@@ -181,7 +181,7 @@ class Client:
             reply = self._take(request.id, api.PolicyReply)
             rules.extend(reply.rules)
             if not reply.more:
-                return Policy(rules, reply.settling, reply.settings)
+                return Policy(rules, reply.settling, reply.settings, reply.shares)
 
     def samples(self, *, after_wall: float, before_wall: float) -> Iterator[bytes]:
         """Yield blocks of recorded readings that begin in between, oldest first."""

@@ -22,6 +22,7 @@ from typing import Literal
 
 import structlog
 
+from supervisor.accounts import Accounts
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs import cuda_context, leftovers, names
 from supervisor.core.jobs.effects import (
@@ -111,6 +112,7 @@ class Engine:
             self._staging.remember({_JOURNAL_ID: self._journal_id})
         self._taken = Taken({}, (), "")
         self._numbering = Numbering(facts, self._staging.remember)
+        self._accounts = Accounts(facts, self._staging.remember, look)
         #: Launches of removed jobs, by name: a run folder is never used a second time.
         self._past_starts = {
             name.removeprefix(_STARTS): int(value)
@@ -296,7 +298,8 @@ class Engine:
         return after
 
     def _record(self, job: Job, event: JobEvent, now: float) -> None:
-        before = self._job_table.put(job)
+        if (before := self._job_table.put(job)) is not None:
+            self._accounts.note(before, job, self.config.shares, now)
         row = JournalRow(
             seq=self._take_seq(), job=job.name, at=now, wall=self._clock.wall(), event=event, after=job
         )

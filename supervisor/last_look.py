@@ -19,7 +19,7 @@ __all__ = ["LastLook"]
 
 
 class LastLook:
-    """Written by the policy loop alone, read also by the engine; used from the loop's thread."""
+    """Written by the policy loop, what users had by the accounts; the engine reads it. Of the loop's thread."""
 
     def __init__(self) -> None:
         #: The newest one; None: nobody has looked yet.

@@ -23,6 +23,7 @@ import structlog
 from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import Admitted, JobEvent, PauseAsked, ResumeAsked, Submitted
 from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.names import user_of
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.decide import decide, look_around, waits_for
@@ -31,20 +32,24 @@ from supervisor.core.policy.explain import (
     explain,
     explain_all,
     rule_states,
+    shares,
     waiting,
 )
-from supervisor.core.policy.explanation import Explanation, RuleState
+from supervisor.core.policy.explanation import Explanation, RuleState, Share
 from supervisor.core.policy.memory import Footprint, Memory
 from supervisor.core.policy.room import fit, needs_of
 from supervisor.core.policy.rule_check import unreachable
 from supervisor.core.policy.rulebook import next_turn
+from supervisor.core.policy.rules import Settings
 from supervisor.core.policy.scene import Scene, is_rules
+from supervisor.core.policy.shares import OWN_USER
 from supervisor.core.readings.sample import Sample
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError
 from supervisor.last_look import LastLook
 from supervisor.ports import Clock, Journal, Sampler, WatchedJob
 from supervisor.settings.config import Config
+from supervisor.system.users import unknown_in, weights_of
 
 __all__ = ["PolicyLoop"]
 
@@ -95,11 +100,15 @@ class PolicyLoop:
         self._journal = journal
         self._log = structlog.get_logger("policy")
         self._last = look
-        self._last.memory = self._recalled(journal.facts())
+        # What users have had has a place of its own there.
+        self._last.memory = replace(self._recalled(journal.facts()), usage=look.memory.usage)
         self._remembered_at = 0.0
         self._sample_at = 0.0
         #: What can never be met in the rules in force.
         self._idle_rules: tuple[str, ...] = ()
+        #: What users have a right to, beside each other, as far as it was looked up; and who is not known.
+        self._weights: dict[str, float] = {}
+        self._unknown: tuple[str, ...] = ()
         #: Steady clock when a holding time ends (None: none runs); who is to yield then waits for no tick.
         self._turns_at: float | None = None
         self._idles = False
@@ -121,6 +130,11 @@ class PolicyLoop:
         programs = {condition.program for rule in rules for condition in rule.when if condition.program}
         self._idle_rules = tuple(f"{error} ({error.hint})" for error in unreachable(rules))
         self._sampler.watch(programs)
+        self._weights = {}
+        words = unknown_in(config.shares.weights)
+        self._unknown = tuple(
+            f"`{one}` in `shares.weights` is no user or group of this machine" for one in words
+        )
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is a reason to look at once."""
@@ -205,7 +219,7 @@ class PolicyLoop:
         """Ask the policy, and pass on what it wants."""
         assert self._last.sample is not None
         jobs = tuple(self._engine.present.values())
-        settings = self._engine.config.settings
+        settings = self._settings
         self._asked_about = self._queued()
         verdicts, self._last.memory = decide(jobs, self._last.sample, settings, self._last.memory, now)
         self._turns_at = next_turn(settings, self._last.memory)
@@ -261,7 +275,8 @@ class PolicyLoop:
         """Store the memory with the next batch; where there are no jobs there is nothing worth a write."""
         self._remembered_at = now
         if self._engine.present:
-            self._engine.remember({_FACT: msgspec.json.encode(self._last.memory).decode()})
+            memory = replace(self._last.memory, usage={})
+            self._engine.remember({_FACT: msgspec.json.encode(memory).decode()})
 
     def _recalled(self, facts: Mapping[str, str]) -> Memory:
         text = facts.get(_FACT)
@@ -280,7 +295,7 @@ class PolicyLoop:
     def explain(self, name: str) -> Explanation:
         """Return why a job is where it is."""
         job, sample = self._engine.job(name), self._seen()
-        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._settings
         return explain(job, jobs, sample, settings, self._last.memory, self._clock.now())
 
     def explain_all(self) -> Iterator[Explanation]:
@@ -291,7 +306,7 @@ class PolicyLoop:
         """Return what each job that waits to go on waits for, by name; nothing before the first look."""
         if self._last.sample is None:
             return {}
-        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._settings
         return waiting(jobs, self._last.sample, settings, self._last.memory, self._clock.now())
 
     def never_fits(self, spec: JobSpec) -> str:
@@ -305,8 +320,12 @@ class PolicyLoop:
 
     def rule_states(self) -> tuple[RuleState, ...]:
         """Return every rule at every place as it is now."""
-        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._settings
         return rule_states(jobs, self._seen(), settings, self._last.memory, self._clock.now())
+
+    def shares(self) -> tuple[Share, ...]:
+        """Return what each user has had, whose turn it is first; nothing where there is one user."""
+        return shares(self._scene(self._seen()))
 
     def settling(self) -> str:
         """Return what has to show its effect before anything else is decided, or ""."""
@@ -316,13 +335,26 @@ class PolicyLoop:
         """Return what the machine's owner has to know: rules that cannot be read, or can never act."""
         if self._last.sample is None:
             return ()
-        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
-        return self._idle_rules + alarms(
-            jobs, self._last.sample, settings, self._last.memory, self._clock.now()
+        jobs, settings = tuple(self._engine.present.values()), self._settings
+        return (
+            self._idle_rules
+            + self._unknown
+            + alarms(jobs, self._last.sample, settings, self._last.memory, self._clock.now())
         )
 
+    @property
+    def _settings(self) -> Settings:
+        """What the policy is told, with a weight for each user who has or had something."""
+        settings = self._engine.config.settings
+        said = settings.shares.weights
+        if not said:
+            return settings
+        users = {*map(user_of, self._engine.present), *self._last.memory.usage}
+        self._weights |= weights_of({one or OWN_USER for one in users} - self._weights.keys(), said)
+        return replace(settings, shares=replace(settings.shares, weights=self._weights))
+
     def _scene(self, sample: Sample) -> Scene:
-        jobs, settings = tuple(self._engine.present.values()), self._engine.config.settings
+        jobs, settings = tuple(self._engine.present.values()), self._settings
         return look_around(jobs, sample, settings, self._last.memory, self._clock.now())
 
     def _seen(self) -> Sample:

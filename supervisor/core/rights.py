@@ -59,6 +59,8 @@ RIGHTS: Final[MappingProxyType[str, Right]] = MappingProxyType(
 )
 
 _Verb = Literal["anybody", "own", "admin"]
+_Owned = Literal["own", "admin"]
+_OWNED: Final = "own (the job's user, and admins) or admin"
 #: How an admin is written: a user or a group of this machine.
 _Admin = Annotated[str, Meta(pattern=r"^(user|group):[^\s:]{1,64}\Z")]
 
@@ -93,6 +95,14 @@ class RightsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint: Annotated[_Verb, _who("have jobs save")] = "own"
     remove: Annotated[_Verb, _who("forget jobs that are over")] = "own"
     set: Annotated[_Verb, _who("change priority, protection and labels of jobs")] = "own"
+    start: Annotated[
+        _Owned,
+        _who(
+            "let go on at once what waits for its turn: a queued job, a paused one without a process",
+            choices=_OWNED,
+        ),
+    ] = "admin"
+    protect: Annotated[_Owned, _who("protect jobs from the rules", choices=_OWNED)] = "admin"
     show: Annotated[_Verb, _who("show a job, as far as `see` goes")] = "anybody"
     events: Annotated[_Verb, _who("list events of jobs, as far as `see` goes")] = "anybody"
     why: Annotated[_Verb, _who("ask why jobs are where they are, as far as `see` goes")] = "anybody"

@@ -105,6 +105,10 @@ class Access:
             return names.plain(key) if user else key
         return key if user else f"{self._own_part}/{key}"
 
+    def named(self, user: str) -> str:
+        """Return the user whose keys begin with that, as people know him."""
+        return user or self._own_part
+
     # --- what he may --------------------------------------------------------------------------
 
     def owns(self, peer: Peer, key: str, job: Job | None) -> bool:
@@ -155,6 +159,32 @@ class Access:
             f"cannot {verb} job `{self.shown(peer, key)}`: it belongs to {whose}",
             hint=f"ask {whose}, or an admin; `supervisorctl status` shows which jobs are yours",
         )
+
+    def may_start(self, peer: Peer) -> bool:
+        """Say whether he may let jobs of his own go on before their turn."""
+        return self.is_admin(peer) or self._config.start == "own"
+
+    def check_start(self, peer: Peer, message: Any, key: str) -> None:
+        """Raise Refused unless he may start a queued job before its turn."""
+        if not self.may_start(peer):
+            shown = self.shown(peer, key)
+            self._deny(peer, message, key)
+            raise Refused(
+                f"cannot start job `{shown}` before its turn: only admins may",
+                hint=f"it starts by itself, `supervisorctl why {shown}` tells more; `rights.start` in the "
+                "daemon's config.toml says who may",
+            )
+
+    def check_protect(self, peer: Peer, message: Any, key: str) -> None:
+        """Raise Refused unless he may have a job of his own left alone by rules; no key: a new one."""
+        if not (self.is_admin(peer) or self._config.protect == "own"):
+            self._deny(peer, message, key)
+            what = f"job `{self.shown(peer, key)}`" if key else "it"
+            raise Refused(
+                f"cannot protect {what} from the rules: only admins may",
+                hint="go on without that, or ask an admin: `supervisorctl set USER/NAME --protect`; "
+                "`rights.protect` in the daemon's config.toml says who may",
+            )
 
     def check_all_users(self, peer: Peer, message: Any) -> None:
         """Raise Refused unless he may act on the jobs of all users at once."""

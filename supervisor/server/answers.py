@@ -43,7 +43,7 @@ def why(context: RequestContext, delivery: Delivery, request: api.WhyRequest) ->
     for explanation in explanations:
         answer = _why(context, context.engine.job(explanation.job), explanation, request.id)
         verdict = None if answer.verdict is None else replace(answer.verdict, candidates=())
-        short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1])
+        short = replace(answer, verdict=verdict, candidates=(), rules=answer.rules[:1], shares=())
         context.send(delivery.identity, replace(short, more=True))
     context.send(delivery.identity, api.WhyReply(id=request.id))
 
@@ -68,7 +68,12 @@ def policy(context: RequestContext, delivery: Delivery, request: api.PolicyReque
     settings = msgspec.json.encode(context.engine.config.settings).decode()
     if len(settings) > _PAGE_BYTES:
         settings = ""
-    last = api.PolicyReply(id=request.id, settling=context.policy_loop.settling(), settings=settings)
+    last = api.PolicyReply(
+        id=request.id,
+        settling=context.policy_loop.settling(),
+        settings=settings,
+        shares=context.policy_loop.shares(),
+    )
     context.send(delivery.identity, last)
 
 
@@ -126,6 +131,7 @@ def _why(context: RequestContext, job: Job, explanation: Explanation, request: s
         wakes_in_s=explanation.wakes_in_s,
         position=explanation.position,
         line_length=explanation.line_length,
+        shares=explanation.shares,
         can_be_started=explanation.can_be_started,
         num_flaps=explanation.num_flaps,
         wait_factor=explanation.wait_factor,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from supervisor import __version__, api
 from supervisor.core.jobs.job import Job
+from supervisor.core.policy.shares import granted
 from supervisor.server.event_rows import event_message
 from supervisor.server.request_context import RequestContext, parted
 from supervisor.server.router import Delivery
@@ -64,6 +65,7 @@ def show(context: RequestContext, delivery: Delivery, request: api.ShowRequest) 
         num_cpus=spec.num_cpus,
         gpus=job.gpus if job.alive else (),
         every_s=spec.every_s,
+        counted_priority=granted(job, context.engine.config.shares),
     )
     context.send(delivery.identity, reply)
 

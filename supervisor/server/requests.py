@@ -20,14 +20,13 @@ import structlog
 from supervisor import api
 from supervisor.core.jobs import events
 from supervisor.core.jobs.events import JobEvent
-from supervisor.core.jobs.job import Asker, Job, JobSpec
+from supervisor.core.jobs.job import Asker, Job
 from supervisor.core.jobs.states import JobState, Kind, accepts
-from supervisor.core.jobs.treatment import MAX_LABELS
 from supervisor.core.policy.explain import for_want_of_a_shim
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError, UsageError
 from supervisor.launching import shell_fault
-from supervisor.server import adopting, looking
+from supervisor.server import adopting, looking, treating
 from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.request_context import RequestContext, refusal
 from supervisor.server.router import Delivery
@@ -83,34 +82,16 @@ def run(context: RequestContext, delivery: Delivery, request: api.RunRequest) ->
         raise UsageError(f"cannot run in `{request.cwd}`: not an absolute path")
     if fault := shell_fault(request.shell):
         raise UsageError(f"cannot run it as the shell that asks: {fault}", hint="correct that word")
-    spec = JobSpec(
-        argv=request.argv,
-        cwd=request.cwd,
-        env=request.env,
-        checkpoints=request.checkpoints,
-        restart=request.restart,
-        user=delivery.peer.asker().name,
-        owner=context.access.owner(delivery.peer),
-        priority=request.priority,
-        protected=request.protected,
-        labels=request.labels,
-        num_gpus=request.num_gpus,
-        gpu_memory_bytes=request.gpu_memory_bytes,
-        memory_bytes=request.memory_bytes,
-        num_cpus=request.num_cpus,
-        keep_children=request.keep_children,
-        log_max_bytes=request.log_max_bytes,
-        log_files=request.log_files,
-        every_s=request.every_s,
-        shell=request.shell,
-    )
+    spec = treating.new_spec(context.access, delivery.peer, request)
     context.check_jobs_of(delivery.peer)
     if why_not := context.policy_loop.never_fits(spec):
         raise UsageError(f"cannot run it on this machine: it {why_not}", hint="ask for no more than there is")
     job = context.engine.submit(request.name, spec)
 
     def accepted() -> api.Accepted:  # By then the policy has been asked about it.
-        detail = why_queued(context, job.name)
+        less = treating.counts_less(job, context.engine.config.shares)
+        words = (why_queued(context, job.name), less)
+        detail = "; ".join(word for word in words if word)
         return api.Accepted(id=request.id, job=job.name, state=job.state, detail=detail)
 
     context.answer(delivery, accepted)
@@ -159,28 +140,10 @@ def set_job(context: RequestContext, delivery: Delivery, request: api.SetRequest
 
     def change(name: str) -> api.Accepted:
         job = context.engine.job(name)
-        spec = job.spec
-        if spec.source:
-            raise Refused(
-                f"cannot change job `{job.name}`: it comes from `{spec.source}`",
-                hint="edit the file; it is read again by itself",
-            )
-        labels = {name: text for name, text in {**spec.labels, **request.labels}.items() if text}
-        # One request brings so many at most; together they must not grow for ever.
-        if len(labels) > max(MAX_LABELS, len(spec.labels)):
-            raise Refused(
-                f"cannot give job `{job.name}` {len(labels)} labels: it may have {MAX_LABELS}",
-                hint=f"take some away: `supervisorctl set {job.name} --label KEY=`",
-            )
-        spec = replace(
-            spec,
-            priority=spec.priority if request.priority is None else request.priority,
-            protected=spec.protected if request.protected is None else request.protected,
-            labels=labels,
-            every_s=None if request.no_every else request.every_s or spec.every_s,
-        )
+        spec = treating.changed_spec(context.access, delivery.peer, job, request)
         after = context.engine.ask(job.name, events.SpecChanged(spec=spec, by=delivery.peer.asker()))
-        return api.Accepted(id=request.id, job=job.name, state=after.state)
+        less = "" if request.priority is None else treating.counts_less(after, context.engine.config.shares)
+        return api.Accepted(id=request.id, job=job.name, state=after.state, detail=less)
 
     _each(context, delivery, request, lambda _job: True, change)
 
@@ -219,17 +182,26 @@ def _no_shim_yet(job: Job, now: float) -> str:
 def resume(context: RequestContext, delivery: Delivery, request: api.ResumeRequest) -> None:
     """Let paused jobs go on; start queued ones."""
 
-    def event(by: Asker) -> JobEvent:
-        grace_s = context.engine.config.jobs.start_grace_s
-        return events.ResumeAsked(request=_new_request(), by=by, start_grace_s=grace_s)
+    def ask(name: str) -> api.Accepted:
+        if context.engine.job(name).state is JobState.QUEUED:
+            context.access.check_start(delivery.peer, request, name)
+        event = events.ResumeAsked(
+            request=_new_request(),
+            by=delivery.peer.asker(),
+            start_grace_s=context.engine.config.jobs.start_grace_s,
+            in_line=not context.access.may_start(delivery.peer),
+        )
+        after = context.engine.ask(name, event)
+        detail = "it goes on when it is its turn" if after.state is JobState.PAUSED else ""
+        return api.Accepted(id=request.id, job=name, state=after.state, detail=detail)
 
     # A queued job starts before its time only by its name.
-    _ask_each(
+    _each(
         context,
         delivery,
         request,
-        event,
         lambda job: accepts(job.state, Kind.RESUME) and job.state is not JobState.QUEUED,
+        ask,
     )
 
 

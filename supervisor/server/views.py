@@ -21,7 +21,8 @@ from supervisor import api
 from supervisor.core.jobs import names
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.verdict import Candidate
-from supervisor.core.policy.explanation import RuleState
+from supervisor.core.policy.explanation import RuleState, Share
+from supervisor.core.policy.rules import Settings
 from supervisor.core.replacing import replace
 from supervisor.errors import UnknownJob, UsageError
 from supervisor.server.access import Access
@@ -36,7 +37,7 @@ _OF_ONE: Final = (api.ShowRequest, api.WhyRequest, api.EventsRequest)
 #: What may be a key in a sentence; no part of a path.
 _WORD: Final = re.compile(r"(?<![\w/.@-])[A-Za-z0-9_][\w.-]*+(?:/[\w.-]++)?+(?![\w/@-])")
 #: Fields that are names, and not words with names in them: they are told as such.
-_NO_WORDS: Final = frozenset({"job", "jobs", "place", "name", "id", "rule"})
+_NO_WORDS: Final = frozenset({"job", "jobs", "place", "name", "id", "rule", "user"})
 #: So many names of a request are told the nearest one, of so many that begin most like it.
 _MAX_HINTED: Final = 3
 _MAX_COMPARED: Final = 100
@@ -112,7 +113,9 @@ class Views:
             case api.EventsReply(events=events):
                 return replace(message, events=_some(self._event(peer, one) for one in events))
             case api.PolicyReply(rules=rules):
-                return self._told(peer, replace(message, rules=_some(self._rule(peer, one) for one in rules)))
+                seen = _some(self._rule(peer, one) for one in rules)
+                shares, settings = self._shares(peer, message.shares), self._settings(peer, message.settings)
+                return self._told(peer, replace(message, rules=seen, shares=shares, settings=settings))
             case api.Accepted() | protocol.Refusal():
                 return self._of_request(peer, message)
             case api.VersionReply() if not self._access.is_admin(peer):
@@ -188,9 +191,23 @@ class Views:
             verdict=verdict,
             candidates=self._candidates(peer, message.candidates),
             rules=_some(self._rule(peer, one) for one in message.rules),
+            shares=self._shares(peer, message.shares),
+            can_be_started=message.can_be_started and self._access.may_start(peer),
         )
         told: api.WhyReply = self._told(peer, whole)
         return told
+
+    def _shares(self, peer: Peer, shares: tuple[Share, ...]) -> tuple[Share, ...]:
+        sees_all, own = self._access.sees_others(peer), self._access.user(peer)
+        seen = (one for one in shares if sees_all or one.user == own)
+        return tuple(replace(one, user=self._access.named(one.user)) for one in seen)
+
+    def _settings(self, peer: Peer, settings: str) -> str:
+        """Return them without the users that they name, where he may know of nobody else."""
+        if not settings or self._access.sees_others(peer):
+            return settings
+        said = msgspec.json.decode(settings, type=Settings)
+        return msgspec.json.encode(replace(said, shares=replace(said.shares, weights={}))).decode()
 
     def _candidates(self, peer: Peer, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
         found = []

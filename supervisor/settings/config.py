@@ -24,7 +24,7 @@ from msgspec import Meta
 
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rule_check import RuleError, check_rules
-from supervisor.core.policy.rules import PolicyConfig, QueueConfig, Rule, Settings
+from supervisor.core.policy.rules import PolicyConfig, QueueConfig, Rule, Settings, SharesConfig
 from supervisor.core.rights import RightsConfig, UsersConfig
 from supervisor.errors import ConfigError
 from supervisor.settings.file_values import Place, described, line_of
@@ -37,6 +37,7 @@ __all__ = [
     "JobsConfig",
     "ShimConfig",
     "advice",
+    "default_of",
     "load",
     "read_toml",
 ]
@@ -193,13 +194,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue: QueueConfig = QueueConfig()
     rights: RightsConfig = RightsConfig()
     users: UsersConfig = UsersConfig()
+    shares: SharesConfig = SharesConfig()
     #: Those in force, the defaults among them.
     rules: tuple[Rule, ...] = DEFAULT_RULES
 
     @property
     def settings(self) -> Settings:
         """What the policy is told."""
-        return Settings(policy=self.policy, queue=self.queue, rules=self.rules)
+        return Settings(policy=self.policy, queue=self.queue, shares=self.shares, rules=self.rules)
 
 
 #: Python's reader of TOML takes time and memory by the square of the parts of one key: `a.a.a = 1`.
@@ -246,8 +248,14 @@ def _advice(place: Place) -> str:
             continue
         metas = get_args(get_type_hints(kind, include_extras=True)[field.name])[1:]
         about = next((one.description for one in metas if isinstance(one, Meta) and one.description), "")
-        return f"{step}: {about} By default {msgspec.json.encode(field.default).decode()}; {_HINT}"
+        return f"{step}: {about} By default {msgspec.json.encode(default_of(field)).decode()}; {_HINT}"
     return _HINT
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    """Return what a setting is by default."""
+    is_made = field.default_factory is not msgspec.NODEFAULT
+    return field.default_factory() if is_made else field.default
 
 
 def _with_default_rules(data: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from supervisor.core.policy.default_rules import DEFAULT_RULES
 from supervisor.core.policy.rules import Condition, Rule
-from supervisor.settings.config import Config
+from supervisor.settings.config import Config, default_of
 
 __all__ = ["annotated_toml"]
 
@@ -50,7 +50,7 @@ def annotated_toml() -> str:
         lines += [f"# {(kind.__doc__ or '').strip()}", f"[{section.name}]"]
         hints = get_type_hints(kind, include_extras=True)
         for field in msgspec.structs.fields(kind):
-            lines += [f"# {_describe(hints[field.name])}", f"{field.name} = {_toml(field.default)}"]
+            lines += [f"# {_describe(hints[field.name])}", f"{field.name} = {_toml(default_of(field))}"]
         lines.append("")
     lines += [f"# {line}" for line in _RULES.splitlines()]
     for rule in DEFAULT_RULES:
@@ -88,4 +88,6 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(one)}' for key, one in value.items())}}}"
     return f'"{value}"' if isinstance(value, str) else f"{value}"

@@ -1,14 +1,23 @@
-"""User ids to names.
+"""User ids to names, and what settings say of users and groups.
 
-Covers: the one look into the user database. Does not cover: who may do what (server/access.py).
+Covers: the looks into the user database. Does not cover: who may do what (server/access.py).
 """
 
 from __future__ import annotations
 
+import grp
+import os
 import pwd
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Final
 
-__all__ = ["user_name"]
+__all__ = ["unknown_in", "user_name", "weights_of"]
+
+_GROUP: Final = "group:"
+
+#: What stands before the names of jobs of a user whose own name is no safe part of a path.
+_NUMBERED: Final = "uid-"
 
 
 @cache
@@ -18,3 +27,47 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def weights_of(users: Iterable[str], said: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights of users by what is said of them, or the most that is said of a group of theirs."""
+    groups: dict[int, float] = {}
+    for word, weight in said.items():
+        gid = _gid(word.removeprefix(_GROUP)) if word.startswith(_GROUP) else None
+        if gid is not None:
+            groups[gid] = weight
+    found = {}
+    for user in users:
+        of_groups = [groups[gid] for gid in _gids(user) if gid in groups] if groups else []
+        found[user] = said.get(user, max(of_groups, default=1.0))
+    return found
+
+
+def unknown_in(said: Iterable[str]) -> list[str]:
+    """Return the words that name no user and no group of this machine."""
+    return [
+        word
+        for word in said
+        if (_gid(word.removeprefix(_GROUP)) if word.startswith(_GROUP) else _entry(word)) is None
+    ]
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        return None
+
+
+def _entry(user: str) -> pwd.struct_passwd | None:
+    number = user.removeprefix(_NUMBERED)
+    try:
+        is_numbered = number != user and number.isascii() and number.isdigit()
+        return pwd.getpwuid(int(number)) if is_numbered else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
+        return None
+
+
+def _gids(user: str) -> list[int]:
+    entry = _entry(user)
+    return [] if entry is None else os.getgrouplist(entry.pw_name, entry.pw_gid)

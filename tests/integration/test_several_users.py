@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -19,10 +18,7 @@ import pytest
 import zmq
 
 from supervisor import api
-from supervisor.cli import main as cli
 from supervisor.cli import options, parser
-from supervisor.cli.commands import host, jobs, look, why
-from supervisor.cli.output import render_why, tail
 from supervisor.client import Client, new_id, refusal
 from supervisor.core.rights import RIGHTS
 from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
@@ -32,12 +28,10 @@ from supervisor.places import check_user
 from supervisor.server.zmtp import Wire, framed
 from tests.harness import CONFIG, GUARD_S, RunningDaemon, until
 from tests.other_user import OTHER, THIRD, needs_root, run_as
+from tests.users_of_daemon import as_client, ctl_as, waiting_job
 from trainer_shim import protocol as wire
 
 pytestmark = needs_root
-
-#: Commands are imported when they are used, by a user who may not be able to read them.
-IMPORTED = (host, jobs, look, why, render_why, tail)
 
 #: A group that nobody is in but whom a test puts there.
 GROUP = 0
@@ -51,43 +45,6 @@ def started(see="rows"):
     running.home.chmod(0o755)
     running.work.chmod(0o777)
     return running
-
-
-def as_client(daemon, call, uid=OTHER, groups=()):
-    """What a call of the client returns as another user."""
-
-    def connected():
-        with Client(daemon.paths, connect_s=5.0, answer_s=GUARD_S) as client:
-            return call(client)
-
-    return run_as(uid, connected, groups=groups)
-
-
-def ctl_as(daemon, uid, *words):
-    """Run `supervisorctl` as another user; returns exit code, stdout, stderr."""
-    out, err = (daemon.work / f"said-{number}" for number in (1, 2))
-
-    def said():
-        for path, number in ((out, 1), (err, 2)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
-        sys.argv = ["supervisorctl", "--home", str(daemon.home), *words]
-        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
-        code = cli.main()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        return code
-
-    for path in (out, err):
-        path.unlink(missing_ok=True)
-    return run_as(uid, said), out.read_text(), err.read_text()
-
-
-def waiting_job(client, name, **fields):
-    """A job that is never started: it waits for GPUs that are not there."""
-    request = api.RunRequest(
-        id=new_id(), argv=("true", "secret-word"), cwd="/", env={"TOKEN": "x"}, name=name
-    )
-    return client.run(api.msgspec.structs.replace(request, num_gpus=1, **fields)).job
 
 
 @pytest.fixture(scope="module", params=sorted(SEES))
@@ -241,6 +198,9 @@ class TestRights:
         restored(daemon)
         looks = {f"{verb}-request" for verb in ("status", "watch", "show", "why", "events")}
         expected = {"own": {"other"}, "admin": {"owner", "other"}}.get(RIGHTS[tag], set())
+        if tag == "resume-request":
+            # It waits for its turn: who lets it go on before that takes it from others.
+            expected = {"owner", "other"}
         if daemon.see == "none" and tag in looks:
             expected = {"other"}
 

@@ -16,6 +16,9 @@ from supervisor.core.jobs.states import FINAL, JobState
 
 __all__ = ["GOALS", "Since", "WaitOutcome", "is_over", "judge"]
 
+#: As rows name it (core/jobs/job.py, `Asker`).
+_QUEUE: Final = "the queue"
+
 
 class WaitOutcome(NamedTuple):
     """The end of waiting for one job; `text` reads on after its name."""
@@ -81,6 +84,9 @@ def _resume(row: JobRow, _since: Since) -> WaitOutcome | None:
         case JobState.COMPLETED:
             return WaitOutcome(ok=True, text="completed")
         case JobState.RESUMING | JobState.STARTING | JobState.QUEUED:
+            return None
+        case JobState.PAUSED if row.asked_by == _QUEUE:
+            # It goes on when it is its turn.
             return None
         case _:
             return WaitOutcome(ok=False, text=_ended(row))

@@ -21,6 +21,7 @@ from supervisor.cli.options import (
     json_option,
     meant_jobs,
     parse_labels,
+    paths,
     treatment,
     waitable,
 )
@@ -88,8 +89,8 @@ def run(ctx: click.Context, /, *, argv: tuple[str, ...], as_json: bool, **spec: 
     print_results([result], as_json=as_json)
     if result.error:
         raise result.problem()
-    if accepted.detail:
-        _hint_queued(accepted.job)
+    if accepted.detail and accepted.state == JobState.QUEUED:
+        _hint_queued(ctx, accepted.job)
     else:
         hint(f"`supervisorctl logs -f {accepted.job}` follows it, `supervisorctl status` shows how far it is")
     if earlier is not None:
@@ -304,7 +305,7 @@ def _change(
         late: list[SupervisorError] = []
         if verb == "restart":
             for result in results:
-                _tell_queued(result, is_printed=not wait and not as_json)
+                _tell_queued(ctx, result, is_printed=not wait and not as_json)
         if wait:
             plan = Wait(verb, timeout, asked_at, before)
             try:
@@ -322,18 +323,20 @@ def _change(
     return 0
 
 
-def _tell_queued(result: Result, *, is_printed: bool) -> None:
+def _tell_queued(ctx: click.Context, result: Result, *, is_printed: bool) -> None:
     """Say what a job waits for that was to start anew."""
     if result.error or not result.detail:
         return
     if not is_printed:
         tell(clean(f"{result.job} {result.state}; {result.detail}"))
-    _hint_queued(result.job)
+    _hint_queued(ctx, result.job)
 
 
-def _hint_queued(job: str) -> None:
-    now = f"`supervisorctl resume {job}` starts it now"
-    hint(f"it starts by itself when that is over; {now}, `supervisorctl why {job}` tells more")
+def _hint_queued(ctx: click.Context, job: str) -> None:
+    # Where there are others, that is for admins.
+    is_for_all = paths(ctx).serves_all and os.geteuid() != 0
+    now = "" if is_for_all else f"`supervisorctl resume {job}` starts it now, "
+    hint(f"it starts by itself when that is over; {now}`supervisorctl why {job}` tells more")
 
 
 def _wait_for(client: Client, answers: Answers, plan: Wait) -> tuple[list[Result], list[SupervisorError]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -20,6 +20,7 @@ from supervisor.cli.options import DURATION, connect, json_option, paths
 from supervisor.cli.output.screen import data, hint, print_json, screen, tell
 from supervisor.client import Client
 from supervisor.core.jobs.job import JobSpec
+from supervisor.core.jobs.names import user_of
 from supervisor.core.policy.rules import Settings
 from supervisor.core.readings.blocks import unpack
 from supervisor.core.readings.sample import Sample
@@ -42,19 +43,24 @@ def policy() -> None:
 @json_option
 @click.pass_context
 def show(ctx: click.Context, *, as_json: bool) -> None:
-    """Show every rule with its readings now, and how near it is."""
-    from supervisor.cli.output.render_policy import rule_lines
+    """Show every rule with its readings now, and how near it is; of several users what each has had."""
+    from supervisor.cli.output.render_policy import rule_lines, share_lines
 
     with connect(ctx) as client:
         found = client.policy()
     if as_json:
-        print_json(found.rules)
+        print_json([*found.rules, *found.shares])
         return
     facts = screen(sys.stdout)
     for line in rule_lines(found.rules, width=facts.width, colour=facts.colour) if found.rules else ():
         data(line)
     if not found.rules:
         tell("no rules are in force; docs/CONFIGURATION.md tells how to write one")
+    if found.shares:
+        if found.rules:
+            data("")
+        for line in share_lines(found.shares, width=facts.width, colour=facts.colour):
+            data(line)
     if found.settling:
         tell(f"nothing is decided just now: {found.settling}")
     for alarm in dict.fromkeys(rule.alarm for rule in found.rules if rule.alarm):
@@ -157,7 +163,7 @@ def simulate(
     if not jobs:
         tell("no job ran in that time: one that always wants to run is taken instead")
         jobs = (simulation.SimJob(name="any-job"),)
-    report = simulation.simulate(samples, settings, jobs)
+    report = simulation.simulate(samples, _with_weights(settings, [job.name for job in jobs]), jobs)
     num_left_out = 0
     if png:
         from supervisor.cli.commands.policy_picture import draw
@@ -170,6 +176,16 @@ def simulate(
     if png:
         rest = f"; {num_left_out} readings that came less near are not in it" if num_left_out else ""
         tell(f"drawn: {png}{rest}")
+
+
+def _with_weights(settings: Settings, names: Iterable[str]) -> Settings:
+    """Return the settings with a weight for each user, as far as this machine knows their groups."""
+    from supervisor.core.policy.shares import OWN_USER
+    from supervisor.system.users import weights_of
+
+    users = {user_of(name) or OWN_USER for name in names}
+    weights = weights_of(users, settings.shares.weights)
+    return replace(settings, shares=replace(settings.shares, weights=weights))
 
 
 def _tell_report(report: object, samples: Sequence[Sample]) -> None:
@@ -261,6 +277,7 @@ def _specs(client: Client) -> dict[str, JobSpec]:
             cwd=reply.cwd,
             user=row.user,
             priority=row.priority,
+            granted=reply.counted_priority,
             protected=row.protected,
             labels=reply.labels,
             num_gpus=reply.num_gpus,

@@ -10,7 +10,7 @@ import click
 from supervisor.cli.options import connect, job_argument, json_option
 from supervisor.cli.output.render_why import short_why_lines, why_lines
 from supervisor.cli.output.screen import data, hint, print_json, screen, tell
-from supervisor.core.jobs.states import JobState
+from supervisor.core.jobs.states import Depth, JobState
 
 __all__ = ["why"]
 
@@ -38,5 +38,6 @@ def why(ctx: click.Context, *, job: str | None, as_json: bool) -> None:
         data(line)
     if answer.state == JobState.QUEUED and answer.waits_for and answer.can_be_started:
         hint(f"you may start it all the same: `supervisorctl resume {answer.job}`")
-    if answer.by_kind == "rule" and answer.state == JobState.PAUSED:
+    waits_for_turn = answer.depth == Depth.EXIT and not answer.can_be_started
+    if answer.by_kind == "rule" and answer.state == JobState.PAUSED and not waits_for_turn:
         hint(f"you may overrule it: `supervisorctl resume {answer.job}`")

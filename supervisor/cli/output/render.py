@@ -228,7 +228,7 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("restart", reply.restart),
             ("saves every", duration(reply.every_s)),
             ("user", row.user),
-            ("priority", str(row.priority) if row.priority else ""),
+            ("priority", _priority(reply)),
             ("protected", "yes: rules leave it alone" if row.protected else ""),
             ("labels", ", ".join(f"{key}={text}" for key, text in sorted(reply.labels.items()))),
             ("needs", _needs(reply)),
@@ -241,6 +241,13 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("log", row.log),
         ],
     )
+
+
+def _priority(reply: ShowReply) -> str:
+    said, counted = reply.row.priority, reply.counted_priority
+    if counted is not None and counted != said:
+        return f"{said}, against jobs of other users {counted}"
+    return str(said) if said else ""
 
 
 def _process(row: JobRow, gpus: Sequence[str]) -> list[tuple[str, str]]:

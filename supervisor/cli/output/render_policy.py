@@ -11,25 +11,26 @@ from typing import Any
 
 import msgspec
 
-from supervisor.cli.output.render_why import reading_of
+from supervisor.cli.output.render_why import hours, reading_of
 from supervisor.cli.output.text import (
     Column,
     bold,
     clean,
     duration,
     has_room,
+    number,
     table,
     two_lines,
     whole_table,
     wrapped,
 )
-from supervisor.core.policy.explanation import RuleState
+from supervisor.core.policy.explanation import RuleState, Share
 from supervisor.core.policy.rules import Rule, Settings
 from supervisor.core.policy.simulation import Happening, SimulationReport
 from supervisor.core.readings.sample import Missing
 from supervisor.core.replacing import replace
 
-__all__ = ["changes", "report_lines", "rule_lines", "timeline_lines"]
+__all__ = ["changes", "report_lines", "rule_lines", "share_lines", "timeline_lines"]
 
 _COLUMNS = (
     Column("RULE"),
@@ -64,6 +65,14 @@ _JOBS = (
 )
 _TIMELINE = (Column("TIME"), Column("JOB"), Column("WHAT"), Column("RULE", spare=1), Column("WHY"))
 _TALL_TIMELINE = (*_TIMELINE[:3], Column("RULE  WHY"))
+_SHARES = (
+    Column("USER"),
+    Column("WEIGHT", right=True),
+    Column("SLOT HOURS", right=True),
+    Column("SLOTS", right=True),
+    Column("WAITING", right=True),
+    Column("TURN"),
+)
 _MAX_JOBS = 4
 
 #: Of a GPU's UUID: "GPU-" and the first group.
@@ -179,11 +188,27 @@ def _state(rule: RuleState) -> str:
     return f"off, {rule.near_pct:.0f} % near"
 
 
+def share_lines(shares: Sequence[Share], *, width: int | None = None, colour: bool = False) -> list[str]:
+    """Return a table of users, with a line for each: who has had least for his weight first."""
+    rows = [
+        (
+            clean(one.user),
+            number(one.weight),
+            hours(one.slot_h),
+            number(one.num_slots),
+            str(one.num_waiting),
+            "next" if one.is_next else "-",
+        )
+        for one in shares
+    ]
+    return whole_table(_SHARES, rows, width=width, colour=colour)
+
+
 def changes(before: Settings, after: Settings) -> list[str]:
     """Return in words what another set of settings would change."""
     lines = [
         f"[{section}] {name}: {_toml(old)} -> {_toml(new)}"
-        for section in ("policy", "queue")
+        for section in ("policy", "queue", "shares")
         for name, old, new in _differences(getattr(before, section), getattr(after, section))
     ]
     old_rules = {rule.name: rule for rule in before.rules}

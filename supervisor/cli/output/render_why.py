@@ -13,10 +13,10 @@ from supervisor.cli.output.text import Column, clean, duration, number, whole_ta
 from supervisor.core import windows
 from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import QUEUE, Verdict
-from supervisor.core.policy.explanation import RuleState, WentOn
+from supervisor.core.policy.explanation import RuleState, Share, WentOn
 from supervisor.core.readings.sample import Missing, Reading
 
-__all__ = ["measured", "reading_of", "short_why_lines", "why_lines"]
+__all__ = ["hours", "measured", "reading_of", "short_why_lines", "why_lines"]
 
 #: Fewer candidates are listed one by one.
 _MAX_OTHERS = 6
@@ -147,6 +147,7 @@ def _prospects(answer: WhyReply) -> Iterable[str]:
             yield f"It keeps what it was while there is no reading: {rule.missing}."
     if answer.position is not None and answer.line_length > 1:
         yield f"It is number {answer.position} of {answer.line_length} that wait to go on."
+    yield from _share_words(answer.shares)
     if answer.num_flaps:
         often = "once" if answer.num_flaps == 1 else f"{answer.num_flaps} times in a row"
         longer = f"; it waits {answer.wait_factor:g} times as long" if answer.wait_factor > 1 else ""
@@ -163,6 +164,28 @@ def _prospects(answer: WhyReply) -> Iterable[str]:
         # A frozen job waits to go on as well.
         goes = answer.state in (JobState.QUEUED, JobState.PAUSED) or answer.position is not None
         yield f"{'To go on' if goes else 'Next'}: {answer.next}."
+
+
+def _share_words(shares: Sequence[Share]) -> Iterable[str]:
+    """Say what the user of a job has had beside others, and whose turn it is; nothing for a single user."""
+    mine = next((one for one in shares if one.is_jobs), None)
+    if mine is None:
+        return
+    all_h, weights = sum(one.slot_h for one in shares), sum(one.weight for one in shares)
+    is_alone = len(shares) == 1
+    of_all = "" if is_alone else f" of the {hours(all_h)}"
+    of_weights = "" if is_alone else f" of {number(weights)}"
+    text = (
+        f"{mine.user}'s jobs have had {hours(mine.slot_h)}{of_all} slot hours that count (weight "
+        f"{number(mine.weight)}{of_weights}), and have {number(mine.num_slots)} slots now"
+    )
+    following = next((one.user for one in shares if one.is_next), "")
+    yield f"{text}; the next turn is {following}'s." if following else f"{text}."
+
+
+def hours(value: float) -> str:
+    """Return slot hours as people read them: seconds are nothing."""
+    return number(round(value, 2))
 
 
 def _held(rule: RuleState) -> str:

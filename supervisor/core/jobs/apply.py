@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from supervisor.core.jobs import by_hand, cuda_context, detaching
+from supervisor.core.jobs import by_hand, cuda_context, detaching, names
 from supervisor.core.jobs.asking import ask_pause
 from supervisor.core.jobs.effects import (
     AskCheckpoint,
@@ -490,6 +490,8 @@ def _check_pausable(job: Job, run: JobRun, depth: Depth) -> None:
 
 def resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     _refuse_rule(job, "resume", event.by)
+    if event.in_line and not job.alive and job.state is JobState.PAUSED:
+        return _in_line(job, f"{event.by} let it go on"), ()
     if not job.alive:
         by_hand.check_startable(job, "resume")
     if job.state is JobState.QUEUED and job.spec.num_gpus and not event.gpus:
@@ -503,6 +505,14 @@ def resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
     did = "started it" if job.state is JobState.QUEUED else "let it go on"
     went_on = _go_ahead(event.by, did, event.verdict)
     return _resume(replace(job, went_on=went_on), event.request, event.start_grace_s, now)
+
+
+def _in_line(job: Job, why: str) -> Job:
+    """Return a paused job without a process as one that waits for room and its turn, as the queue's."""
+    if job.pause is None or not _is_persons(job):
+        return job
+    reason = f"{why}; it waits for its turn"
+    return replace(job, pause=replace(job.pause, by=Asker("rule", QUEUE), reason=reason, wake_at=None))
 
 
 def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome:
@@ -689,6 +699,9 @@ def _wake(job: Job, event: TimerFired, now: float) -> Outcome:
     """End a pause that was asked for a certain time; its asker asked for the end as well."""
     if job.pause is None:
         return job, ()
+    if not job.alive and names.user_of(job.name):
+        # Else a pause of a second would be a way past the line.
+        return _in_line(job, "its time was over"), ()
     gpus = event.gpus if event.gpus and not job.alive else job.gpus
     went_on = GoAhead(None, "the time that it was paused for is over")
     job = replace(job, gpus=gpus, went_on=went_on)

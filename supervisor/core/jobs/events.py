@@ -132,6 +132,8 @@ class ResumeAsked(BaseEvent, tag="resume-asked", frozen=True, kw_only=True):
     start_grace_s: float
     gpus: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    #: A job without a process waits for its turn from now on, and does not go on at once.
+    in_line: bool = False
 
 
 class StopAsked(BaseEvent, tag="stop-asked", frozen=True, kw_only=True):

@@ -135,6 +135,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     by_hand: Literal["", "once", "again"] = ""
     #: -10000 to 10000; higher yields later and returns earlier.
     priority: int = 0
+    #: The most that counts of it against jobs of other users, as an admin said; None: as the settings say.
+    granted: int | None = None
     #: Rules leave it alone; persons do not have to.
     protected: bool = False
     labels: dict[str, str] = msgspec.field(default_factory=dict)

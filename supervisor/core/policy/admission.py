@@ -3,8 +3,9 @@
 Covers: the order, who may pass whom, what each one waits for.
 Does not cover: whether a job fits (room.py), whether the rules let it (returning.py).
 
-The order is priority, with one point more for each `ageing_s` of waiting; among
-equals who was paused comes before who never ran, then who has waited longest.
+The order of one user's jobs is priority, with one point more for each `ageing_s` of
+waiting; among equals who was paused comes before who never ran, then who has waited
+longest. Among users it is whose turn it is (shares.py).
 One that does not fit may be passed by others for `ageing_s`. After that, or at
 once where the queue may pause jobs, what it lacks is kept for it, so a big job
 does not starve behind small ones.
@@ -21,6 +22,7 @@ from supervisor.core.policy.returning import crossing, may_come_back, obstacle
 from supervisor.core.policy.room import Fit, asked, fit, needs_of
 from supervisor.core.policy.rulebook import Instance, place_kind
 from supervisor.core.policy.scene import Scene
+from supervisor.core.policy.shares import Turns, aged, merged
 
 __all__ = ["Standing", "asks_for_nothing", "holding", "line"]
 
@@ -57,7 +59,9 @@ def line(scene: Scene) -> Iterator[Standing]:
     num_running = sum(job.state in _RUNS and job.frozen_at is None for job in scene.jobs.values())
     queue = scene.settings.queue
     most = queue.max_running
-    for job in _in_order(scene):
+    waiting = _in_order(scene)
+    turns = Turns(scene, {job.name: _since(job, scene) for job in waiting})
+    for job in merged(waiting, lambda job: job, turns.key):
         waited_s = max(0.0, scene.now - _since(job, scene))
         why_not = _held_by_rules(job, scene)
         if why_not:
@@ -70,7 +74,9 @@ def line(scene: Scene) -> Iterator[Standing]:
             )
         lacks = frozenset() if answer.is_hopeless else answer.lacks
         yield Standing(job, answer.why_not, answer.gpus, lacks)
-        num_running += not answer.why_not
+        if not answer.why_not:
+            num_running += 1
+            turns.took(job)
         if waited_s >= queue.ageing_s or queue.preempt:
             kept |= lacks
 
@@ -90,12 +96,10 @@ def _fit(job: Job, scene: Scene, kept: frozenset[str], waited_s: float) -> Fit:
 
 def _in_order(scene: Scene) -> list[Job]:
     waiting = [job for job in scene.jobs.values() if job.state is JobState.QUEUED or may_come_back(job)]
-    ageing_s = scene.settings.queue.ageing_s
 
     def rank(job: Job) -> tuple[float, bool, float, str]:
         since = _since(job, scene)
-        aged = max(0.0, scene.now - since) / ageing_s if ageing_s else 0.0
-        return -(job.spec.priority + aged), job.state is JobState.QUEUED, since, job.name
+        return -(job.spec.priority + aged(since, scene)), job.state is JobState.QUEUED, since, job.name
 
     return sorted(waiting, key=rank)
 

@@ -9,16 +9,17 @@ two cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from supervisor.core import windows
 from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
+from supervisor.core.jobs.names import user_of
 from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.admission import Standing, holding, line
 from supervisor.core.policy.decide import look_around, waits_for
-from supervisor.core.policy.explanation import Explanation, RuleState, WentOn
+from supervisor.core.policy.explanation import Explanation, RuleState, Share, WentOn
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.policy.memory import Memory
 from supervisor.core.policy.returning import keepers, may_come_back, resume_after_s
@@ -27,6 +28,7 @@ from supervisor.core.policy.rule_states import alarms, clear_at, name_of, rule_s
 from supervisor.core.policy.rulebook import Instance
 from supervisor.core.policy.rules import Settings
 from supervisor.core.policy.scene import Scene
+from supervisor.core.policy.shares import share_states
 from supervisor.core.policy.victims import chosen, options, stays_a_while
 from supervisor.core.readings.sample import Missing, Sample
 from supervisor.core.replacing import replace
@@ -38,6 +40,7 @@ __all__ = [
     "explain_all",
     "for_want_of_a_shim",
     "rule_states",
+    "shares",
     "waiting",
 ]
 
@@ -45,6 +48,13 @@ _GOES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.RESUMING})
 
 #: Less of the way to a threshold is not near.
 _NEAR_PCT = 0.5
+
+
+class _Line(NamedTuple):
+    """Those who wait, and what their users have had; looked at once for all that are asked about."""
+
+    standings: tuple[Standing, ...]
+    shares: tuple[Share, ...]
 
 
 def explain(
@@ -56,9 +66,9 @@ def explain(
 
 def explain_all(some: Sequence[Job], scene: Scene) -> Iterator[Explanation]:
     """Yield the same for some of the jobs; the line is looked at once for all of them."""
-    standings = tuple(line(scene)) if any(_is_in_line(job) for job in some) else ()
+    waits = _look_at_line(scene) if any(_is_in_line(job) for job in some) else _Line((), ())
     for job in some:
-        yield _explained(job, scene, standings)
+        yield _explained(job, scene, waits)
 
 
 def waiting(
@@ -75,6 +85,18 @@ def waiting(
     return {name: text for name, text in told.items() if text}
 
 
+def shares(scene: Scene) -> tuple[Share, ...]:
+    """Return what each user has had, whose turn is next first; nothing where there is one user."""
+    return _look_at_line(scene).shares
+
+
+def _look_at_line(scene: Scene) -> _Line:
+    standings = tuple(line(scene))
+    # One that a rule keeps, or that never fits, is not next, wherever it stands.
+    first = next((one.job for one in standings if one.may_go or one.lacks), None)
+    return _Line(standings, share_states(scene, [one.job for one in standings], first))
+
+
 def _is_kept(job: Job, scene: Scene) -> bool:
     """Say whether a rule that paused it is still on."""
     keys = keepers(job, scene) if job.state is not JobState.QUEUED else ()
@@ -85,7 +107,7 @@ def _is_in_line(job: Job) -> bool:
     return job.state is JobState.QUEUED or may_come_back(job)
 
 
-def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:
+def _explained(job: Job, scene: Scene, waits: _Line) -> Explanation:
     known = scene.known(job.name)
     by, by_kind = _who(job.asked_by)
     answer = Explanation(
@@ -104,9 +126,9 @@ def _explained(job: Job, scene: Scene, standings: Sequence[Standing]) -> Explana
     )
     match job.state:
         case JobState.QUEUED:
-            return _of_waiting(answer, job, scene, standings)
+            return _of_waiting(answer, job, scene, waits)
         case JobState.PAUSED | JobState.PAUSING if may_come_back(job):
-            return _of_waiting(answer, job, scene, standings)
+            return _of_waiting(answer, job, scene, waits)
         case JobState.PAUSED | JobState.PAUSING:
             return _of_yielding(answer, job, scene.now)
         case JobState.RUNNING:
@@ -189,10 +211,10 @@ def _summary(job: Job) -> str:
     return f"{job.state}{depth}{context}{by}{late}{problem}"
 
 
-def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence[Standing]) -> Explanation:
+def _of_waiting(answer: Explanation, job: Job, scene: Scene, waits: _Line) -> Explanation:
     """A job in the line: what keeps it, and its place."""
-    position = next(i for i, standing in enumerate(standings, 1) if standing.job.name == job.name)
-    standing = standings[position - 1]
+    position = next(i for i, standing in enumerate(waits.standings, 1) if standing.job.name == job.name)
+    standing = waits.standings[position - 1]
     settling = waits_for(scene)
     blocks = tuple(text for text in (standing.why_not, settling) if text)
     if job.state is JobState.QUEUED:
@@ -208,9 +230,10 @@ def _of_waiting(answer: Explanation, job: Job, scene: Scene, standings: Sequence
         rules=tuple(rule_state(instance, scene) for instance in kept_by),
         waits_for=blocks,
         next=next_,
+        shares=tuple(replace(one, is_jobs=one.user == user_of(job.name)) for one in waits.shares),
         can_be_started=_can_be_started(job, scene),
         position=position,
-        line_length=len(standings),
+        line_length=len(waits.standings),
         wait_factor=max(factors, default=answer.wait_factor),
     )
 

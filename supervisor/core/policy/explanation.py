@@ -19,7 +19,7 @@ from supervisor.core.jobs.verdict import Candidate, Verdict
 from supervisor.core.policy.hysteresis import Side
 from supervisor.core.readings.sample import Reading
 
-__all__ = ["USUAL_WAIT", "ConditionState", "Explanation", "RuleState", "WentOn"]
+__all__ = ["USUAL_WAIT", "ConditionState", "Explanation", "RuleState", "Share", "WentOn"]
 
 #: Times `resume_after_s` of a rule: the wait of a job that was not paused soon after a return.
 USUAL_WAIT: Final = 1.0
@@ -77,6 +77,22 @@ class WentOn(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one user's jobs have had of the machine, and have now."""
+
+    #: "": the daemon's own user; a message has his name.
+    user: str
+    weight: float = 1.0
+    #: Hours times slots, as they count now: what was had long ago counts less.
+    slot_h: float = 0.0
+    num_slots: float = 0.0
+    num_waiting: int = 0
+    #: One of his jobs is the next that goes on.
+    is_next: bool = False
+    #: The job that is asked about is his.
+    is_jobs: bool = False
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The answer to `why JOB`."""
 
@@ -105,6 +121,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     #: Among the jobs that wait to go on, from 1.
     position: int | None = None
     line_length: int = 0
+    #: Of a job that waits: who has had how much, the least for his weight first; empty: there is one user.
+    shares: tuple[Share, ...] = ()
     #: A person may start this queued job all the same: there is a GPU for it, if not a free one.
     can_be_started: bool = True
     #: How often in a row it was paused soon after a return, and by how much that lengthens the wait.

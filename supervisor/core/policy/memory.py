@@ -16,6 +16,7 @@ import msgspec
 from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.hysteresis import Trend, Trigger
+from supervisor.core.policy.usage import Account
 
 __all__ = ["Footprint", "JobMemory", "Memory"]
 
@@ -76,3 +77,5 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: A digest of the conditions that those are about, by rule and place: others begin anew.
     conditions: dict[str, str] = {}
     jobs: dict[str, JobMemory] = {}
+    #: What each user has had; it has a place of its own in the journal, and is not stored with the rest.
+    usage: dict[str, Account] = {}

@@ -5,7 +5,8 @@ Does not cover: `[queue] preempt` and when (policy.py), the line itself (admissi
 
 Nobody is paused in vain: first it is worked out that the job would fit without
 all who may be asked. Priority counts as it was given, without ageing: else two
-jobs would take turns in pausing each other.
+jobs would take turns in pausing each other. So does what users have had: it says
+who of those of lower priority is asked first, and makes nobody pause an equal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from supervisor.core.jobs.verdict import QUEUE, Candidate, Verdict
 from supervisor.core.policy.admission import Standing
 from supervisor.core.policy.room import fit, needs_of
 from supervisor.core.policy.scene import Scene
+from supervisor.core.policy.shares import gives_way, merged, weighs
 from supervisor.core.policy.shortage import DEPTHS
 from supervisor.core.policy.victims import left_alone
 from supervisor.core.readings.whatif import corrected
@@ -30,9 +32,11 @@ def make_room(standing: Standing, scene: Scene) -> Verdict | None:
     job = standing.job
     if job.state is not JobState.QUEUED or not standing.lacks:
         return None
-    lower = [other for other in scene.jobs.values() if other.spec.priority < job.spec.priority]
+    shares = scene.settings.shares
+    lower = [o for o in scene.jobs.values() if weighs(o, job, shares) < weighs(job, o, shares)]
     able = [other for other in lower if _depth(other, standing) is not None and not _why_not(other, scene)]
     able.sort(key=lambda other: (other.spec.priority, -other.since, other.name))
+    able = list(merged(able, lambda other: other, lambda other: gives_way(other, scene)))
     needed = _enough(able, standing, scene)
     if not needed:
         return None

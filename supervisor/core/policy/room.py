@@ -17,6 +17,7 @@ from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.policy.memory import Footprint
 from supervisor.core.policy.scene import Scene, is_rules
+from supervisor.core.policy.shares import weighs
 from supervisor.core.readings.sample import Gpu, Missing, Reading
 from supervisor.core.units import format_bytes
 
@@ -192,7 +193,7 @@ def _keeps(other: Job, job: Job, scene: Scene) -> bool:
         and other.name != job.name
         and other.state is JobState.PAUSED
         and is_rules(other)
-        and other.spec.priority >= job.spec.priority
+        and weighs(other, job, scene.settings.shares) >= weighs(job, other, scene.settings.shares)
         and (not ageing_s or scene.now - other.since < ageing_s)
     )
 

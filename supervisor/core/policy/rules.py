@@ -1,6 +1,6 @@
 """What the owner of a machine writes down: rules, and the limits around them.
 
-Covers: the shape of the `[policy]` and `[queue]` settings and the rules, with
+Covers: the shape of the `[policy]`, `[queue]` and `[shares]` settings and the rules, with
 units and bounds. Does not cover: reading them (config.py), applying them (policy.py).
 
 A rule is short when all its conditions are; it is over when all its levels are
@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from supervisor.core.jobs.treatment import AtDeadline
 
-__all__ = ["Condition", "PolicyConfig", "QueueConfig", "Rule", "Selector", "Settings"]
+__all__ = ["Condition", "PolicyConfig", "QueueConfig", "Rule", "Selector", "Settings", "SharesConfig"]
 
 _Seconds = Annotated[float, Meta(ge=0, le=30 * 86400)]
 _RuleName = Annotated[
@@ -147,9 +147,50 @@ class QueueConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     ] = False
 
 
+class SharesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whose job is next, where the daemon serves all users (root's): who has had least for his weight."""
+
+    weights: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^(group:)?[^\s:]{1,64}\Z")],
+            Annotated[float, Meta(ge=0.001, le=1e6)],
+        ],
+        Meta(
+            max_length=1000,
+            description='Parts that users have a right to, from 0.001 to 1000000: { "ada" = 2, '
+            '"group:trainers" = 1.5 }. Of a user who is not named the most of his groups, else 1.',
+        ),
+    ] = {}
+    half_life_s: Annotated[
+        float,
+        Meta(
+            ge=60,
+            le=365 * 86400,
+            description="After that long what somebody had counts half as much. Seconds.",
+        ),
+    ] = 86400.0
+    slot_cpus: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=10000,
+            description="So many CPUs count as one slot, as a GPU does; each job counts as one at least.",
+        ),
+    ] = 8.0
+    max_priority: Annotated[
+        int,
+        Meta(
+            ge=-10000,
+            le=10000,
+            description="The most that a priority counts against jobs of others, unless an admin gave it.",
+        ),
+    ] = 0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that the policy is told: rules in the order of their importance."""
 
     policy: PolicyConfig = PolicyConfig()
     queue: QueueConfig = QueueConfig()
+    shares: SharesConfig = SharesConfig()
     rules: tuple[Rule, ...] = ()

@@ -12,11 +12,12 @@ from functools import cached_property
 from typing import Final
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.names import plain
+from supervisor.core.jobs.names import plain, user_of
 from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.memory import Footprint, JobMemory, Memory
 from supervisor.core.policy.rulebook import Instance, Instances, place_kind
 from supervisor.core.policy.rules import Selector, Settings
+from supervisor.core.policy.usage import had, num_slots, takes, use_of
 from supervisor.core.readings.sample import JobUse, Missing, Sample
 
 __all__ = ["FILL_S", "Scene", "is_rules", "selects"]
@@ -104,6 +105,26 @@ class Scene:
             rss_bytes=max(0.0, max(known.rss_bytes, spec.memory_bytes) - now_bytes),
             gpu_bytes={uuid: max(0.0, bytes_ - (held.get(uuid) or 0)) for uuid, bytes_ in expected.items()},
         )
+
+    def slots_of(self, job: Job) -> float:
+        """Return as how many slots a job counts, by what it was given and seen on."""
+        return num_slots(job, self.known(job.name).footprint.gpu_bytes, self.settings.shares)
+
+    @cached_property
+    def had(self) -> dict[str, float]:
+        """Return the slot seconds that each user has had, as they count now."""
+        uses = [use_of(job, self.slots_of(job), self.now) for job in self.present if takes(job)]
+        return had(self.memory.usage, uses, self.settings.shares, self.now)
+
+    @cached_property
+    def slots_now(self) -> dict[str, float]:
+        """Return the slots that each user's jobs have now."""
+        found: dict[str, float] = {}
+        for job in self.present:
+            if takes(job):
+                user = user_of(job.name)
+                found[user] = found.get(user, 0.0) + self.slots_of(job)
+        return found
 
     def known(self, name: str) -> JobMemory:
         """Return what is remembered of a job."""

@@ -43,8 +43,10 @@ from supervisor.core.policy.memory import Footprint, Memory
 from supervisor.core.policy.rulebook import place_kind
 from supervisor.core.policy.rules import Settings
 from supervisor.core.policy.scene import FILL_S, selects
+from supervisor.core.policy.usage import Account, charged, is_over, num_slots, use_of
 from supervisor.core.readings.sample import JobUse, Missing, Sample
 from supervisor.core.readings.whatif import corrected, or_zero
+from supervisor.core.replacing import replace
 
 __all__ = ["Decider", "Happening", "JobReport", "SimJob", "SimulationReport", "recorded_jobs", "simulate"]
 
@@ -148,6 +150,7 @@ class _World:
         self.sims = {job.name: job for job in jobs}
         self.decide = decide
         self.memory: Any = None
+        self.usage: dict[str, Account] = {}
         self.jobs: dict[str, Job] = {}
         self.coming: list[tuple[float, str, JobEvent]] = []
         self.reports: dict[str, JobReport] = {}
@@ -166,6 +169,9 @@ class _World:
         self._deliver()
         self._book(sample, gap_s)
         seen = corrected(sample, {name: self._use(job) for name, job in self.jobs.items() if not job.is_over})
+        if isinstance(self.memory, Memory):
+            # Ours is told, as the daemon tells it, what users have had.
+            self.memory = replace(self.memory, usage=self.usage)
         verdicts, self.memory = self.decide(tuple(self.jobs.values()), seen, self.memory, self.now)
         for verdict in verdicts:
             self._carry_out(verdict)
@@ -194,7 +200,12 @@ class _World:
                     self._happen(name, attached, age_s)
 
     def _happen(self, name: str, event: JobEvent, ago_s: float = 0.0) -> None:
-        self.jobs[name], _ = core.apply(self.jobs[name], event, self.now - ago_s)
+        before = self.jobs[name]
+        self.jobs[name], _ = core.apply(before, event, self.now - ago_s)
+        if is_over(before, self.jobs[name]):
+            shares = self.settings.shares
+            slots = num_slots(before, self.sims[name].demand.gpu_bytes, shares)
+            self.usage = charged(self.usage, use_of(before, slots, self.now), shares, self.now)
 
     def _later(self, after_s: float, name: str, event: JobEvent) -> None:
         self.coming.append((self.now + after_s, name, event))

@@ -4,7 +4,8 @@ Covers: who may be asked at all, what each would free, the order.
 Does not cover: when (policy.py), how much is short (shortage.py).
 
 First comes who is paused already and still has what is short: that costs no
-training. Then the lowest priority. Among equals: who frees enough alone; who is
+training. Then, among users, who has had most for his weight (shares.py); of one
+user's jobs the lowest priority. Among equals: who frees enough alone; who is
 paused soonest; who frees most; who has the least work at stake should the pause
 go wrong; who came last. Last come those who only go deeper because it lasts.
 """
@@ -18,6 +19,7 @@ from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Candidate
 from supervisor.core.policy.rulebook import Instance
 from supervisor.core.policy.scene import Scene, is_rules
+from supervisor.core.policy.shares import gives_way, merged
 from supervisor.core.policy.shortage import (
     DEPTHS,
     depth_for,
@@ -71,7 +73,12 @@ def options(instance: Instance, scene: Scene) -> list[Option]:
         and job.state not in (JobState.QUEUED, JobState.STOPPING)
         and scene.concerns(instance, job)
     ]
-    return sorted(found, key=lambda option: (not option.is_eligible, option.rank, option.job.name))
+    found.sort(key=lambda option: (not option.is_eligible, option.rank, option.job.name))
+
+    def turn(option: Option) -> tuple[float, ...]:
+        return (not option.is_eligible, *option.rank[:1], *gives_way(option.job, scene))
+
+    return list(merged(found, lambda option: option.job, turn))
 
 
 def chosen(ranking: list[Option]) -> Option | None:

@@ -17,7 +17,7 @@ from supervisor.core.jobs.events import PauseAsked
 from supervisor.core.jobs.job import Asker, Pid
 from supervisor.core.jobs.states import Depth, JobState
 from supervisor.core.jobs.verdict import Candidate, Verdict
-from supervisor.core.policy.explanation import Explanation, RuleState, WentOn
+from supervisor.core.policy.explanation import Explanation, RuleState, Share, WentOn
 from supervisor.core.readings.sample import Gpu
 from supervisor.paths import Paths
 from supervisor.server import requests
@@ -188,6 +188,7 @@ def test_an_answer_to_why_has_all_that_the_policy_explains(house, context, ask):
         wakes_in_s=3.0,
         position=1,
         line_length=2,
+        shares=(Share(user="ada"),),
         can_be_started=False,
         num_flaps=1,
         wait_factor=2.0,

@@ -8,7 +8,9 @@ from supervisor.core.jobs import apply as core
 from supervisor.core.jobs.events import Submitted
 from supervisor.core.jobs.job import JobSpec, Owner
 from supervisor.core.jobs.verdict import Candidate, Verdict
-from supervisor.core.policy.explanation import RuleState
+from supervisor.core.policy.explanation import RuleState, Share
+from supervisor.core.policy.rules import Settings, SharesConfig
+from supervisor.core.replacing import replace
 from supervisor.core.rights import RightsConfig
 from supervisor.errors import UnknownJob
 from supervisor.server import views as module
@@ -164,6 +166,27 @@ def told(field, kind):
     if field.name in ("name", "job"):
         return HIS
     return SECRET if field.name != "row" else None
+
+
+def test_shares_of_hidden_users_are_hidden(views):
+    """
+    Neither what they had nor the weights that the settings name; an admin and who may see others read both.
+    """
+    shares = tuple(Share(user=user, slot_h=3.0) for user in ("", "uid-4000321", "uid-4000322"))
+    settings = Settings(shares=SharesConfig(weights={"uid-4000322": 2.0}, max_priority=3))
+    reply = api.PolicyReply(settings=msgspec.json.encode(settings).decode(), shares=shares)
+    hidden = views.outward(ADA, reply)
+    why = views.outward(ADA, replace(WHY, shares=shares))
+    views.see("rows")
+    seen = views.outward(ADA, reply)
+    kept = msgspec.json.decode(hidden.settings, type=Settings)
+
+    assert ["uid-4000321"] == [one.user for one in hidden.shares] == [one.user for one in why.shares]
+    assert ({}, 3) == (kept.shares.weights, kept.shares.max_priority)
+    assert ["root", "uid-4000321", "uid-4000322"] == [one.user for one in seen.shares]
+    assert seen.settings == reply.settings
+    assert not why.can_be_started
+    assert views.outward(ROOT, WHY).can_be_started
 
 
 class TestHints:

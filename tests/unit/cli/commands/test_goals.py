@@ -28,6 +28,7 @@ def row(state, **fields):
         ("resume", row("running"), (True, "running")),
         ("resume", row("completed"), (True, "completed")),
         ("resume", row("paused", depth="hold"), (False, "paused (hold)")),
+        ("resume", row("paused", depth="exit", asked_by="the queue"), None),
         ("resume", row("failed", problem="exit code 2"), (False, "failed: exit code 2")),
         ("stop", row("stopping"), None),
         ("stop", row("stopped", checkpoint_step=7), (True, "stopped at step 7")),

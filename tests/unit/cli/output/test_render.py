@@ -295,6 +295,20 @@ def test_every_number_of_a_job_is_short_in_status_and_show():
     assert [] == re.findall(r"\d{14,}", words)
 
 
+@pytest.mark.parametrize(
+    ("said", "counted", "shown"),
+    [(5, 5, "5"), (5, 0, "5, against jobs of other users 0"), (5, None, "5"), (0, 0, None)],
+)
+def test_show_says_what_a_priority_counts_between_users(said, counted, shown):
+    """
+    Only where that is something else.
+    """
+    reply = replace(SHOW, row=replace(SHOW.row, priority=said), counted_priority=counted)
+    lines = [line.split(None, 1) for line in show_lines(reply)]
+
+    assert shown == dict(line for line in lines if len(line) == 2).get("priority")
+
+
 def test_the_priority_shows_where_some_job_has_one():
     """
     Where nobody gave one the column would say nothing.

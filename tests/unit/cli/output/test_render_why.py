@@ -6,13 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor import api
-from supervisor.cli.output.render_policy import changes, report_lines, rule_lines, timeline_lines
+from supervisor.cli.output.render_policy import changes, report_lines, rule_lines, share_lines, timeline_lines
 from supervisor.cli.output.render_why import short_why_lines, why_lines
 from supervisor.cli.output.text import width_of
 from supervisor.core.jobs.states import Depth
 from supervisor.core.jobs.verdict import Candidate, Evidence, Verdict
 from supervisor.core.policy.default_rules import DEFAULT_RULES
-from supervisor.core.policy.explanation import ConditionState, RuleState, WentOn
+from supervisor.core.policy.explanation import ConditionState, RuleState, Share, WentOn
 from supervisor.core.policy.rules import PolicyConfig, Settings
 from supervisor.core.policy.simulation import Happening, JobReport, SimulationReport
 from supervisor.core.readings.sample import Missing
@@ -167,6 +167,38 @@ def test_why_stands_beside_where_there_is_room_and_below_where_not():
     assert [" " * beside[0].index("WHY")] == list({line[: beside[0].index("WHY")] for line in beside[2:-1]})
     assert ["NAME   STATE           SINCE", "  WHY", "night  paused (hold)  2m 58s"] == below[:3]
     assert ["day    running          60 s", "  nothing asks it to yield"] == below[-2:]
+
+
+BOB = Share(user="bob", slot_h=3.204, num_slots=2.0, num_waiting=4, is_jobs=True)
+SHARES = (Share(user="ada", weight=2.0, slot_h=0.8, is_next=True), BOB)
+
+
+def test_why_tells_what_a_user_has_had_and_whose_turn_is_next():
+    """
+    Beside the others, as far as they may be seen; nothing where there is one user.
+    """
+    waits = replace(PAUSED, state="queued", shares=SHARES)
+    alone = replace(waits, shares=(replace(BOB, is_next=True),))
+    said = "bob's jobs have had 3.2 of the 4 slot hours that count (weight 1 of 3), and have 2 slots now; "
+
+    assert f"{said}the next turn is ada's." in why_lines(waits, now_wall=WALL)
+    of_him = said.replace(" of the 4", "").replace(" of 3", "")
+    assert f"{of_him}the next turn is bob's." in why_lines(alone, now_wall=WALL)
+    for width in (60, 200):
+        assert width >= max(map(width_of, why_lines(waits, now_wall=WALL, width=width)))
+    assert "slot" not in "".join(why_lines(PAUSED, now_wall=WALL))
+
+
+@pytest.mark.parametrize("width", [60, 200, None])
+def test_policy_shows_a_line_for_each_user(width):
+    """
+    Who had least for his weight first.
+    """
+    assert [
+        ["USER", "WEIGHT", "SLOT", "HOURS", "SLOTS", "WAITING", "TURN"],
+        ["ada", "2", "0.8", "0", "0", "next"],
+        ["bob", "1", "3.2", "2", "4", "-"],
+    ] == [line.split() for line in share_lines(SHARES, width=width)]
 
 
 LOST = replace(

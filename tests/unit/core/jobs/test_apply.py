@@ -40,10 +40,10 @@ PLACE = {"checkpoint": CheckpointRef(step=7, epoch=1, path="/ckpt/7", digest="d7
 class Life:
     """A job and the events that happen to it. `effects` are those of the last event."""
 
-    def __init__(self, **spec):
+    def __init__(self, name="job-1", **spec):
         spec = JobSpec(argv=("train",), cwd="/work", **spec)
         self.now = 1000.0
-        self.job = core.create("job-1", Submitted(id="j-1", spec=spec), self.now)
+        self.job = core.create(name, Submitted(id="j-1", spec=spec), self.now)
         self.effects = ()
 
     def __call__(self, event):
