@@ -112,7 +112,7 @@ class Engine:
             self._staging.remember({_JOURNAL_ID: self._journal_id})
         self._taken = Taken({}, (), "")
         self._numbering = Numbering(facts, self._staging.remember)
-        self._accounts = Accounts(facts, self._staging.remember, look)
+        self._accounts = Accounts(world.journal, self._staging.remember, look)
         #: Launches of removed jobs, by name: a run folder is never used a second time.
         self._past_starts = {
             name.removeprefix(_STARTS): int(value)

@@ -7,6 +7,7 @@ Does not cover: when it is looked, and what is decided (policy_loop.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from supervisor.core.jobs.job import Job
 from supervisor.core.policy.decide import look_around
@@ -15,11 +16,14 @@ from supervisor.core.policy.room import fit, least_wrong, needs_of
 from supervisor.core.policy.rules import Settings
 from supervisor.core.readings.sample import Sample
 
-__all__ = ["LastLook"]
+__all__ = ["MEMORY_FACT", "LastLook"]
+
+#: Under this name the journal has the memory.
+MEMORY_FACT: Final = "policy.memory"
 
 
 class LastLook:
-    """Written by the policy loop, what users had by the accounts; the engine reads it. Of the loop's thread."""
+    """Written by the policy loop, what users had by the accounts; the engine reads it. In one thread."""
 
     def __init__(self) -> None:
         #: The newest one; None: nobody has looked yet.

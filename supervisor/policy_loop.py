@@ -46,14 +46,12 @@ from supervisor.core.policy.shares import OWN_USER
 from supervisor.core.readings.sample import Sample
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError
-from supervisor.last_look import LastLook
+from supervisor.last_look import MEMORY_FACT, LastLook
 from supervisor.ports import Clock, Journal, Sampler, WatchedJob
 from supervisor.settings.config import Config
 from supervisor.system.users import unknown_in, weights_of
 
 __all__ = ["PolicyLoop"]
-
-_FACT = "policy.memory"
 
 #: Nobody uses anything, and nobody waits: looking more often would only wake the machine.
 _IDLE_S = 10.0
@@ -276,10 +274,10 @@ class PolicyLoop:
         self._remembered_at = now
         if self._engine.present:
             memory = replace(self._last.memory, usage={})
-            self._engine.remember({_FACT: msgspec.json.encode(memory).decode()})
+            self._engine.remember({MEMORY_FACT: msgspec.json.encode(memory).decode()})
 
     def _recalled(self, facts: Mapping[str, str]) -> Memory:
-        text = facts.get(_FACT)
+        text = facts.get(MEMORY_FACT)
         if text is None:
             return Memory()
         try:

@@ -1,12 +1,13 @@
 """Jobs as units of systemd, as their users, under the installed service of the system.
 
-Covers: who a job is, what it is not under, who may read and do what, ends while the daemon is away, tricks in
-run folders; the launcher's contract on the real systemd.
+Covers: who a job is, what it is not under, who may read and do what, turns of users, ends while the
+daemon is away, tricks in run folders; the launcher's contract on the real systemd.
 Does not cover: the daemon of one user (test_service_days.py), each right (tests/integration).
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
@@ -15,7 +16,7 @@ import pytest
 from tests.harness import ROOT, until
 from tests.systemd.booted import USER, booted
 from tests.systemd.environment import PLACE, add_environment
-from tests.systemd.person import FOLDERS, UNIT, WAITS, Person, ends_while_away
+from tests.systemd.person import UNIT, WAITS, Person, ends_while_away
 
 pytestmark = pytest.mark.soak
 
@@ -24,7 +25,6 @@ STATE = "/var/lib/training-supervisor/jobs"
 #: What a sandbox would show in /proc, and the groups.
 RIGHTS = "NoNewPrivs|Seccomp_filters|CapBnd|CapEff"
 SHOWS_ITSELF = f"id -un; id -Gn; grep -E '^({RIGHTS}):' /proc/self/status; umask; ulimit -Sn"
-FOLDERS_OF = {**FOLDERS, OTHER: f"/home/{OTHER}"}
 
 
 class User(Person):
@@ -32,7 +32,7 @@ class User(Person):
 
     def __init__(self, machine, user):
         self.machine, self.user, self.flags = machine, user, ()
-        self.folder = FOLDERS_OF[user]
+        self.folder = f"/home/{user}"
 
     def run_job(self, name, *argv, **variables):
         words = [f"{key}={value}" for key, value in variables.items()]
@@ -124,6 +124,43 @@ def test_what_two_users_may_do_to_each_others_jobs(ada, grace):
         assert one.user == one.machine.ok("stat", "-c", "%U", f"/proc/{pids[one.user]}")
         one.ctl("kill", "night")
         until(lambda one=one: one.row("night")["state"] == "stopped", one.user)
+
+
+def test_two_users_take_turns_with_jobs_that_really_run(root, machine):
+    """
+    The first one has put four into the line before the other comes; what each had is told, and by weight.
+    """
+    # Who have had nothing yet.
+    for user, groups in (("bob", "lab"), ("eve", "")):
+        machine.ok("useradd", "--create-home", "--groups", groups, user)
+    bob, eve = (User(machine, user) for user in ("bob", "eve"))
+    config = "/etc/training-supervisor/config.toml"
+    usual = machine.ok("cat", config)
+    shares = '[shares]\nweights = {"group:lab" = 3}\n'
+    # Other tests may have left some.
+    num_running = sum(row["pid"] is not None for row in json.loads(root.ctl("status", "--json")))
+    limit = f"[queue]\nmax_running = {num_running + 1}\n"
+    root.write(config, f"{usual}\nsettle_s = 0\n{limit}{shares}")
+    root.ctl("reload")
+    root.run_job("first", "sleep", "1000")
+    jobs = [(one, f"turn-{number}") for one, num in ((bob, 4), (eve, 2)) for number in range(num)]
+    for one, name in jobs:
+        one.run_job(name, "sleep", "0.5")
+    root.ctl("kill", "first")
+    for one, name in jobs:
+        one.is_over(name)
+    events = json.loads(root.ctl("events", "--lines", "1000", "--json"))
+    starts = [one["job"] for one in events if one["kind"] == "admitted" and "/turn-" in one["job"]]
+    told = {one["user"]: one for one in json.loads(root.ctl("policy", "show", "--json")) if "user" in one}
+    root.write(config, usual)
+    root.ctl("reload")
+
+    assert ["bob/turn-0", "eve/turn-0"] == starts[:2]
+    # With three times the weight it is the second one's again only when the first has had three.
+    assert ["bob/turn-1", "bob/turn-2"] == starts[2:4]
+    assert {"bob/turn-3", "eve/turn-1"} == set(starts[4:])
+    assert (3.0, 1.0) == (told["bob"]["weight"], told["eve"]["weight"])
+    assert told["bob"]["slot_h"] > told["eve"]["slot_h"] > 2 * 0.5 / 3600 * 0.9
 
 
 def test_no_other_user_can_read_the_environment_of_a_job(ada, grace):

@@ -3,32 +3,36 @@
 import pytest
 
 from supervisor.accounts import Accounts
-from supervisor.core.jobs.job import Pid
 from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.memory import Footprint, JobMemory, Memory
 from supervisor.core.policy.rules import SharesConfig
 from supervisor.core.policy.usage import Account
 from supervisor.last_look import LastLook
 from supervisor.system.procfs import boot_id
+from tests.fakes.journal import FakeDisk, FakeJournal
 from tests.fakes.moment import a_job
 
 SHARES = SharesConfig(half_life_s=1e9)
 
 
-def accounts(stored, look=None):
-    look = look or LastLook()
-    return Accounts(stored, stored.update, look), look
+def accounts(disk):
+    """Those of one more daemon over the same disk."""
+    look, journal = LastLook(), FakeJournal(disk)
+    made = Accounts(journal, disk.facts.update, look)
+    journal.close()
+    return made, look
 
 
-def ended(made, name, ran_s):
-    made.note(a_job(name, since=0.0), a_job(name, JobState.COMPLETED, since=ran_s), SHARES, ran_s)
+def ended(made, name, ran_s, begin=0.0):
+    end = begin + ran_s
+    made.note(a_job(name, since=begin), a_job(name, JobState.COMPLETED, since=end), SHARES, end)
 
 
 def test_the_next_daemon_goes_on_with_what_was_stored():
     """
     And adds to it; each user has an account of his own, the daemon's own one too.
     """
-    stored = {}
+    stored = FakeDisk()
     made, _ = accounts(stored)
     for name in ("ada/a", "bob/b", "own"):
         ended(made, name, 100.0)
@@ -45,7 +49,7 @@ def test_gpus_that_the_policy_saw_it_on_count():
     """
     A job that asked for none and took three had three.
     """
-    made, look = accounts({})
+    made, look = accounts(FakeDisk())
     seen = JobMemory(footprint=Footprint(gpu_bytes={"A": 1.0, "B": 1.0, "C": 1.0}))
     look.memory = Memory(jobs={"ada/a": seen}, usage=look.memory.usage)
     ended(made, "ada/a", 10.0)
@@ -53,30 +57,33 @@ def test_gpus_that_the_policy_saw_it_on_count():
     assert 30 == round(look.memory.usage["ada"].slot_s)
 
 
-def test_what_a_reboot_ended_is_charged_until_somebody_last_looked():
+@pytest.mark.parametrize(
+    ("boot", "charged_s"), [("an-earlier-boot", 60.0), (boot_id(), 1000.0), (None, 1000.0)]
+)
+def test_what_a_reboot_ended_is_charged_until_somebody_last_looked(boot, charged_s):
     """
-    A machine that was off for days was nobody's; a daemon that was away from jobs of this boot charges it all.
+    A machine that was off for days was nobody's; jobs of this boot had it, also while the daemon was away.
     """
-    had = {}
-    for boot in ("an-earlier-boot", boot_id()):
-        made, look = accounts({})
-        look.memory = Memory(at=60.0)
-        ran = a_job("ada/a", since=0.0, process=Pid(7, 8, boot))
-        made.note(ran, a_job("ada/a", JobState.FAILED, since=1000.0), SHARES, 1000.0)
-        had[boot] = round(look.memory.usage["ada"].slot_s)
+    disk = FakeDisk()
+    disk.facts |= {"policy.memory": '{"at":60.0}'} | ({} if boot is None else {"clock.boot_id": boot})
+    made, look = accounts(disk)
+    ended(made, "ada/a", 1000.0)
+    ended(made, "bob/b", 50.0, begin=1000.0)
 
-    assert {"an-earlier-boot": 60, boot_id(): 1000} == had
+    assert {"ada": charged_s, "bob": 50.0} == {
+        user: round(one.slot_s) for user, one in look.memory.usage.items()
+    }
 
 
 def test_what_ends_no_use_is_not_stored():
     """
     A job changes often; the journal hears of it when something was had.
     """
-    stored = {}
+    stored = FakeDisk()
     made, look = accounts(stored)
     made.note(a_job("ada/a"), a_job("ada/a", problem="odd"), SHARES, 50.0)
 
-    assert ({}, {}) == (stored, look.memory.usage)
+    assert ({}, {}) == (stored.facts, look.memory.usage)
 
 
 @pytest.mark.parametrize("text", ["no JSON", '{"ada": 7}', "[]"])
@@ -84,7 +91,8 @@ def test_accounts_that_cannot_be_read_begin_anew(text):
     """
     All users alike; a daemon that does not start would cost more.
     """
-    stored = {"users.usage": text}
+    stored = FakeDisk()
+    stored.facts["users.usage"] = text
     made, look = accounts(stored)
     ended(made, "ada/a", 10.0)
 

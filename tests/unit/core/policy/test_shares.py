@@ -79,8 +79,11 @@ class TestTheLine:
         hopeless = [queued(f"ada/{n}", num_gpus=9, waited_s=99) for n in range(10)]
         jobs = [*hopeless, queued("ada/fits"), queued("bob/1", waited_s=50), queued("bob/2"), a_job("bob/0")]
         gone = [one.job.name for one in line(scene(*jobs)) if one.may_go]
+        begun = [a_job("bob/0", since=NOW), queued("bob/1", waited_s=50), queued("ada/1")]
 
         assert ["ada/fits", "bob/1", "bob/2"] == gone
+        # What was had counts as a mean: two hours of a day are less than the slot that somebody has now.
+        assert ["ada/1", "bob/1"] == order(*begun, usage={"ada": 2})
 
     def test_ones_own_jobs_stand_by_priority(self):
         """
