@@ -38,7 +38,7 @@ from supervisor.ports import JournalRow, World
 from supervisor.rotation import Logs, kept_logs
 from supervisor.server import requests
 from supervisor.server.access import Access
-from supervisor.server.event_rows import event_message, stored
+from supervisor.server.event_rows import stored
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Router
 from supervisor.server.rows import readings
@@ -328,7 +328,8 @@ class Daemon:
 
     def _on_stored(self, row: JournalRow) -> None:
         self._are_counts_due = True
-        self._router.publish(event_message(stored(row)), self._context.views.outward)
+        event = stored(row)
+        self._router.publish(lambda peer: self._context.views.event(peer, event))
         self._context.mark_changed(row.job)
         if row.after is None or not row.after.alive:
             self._shims.forget(row.job)

@@ -58,6 +58,7 @@ from supervisor.job_table import JobTable
 from supervisor.last_look import LastLook
 from supervisor.launching import launch_spec
 from supervisor.numbering import Numbering
+from supervisor.past_jobs import PastJobs
 from supervisor.paths import Paths
 from supervisor.ports import (
     Ended,
@@ -73,7 +74,6 @@ from supervisor.taken import Taken
 
 __all__ = ["Engine"]
 
-_STARTS = "starts."
 _JOURNAL_ID = "journal.id"
 
 _SIGNALS = MappingProxyType(
@@ -113,12 +113,7 @@ class Engine:
         self._taken = Taken({}, (), "")
         self._numbering = Numbering(facts, self._staging.remember)
         self._accounts = Accounts(world.journal, self._staging.remember, look)
-        #: Launches of removed jobs, by name: a run folder is never used a second time.
-        self._past_starts = {
-            name.removeprefix(_STARTS): int(value)
-            for name, value in facts.items()
-            if name.startswith(_STARTS)
-        }
+        self.past = PastJobs(facts, self._staging.remember)
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -152,7 +147,7 @@ class Engine:
             spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", folder))  # noqa: PTH118  # pure
         # Whatever other journals left there: a run folder is never used a second time.
         last = self._launcher.last_incarnation(self._paths.job_dir(name))
-        event = Submitted(id=_new_id(), spec=spec, incarnation=max(self._past_starts.get(name, 0), last))
+        event = Submitted(id=_new_id(), spec=spec, incarnation=max(self.past.num_starts(name), last))
         now = self._clock.now()
         job = core.create(name, event, now)
         self._record(job, event, now)
@@ -187,8 +182,7 @@ class Engine:
         if job is None:
             self._taken.free(name)
             return
-        self._past_starts[name] = job.incarnation
-        self._staging.remember({_STARTS + name: str(job.incarnation)})
+        self.past.removed(job)
         self._job_table.drop(name)
 
     def job(self, name: str) -> Job:

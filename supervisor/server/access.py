@@ -20,6 +20,7 @@ from supervisor.core.jobs import names
 from supervisor.core.jobs.job import Job, Owner, Pid
 from supervisor.core.rights import RightsConfig, See, Speaker, may, right_to, verb_of
 from supervisor.errors import Refused
+from supervisor.past_jobs import PastJob
 from supervisor.server.router import Peer
 from supervisor.system.procfs import line_of
 from supervisor.system.users import user_name
@@ -111,15 +112,20 @@ class Access:
 
     # --- what he may --------------------------------------------------------------------------
 
-    def owns(self, peer: Peer, key: str, job: Job | None) -> bool:
-        """Say whether a job is his; one that is no more goes by the name of its user."""
+    def owns(self, peer: Peer, key: str, job: Job | PastJob | None) -> bool:
+        """Say whether a job is his, or was; one of which nothing is known is the daemon's own user's, if any's.
+
+        Never by the name in its key: that may be another person's by now.
+        """
         if not self.serves_all:
             return True
         if job is None:
-            return names.user_of(key) == self.user(peer)
+            return peer.uid == self.own_uid and not names.user_of(key)
+        if isinstance(job, PastJob):
+            return peer.uid == job.uid
         return peer.uid == (self.own_uid if job.spec.owner is None else job.spec.owner.uid)
 
-    def sight(self, peer: Peer, key: str, job: Job | None) -> See:
+    def sight(self, peer: Peer, key: str, job: Job | PastJob | None) -> See:
         """Return what he may see of a job."""
         return "all" if self.is_admin(peer) or self.owns(peer, key, job) else self._config.see
 
@@ -127,7 +133,7 @@ class Access:
         """Say whether he may know of the jobs of others at all."""
         return self.is_admin(peer) or self._config.see != "none"
 
-    def may(self, peer: Peer, message: Any, key: str = "", job: Job | None = None) -> bool:
+    def may(self, peer: Peer, message: Any, key: str = "", job: Job | PastJob | None = None) -> bool:
         """Say whether he may ask that, of a job where there is a key."""
         owns = bool(key) and self.owns(peer, key, job)
         return may(right_to(_tag(message), self._config), Speaker(owns, self.is_admin(peer)))
@@ -142,7 +148,7 @@ class Access:
                 hint="start a daemon of your own: `training-supervisord`",
             )
 
-    def check(self, peer: Peer, message: Any, key: str = "", job: Job | None = None) -> None:
+    def check(self, peer: Peer, message: Any, key: str = "", job: Job | PastJob | None = None) -> None:
         """Raise Refused unless he may ask that, of a job where there is a key."""
         if self.may(peer, message, key, job):
             return
@@ -154,7 +160,11 @@ class Access:
                 f"cannot {what}: only admins may",
                 hint="ask root, or whom `rights.admins` in the daemon's config.toml names",
             )
-        whose = job.spec.owner.name if job and job.spec.owner else names.user_of(key) or self._own_part
+        whose = (
+            job.spec.owner.name
+            if isinstance(job, Job) and job.spec.owner
+            else names.user_of(key) or self._own_part
+        )
         raise Refused(
             f"cannot {verb} job `{self.shown(peer, key)}`: it belongs to {whose}",
             hint=f"ask {whose}, or an admin; `supervisorctl status` shows which jobs are yours",

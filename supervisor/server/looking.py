@@ -9,7 +9,6 @@ from __future__ import annotations
 from supervisor import __version__, api
 from supervisor.core.jobs.job import Job
 from supervisor.core.policy.shares import granted
-from supervisor.server.event_rows import event_message
 from supervisor.server.request_context import RequestContext, parted
 from supervisor.server.router import Delivery
 
@@ -77,7 +76,8 @@ def events(context: RequestContext, delivery: Delivery, request: api.EventsReque
     )
     if request.job is not None and not stored and not _has_history(context, request.job):
         context.engine.job(request.job)  # Raises, unless it has just been made.
-    *parts, last = parted(event_message(one) for one in stored)
+    seen = (context.views.event(delivery.peer, one) for one in stored)
+    *parts, last = parted(one for one in seen if one is not None)
     for part in parts:
         context.send(delivery.identity, api.EventsReply(id=request.id, events=part, more=True))
     context.send(delivery.identity, api.EventsReply(id=request.id, events=last))

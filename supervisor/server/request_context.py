@@ -22,6 +22,7 @@ from supervisor.core.readings.sample import Left, Sample
 from supervisor.core.replacing import replace
 from supervisor.core.rights import UsersConfig
 from supervisor.errors import Refused, SupervisorError
+from supervisor.past_jobs import PastJobs
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
 from supervisor.server.access import Access
@@ -47,7 +48,9 @@ _MAX_ALERTS = 20
 _ALERT_CHARS = 1000
 _MAX_ASIDE = 1000
 
-#: Answers that wait for a journal that cannot be written, each with what changed.
+#: Answers of one user that wait for a journal that cannot be written, each with what changed; and those of
+#: root and the daemon's own user.
+_MAX_WAITING_OF_USER = 200
 _MAX_WAITING = 1000
 
 #: A kill is always taken: it ends what may have filled the disk.
@@ -70,6 +73,7 @@ class _Engine(Protocol):
     """What is needed of the engine."""
 
     config: Config
+    past: PastJobs
 
     @property
     def jobs(self) -> Mapping[str, Job]: ...
@@ -110,6 +114,7 @@ class _Waiting:
     """An answer that goes out when the journal has what it is about."""
 
     identity: bytes
+    uid: int
     make: Callable[[], _Answer]
     #: Its peer was told that nothing can be stored.
     is_told: bool = False
@@ -153,7 +158,7 @@ class RequestContext:
 
     def __post_init__(self) -> None:
         """Make what each peer sees by who may what."""
-        self.views = Views(self.access, lambda: self.engine.jobs)
+        self.views = Views(self.access, lambda: self.engine.jobs, self.engine.past.owner)
 
     def watch(self, identity: bytes, request: str, names: frozenset[str]) -> None:
         """Tell this peer of changes of these jobs, or of all; for a while."""
@@ -183,10 +188,11 @@ class RequestContext:
 
     def answer(self, delivery: Delivery, message: _Answer | Callable[[], _Answer]) -> None:
         """Answer once everything so far is stored; with what is called then, where it depends on that."""
-        if isinstance(message, protocol.Refusal) and self._is_full():
+        if isinstance(message, protocol.Refusal) and self._is_crowded(delivery.peer):
             self.send(delivery.identity, message)
             return
-        waiting = _Waiting(delivery.identity, message if callable(message) else lambda: message)
+        make = message if callable(message) else lambda: message
+        waiting = _Waiting(delivery.identity, delivery.peer.uid, make)
         self._waiting.append(waiting)
 
         def send() -> None:
@@ -196,16 +202,19 @@ class RequestContext:
 
         self.engine.then(send)
 
-    def check_room(self, message: object) -> None:
-        """Raise Refused for what would be held in memory beside all that cannot be stored already."""
-        if self._is_full() and isinstance(message, _REFUSED_WHEN_FULL):
+    def check_room(self, peer: Peer, message: object) -> None:
+        """Raise Refused for what would be held in memory beside all of his that cannot be stored already."""
+        if isinstance(message, _REFUSED_WHEN_FULL) and self._is_crowded(peer):
             raise Refused(
                 "cannot take more requests: too many wait for the journal, which cannot be written",
                 hint="`supervisorctl status` tells why; `supervisorctl kill` needs no journal",
             )
 
-    def _is_full(self) -> bool:
-        return len(self._waiting) >= _MAX_WAITING and bool(self.journal.problem())
+    def _is_crowded(self, peer: Peer) -> bool:
+        if not self._waiting or not self.journal.problem():
+            return False
+        most = _MAX_WAITING_OF_USER if self.access.is_bounded(peer) else _MAX_WAITING
+        return sum(one.uid == peer.uid for one in self._waiting) >= most
 
     def tell_unstored(self) -> None:
         """Tell whoever waits for an answer that it may be long in coming, while nothing can be stored."""

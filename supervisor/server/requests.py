@@ -50,7 +50,7 @@ def take(context: RequestContext, delivery: Delivery) -> None:
         if handler is not None:
             context.access.check_served(delivery.peer, message)
             request = context.views.inward(delivery.peer, message)
-            context.check_room(request)
+            context.check_room(delivery.peer, request)
             # Where several jobs are meant each is asked about for itself (`_each`).
             if not isinstance(request, api.JobsRequest):
                 context.views.check(delivery.peer, request, getattr(request, "job", None) or "")

@@ -167,15 +167,13 @@ class Router:
             self._log.error("not-sent", error=str(error), message=type(message).__name__)
             return False
 
-    def publish(
-        self, event: api.Event, seen: Callable[[Peer, api.Event], api.Event | None] = lambda _, event: event
-    ) -> None:
+    def publish(self, seen: Callable[[Peer], api.Event | None]) -> None:
         """Tell every subscriber what he may see of it; one that is slow misses some and asks the journal."""
         frames: dict[api.Event, bytes] = {}
         for connection in list(self._connections.all.values()):
             if not connection.topics or len(connection.unsent) >= _MAX_EVENT_BYTES:
                 continue
-            if (his := seen(connection.peer, event)) is None:
+            if (his := seen(connection.peer)) is None:
                 continue
             frame = frames.get(his) or frames.setdefault(his, fitted(his))
             if any(map(frame.startswith, connection.topics)):

@@ -19,13 +19,17 @@ import msgspec
 
 from supervisor import api
 from supervisor.core.jobs import names
+from supervisor.core.jobs.events import Submitted
 from supervisor.core.jobs.job import Job
 from supervisor.core.jobs.verdict import Candidate
 from supervisor.core.policy.explanation import RuleState, Share
 from supervisor.core.policy.rules import Settings
 from supervisor.core.replacing import replace
 from supervisor.errors import UnknownJob, UsageError
+from supervisor.past_jobs import PastJob
+from supervisor.ports import StoredEvent
 from supervisor.server.access import Access
+from supervisor.server.event_rows import event_message
 from supervisor.server.router import Peer
 from trainer_shim import protocol
 
@@ -49,10 +53,16 @@ T = TypeVar("T")
 class Views:
     """What a message is inside, and for each peer. Used from the loop's thread only."""
 
-    def __init__(self, access: Access, jobs: Callable[[], Mapping[str, Job]]) -> None:
-        """Take who may what, and all jobs by key as they are when it is called."""
+    def __init__(
+        self,
+        access: Access,
+        jobs: Callable[[], Mapping[str, Job]],
+        past: Callable[[str], PastJob | None] = lambda _: None,
+    ) -> None:
+        """Take who may what, all jobs by key as they are when it is called, and those that were removed."""
         self._access = access
         self._jobs = jobs
+        self._past = past
 
     # --- on the way in ------------------------------------------------------------------------
 
@@ -74,16 +84,17 @@ class Views:
 
     def check(self, peer: Peer, message: Any, key: str = "") -> None:
         """Raise Refused unless he may ask that; UnknownJob for a job that he may not even know of."""
+        job: Job | PastJob | None = self._jobs().get(key)
         if key and not self._access.is_admin(peer):
-            job = self._jobs().get(key)
             is_past = job is None and isinstance(message, api.EventsRequest)
-            may_know = self._access.owns(peer, key, None) if is_past else job is not None
+            job = self._past(key) if is_past else job
+            may_know = job is not None and (not is_past or self._access.owns(peer, key, job))
             if not may_know or self._access.sight(peer, key, job) == "none":
                 said = self._access.shown(peer, key)
                 # Whoever names hundreds that are not there must not keep the others waiting for a hint.
                 is_hinted = len(getattr(message, "jobs", ())) <= _MAX_HINTED
                 raise UnknownJob(said, nearest=self._nearest(peer, said) if is_hinted else "")
-        self._access.check(peer, message, key, self._jobs().get(key))
+        self._access.check(peer, message, key, job)
 
     def _nearest(self, peer: Peer, said: str) -> str:
         known = [self._access.shown(peer, job.name) for job in self.seen(peer, self._jobs().values())]
@@ -98,7 +109,10 @@ class Views:
     # --- on the way out -----------------------------------------------------------------------
 
     def outward(self, peer: Peer, message: Any) -> Any:
-        """Return a message as this peer may have it; None where there is nothing for him in it."""
+        """Return a message as this peer may have it; None where there is nothing for him in it.
+
+        Events are cut before they are messages (`event`), which do not say of which job of a name they are.
+        """
         if not self._access.serves_all:
             return message
         match message:
@@ -108,10 +122,6 @@ class Views:
                 return self._show(peer, message)
             case api.WhyReply():
                 return self._why(peer, message)
-            case api.Event():
-                return self._event(peer, message)
-            case api.EventsReply(events=events):
-                return replace(message, events=_some(self._event(peer, one) for one in events))
             case api.PolicyReply(rules=rules):
                 seen = _some(self._rule(peer, one) for one in rules)
                 shares, settings = self._shares(peer, message.shares), self._settings(peer, message.settings)
@@ -132,9 +142,14 @@ class Views:
             told: api.Accepted = self._told(peer, replace(message, job=job))
             return told
         # It names the job that was asked about only, and what is hidden has to read as what is not there.
-        user = self._access.user(peer)
-        error, hint = _without(user, message.error), _without(user, message.hint)
-        return replace(message, job=job, error=error, hint=hint)
+        user, key = self._access.user(peer), message.job
+
+        def called(text: str) -> str:
+            if user and key and not names.user_of(key):
+                text = _WORD.sub(lambda found: job if found[0] == key else found[0], text)
+            return _without(user, text)
+
+        return replace(message, job=job, error=called(message.error), hint=called(message.hint))
 
     def _sight(self, peer: Peer, key: str) -> str:
         return self._access.sight(peer, key, self._jobs().get(key))
@@ -226,12 +241,27 @@ class Views:
         place = self._access.shown(peer, rule.place) if is_job else rule.place
         return replace(rule, jobs=jobs, place=place)
 
-    def _event(self, peer: Peer, event: api.Event) -> api.Event | None:
-        sight = self._sight(peer, event.job)
+    def event(self, peer: Peer, event: StoredEvent) -> api.Event | None:
+        """Return something that happened as this peer may have it; None where it is nothing for him."""
+        message = event_message(event)
+        if not self._access.serves_all:
+            return message
+        sight = self._access.sight(peer, event.job, self._then(event.job, event.at))
         if sight == "none":
             return None
-        detail = event.detail if sight == "all" else ""
-        return replace(event, job=self._access.shown(peer, event.job), detail=detail)
+        # A command is no sentence, and what is called like a job in it is none.
+        is_command = isinstance(event.event, Submitted)
+        detail = message.detail if is_command else self._text(peer, message.detail)
+        shown = self._access.shown(peer, event.job)
+        return replace(message, job=shown, detail=detail if sight == "all" else "")
+
+    def _then(self, key: str, at: float) -> Job | PastJob | None:
+        """Return the job of that key that something happened to then; None where nothing is known of it."""
+        job = self._jobs().get(key)
+        if job is not None and at >= job.created_at:
+            return job
+        past = self._past(key)
+        return past if past is not None and at >= past.since else None
 
     # --- words --------------------------------------------------------------------------------
 
@@ -255,8 +285,10 @@ class Views:
         word = said.rstrip(".")
         if word.startswith(f"{user}/"):
             return _without(user, said)
-        is_hidden = word in self._jobs() and self._sight(peer, word) == "none"
-        return _HIDDEN + said[len(word) :] if is_hidden else said
+        if word not in self._jobs():
+            return said
+        told = _HIDDEN if self._sight(peer, word) == "none" else self._access.shown(peer, word)
+        return told + said[len(word) :]
 
 
 # Of another user's job: its state, progress and use. All else may hold paths, names or words, and a field

@@ -118,9 +118,16 @@ def _moment(value: str) -> None:
         raise ValueError(f"not a time: {value[:40]!a}")
 
 
+def _owner(value: str) -> None:
+    uid, _, since = value.partition(" ")
+    _whole(uid)
+    _moment(since)
+
+
 _FORMS: Final[dict[str, Callable[[str], None]]] = {
     "next_job_number": _whole,
     "starts.": _whole,
+    "owner.": _owner,
     "clock.offset_s": _moment,
 }
 

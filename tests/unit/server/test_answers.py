@@ -21,6 +21,7 @@ from supervisor.core.policy.explanation import Explanation, RuleState, Share, We
 from supervisor.core.readings.sample import Gpu
 from supervisor.paths import Paths
 from supervisor.server import requests
+from supervisor.server.access import Access
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.server.shims import ShimTable
@@ -34,6 +35,10 @@ class Post:
 
     def __init__(self):
         self.sent = []
+        self.peers = {}
+
+    def peer(self, identity):
+        return self.peers[identity]
 
     def send(self, _identity, message):
         self.sent.append(api.decode(wire.encode(message)))
@@ -255,3 +260,30 @@ def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(h
 
     assert ("pausing", "it reaches its next batch boundary and saves") == (before.state, before.next)
     assert ("saving", "its checkpoint becomes durable") == (saving.stage, saving.next)
+
+
+def test_nobody_is_refused_because_others_wait_for_the_journal(house, context, monkeypatch):
+    """
+    2026-11-29: a thousand answers that waited for a full disk were all users' together, and one user had them.
+    """
+    monkeypatch.setattr(context, "access", Access(serves_all=True, own_uid=0))
+    context.__post_init__()
+    house.disk.failure = "no space left on device"
+    house.world.journal.inner.write()
+    ada, bob, root = Peer(4_000_321, 1), Peer(4_000_322, 2), Peer(0, 3)
+
+    def refusal(peer):
+        context.router.sent.clear()
+        context.router.peers[b"x"] = peer
+        run = api.RunRequest(id="r", argv=("true",), cwd="/", env={}, name=None)
+        requests.take(context, Delivery(b"x", peer, run))
+        house.world.engine.stage()
+        return [one.error for one in context.router.sent if isinstance(one, wire.Refusal)]
+
+    taken = 0
+    while not (told := refusal(ada)):
+        taken += 1
+
+    assert 200 == taken
+    assert ["cannot take more requests: too many wait for the journal, which cannot be written"] == told
+    assert [] == refusal(bob) == refusal(root)

@@ -5,7 +5,7 @@ import pytest
 
 from supervisor import api
 from supervisor.core.jobs import apply as core
-from supervisor.core.jobs.events import Submitted
+from supervisor.core.jobs.events import Admitted, Submitted
 from supervisor.core.jobs.job import JobSpec, Owner
 from supervisor.core.jobs.verdict import Candidate, Verdict
 from supervisor.core.policy.explanation import RuleState, Share
@@ -13,6 +13,8 @@ from supervisor.core.policy.rules import Settings, SharesConfig
 from supervisor.core.replacing import replace
 from supervisor.core.rights import RightsConfig
 from supervisor.errors import UnknownJob
+from supervisor.past_jobs import PastJob
+from supervisor.ports import StoredEvent
 from supervisor.server import views as module
 from supervisor.server.access import Access
 from supervisor.server.peers import Peer
@@ -101,6 +103,91 @@ def test_the_answer_about_a_hidden_job_is_none(views):
         views.outward(ADA, api.JobRows(rows=(api.JobRow(name=HIS, state="queued", since_s=1.0),))).rows == ()
     )
     assert views.outward(ADA, api.PolicyReply(rules=(RULE,))).rules[0].jobs == ("night",)
+
+
+@pytest.mark.parametrize(
+    ("see", "place", "told"), [("rows", "root/day", "root/day"), ("none", None, "another user's job")]
+)
+def test_a_job_of_roots_is_called_so_in_every_row_and_sentence(views, see, place, told):
+    """
+    2026-11-29: `policy show` called it by its plain name, which for everybody else is a job of his own.
+    """
+    views.see(see)
+    rule = RuleState(rule="disk", place="day", alarm="rule disk of day has no reading")
+    reply = api.PolicyReply(rules=(rule,), settling="day is pausing; daybreak is no job.")
+    seen = views.outward(ADA, reply)
+
+    assert f"{told} is pausing; daybreak is no job." == seen.settling
+    assert [place] == [one.place for one in seen.rules] or place is None
+    assert all(f"rule disk of {told} has no reading" == one.alarm for one in seen.rules)
+
+
+def test_an_answer_to_an_admin_with_jobs_of_his_own_says_whose_it_is(views):
+    """
+    His `day` is another one than root's; the rest of the words stays as it is.
+    """
+    error, hint = "cannot pause job `day`: today it is over", "`supervisorctl restart day`"
+    seen = views.outward(ADA, wire.Refusal(id="r", job="day", error=error, hint=hint))
+
+    assert ("cannot pause job `root/day`: today it is over", "root/day") == (seen.error, seen.job)
+    assert "`supervisorctl restart root/day`" == seen.hint
+
+
+def stored(key, at, event):
+    return StoredEvent(seq=1, at=at, wall=1.0, job=key, event=event, state="x")
+
+
+def admitted(reason):
+    return Admitted(verdict=Verdict(kind="start", job=MINE, rule="queue", reason=reason), start_grace_s=1.0)
+
+
+class TestEvents:
+    def test_reasons_in_ones_own_events_name_no_hidden_job(self, views):
+        """
+        Sentences are cut; a command stays what it was, whatever a job is called.
+        """
+        seen = views.event(ADA, stored(MINE, 2.0, admitted(f"makes room for {HIS} and day")))
+        spec = JobSpec(argv=("day", "night"), cwd="/")
+
+        assert ("night", "makes room for another user's job and another user's job") == (
+            seen.job,
+            seen.detail,
+        )
+        assert "day night" == views.event(ADA, stored(MINE, 2.0, Submitted(id="j", spec=spec))).detail
+
+    @pytest.mark.parametrize("see", ["rows", "none"])
+    def test_what_happened_to_jobs_of_others_under_ones_name_is_not_ones_own(self, see):
+        """
+        2026-11-29: names are given to other people in time, and events of removed jobs went by the name.
+        """
+        access = Access(serves_all=True, own_uid=0)
+        access.configure(RightsConfig(see=see))
+        past = {HIS: PastJob(ADA.uid, since=-5.0)}
+        views = Views(access, lambda: JOBS, past.get)
+
+        def told(peer):
+            seen = [views.event(peer, stored(HIS, at, admitted("secret"))) for at in (-9.0, -5.0, 1.0)]
+            return ["" if one is None else one.detail or "row" for one in seen]
+
+        other = "row" if see == "rows" else ""
+        # Before that it was somebody's of whom nothing is known; from 1.0 on it is the present one.
+        assert [other, other, "secret"] == told(BOB)
+        assert [other, "secret", other] == told(ADA)
+        assert ["secret"] * 3 == told(ROOT)
+
+    def test_who_may_ask_for_the_events_of_a_job_that_is_no_more(self):
+        """
+        Whoever has the number of its user; to all others it never was.
+        """
+        past = {"ada/old": PastJob(ADA.uid, since=1.0)}
+        views = Views(Access(serves_all=True, own_uid=0), lambda: JOBS, past.get)
+        asked = api.EventsRequest(id="r", job="ada/old")
+
+        views.check(ADA, asked, "ada/old")
+        views.check(ROOT, asked, "ada/old")
+        for key in ("ada/old", "uid-4000322/older"):
+            with pytest.raises(UnknownJob):
+                views.check(BOB, asked, key)
 
 
 def test_root_is_told_all(views):
