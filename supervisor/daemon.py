@@ -347,7 +347,7 @@ class Daemon:
         self._policy_loop.configure(config)
         self._access.configure(config.rights)
         self._context.max_jobs = config.users.max_jobs
-        self._bounds.config = config.users
+        self._bounds.config, self._bounds.heartbeat_s = config.users, config.shim.heartbeat_s
         log.set_level(config.daemon.log_level)
 
     def _aside(self) -> tuple[SetAside, ...]:

@@ -1,6 +1,7 @@
 """What is remembered of jobs that were removed: how often each was started, and whose the last one was.
 
-Covers: both by key, also after a restart. Does not cover: their events (store/), names that are taken (taken.py).
+Covers: both by key, also after a restart.
+Does not cover: their events (store/), names that are taken (taken.py).
 
 A key begins with the name of a user, and names are given to other people in time: what happened to a job
 belongs to the number of the user whose it was.

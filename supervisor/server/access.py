@@ -113,9 +113,9 @@ class Access:
     # --- what he may --------------------------------------------------------------------------
 
     def owns(self, peer: Peer, key: str, job: Job | PastJob | None) -> bool:
-        """Say whether a job is his, or was; one of which nothing is known is the daemon's own user's, if any's.
+        """Say whether a job is his, or was; never by the name in its key, which others may have by now.
 
-        Never by the name in its key: that may be another person's by now.
+        One of which nothing is known is the daemon's own user's, or nobody's.
         """
         if not self.serves_all:
             return True
@@ -160,11 +160,8 @@ class Access:
                 f"cannot {what}: only admins may",
                 hint="ask root, or whom `rights.admins` in the daemon's config.toml names",
             )
-        whose = (
-            job.spec.owner.name
-            if isinstance(job, Job) and job.spec.owner
-            else names.user_of(key) or self._own_part
-        )
+        owner = job.spec.owner if isinstance(job, Job) else None
+        whose = owner.name if owner else names.user_of(key) or self._own_part
         raise Refused(
             f"cannot {verb} job `{self.shown(peer, key)}`: it belongs to {whose}",
             hint=f"ask {whose}, or an admin; `supervisorctl status` shows which jobs are yours",

@@ -80,7 +80,7 @@ class Connection:
     #: What it makes the daemon hold, as counted in the sum over all.
     held_bytes: int = 0
     mask: int = select.EPOLLIN
-    #: It was welcomed as a job's, and asked nothing since: it is not held to the requests of a user.
+    #: It was welcomed as a job's, and asked nothing since: it is held to words of shims, not to requests.
     is_shim: bool = False
     #: Its user asked for too much: it is not listened to for a while.
     is_resting: bool = False
@@ -162,11 +162,12 @@ class Connections:
         return is_waiting and len(connection.unsent) < _ENOUGH_BYTES
 
     def _may_ask(self, connection: Connection) -> bool:
-        return connection.is_shim or not self.bounds.wait_s(connection.peer)
+        return not self.bounds.wait_s(connection.peer, is_shim=connection.is_shim)
 
     def wait_s(self) -> float:
         """Return how long it takes until somebody is listened to again whose user asked for too much."""
-        return min((self.bounds.wait_s(one.peer) for one in self._waiting if one.is_resting), default=inf)
+        resting = (one for one in self._waiting if one.is_resting)
+        return min((self.bounds.wait_s(one.peer, is_shim=one.is_shim) for one in resting), default=inf)
 
     def step(self, connection: Connection) -> list[bytes]:
         """Return the parts of a message that has arrived whole, or [] when there is none just now."""
@@ -358,7 +359,7 @@ class Connections:
             return
         self._held_bytes -= connection.held_bytes
         self.bounds.hold(connection.peer, -connection.held_bytes)
-        self.bounds.gone(connection.peer)
+        self.bounds.gone(connection.peer, is_shim=connection.is_shim)
         self._waiting.discard(connection)
         del self._by_fd[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())

@@ -40,6 +40,9 @@ _NOTHING_S: Final = 1e-4
 
 #: A request of a user that takes longer counts as several.
 _REQUEST_S: Final = 1e-3
+#: Words of a shim count once each, however busy the machine is; but for a hello of one that is known already,
+#: for which much is read in /proc again.
+_HELLO_WORDS: Final = 20.0
 
 #: Events that wait for a subscriber that is slow.
 _MAX_EVENT_BYTES: Final = 1 << 20
@@ -131,11 +134,19 @@ class Router:
                 connection = self._take_next(queues)
                 num_dropped = self.num_dropped
                 delivery = self._understand(connection)
+                # By what it was then: the answer to a hello makes it a shim.
+                is_shim = connection.is_shim
                 if delivery is not None:
                     yield delivery
                 connection.served_at = self._clock()
                 is_request = delivery is not None or self.num_dropped > num_dropped
-                self._use(connection, connection.served_at - begin, least=1.0 if is_request else 0.0)
+                used_s, num = connection.served_at - begin, 1.0 if is_request else 0.0
+                if not is_shim:
+                    num = max(num, used_s / _REQUEST_S)
+                elif delivery is not None and isinstance(delivery.message, protocol.Hello):
+                    num = _HELLO_WORDS
+                self._connections.bounds.spend(connection.peer, num, is_shim=is_shim)
+                self._use(connection.peer, used_s)
                 if self._connections.is_due(connection):
                     _put(queues, connection)
             if self._clock() >= until:
@@ -159,7 +170,7 @@ class Router:
             self._log.debug("not-sent", error="it is gone", message=type(message).__name__)
             return False
         if isinstance(message, protocol.Welcome | protocol.Unknown | protocol.Refusal):
-            connection.is_shim = isinstance(message, protocol.Welcome)
+            self._be_shim(connection, is_shim=isinstance(message, protocol.Welcome))
         try:
             return self._connections.send_message(connection, fitted(message))
         except ProtocolError as error:
@@ -204,11 +215,7 @@ class Router:
             del queues[uid]
         return connection
 
-    def _use(self, connection: Connection, used_s: float, *, least: float) -> None:
-        """Take note of what a message took; the words of shims are bounded in other ways (measure.py)."""
-        peer = connection.peer
-        if not connection.is_shim:
-            self._connections.bounds.spend(peer, max(least, used_s / _REQUEST_S))
+    def _use(self, peer: Peer, used_s: float) -> None:
         self._used_s[peer] = self._used_s.get(peer, 0.0) + used_s
         self._used_by_user_s[peer.uid] = self._used_by_user_s.get(peer.uid, 0.0) + used_s
 
@@ -237,7 +244,7 @@ class Router:
         try:
             message = api.decode(parts[0])
         except ProtocolError as error:
-            connection.is_shim = False
+            self._be_shim(connection, is_shim=False)
             self._drop(error.kind, str(error), peer)
             # Without the number of a question it may be a shim's word, and a refusal would send that away.
             if error.kind in ("version", "unknown") or error.request:
@@ -247,8 +254,13 @@ class Router:
                 self.send(identity, answer)
             return None
         # Who was not welcome as one may say the same, without end.
-        connection.is_shim = connection.is_shim and isinstance(message, protocol.FromShim)
+        self._be_shim(connection, is_shim=connection.is_shim and isinstance(message, protocol.FromShim))
         return Delivery(identity, peer, message)
+
+    def _be_shim(self, connection: Connection, *, is_shim: bool) -> None:
+        if is_shim != connection.is_shim and connection.number in self._connections.all:
+            connection.is_shim = is_shim
+            self._connections.bounds.shims(connection.peer, 1 if is_shim else -1)
 
     def _subscribe(self, connection: Connection, said: bytes) -> None:
         """Take a wish of a SUB socket: one byte for whether, and what events are to begin with."""

@@ -223,19 +223,67 @@ def test_garbage_counts(router):
     assert 10 == router.num_dropped
 
 
+def welcomed(router, stack, uid=OTHER):
+    """A shim that was welcomed."""
+    peer, got = stack.enter_context(connected(router, uid)), []
+    peer.sendall(BEAT)
+    until(lambda: got.extend(received(router)) or got)
+    router.send(got[0].identity, WELCOME)
+    return peer
+
+
 def test_words_of_shims_are_not_requests(router):
     """
-    A job with many ranks says much, and its pauses must not wait for that.
+    What a job says on its way into a pause must not wait for what its user asks.
     """
-    with connected(router, OTHER) as peer:
-        peer.sendall(BEAT)
-        got = []
-        until(lambda: got.extend(received(router)) or got)
-        router.send(got[0].identity, WELCOME)
+    with ExitStack() as stack:
+        peer, got = welcomed(router, stack), []
         peer.sendall(BEAT * 50)
-        until(lambda: got.extend(received(router)) or len(got) == 51)
+        until(lambda: got.extend(received(router)) or len(got) == 50)
 
     assert router.bounds.wait_s(got[0].peer) == 0
+
+
+def test_words_of_shims_without_end_wait(router):
+    """
+    2026-11-29: whoever was welcomed, as a script by hand of anybody is, could say words without end. A shim
+    that comes anew brings no room with it, and another user is heard.
+    """
+    with ExitStack() as stack:
+        flood, got = welcomed(router, stack), []
+        other = welcomed(router, stack, THIRD)
+        flood.sendall(BEAT * 300)
+        for _ in range(60):
+            got += received(router)
+        flood.close()
+        received(router)
+        again = welcomed(router, stack)
+        again.sendall(BEAT * 300)
+        other.sendall(BEAT)
+        until(lambda: got.extend(received(router)) or got[-1].peer.uid == THIRD)
+        for _ in range(60):
+            got += received(router)
+        wait_s = router.wait_s()
+
+    # A hundred at once, and what was due in the moments that this took.
+    assert 100 <= sum(one.peer.uid == OTHER for one in got) <= 130
+    assert 0 < wait_s <= 1 / 5
+
+
+def test_a_hello_of_a_shim_counts_as_many_words(router):
+    """
+    Each is looked up in /proc, and is welcomed again.
+    """
+    hello = framed(wire.encode(wire.Hello(job="a", incarnation=1)))
+    with ExitStack() as stack:
+        peer, got = welcomed(router, stack), []
+        peer.sendall(hello * 60)
+        for _ in range(60):
+            for one in received(router):
+                got.append(one)
+                router.send(one.identity, WELCOME)
+
+    assert 5 <= len(got) <= 6
 
 
 @pytest.mark.parametrize("answer", [wire.Unknown(), wire.Refusal(error="x", hint="")])

@@ -264,7 +264,7 @@ def test_why_of_a_job_that_saves_waits_for_the_checkpoint_not_for_the_boundary(h
 
 def test_nobody_is_refused_because_others_wait_for_the_journal(house, context, monkeypatch):
     """
-    2026-11-29: a thousand answers that waited for a full disk were all users' together, and one user had them.
+    2026-11-29: a thousand answers that waited for a full disk were those of all together, and one had them.
     """
     monkeypatch.setattr(context, "access", Access(serves_all=True, own_uid=0))
     context.__post_init__()

@@ -49,6 +49,38 @@ def test_bytes_are_those_of_a_user(bounds):
     assert not bounds.is_heavy(ADA)
 
 
+@pytest.mark.parametrize(("heartbeat_s", "num_shims"), [(2.0, 1), (0.1, 1), (2.0, 400)])
+def test_healthy_shims_never_wait(bounds, clock, heartbeat_s, num_shims):
+    """
+    All of them say how far they are, and all are paused and resumed again and again.
+    """
+    bounds.heartbeat_s = heartbeat_s
+    bounds.shims(ADA, num_shims)
+    # They come one after the other, within what a user may ask.
+    clock.advance(20)
+    for number in range(600):
+        is_asked = number % 100 == 0
+        bounds.spend(ADA, num_shims * (11 if is_asked else 1), is_shim=True)
+        assert bounds.wait_s(ADA, is_shim=True) == 0
+        clock.advance(heartbeat_s)
+        if number % 50 == 0:
+            bounds.forget()
+
+
+def test_a_shim_that_comes_and_goes_brings_no_words_with_it(bounds):
+    """
+    Nor does one that was forgotten while it owed some.
+    """
+    for _ in range(10):
+        bounds.shims(ADA, 1)
+        bounds.spend(ADA, 50, is_shim=True)
+        bounds.gone(ADA, is_shim=True)
+        bounds.forget()
+
+    assert bounds.wait_s(ADA, is_shim=True) > 60
+    assert 0 == bounds.wait_s(ADA) == bounds.wait_s(BOB, is_shim=True) == bounds.wait_s(ROOT, is_shim=True)
+
+
 def test_what_is_gone_is_forgotten(bounds):
     """
     Users who come and go leave nothing behind.

@@ -149,10 +149,8 @@ class TestEvents:
         seen = views.event(ADA, stored(MINE, 2.0, admitted(f"makes room for {HIS} and day")))
         spec = JobSpec(argv=("day", "night"), cwd="/")
 
-        assert ("night", "makes room for another user's job and another user's job") == (
-            seen.job,
-            seen.detail,
-        )
+        hidden = "another user's job"
+        assert ("night", f"makes room for {hidden} and {hidden}") == (seen.job, seen.detail)
         assert "day night" == views.event(ADA, stored(MINE, 2.0, Submitted(id="j", spec=spec))).detail
 
     @pytest.mark.parametrize("see", ["rows", "none"])
