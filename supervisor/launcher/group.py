@@ -22,7 +22,7 @@ from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
 from supervisor.system.marks import JobStart, Marks, jobs_folder, start_of
-from supervisor.system.procfs import Stat, boot_id
+from supervisor.system.procfs import Stat, boot_id, users_of
 
 __all__ = ["GroupEnding", "is_in_unit", "members", "send"]
 
@@ -48,7 +48,7 @@ class GroupEnding(msgspec.Struct):
 
 
 def members(run_dirs: Iterable[Path], known: Iterable[Pid], table: Mapping[int, Stat]) -> set[Pid]:
-    """Return all living processes of some starts, and of what is known of them, without their keepers.
+    """Return all living processes of some starts of a job, and of what is known of them, without keepers.
 
     Never ourselves, nor whoever is found by us alone: a daemon may have been started within a job.
     """
@@ -57,7 +57,7 @@ def members(run_dirs: Iterable[Path], known: Iterable[Pid], table: Mapping[int, 
     keepers = {keeper for run_dir in run_dirs if (keeper := _keeper(run_dir)) is not None}
     marked = _marked(run_dirs, others, boot)
     found = stop.tree([*known, *keepers, *marked], others, boot)
-    return {process for process in found if process not in keepers}
+    return _reachable(run_dirs, found - keepers)
 
 
 def is_in_unit(run_dir: Path, process: Pid) -> bool:
@@ -74,7 +74,8 @@ def send(run_dirs: Iterable[Path], known: Iterable[Pid], number: int) -> None:
         table = stop.read_table()
         found = members(run_dirs, known, table)
         # A root that this call itself has ended still names its session.
-        found = found.union(*(stop.leftovers(one, table, boot_id()) for one in known & done))
+        behind = [stop.leftovers(one, table, boot_id()) for one in known & done]
+        found |= _reachable(run_dirs, set().union(*behind))
         new = {one for one in found if one.pid != os.getpid()} - done
         if not new:
             return
@@ -86,6 +87,21 @@ def send(run_dirs: Iterable[Path], known: Iterable[Pid], number: int) -> None:
 def _keeper(run_dir: Path) -> Pid | None:
     keeper = records.read_keeper(run_dir)
     return keeper if keeper is not None and is_alive(keeper) else None
+
+
+def _reachable(run_dirs: Iterable[Path], found: set[Pid]) -> set[Pid]:
+    """Return those whom the job's user could signal himself (kill(2)), or who are in groups of its starts.
+
+    Another user says in files of his which process is his command; with it come its session and its children.
+    """
+    owners = {owner for run_dir in run_dirs if (owner := records.foreign_owner(run_dir)) is not None}
+    if not owners:
+        return found
+    return {
+        one
+        for one in found
+        if not owners.isdisjoint(users_of(one.pid)[:3:2]) or any(is_in_unit(it, one) for it in run_dirs)
+    }
 
 
 def _marked(run_dirs: Iterable[Path], table: Mapping[int, Stat], boot: str) -> list[Pid]:

@@ -20,19 +20,22 @@ class LeftBehind:
     def __init__(self) -> None:
         """Begin with nobody."""
         self._by_start: dict[tuple[str, int], set[Pid]] = {}
+        self._run_dirs: dict[tuple[str, int], Path] = {}
 
     def note(self, key: tuple[str, int], run_dir: Path, process: Pid) -> None:
         """Look who is left of a command that has just ended."""
         table = stop.read_table()
         before = {old: stop.living(left, table) for old, left in self._by_start.items()}
         self._by_start = {old: left for old, left in before.items() if left}
+        self._run_dirs = {old: self._run_dirs[old] for old in self._by_start}
         by_session = stop.leftovers(process, table, boot_id())
         if left := group.members([run_dir], by_session, table):
-            self._by_start[key] = left
+            self._by_start[key], self._run_dirs[key] = left, run_dir
 
-    def of(self, key: tuple[str, int]) -> set[Pid]:
-        """Return who was left of one start."""
-        return self._by_start.get(key, set())
+    def signal(self, key: tuple[str, int], number: int) -> None:
+        """Signal who was left of one start."""
+        if left := self._by_start.get(key):
+            group.send([self._run_dirs[key]], left, number)
 
     def of_job(self, job: str) -> set[Pid]:
         """Return who was left of all starts of a job."""

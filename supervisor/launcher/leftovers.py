@@ -20,6 +20,7 @@ from supervisor.launcher.stop import read_table
 from supervisor.ports import LaunchSpec, Orphan
 from supervisor.system.marks import Marks
 from supervisor.system.procfs import read_stat
+from supervisor.system.started_with import started_with
 
 __all__ = ["foreign", "keeper_above", "last_incarnation", "left", "orphans"]
 
@@ -82,10 +83,7 @@ def keeper_above(process: Pid, label: str) -> Pid | None:
     stat = read_stat(process.pid)
     if stat is None:
         return None
-    try:
-        words = Path(f"/proc/{stat.parent}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return None
+    words = started_with(stat.parent, "cmdline").split(b"\0")
     is_keeper = label.encode() in words and any(os.path.basename(word) == _KEEPER for word in words)  # noqa: PTH119
     return identify(stat.parent) if is_keeper else None
 

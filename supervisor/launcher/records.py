@@ -29,6 +29,7 @@ from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 __all__ = [
     "DamagedRecord",
     "RunFolder",
+    "foreign_owner",
     "has_record",
     "is_claimed",
     "read_exit",
@@ -91,7 +92,7 @@ def _named(run_dir: Path, name: str) -> Pid | None:
     A user writes into the folders of their jobs what they like, and root signals whoever is named there.
     """
     process = _record(run_dir, name, Pid)
-    owner = None if process is None else _foreign_owner(run_dir)
+    owner = None if process is None else foreign_owner(run_dir)
     if process is None or owner is None or has_ended(process):
         return process
     if set(users_of(process.pid)) <= {owner}:  # Nobody, where it has just ended.
@@ -102,9 +103,12 @@ def _named(run_dir: Path, name: str) -> Pid | None:
     return process
 
 
-def _foreign_owner(run_dir: Path) -> int | None:
-    """Return whose the folder is, where that is not our user."""
-    owner = run_dir.lstat().st_uid
+def foreign_owner(run_dir: Path) -> int | None:
+    """Return whose the folder is, where that is not our user; None where it is not there."""
+    try:
+        owner = run_dir.lstat().st_uid
+    except _ABSENT:
+        return None
     return None if owner == os.geteuid() else owner
 
 
@@ -143,7 +147,7 @@ def write_heir(run_dir: Path, heir: Pid) -> None:
     try:
         # In the keeper's own words, which it compares.
         os.write(fd, msgspec.json.encode(heir))
-        if (owner := _foreign_owner(run_dir)) is not None:
+        if (owner := foreign_owner(run_dir)) is not None:
             os.fchown(fd, owner, -1)  # Its keeper reads it.
     finally:
         os.close(fd)

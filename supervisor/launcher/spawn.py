@@ -176,7 +176,7 @@ class KeeperLauncher:
         run = self._runs.get(key)
         if run is None:
             if whole_tree:
-                group.send([], self._left.of(key), number)
+                self._left.signal(key, number)
         elif run.process is None and not (whole_tree and records.has_record(run.run_dir)):
             run.early_signals.append((number, whole_tree))
         elif whole_tree:

@@ -26,6 +26,7 @@ from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.system.marks import Marks
 from supervisor.system.procfs import boot_id, line_of, read_stat, users_of
+from supervisor.system.started_with import started_with
 from trainer_shim import protocol
 
 __all__ = ["known"]
@@ -91,9 +92,9 @@ def _spec(context: RequestContext, peer: Peer, hello: protocol.Hello) -> JobSpec
     is_startable = bool(hello.restart) and owner is None and bool(cwd)
     by_hand: Literal["once", "again"] = "again" if is_startable else "once"
     return JobSpec(
-        argv=hello.restart if is_startable else _words(proc / "cmdline") or (hello.script or "?",),
+        argv=hello.restart if is_startable else _words(peer.pid, "cmdline") or (hello.script or "?",),
         cwd=cwd or "/",
-        env=_environment(proc) if is_startable else {},
+        env=_environment(peer.pid) if is_startable else {},
         checkpoints=hello.checkpoints,
         user=peer.asker().name,
         owner=owner,
@@ -149,18 +150,14 @@ def _cwd(proc: Path) -> str:
         return ""
 
 
-def _words(file: Path) -> tuple[str, ...]:
-    try:
-        with file.open("rb") as opened:
-            text = opened.read(_MAX_BYTES)
-    except OSError:
-        return ()
+def _words(pid: int, what: Literal["cmdline", "environ"]) -> tuple[str, ...]:
+    text = started_with(pid, what)[:_MAX_BYTES]
     return tuple(map(_decoded, text.removesuffix(b"\0").split(b"\0"))) if text else ()
 
 
-def _environment(proc: Path) -> dict[str, str]:
+def _environment(pid: int) -> dict[str, str]:
     """Return the environment that a process was started with."""
-    pairs = (word.partition("=") for word in _words(proc / "environ"))
+    pairs = (word.partition("=") for word in _words(pid, "environ"))
     return {name: value for name, sign, value in pairs if sign and name}
 
 

@@ -3,8 +3,8 @@
 Covers: reading both of any process, also long after the job's command ended; how groups are named.
 Does not cover: parents and sessions, which find who has neither (launcher/, monitors/); making groups.
 
-What an environment says is believed only of processes of our own user: another's
-program could name any folder, and would be ended for it, or not be counted as
+What an environment says is believed only of processes of the job's own user, whose the folder of its
+start is: another's program could name any folder, and would be ended for it, or not be counted as
 foreign. Who owns its files in /proc does not tell: those of a process that cannot be
 dumped are root's, whoever runs it, as any program can ask for. Into a group
 nobody comes without our user's leave.
@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 from supervisor.core.jobs import names
 from supervisor.system.procfs import parse_stat, users_of
+from supervisor.system.started_with import started_with
 
 __all__ = ["GROUP", "JobStart", "Marks", "group_name", "group_prefix", "jobs_folder", "start_of"]
 
@@ -31,8 +32,6 @@ _KEEPER: Final = b"keeper.py"
 _NAME: Final = b"\0TRAINING_SUPERVISOR_RUN_DIR="
 #: Some twenty hierarchies, a path each.
 _MOST_GROUP_BYTES: Final = 1 << 16
-#: An environment is at most that large: the kernel takes no more with one `exec`.
-_MOST_BYTES: Final = 8 << 20
 
 
 class JobStart(NamedTuple):
@@ -97,10 +96,10 @@ class Marks:
         Who takes its words only is still below the keeper.
         """
         try:
-            words = Path(f"{self._proc}/{pid}/cmdline").read_bytes().split(b"\0")
             stat = parse_stat(Path(f"{self._proc}/{pid}/stat").read_bytes())
         except (OSError, ValueError):
             return False
+        words = started_with(pid, "cmdline", proc=self._proc).split(b"\0")
         is_named_so = any(os.path.basename(word) == _KEEPER for word in words[:5])  # noqa: PTH119
         return is_named_so and self._in_group(str(stat.parent)) != self._in_group(str(pid))
 
@@ -122,18 +121,29 @@ class Marks:
         return None if start == self._around else start
 
     def _named(self, pid: int) -> JobStart | None:
-        _, is_there, rest = (b"\0" + self._environment(pid)).partition(_NAME)
+        environment = b"\0" + started_with(pid, "environ", proc=self._proc)
+        _, is_there, rest = environment.partition(_NAME)
         value = rest.partition(b"\0")[0]
         if not is_there or not value.startswith(self._folder):
             return None
         path, _, run = os.fsdecode(value[len(self._folder) :]).rpartition("/")
         key = names.key_of_path(path)
-        # Last, because it costs a file for each process, and asked of few.
-        return _start(key, run) if key and self._is_of_our_user(pid) else None
+        start = _start(key, run) if key else None
+        # Last, because it costs files for each process, and asked of few.
+        return start if start is not None and self._is_of_its_user(pid, value) else None
 
-    def _is_of_our_user(self, pid: int) -> bool:
+    def _is_of_its_user(self, pid: int, run_dir: bytes) -> bool:
+        """Say whether it runs as the user of the job that it names, who owns the folders of its starts.
+
+        Nobody but us makes such a folder or gives it away (launcher/handing_out.py).
+        """
+        try:
+            user = os.lstat(run_dir).st_uid
+        except OSError:
+            # It was removed: only of our own jobs it is still known whose it was.
+            user = os.geteuid() if run_dir.count(b"/") == self._folder.count(b"/") + 1 else -1
         # A setuid program has the environment of whoever called it.
-        return set(users_of(pid, self._proc)) == {os.geteuid()}
+        return set(users_of(pid, self._proc)) == {user}
 
     def left_of(self, job: str) -> list[int]:
         """Return the numbers of all processes that come from any start of a job; reads all of /proc."""
@@ -143,23 +153,3 @@ class Marks:
             if start is not None and start.job == job:
                 found.append(int(name))
         return sorted(found)
-
-    def _environment(self, pid: int) -> bytes:
-        try:
-            fd = os.open(f"{self._proc}/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            # Another user's, or gone.
-            return b""
-        try:
-            if os.fstat(fd).st_uid != os.geteuid():
-                return b""
-            text = b""
-            while len(text) < _MOST_BYTES and (part := os.read(fd, 1 << 17)):
-                text += part
-        except OSError:
-            # It ended after it was opened, or became another user's program.
-            return b""
-        else:
-            return text
-        finally:
-            os.close(fd)

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from supervisor.system.marks import JobStart, Marks, group_name, jobs_folder, start_of
+from tests.other_user import OTHER, THIRD, needs_root
 
 #: The user ids that a process has: real, effective, saved, of files.
 OURS = (os.geteuid(),) * 4
@@ -39,6 +40,7 @@ def test_a_start_is_known_by_folder_and_group(folder, of, path, job):
     Both name it, and lead back to it.
     """
     run_dir = folder / path / "run-3"
+    run_dir.mkdir(parents=True)
     start = JobStart(job, 3)
 
     assert start == start_of(run_dir) == of(run_dir)
@@ -67,6 +69,33 @@ def test_an_environment_is_believed_only_of_a_process_that_is_wholly_ours(folder
 
     assert of(folder / "night" / "run-3", uids=uids) is None
     assert of(folder / "night" / "run-3", uids=()) is None
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("path", "owner", "uid", "is_believed"),
+    [
+        ("@ada/night", OTHER, OTHER, True),
+        ("@ada/night", OTHER, THIRD, False),
+        ("@ada/night", OTHER, 0, False),
+        ("@ada/night", None, OTHER, False),
+        ("@ada/night", None, 0, False),
+        ("night", 0, OTHER, False),
+        ("night", None, 0, True),
+        ("night", None, OTHER, False),
+    ],
+)
+def test_an_environment_is_believed_of_processes_of_the_jobs_user(folder, of, path, owner, uid, is_believed):
+    """
+    Who that is says the folder of the start; without it only the daemon's own is known.
+    """
+    run_dir = folder / path / "run-3"
+    run_dir.parent.mkdir(parents=True)
+    if owner is not None:
+        run_dir.mkdir()
+        os.chown(run_dir, owner, owner)
+
+    assert is_believed == (of(run_dir, uids=(uid,) * 4) is not None)
 
 
 @pytest.mark.parametrize(
