@@ -60,8 +60,8 @@ class Wire:
 
     @property
     def held_bytes(self) -> int:
-        """What the peer makes us keep."""
-        return len(self._buffer) + self._parts_bytes
+        """What the peer makes us keep; a buffer from which something was taken is up to twice as large."""
+        return self._buffer.__alloc__() + self._parts_bytes
 
     def feed(self, data: bytes) -> None:
         """Take what arrived."""
