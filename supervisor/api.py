@@ -310,6 +310,8 @@ class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
     every_s: float | None = None
     #: What its priority counts against jobs of other users; None: an earlier daemon.
     counted_priority: int | None = None
+    #: Number of the job's user; None: the daemon's own one, or an earlier daemon that does not say it.
+    uid: int | None = None
 
 
 class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):

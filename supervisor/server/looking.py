@@ -65,6 +65,7 @@ def show(context: RequestContext, delivery: Delivery, request: api.ShowRequest) 
         gpus=job.gpus if job.alive else (),
         every_s=spec.every_s,
         counted_priority=granted(job, context.engine.config.shares),
+        uid=None if spec.owner is None else spec.owner.uid,
     )
     context.send(delivery.identity, reply)
 

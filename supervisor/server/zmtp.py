@@ -61,7 +61,7 @@ class Wire:
     @property
     def held_bytes(self) -> int:
         """What the peer makes us keep; a buffer from which something was taken is up to twice as large."""
-        return self._buffer.__alloc__() + self._parts_bytes
+        return (self._buffer.__alloc__() if self._buffer else 0) + self._parts_bytes
 
     def feed(self, data: bytes) -> None:
         """Take what arrived."""

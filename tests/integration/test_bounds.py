@@ -153,8 +153,8 @@ def test_half_messages_of_many_do_not_add_up(daemon):
     """
     All peers together have a bound as well, which 460 with 125 KB each are beyond; whoever holds most goes.
 
-    2026-11-29: with 110 KB from 400 it grew by 33 to 43 MiB, as the allocator liked, and 40 were allowed. What is
-    held is counted exactly, and all of it would be 55 MiB.
+    2026-11-29: with 110 KB from 400 it grew by 33 to 43 MiB, as the allocator liked, and 40 were allowed.
+    What is held is counted exactly, and all of it would be 55 MiB.
     """
     part, num_peers = framed(bytes(65_000), 1), 460
     said = part + part[:60_000]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import click
 
+from supervisor.cli.checkpoints.acting import act_as, owner_of, whom
 from supervisor.cli.options import connect
 from supervisor.core.jobs.names import KEY
 from supervisor.errors import NoDaemon, Refused, SupervisorError, UsageError
@@ -94,8 +95,12 @@ def recorded_keep(seen: Sequence[SeenFolder]) -> Keep | None:
 
 
 def find_place(ctx: click.Context, job: str) -> CheckpointPlace:
-    """Return the checkpoints of a job, or those in a folder; raises UsageError, Refused or NoDaemon."""
-    root = _root(ctx, job)
+    """Return the checkpoints of a job, or those in a folder; raises UsageError, Refused or NoDaemon.
+
+    From here on root is the user whose they are: see acting.py.
+    """
+    root, uid = _root(ctx, job)
+    act_as(uid)
     try:
         return CheckpointPlace(root, survey.look(root), list(survey.aside(root)))
     except FileNotFoundError:
@@ -107,28 +112,30 @@ def find_place(ctx: click.Context, job: str) -> CheckpointPlace:
         raise _os_error(f"cannot look at `{root}`", error) from error
 
 
-def _root(ctx: click.Context, job: str) -> Path:
+def _root(ctx: click.Context, job: str) -> tuple[Path, int]:
+    """Return the folder, and whose it is."""
     path = Path(job).expanduser()
     # A job that trains several times in one process has its further trainings beside the first.
     name, plus, number = job.partition("+")
     # USER/NAME is a job unless there is such a folder.
     is_path = "/" in job and (os.path.lexists(path) or KEY.fullmatch(name) is None)
     if is_path or job in (".", ".."):
-        return _checked(path)
+        return _checked(path), owner_of(path)
     try:
         with connect(ctx) as client:
-            folder = client.show(name).checkpoints
+            shown = client.show(name)
     except (NoDaemon, UsageError):
         # A folder is there with or without a daemon.
         if path.is_dir() or "/" in job:
-            return _checked(path)
+            return _checked(path), owner_of(path)
         raise
-    if not folder:
+    if not shown.checkpoints:
         raise Refused(
             f"cannot tell where job `{name}` keeps its checkpoints: it belongs to another user",
             hint="ask that user, or an admin of the daemon",
         )
-    return Path(f"{folder}{plus}{number}")
+    folder = Path(f"{shown.checkpoints}{plus}{number}")
+    return folder, owner_of(folder) if shown.uid is None else shown.uid
 
 
 def further_trainings(root: Path) -> list[str]:
@@ -198,7 +205,8 @@ def _os_error(what: str, error: OSError) -> SupervisorError:
     where = f" `{error.filename}`" if error.filename else ""
     message = f"{what}:{where} {error.strerror or error}"
     if error.errno in (errno.EACCES, errno.EPERM):
+        own = "checkpoints belong to the user whose run it is; act as that user, or root"
         return Refused(
-            message, hint="checkpoints belong to the user whose run it is; act as that user, or root"
+            message, hint=f"root acts as {whom()} there, who has to have the right" if whom() else own
         )
     return SupervisorError(message, hint="look at the folder with `ls -ld`, and at the disk")
