@@ -364,7 +364,8 @@ class PolicyLoop:
 def _watched(job: Job) -> WatchedJob:
     checkpoints = Path(job.spec.checkpoints) if job.spec.checkpoints else None
     gpus = job.gpus if job.alive else ()
-    return WatchedJob(name=job.name, process=job.process, checkpoints=checkpoints, gpus=gpus)
+    uid = None if job.spec.owner is None else job.spec.owner.uid
+    return WatchedJob(name=job.name, process=job.process, checkpoints=checkpoints, uid=uid, gpus=gpus)
 
 
 def _with_a_gap(memory: Memory) -> Memory:

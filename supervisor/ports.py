@@ -297,6 +297,8 @@ class WatchedJob(msgspec.Struct, frozen=True, kw_only=True):
     process: Pid | None = None
     #: Where its checkpoints go; need not be there yet. None: not known.
     checkpoints: Path | None = None
+    #: As whom that is looked at; None: as the daemon's own user.
+    uid: int | None = None
     #: GPUs that it was given, by UUID; counted as held where the driver does not tell who holds one.
     gpus: tuple[str, ...] = ()
 

@@ -1,7 +1,7 @@
 """Whether the newest checkpoints of jobs are still where they were written.
 
 Covers: their folders. Does not cover: what is in them; free space, and how a file system is asked that may
-not answer (disks.py).
+not answer (user_folders.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from supervisor.core.jobs.job import Job
-from supervisor.monitors.disks import Disks
+from supervisor.monitors.user_folders import Place, UserFolders
 
 __all__ = ["Checkpoints"]
 
@@ -19,17 +19,23 @@ class Checkpoints:
     """For one thread; never waits."""
 
     def __init__(self) -> None:
-        self._disks = Disks()
-        self._places: dict[str, Path] = {}
+        self._folders = UserFolders()
+        self._places: dict[tuple[int | None, str], Place] = {}
 
     def gone(self, jobs: Iterable[Job], *, at: float) -> frozenset[str]:
-        """Return the folders of newest checkpoints that are not there any more, as last seen."""
-        newest = {job.checkpoint.path for job in jobs if job.checkpoint is not None}
+        """Return the jobs whose newest checkpoint is not there any more, as last seen."""
+        newest = {
+            job.name: (None if job.spec.owner is None else job.spec.owner.uid, job.checkpoint.path)
+            for job in jobs
+            if job.checkpoint is not None
+        }
         # Of jobs that are over there may be thousands, and to make a path takes longer than to look at it.
-        self._places = {path: self._places.get(path) or Path(path) for path in newest}
-        seen = self._disks.read(self._places.values(), at=at)
-        return frozenset(path for path, place in self._places.items() if not seen[place].is_there)
+        self._places = {
+            key: self._places.get(key) or Place(key[0], Path(key[1])) for key in set(newest.values())
+        }
+        seen = self._folders.read(self._places.values(), at=at)
+        return frozenset(name for name, key in newest.items() if not seen[self._places[key]].is_there)
 
     def close(self) -> None:
         """Look no more."""
-        self._disks.close()
+        self._folders.close()

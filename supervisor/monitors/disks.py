@@ -10,8 +10,6 @@ there are never more threads than folders that hang, and one.
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -20,13 +18,16 @@ from typing import Final
 
 from supervisor.core.readings.sample import DiskReading, Missing
 from supervisor.monitors.background_call import BackgroundCall
+from supervisor.monitors.look_as_user import Space, space_under
 
-__all__ = ["Disks", "look"]
+__all__ = ["NOT_YET", "Disks", "look", "reading"]
 
 _EVERY_S: Final = 5.0
 #: A folder that takes longer hangs, and the others do not wait for it.
 _HANGS_S: Final = 2.0
-_NOT_YET: Final = Missing("not measured yet")
+_UNSEEN: Final = Missing("not measured yet")
+#: Nobody has looked.
+NOT_YET: Final = DiskReading(_UNSEEN, _UNSEEN)
 
 
 class Disks:
@@ -78,7 +79,7 @@ class Disks:
             if one.current == folder:
                 why = Missing(f"the file system has not answered for {one.call.busy_s():.0f} s")
                 return DiskReading(why, why)
-        return self._answers.get(folder, DiskReading(_NOT_YET, _NOT_YET))
+        return self._answers.get(folder, NOT_YET)
 
 
 class _Round:
@@ -106,18 +107,10 @@ class _Round:
 
 def look(folder: Path) -> DiskReading:
     """Return the space under a folder, or under the nearest one above it that is there; may hang."""
-    # Mostly the folder is there, and nobody asks for the others.
-    for place in itertools.chain((folder,), folder.parents):
-        try:
-            found = os.statvfs(place)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        # The second one: its name, which a peer may have sent, holds a zero byte.
-        except (OSError, ValueError) as error:
-            why = Missing(f"cannot look at {place}: {getattr(error, 'strerror', error)}")
-            return DiskReading(why, why)
-        # What root has in reserve is not there for a job.
-        free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        return DiskReading(float(free), float(total), is_there=place == folder)
-    why = Missing(f"no folder above {folder} is there")
-    return DiskReading(why, why, is_there=False)
+    return reading(space_under(str(folder)))
+
+
+def reading(space: Space) -> DiskReading:
+    """Return what was seen, as a reading."""
+    free, total = (Missing(space.why),) * 2 if space.why else (space.free_bytes, space.total_bytes)
+    return DiskReading(free, total, is_there=space.is_there)

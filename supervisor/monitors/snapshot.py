@@ -22,13 +22,13 @@ from supervisor.core.jobs.job import Pid
 from supervisor.core.readings.sample import DiskReading, Gpu, JobUse, Missing, Reading, Sample
 from supervisor.core.replacing import replace
 from supervisor.monitors.background_call import BackgroundCall
-from supervisor.monitors.disks import Disks
 from supervisor.monitors.gpu import Gpus
 from supervisor.monitors.host import Cpu, HostMemory, load_1min
 from supervisor.monitors.pressure import MemoryTrigger, PressureFiles
 from supervisor.monitors.processes import Processes, Usage
 from supervisor.monitors.programs import Programs
 from supervisor.monitors.sensors import SensorReading, read_sensors
+from supervisor.monitors.user_folders import Place, UserFolders
 from supervisor.ports import WatchedJob
 from supervisor.system.cgroups import cpu_groups, memory_groups
 
@@ -64,7 +64,7 @@ class MachineSampler:
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         gpus: Gpus | None = None,
-        disks: Disks | None = None,
+        folders: UserFolders | None = None,
         jobs: Path | None = None,
     ) -> None:
         """`jobs` is the folder that the marks of jobs' processes lie below (supervisor/system/marks.py)."""
@@ -75,7 +75,7 @@ class MachineSampler:
         self._pressure = PressureFiles(folder=proc / "pressure")
         self._trigger = MemoryTrigger([proc / "pressure/memory"])
         self._gpus = gpus or Gpus()
-        self._disks = disks or Disks()
+        self._folders = folders or UserFolders()
         self._sensors = BackgroundCall("the hardware", lambda: read_sensors(sys))
         self._memory_low_pct = 8.0
         self._memory_lasts_s = float("inf")
@@ -150,7 +150,7 @@ class MachineSampler:
             self._pressure,
             self._trigger,
             self._gpus,
-            self._disks,
+            self._folders,
             self._sensors,
         ):
             one.close()
@@ -172,7 +172,8 @@ class MachineSampler:
         usages = self._processes.read(roots, at=at)
         rates = self._advance({(name, roots.get(name)): usage for name, usage in usages.items()}, dt_s)
         gpus = self._gpus.read(self._processes.owner, at=at, interval_s=self._interval_s)
-        disks = self._disks.read({job.checkpoints for job in jobs if job.checkpoints is not None}, at=at)
+        places = {job.name: Place(job.uid, job.checkpoints) for job in jobs if job.checkpoints is not None}
+        disks = self._folders.read(set(places.values()), at=at)
         sensors = self._read_sensors(at)
         foreign: Reading = cpu.pct
         ours: Reading = cpu.pct
@@ -196,9 +197,7 @@ class MachineSampler:
             jobs={
                 job.name: replace(
                     self._use(job, usages.get(job.name), gpus),
-                    disk=disks.get(job.checkpoints, _NO_FOLDER)
-                    if job.checkpoints is not None
-                    else _NO_FOLDER,
+                    disk=disks[places[job.name]] if job.name in places else _NO_FOLDER,
                 )
                 for job in jobs
             },

@@ -133,7 +133,7 @@ class RequestContext:
     paths: Paths
     #: What the jobs' processes use, by job name; kept up to date by the daemon.
     readings: dict[str, Reading]
-    #: Folders of newest checkpoints that are not there any more; likewise.
+    #: Jobs whose newest checkpoint is not there any more; likewise.
     gone: frozenset[str]
     #: Returns what is wrong with the daemon itself, a line each for people; empty: nothing.
     alerts: Callable[[], tuple[str, ...]]
@@ -237,7 +237,7 @@ class RequestContext:
             if waiting is None and (job.state is JobState.QUEUED or is_rules(job)):
                 # Of all in the line at once, and only where one of them is asked about.
                 waiting = self.policy_loop.waiting()
-            is_gone = job.checkpoint is not None and job.checkpoint.path in self.gone
+            is_gone = job.name in self.gone
             view = JobView(
                 self.shims.peer(job),
                 self.shims.last_position(job),

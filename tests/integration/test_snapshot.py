@@ -16,6 +16,7 @@ from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, Missing
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.snapshot import MachineSampler
+from supervisor.monitors.user_folders import UserFolders
 from supervisor.ports import WatchedJob
 from tests.fakes.machine import BOOT, FakeMachine
 from tests.harness import until
@@ -58,7 +59,7 @@ class World(FakeMachine):
             proc=self.proc,
             sys=self.sys,
             gpus=self.driver,
-            disks=Disks(look_at=lambda folder: DiskReading(5.0 * GIB, 10.0 * GIB)),
+            folders=UserFolders(own=Disks(look_at=lambda folder: DiskReading(5.0 * GIB, 10.0 * GIB))),
         )
 
     def busy_s(self, seconds):
