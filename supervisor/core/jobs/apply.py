@@ -509,10 +509,11 @@ def resume_asked(job: Job, event: ResumeAsked, now: float) -> Outcome:
 
 def _in_line(job: Job, why: str) -> Job:
     """Return a paused job without a process as one that waits for room and its turn, as the queue's."""
-    if job.pause is None or not _is_persons(job):
-        return job
-    reason = f"{why}; it waits for its turn"
-    return replace(job, pause=replace(job.pause, by=Asker("rule", QUEUE), reason=reason, wake_at=None))
+    assert job.pause is not None
+    pause = replace(job.pause, wake_at=None)
+    if pause.by is None or pause.by.kind == "person":
+        pause = replace(pause, by=Asker("rule", QUEUE), reason=f"{why}; it waits for its turn")
+    return replace(job, pause=pause)
 
 
 def _resume(job: Job, request: str, start_grace_s: float, now: float) -> Outcome:

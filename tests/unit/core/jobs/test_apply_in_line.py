@@ -1,6 +1,7 @@
 """Going on when it is its turn: what a person lets go on who may not take it from others."""
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.core.jobs.events import ResumeAsked, TimerFired
 from supervisor.core.jobs.states import Depth, JobState
@@ -33,6 +34,16 @@ def test_what_a_rule_keeps_stays_the_rules():
     before = life.job
 
     assert before == let_go(life).job
+
+
+def test_a_pause_of_which_nobody_knows_who_asked_is_no_trap():
+    """
+    As an earlier version wrote it down.
+    """
+    life = Life().pause()
+    life.job = replace(life.job, pause=replace(life.job.pause, by=None))
+
+    assert may_come_back(let_go(life).job)
 
 
 def test_a_job_whose_process_waits_goes_on_at_once():

@@ -32,16 +32,19 @@ def steps(call):
     return count
 
 
-def crowd(num, **spec):
+def crowd(num, num_users=1, **spec):
     machine = Machine(*DEFAULT_RULES, queue=QueueConfig(max_running=4))
     machine.readings["gpus"] = tuple(gpu(f"G{number}") for number in range(4))
     for number in range(num):
-        machine.submit(f"j{number}", **spec)
+        user = f"u{number % num_users}/" if num_users > 1 else ""
+        machine.submit(f"{user}j{number}", **spec)
     return machine.run(60)
 
 
 @pytest.mark.parametrize(
-    "spec", [{}, {"memory_bytes": int(GIB)}, {"num_gpus": 1}], ids=["any", "memory", "gpu"]
+    "spec",
+    [{}, {"memory_bytes": int(GIB)}, {"num_gpus": 1}, {"num_users": 20}],
+    ids=["any", "memory", "gpu", "users"],
 )
 def test_twice_as_many_jobs_are_twice_the_work(spec):
     """
