@@ -10,7 +10,7 @@ from pathlib import Path
 
 from supervisor.ports import LaunchSpec
 
-__all__ = ["keeper_words", "open_order"]
+__all__ = ["keeper_words", "needed_files", "open_order"]
 
 _KEEPER = Path(__file__).with_name("keeper.py")
 
@@ -20,6 +20,11 @@ def keeper_words(python: str, spec: LaunchSpec, max_files: int, control_group: s
     label = f"{spec.job}.{spec.incarnation}"
     heading = [spec.log_heading] if spec.log_heading else []
     return [python, "-I", "-S", str(_KEEPER), label, str(max_files), spec.shell, control_group, *heading]
+
+
+def needed_files(python: str) -> list[Path]:
+    """Return what whoever runs a keeper has to be able to read: Python with its library, and the keeper."""
+    return [Path(python), Path(os.__file__), _KEEPER]
 
 
 def open_order(spec: LaunchSpec) -> int:

@@ -25,10 +25,11 @@ import structlog
 from supervisor.core.jobs.job import Owner
 from supervisor.launcher import handing_out
 from supervisor.launcher.keepers import Answer, NewKeeper
-from supervisor.launcher.order import keeper_words, open_order
+from supervisor.launcher.order import keeper_words, needed_files, open_order
 from supervisor.launcher.systemd_bus import BusError, Setting
 from supervisor.ports import LaunchSpec
 from supervisor.system.marks import group_name, jobs_folder, start_of
+from supervisor.system.reachable import barrier
 
 __all__ = ["Manager", "UnitKeepers", "unit_of"]
 
@@ -147,6 +148,7 @@ def _settings(wanted: _Wanted) -> list[Setting]:
     if wanted.owner is not None:
         # With the name systemd finds the groups. No name is believed that was another's meanwhile.
         _check_user(wanted.owner)
+        _check_reach(wanted.owner, wanted.words[0])
         user = [("User", ("s", wanted.owner.name))]
     return [
         ("Description", ("s", f"Training job {wanted.job}, start {wanted.incarnation}")),
@@ -171,6 +173,18 @@ def _settings(wanted: _Wanted) -> list[Setting]:
         ("CPUAccounting", ("b", True)),
         ("MemoryAccounting", ("b", True)),
     ]
+
+
+def _check_reach(owner: Owner, python: str) -> None:
+    """Raise BusError where the user cannot run a keeper: systemd would only say that it could not."""
+    known = pwd.getpwuid(owner.uid)
+    gids = os.getgrouplist(known.pw_name, known.pw_gid)
+    for needed in needed_files(python):
+        if (closed := barrier(needed, owner.uid, gids)) is not None:
+            raise BusError(
+                f"{owner.name} may not enter or read `{closed}`, on the way to `{needed}`, which every job "
+                "needs; install training-supervisor where all users may read it, such as /opt"
+            )
 
 
 def _check_user(owner: Owner) -> None:

@@ -130,3 +130,21 @@ def test_a_file_of_another_program_is_in_the_way(tmp_path, make, what):
 
     with pytest.raises(Refused, match=what):
         obstacles.check_files(kind)
+
+
+def test_an_environment_that_other_users_may_not_reach_is_told(home):
+    """
+    2026-11-29: the service was installed from below /root, and no job of another user could be started.
+    """
+    home.chmod(0o755)
+    closed = home / "closed"
+    (closed / "bin").mkdir(parents=True)
+    (closed / "bin/supervisorctl").touch()
+    closed.chmod(0o700)
+    told = obstacles.closed_to_users(SYSTEM, closed / "bin")
+    closed.chmod(0o755)
+    told_later = obstacles.closed_to_users(SYSTEM, closed / "bin")
+
+    assert f"may not enter or read `{closed}`, on the way to `{closed / 'bin/supervisorctl'}`" in told
+    assert str(closed) not in told_later
+    assert "" == obstacles.closed_to_users(PERSONAL, closed / "bin")

@@ -16,7 +16,7 @@ import msgspec
 
 from supervisor import __version__
 from supervisor.cli.options import json_option
-from supervisor.cli.output.screen import data, hint, print_json
+from supervisor.cli.output.screen import data, hint, print_json, tell
 from supervisor.cli.output.text import clean
 from supervisor.cli.service import installing, obstacles
 from supervisor.cli.service.files import SYSTEM, UNIT, ServiceKind, personal, program_of
@@ -123,6 +123,9 @@ def _bring_up(ctx: click.Context, verb: str, *, is_personal: bool) -> None:
     for what, folder in installing.places(paths):
         data(clean(f"{what}: {folder}"))
     data(f"log: {kind.command('journalctl', '-u', UNIT)}")
+    if closed := obstacles.closed_to_users(kind, bin_dir):
+        tell(clean(f"warning: {closed}"))
+        hint(obstacles.MAKE_ONE)
 
 
 def _kind(ctx: click.Context, *, is_personal: bool) -> ServiceKind:

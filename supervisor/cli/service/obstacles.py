@@ -18,14 +18,17 @@ from typing import Final
 import supervisor
 from supervisor.cli.service.files import UNIT, ServiceKind, is_ours
 from supervisor.errors import Refused, SupervisorError, UsageError
+from supervisor.system.reachable import barrier
 from trainer_shim.safe_files import Unsafe, check_folder
 
 __all__ = [
+    "MAKE_ONE",
     "check_environment",
     "check_files",
     "check_home",
     "check_person",
     "check_systemd",
+    "closed_to_users",
     "find_programs",
 ]
 
@@ -36,7 +39,7 @@ _BOOTED: Final = Path("/run/systemd/system")
 _PASSING: Final = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108  # named, not used
 
 #: Where one is made that the service can use and that nobody else writes.
-_MAKE_ONE: Final = (
+MAKE_ONE: Final = (
     "make one that stays and is root's: `sudo python3 -m venv /opt/training-supervisor`, "
     "install there what this environment has, "
     "`sudo /opt/training-supervisor/bin/supervisorctl service install`"
@@ -108,13 +111,31 @@ def check_environment(kind: ServiceKind, bin_dir: Path) -> None:
         if not gone and ".cache" in folder.parts:
             gone = "a cache"
         if gone:
-            hint = _MAKE_ONE if not kind.is_personal else "install training-supervisor in a folder that stays"
+            hint = MAKE_ONE if not kind.is_personal else "install training-supervisor in a folder that stays"
             raise SupervisorError(
                 f"cannot install from `{folder}`: what lies below {gone} does not stay", hint=hint
             )
     if not kind.is_personal:
         python = Path(sys.executable).resolve().parent
         _check_owners([bin_dir, package, python, *_import_folders(sys.path)])
+
+
+def closed_to_users(kind: ServiceKind, bin_dir: Path) -> str:
+    """Return why other users' jobs could not be started from this environment; "" where they can."""
+    if kind.is_personal:
+        return ""
+    for needed in (
+        bin_dir / "supervisorctl",
+        Path(sys.executable),
+        Path(os.__file__),
+        Path(supervisor.__file__),
+    ):
+        if (closed := barrier(needed)) is not None:
+            return (
+                f"users other than root may not enter or read `{closed}`, on the way to `{needed}`: "
+                "none of their jobs can be started"
+            )
+    return ""
 
 
 def _import_folders(search_path: Iterable[str]) -> list[Path]:
@@ -129,7 +150,7 @@ def _check_owners(folders: Iterable[Path]) -> None:
             raise Refused(
                 f"cannot install from `{folder}`: {error.strerror}, so others than root could change what "
                 "root's daemon does",
-                hint=_MAKE_ONE,
+                hint=MAKE_ONE,
             ) from error
 
 

@@ -62,9 +62,9 @@ def answer_of(keepers):
     return answer
 
 
-def asked(tmp_path, manager, owner=None):
+def asked(tmp_path, manager, owner=None, python="/usr/bin/python3"):
     """Ask for a start; returns the answer and what a keeper finds as its order."""
-    keepers = UnitKeepers("/usr/bin/python3", manager)
+    keepers = UnitKeepers(python, manager)
     os.close(keepers.start(spec(tmp_path, owner), 1024).notice_fd)
     answer = answer_of(keepers)
     keepers.close()
@@ -154,3 +154,21 @@ def test_a_child_of_the_daemon_is_never_another_users(tmp_path):
 
     with pytest.raises(Refused, match="starts jobs of its own user only"):
         keepers.start(spec(tmp_path, Owner(4711, "ada")), 1024)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes anything for another user")
+def test_a_python_that_the_user_may_not_reach_is_told(tmp_path, home):
+    """
+    2026-11-29: of a daemon below /root (0700) other users heard that systemd could not start their jobs.
+    """
+    other = pwd.getpwnam("nobody")
+    home.chmod(0o755)
+    python = home / "closed" / "python3"
+    python.parent.mkdir(mode=0o700)
+    python.touch(0o755)
+    manager = Manager()
+    answer, _ = asked(tmp_path, manager, Owner(other.pw_uid, "nobody"), python=str(python))
+
+    assert manager.unit is None
+    assert f"nobody may not enter or read `{python.parent}`, on the way to `{python}`" in answer.problem
+    assert "install training-supervisor where all users may read it" in answer.problem
