@@ -124,6 +124,7 @@ class Daemon:
             started_wall=time.time(),
             pid=os.getpid(),
             access=self._access,
+            starts_others=keepers is not None and os.geteuid() == 0,
         )
         self._read_files_at: float | None = None
         self._read_files_by = 0.0
@@ -331,7 +332,9 @@ class Daemon:
         event = stored(row)
         self._router.publish(lambda peer: self._context.views.event(peer, event))
         self._context.mark_changed(row.job)
-        if row.after is None or not row.after.alive:
+        # One that was started by hand is taken up in the same moment in which its job is made.
+        present = self._engine.find(row.job)
+        if present is None or not present.alive:
             self._shims.forget(row.job)
         if row.after is None:
             self._shims.drop(row.job)

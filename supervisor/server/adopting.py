@@ -20,12 +20,13 @@ from supervisor import api
 from supervisor.core.jobs import names
 from supervisor.core.jobs.events import Adopted
 from supervisor.core.jobs.job import Job, JobSpec, Pid
+from supervisor.core.jobs.treatment import inherited
 from supervisor.core.replacing import replace
 from supervisor.errors import NameTaken, Refused, SupervisorError
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
 from supervisor.system.marks import Marks
-from supervisor.system.procfs import boot_id, line_of, read_stat, users_of
+from supervisor.system.procfs import boot_id, has_ended, line_of, read_stat, users_of
 from supervisor.system.started_with import started_with
 from trainer_shim import protocol
 
@@ -75,7 +76,7 @@ def _job_of(context: RequestContext, peer: Peer, hello: protocol.Hello) -> Job |
         # A process of a job is no job of its own, and its script is not to hear of that.
         return None
     context.access.check_served(peer, hello)
-    spec = _spec(context, peer, hello)
+    spec = _spec(context, process, peer, hello)
     # Whoever may start no jobs has none taken up either.
     context.access.check(peer, api.RunRequest(id="", argv=spec.argv, cwd=spec.cwd, env={}))
     _make_room(context, peer)
@@ -85,16 +86,22 @@ def _job_of(context: RequestContext, peer: Peer, hello: protocol.Hello) -> Job |
     return context.engine.ask(name, Adopted(process=process))
 
 
-def _spec(context: RequestContext, peer: Peer, hello: protocol.Hello) -> JobSpec:
+def _spec(context: RequestContext, process: Pid, peer: Peer, hello: protocol.Hello) -> JobSpec:
     """Return what is known of a process as a job; how it is started again only where we may start it."""
-    proc, owner = Path("/proc", str(peer.pid)), context.access.owner(peer)
-    cwd = _cwd(proc)
-    is_startable = bool(hello.restart) and owner is None and bool(cwd)
+    owner, cwd = context.access.owner(peer), _cwd(process.pid)
+    may_start = owner is None or context.starts_others
+    is_wanted = bool(hello.restart) and may_start and bool(cwd)
+    words, env = _words(process.pid, "cmdline"), _environment(process.pid) if is_wanted else {}
+    is_startable = bool(env)
+    # What was read is to be of this process and this user: the number may have become somebody else's, and so
+    # may the program that it runs.
+    if has_ended(process) or (is_startable and set(users_of(process.pid)) != {peer.uid}):
+        raise Refused(f"cannot take up process {process.pid}: it became another one meanwhile")
     by_hand: Literal["once", "again"] = "again" if is_startable else "once"
     return JobSpec(
-        argv=hello.restart if is_startable else _words(peer.pid, "cmdline") or (hello.script or "?",),
+        argv=hello.restart if is_startable else words or (hello.script or "?",),
         cwd=cwd or "/",
-        env=_environment(peer.pid) if is_startable else {},
+        env=env,
         checkpoints=hello.checkpoints,
         user=peer.asker().name,
         owner=owner,
@@ -142,10 +149,10 @@ def _above(pid: int) -> set[int]:
     return {number for one, stat in line_of(pid) if stat is not None for number in (one, stat.session)}
 
 
-def _cwd(proc: Path) -> str:
+def _cwd(pid: int) -> str:
     """Return the working directory of a process; "" where the kernel does not tell us."""
     try:
-        return protocol.as_utf8(str((proc / "cwd").readlink()))
+        return protocol.as_utf8(str(Path(f"/proc/{pid}/cwd").readlink()))
     except OSError:
         return ""
 
@@ -156,9 +163,9 @@ def _words(pid: int, what: Literal["cmdline", "environ"]) -> tuple[str, ...]:
 
 
 def _environment(pid: int) -> dict[str, str]:
-    """Return the environment that a process was started with."""
+    """Return the environment that a process was started with, as far as a job inherits it."""
     pairs = (word.partition("=") for word in _words(pid, "environ"))
-    return {name: value for name, sign, value in pairs if sign and name}
+    return inherited({name: value for name, sign, value in pairs if sign and name})
 
 
 def _decoded(word: bytes) -> str:

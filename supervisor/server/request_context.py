@@ -150,6 +150,8 @@ class RequestContext:
     access: Access = field(default_factory=Access)
     #: What one user may take; kept up to date by the daemon.
     max_jobs: int = UsersConfig().max_jobs
+    #: The daemon starts jobs of other users as these (launcher/transient.py).
+    starts_others: bool = False
     #: What their commands left running, by job name; likewise.
     left: Mapping[str, tuple[Left, ...]] = field(default_factory=dict)
     _watches: dict[bytes, _Watch] = field(default_factory=dict)

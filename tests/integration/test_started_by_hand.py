@@ -354,3 +354,46 @@ def test_another_users_script_is_his_job_in_the_systems_daemon():
     assert "/" not in name
     assert ONCE in refused
     assert f"uid {OTHER}" == of_root.user
+
+
+@needs_root
+def test_another_users_script_exits_where_the_daemon_can_start_it_again_as_him():
+    """
+    With units as launcher it is paused to its end, and a start is asked of systemd, as that user; what it was
+    started with is its environment, without what is ours.
+    """
+    config = CONFIG.replace("[daemon]", '[daemon]\nlauncher = "systemd"')
+    with RunningDaemon(
+        config, words=("--system",), env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/none"}
+    ) as running:
+        running.home.chmod(0o755)
+        running.work.chmod(0o777)
+        import_late()
+        home, work, paths = str(running.home), str(running.work), running.paths
+
+        def trained():
+            os.chdir(work)
+            os.environ |= {"TRAINING_SUPERVISOR_HOME": home, "TRAINING_SUPERVISOR_ADOPT": "1"}
+            chain = Chain()
+            shim = attach(chain=chain, checkpoints=f"{work}/c", restart=["touch", f"{work}/x"])
+            with Client(paths, connect_s=5.0, answer_s=GUARD_S) as client:
+                (row,) = until(lambda: [row for row in client.status().rows if is_running(row)])
+                shown = client.show(row.name)
+                (said,) = client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="exit"))
+            with pytest.raises(SystemExit) as ended:
+                # It ends at the first boundary that knows of the pause.
+                until(lambda: (chain.step(), shim.boundary()) == "never")
+            return row.name, shown.argv, shown.env_names, getattr(said, "error", ""), ended.value.code
+
+        name, argv, env_names, refused, code = run_as(OTHER, trained)
+        job = f"uid-{OTHER}/{name}"
+        running.until(job, "paused")
+        running.resume(job)
+        failed = running.until(job, "failed")
+
+    assert ("", 75) == (refused, code)
+    assert ("touch", f"{work}/x") == argv
+    assert "PATH" in env_names
+    assert not [one for one in env_names if one.startswith("TRAINING_SUPERVISOR_")]
+    assert "there is no user" in failed.problem or "systemd" in failed.problem, failed
+    assert not (running.work / "x").exists()

@@ -169,9 +169,10 @@ def restart(
     ctx: click.Context, /, *, jobs: tuple[str, ...], everyone: str | None, env_from_here: bool, **options: Any
 ) -> int:
     """Start the commands of jobs anew, from their checkpoints."""
-    from supervisor.cli.commands.new_command import check_environment, job_environment
+    from supervisor.cli.commands.new_command import check_environment
+    from supervisor.core.jobs.treatment import inherited
 
-    env = job_environment(os.environ) if env_from_here else None
+    env = inherited(os.environ) if env_from_here else None
     check_environment(env or {})
     meant = meant_jobs(jobs, everyone)
     request = api.RestartRequest(

@@ -11,7 +11,7 @@ from typing import Any
 from supervisor import api
 from supervisor.client import new_id
 from supervisor.core.jobs.names import NAME
-from supervisor.core.jobs.treatment import Restart
+from supervisor.core.jobs.treatment import Restart, inherited
 from supervisor.errors import UsageError
 from trainer_shim import protocol
 
@@ -20,12 +20,9 @@ __all__ = [
     "check_request",
     "earlier_checkpoints",
     "find_command",
-    "job_environment",
     "run_request",
     "shell_words",
 ]
-
-_OWN: str = "TRAINING_SUPERVISOR_"
 
 
 def run_request(
@@ -47,7 +44,7 @@ def run_request(
         id=new_id(),
         argv=argv,
         cwd=str(folder),
-        env=job_environment({**os.environ, **(env or {})}),
+        env=inherited({**os.environ, **(env or {})}),
         shell=shell_words(treatment.pop("nice", None)),
         name=name,
         checkpoints=str(Path(checkpoints).expanduser().absolute()) if checkpoints else "",
@@ -79,11 +76,6 @@ def earlier_checkpoints(request: api.RunRequest) -> Path | None:
         return None
     folder = Path(request.checkpoints or Path(request.cwd, "checkpoints", request.name or ""))
     return folder if any(folder.glob("step-*/manifest.json")) else None
-
-
-def job_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what the job inherits: everything but our own settings, which are not its business."""
-    return {name: value for name, value in environ.items() if not name.startswith(_OWN)}
 
 
 def find_command(word: str, folder: Path, search_path: str) -> None:

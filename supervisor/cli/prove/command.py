@@ -22,7 +22,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from supervisor.cli.commands.new_command import find_command, job_environment
+from supervisor.cli.commands.new_command import find_command
 from supervisor.cli.options import json_option
 from supervisor.cli.output.progress import Progress
 from supervisor.cli.output.screen import hint, print_json, screen, tell
@@ -33,6 +33,7 @@ from supervisor.cli.prove.pause_points import Depth, choose
 from supervisor.cli.prove.proving import Bench, RunFailed
 from supervisor.cli.prove.result import ProofResult, show
 from supervisor.cli.prove.traces import TracedRun, compare
+from supervisor.core.jobs.treatment import inherited
 from supervisor.core.replacing import replace
 from supervisor.errors import SupervisorError, UsageError
 from trainer_shim.trace import Point
@@ -87,7 +88,7 @@ def _run(
     progress = Progress(sys.stderr, terminal)
     with _folder(keep) as folder:
         try:
-            env = job_environment(os.environ)
+            env = inherited(os.environ)
             bench = Bench(argv, env, folder, progress, is_live=terminal.live, ending=ending)
             verdict = _prove(bench, seed=seed, **how)
         except RunFailed as failure:

@@ -5,11 +5,12 @@ Covers: what they say of each, once. Does not cover: what follows from it (apply
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
-__all__ = ["MAX_LABELS", "MAX_PRIORITY", "AtDeadline", "Labels", "Priority", "Restart"]
+__all__ = ["MAX_LABELS", "MAX_PRIORITY", "AtDeadline", "Labels", "Priority", "Restart", "inherited"]
 
 #: Wide enough for any scheme, narrow enough to add ageing to; as far below zero.
 MAX_PRIORITY: Final = 10_000
@@ -30,3 +31,11 @@ Restart = Literal["never", "on-failure"]
 
 #: What is done with a pause that is late: nothing, stop all processes where they are, or end them.
 AtDeadline = Literal["wait", "freeze", "terminate"]
+
+#: Settings of ours in an environment: they are no job's business.
+_OWN: Final = "TRAINING_SUPERVISOR_"
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a job inherits of the environment of whoever started it: all but our own settings."""
+    return {name: value for name, value in environ.items() if not name.startswith(_OWN)}

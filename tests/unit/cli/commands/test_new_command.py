@@ -11,8 +11,8 @@ from supervisor.cli.commands.new_command import (
     check_request,
     earlier_checkpoints,
     find_command,
-    job_environment,
 )
+from supervisor.core.jobs.treatment import inherited
 from supervisor.errors import UsageError
 
 
@@ -82,7 +82,7 @@ def test_our_own_settings_are_not_handed_to_jobs():
     """
     A job talks to the daemon that started it, whatever the shell had set.
     """
-    assert {"A": "1"} == job_environment({"A": "1", "TRAINING_SUPERVISOR_HOME": "/x"})
+    assert {"A": "1"} == inherited({"A": "1", "TRAINING_SUPERVISOR_HOME": "/x"})
 
 
 def test_old_checkpoints_are_pointed_out_before_a_run_goes_on_from_them(tmp_path):
