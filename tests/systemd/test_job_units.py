@@ -286,3 +286,37 @@ def test_the_contract_of_the_launcher_holds_on_systemd(machine, user):
 
     assert 0 == said.code, said.out[-3000:]
     assert re.search(r"\d\d passed", said.out)
+
+
+def test_a_program_by_hand_is_ended_for_a_pause_and_started_again_as_its_user(ada):
+    """
+    In a unit, then, with the environment that it had.
+    """
+    folder = f"{ada.folder}/by-hand"
+    ada.machine.ok("mkdir", folder, user=USER)
+    words = (
+        f"CHAIN={folder}",
+        "CHAIN_STEPS=1000000",
+        "CHAIN_STEP_S=0.02",
+        "CHAIN_RESTART=yes",
+        "COLOUR=blue",
+    )
+    command = f'cd {folder} && nohup env "$@" > out 2>&1 &'
+    chain = (sys.executable, str(ROOT / "tests/trainers/chain.py"))
+    ada.machine.ok("sh", "-c", command, "sh", *words, *chain, user=USER)
+    until(lambda: "chain" in ada.ctl("status"), lambda: ada.machine.run("cat", f"{folder}/out"))
+    until(lambda: ada.row("chain")["pausable"], lambda: ada.row("chain"))
+    first = ada.row("chain")["pid"]
+    ada.ctl("pause", "chain", "--depth", "exit", "--wait")
+    gone = ada.machine.run("kill", "-0", str(first)).code
+    ada.ctl("resume", "chain", "--wait")
+    second = until(lambda: (row := ada.row("chain"))["pausable"] and row["pid"], lambda: ada.row("chain"))
+    shown = ada.machine.ok("cat", f"/proc/{second}/environ")
+    owner, unit = ada.machine.ok("stat", "-c", "%U", f"/proc/{second}"), unit_of(ada.machine, second)
+    ada.ctl("kill", "chain")
+
+    assert 0 != gone
+    assert first != second
+    assert USER == owner
+    assert unit.endswith(f"-{USER}@chain.2.service")
+    assert "COLOUR=blue" in shown
