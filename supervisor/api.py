@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from supervisor.core.jobs.states import Depth
-from supervisor.core.jobs.treatment import AtDeadline, Labels, Priority, Restart
+from supervisor.core.jobs.treatment import AtDeadline, JobLimits, Labels, Priority, Restart
 from supervisor.core.jobs.verdict import Candidate, Verdict
 from supervisor.core.policy.explanation import USUAL_WAIT, RuleState, Share, WentOn
-from supervisor.core.readings.sample import Left
+from supervisor.core.readings.sample import Left, Totals
 from supervisor.set_aside import SetAside
 from trainer_shim import protocol
 from trainer_shim.protocol import (
@@ -116,6 +116,7 @@ class RunRequest(Request, tag="run-request", frozen=True, kw_only=True):
     log_files: Annotated[int, Meta(ge=0, le=1000)] | None = None
     #: It saves in the background so often, where its script does not say how often. None: it does not.
     every_s: Period | None = None
+    limits: JobLimits = JobLimits()
 
 
 class StatusRequest(JobsRequest, tag="status-request", frozen=True, kw_only=True):
@@ -312,6 +313,9 @@ class ShowReply(Reply, tag="show-reply", frozen=True, kw_only=True):
     counted_priority: int | None = None
     #: Number of the job's user; None: the daemon's own one, or an earlier daemon that does not say it.
     uid: int | None = None
+    limits: JobLimits = JobLimits()
+    #: What its present start used up so far.
+    totals: Totals = Totals()
 
 
 class Accepted(Reply, tag="accepted", frozen=True, kw_only=True):

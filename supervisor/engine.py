@@ -143,6 +143,8 @@ class Engine:
         elif name in self._job_table.all:
             raise NameTaken(name, self._job_table.all[name].state)
         self._taken.check(name)
+        if why_not := self._launcher.cannot_limit(spec.limits):
+            raise Refused(f"cannot run it with these limits: {why_not}", hint="leave out that limit")
         if not spec.checkpoints:
             spec = replace(spec, checkpoints=os.path.join(spec.cwd, "checkpoints", folder))  # noqa: PTH118  # pure
         # Whatever other journals left there: a run folder is never used a second time.

@@ -59,6 +59,7 @@ def launch_spec(job: Job, paths: Paths, *, journal: str, is_first: bool) -> Laun
         journal=journal,
         is_first=is_first,
         owner=job.spec.owner,
+        limits=job.spec.limits,
     )
 
 

@@ -184,7 +184,7 @@ class PolicyLoop:
 
     def _record(self, sample: Sample) -> None:
         self._recorded_at = sample.at
-        self._block.append(sample)
+        self._block.append(replace(sample, totals={}))
         if len(self._block) >= _BLOCK or sample.at - self._block[0].at >= _BLOCK_S:
             self._store_block()
 

@@ -17,6 +17,7 @@ import msgspec
 from supervisor.core.jobs.effects import AskCheckpoint, AskPause, AskResume, AskStop
 from supervisor.core.jobs.events import JobEvent, PauseReached
 from supervisor.core.jobs.job import Exit, Job, Owner, Pid
+from supervisor.core.jobs.treatment import JobLimits
 from supervisor.core.readings.sample import Sample
 
 __all__ = [
@@ -75,6 +76,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     is_first: bool = False
     #: Whom it runs as; None: as the daemon's own user.
     owner: Owner | None = None
+    limits: JobLimits = JobLimits()
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -107,6 +109,10 @@ class Launcher(Protocol):
 
     def launch(self, spec: LaunchSpec) -> None:
         """Start an incarnation once, however often this is called; news arrive by `drain()`."""
+        ...
+
+    def cannot_limit(self, limits: JobLimits) -> str:
+        """Return why no start here could be held to these limits; "": it can."""
         ...
 
     def adopt(

@@ -13,6 +13,7 @@ from supervisor.errors import ConfigError
 from supervisor.launcher.keepers import Keepers
 from supervisor.paths import Paths
 from supervisor.settings.config import Config, load
+from supervisor.system.cgroups import limits_of_units
 
 __all__ = ["keepers_of"]
 
@@ -33,4 +34,5 @@ def keepers_of(paths: Paths, *, is_service: bool) -> Keepers | None:
     from supervisor.launcher.systemd_bus import Bus
     from supervisor.launcher.transient import UnitKeepers
 
-    return UnitKeepers(sys.executable, Bus(is_system=os.geteuid() == 0))
+    uid = os.geteuid()
+    return UnitKeepers(sys.executable, Bus(is_system=uid == 0), limits=limits_of_units(uid))

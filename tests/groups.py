@@ -41,18 +41,25 @@ def group_problem(limits: Mapping[str, Mapping[str, int]]) -> str:
 
 
 @contextmanager
-def limited(name: str, controller: str, limits: Mapping[str, int | str]) -> Iterator[Path]:
-    """Yield the folder of a group within limits, told by file, of one controller; as for `group`."""
+def limited(
+    name: str, controller: str, limits: Mapping[str, int | str], *, below: str = ""
+) -> Iterator[Path]:
+    """Yield the folder of a group within limits, told by file, of one controller; as for `group`.
+
+    With `below`, of one of that name in it, which has the limits.
+    """
     parent = _ROOT / controller / _own(controller)
     _sweep(parent, name)
-    folder = parent / f"ts-{name}-{os.getpid()}"
-    folder.mkdir()
+    outer = parent / f"ts-{name}-{os.getpid()}"
+    folder = outer / below
+    folder.mkdir(parents=True)
     try:
         for file, limit in limits.items():
             (folder / file).write_text(str(limit), encoding="ascii")
         yield folder
     finally:
-        until(lambda: _is_removed(folder), f"{folder} to be empty")
+        for place in dict.fromkeys((folder, outer)):
+            until(lambda place=place: _is_removed(place), f"{place} to be empty")
 
 
 def _own(controller: str) -> str:
@@ -68,6 +75,8 @@ def _sweep(parent: Path, name: str) -> None:
     """Remove what was left by those that were killed."""
     for folder in parent.glob(f"ts-{name}-*"):
         if not Path("/proc", folder.name.rpartition("-")[2]).exists():
+            for inner in folder.glob("*/"):
+                _is_removed(inner)
             _is_removed(folder)
 
 

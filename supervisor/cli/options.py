@@ -11,7 +11,7 @@ import click
 
 from supervisor.core.durations import parse_duration, parse_period
 from supervisor.core.jobs import names
-from supervisor.core.jobs.treatment import MAX_PRIORITY
+from supervisor.core.jobs.treatment import LEAST_MEMORY_BYTES, MAX_CPU_WEIGHT, MAX_PRIORITY
 from supervisor.errors import SupervisorError
 from supervisor.finding import find_daemon
 
@@ -28,6 +28,7 @@ __all__ = [
     "job_argument",
     "jobs_argument",
     "json_option",
+    "limits",
     "meant_jobs",
     "parse_labels",
     "paths",
@@ -80,6 +81,15 @@ class _Size(click.ParamType):  # type: ignore[type-arg]
 
 #: 800M, 20G, 1.5T -> bytes; powers of 1024.
 SIZE: Final = _Size()
+
+
+def _at_least_some_memory(ctx: click.Context, param: click.Parameter, size: int | None) -> int | None:
+    """Return a limit on memory with which a program can start."""
+    if size is not None and size < LEAST_MEMORY_BYTES:
+        raise click.BadParameter(
+            f"nothing could start with less than {LEAST_MEMORY_BYTES >> 20}M", ctx, param
+        )
+    return size
 
 
 def parse_labels(ctx: click.Context, param: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
@@ -240,3 +250,22 @@ def treatment(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def limits(command: F) -> F:
+    """Take what the job may use at most."""
+    memory = click.option(
+        "--memory-max",
+        "memory_max_bytes",
+        type=SIZE,
+        metavar="SIZE",
+        callback=_at_least_some_memory,
+        help="The kernel ends what would take more: 12G. Needs systemd.",
+    )
+    weight = click.option(
+        "--cpu-weight",
+        type=click.IntRange(1, MAX_CPU_WEIGHT),
+        metavar="N",
+        help="Its share of busy CPUs, where others have 100. Needs systemd.",
+    )
+    return memory(weight(command))

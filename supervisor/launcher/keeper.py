@@ -1,7 +1,7 @@
 """The small parent of one command: outlives the daemon and writes down how the command ended.
 
 Covers: one run of one incarnation, whatever is killed meanwhile.
-Does not cover: pausing, restarting, limits. It takes no orders at all: a job is
+Does not cover: pausing, restarting, setting limits. It takes no orders at all: a job is
 stopped through its command, so all signals that can be blocked are.
 
 Imports the standard library only and little of it, because one of these lives
@@ -17,6 +17,8 @@ How the promises are kept:
   nobody holds, beside no record, proves that no command was ever started.
 - No status is lost. The command stays a zombie until its status is on disk. If
   the keeper is killed before that, a foster parent can still read it.
+- Whether memory was short is known. In a unit of systemd this process is in the command's control group; it
+  is the last that can read there that the kernel has ended somebody, because the unit goes with it.
 - What detached itself stays findable. Such processes become children of the
   keeper, which therefore stays until the last of them has ended. How that one
   ended that `heir.json` names is written down, as the command's end is.
@@ -41,6 +43,9 @@ _MAX_SIGNAL = 64
 _SIGSET_BYTES = 128
 #: S_IFMT and S_IFREG of the stat module, which nothing else here needs.
 _KIND, _REGULAR = 0o170000, 0o100000
+
+#: In the names of our units. With so many digits a limit is none.
+_UNIT, _NO_LIMIT_DIGITS = b"/training-supervisor-", 19
 
 #: A full disk is asked again after this long, then after twice as long, up to the second.
 _FIRST_WAIT_S = 0.1
@@ -342,7 +347,37 @@ def _wait(command: int) -> bytes:
 
 def _status(info: os.waitid_result) -> bytes:
     kind = b"code" if info.si_code == os.CLD_EXITED else b"signal"
-    return b'{"%s":%d}' % (kind, info.si_status)
+    limit = None if info.si_status == 0 else _limit_of_ended()
+    memory = b"" if limit is None else b',"memory_limit_bytes":%d' % limit
+    return b'{"%s":%d%s}' % (kind, info.si_status, memory)
+
+
+def _limit_of_ended() -> int | None:
+    """Return the limit on memory of our unit, where the kernel has ended somebody in it; 0: another limit."""
+    for line in _words_of("/proc/self/cgroup", b"\n"):
+        number, controllers, path = (*line.split(b":", 2), b"", b"")[:3]
+        is_first = b"memory" in controllers.split(b",")
+        if _UNIT not in path or not (is_first or number == b"0"):
+            continue
+        folder = f"/sys/fs/cgroup{'/memory' if is_first else ''}{os.fsdecode(path)}/memory."
+        events = _words_of(folder + ("oom_control" if is_first else "events"))
+        counts = dict(zip(events[::2], events[1::2], strict=False))
+        if counts.get(b"oom_kill", b"0") == b"0":
+            continue
+        limit = (_words_of(folder + ("limit_in_bytes" if is_first else "max")) or [b""])[0]
+        # Version 2 counts how often its own limit was reached; version 1 says "no limit" with a great number.
+        is_its_own = counts.get(b"oom") != b"0" and limit.isdigit() and len(limit) < _NO_LIMIT_DIGITS
+        return int(limit) if is_its_own else 0
+    return None
+
+
+def _words_of(path: str, separator: bytes | None = None) -> list[bytes]:
+    """Return what stands in a small file; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 16).split(separator)
+    except OSError:
+        return []
 
 
 def _outlast_orphans(run_dir: bytes) -> None:

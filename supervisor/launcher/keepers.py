@@ -10,13 +10,15 @@ import os
 import signal
 from typing import NamedTuple, Protocol
 
+from supervisor.core.jobs.treatment import JobLimits
 from supervisor.errors import Refused
 from supervisor.launcher import handing_out
 from supervisor.launcher.order import keeper_words, open_order
 from supervisor.launcher.own_groups import OwnGroups
+from supervisor.launcher.runs import Run
 from supervisor.ports import LaunchSpec
 
-__all__ = ["Answer", "ChildKeepers", "Keepers", "NewKeeper"]
+__all__ = ["Answer", "ChildKeepers", "Keepers", "Moved", "NewKeeper"]
 
 
 class NewKeeper(NamedTuple):
@@ -38,6 +40,16 @@ class Answer(NamedTuple):
     problem: str = ""
 
 
+class Moved(NamedTuple):
+    """What came of stopping a unit, or of letting it go."""
+
+    job: str
+    incarnation: int
+    is_frozen: bool
+    #: Why it is not so, or "".
+    problem: str = ""
+
+
 class Keepers(Protocol):
     """Starts keepers, one for each start of a command."""
 
@@ -48,11 +60,19 @@ class Keepers(Protocol):
         """
         ...
 
+    def cannot_limit(self, limits: JobLimits) -> str:
+        """See ports.Launcher."""
+        ...
+
+    def move(self, run: Run, *, is_frozen: bool) -> bool:
+        """Stop the unit of a start or let it go, and say whether these keepers are units; `Moved` follows."""
+        ...
+
     def fileno(self) -> int | None:
         """Return a descriptor that is readable when there are answers; None: there never are."""
         ...
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Answer | Moved]:
         """Return what came of keepers since the last call; never blocks."""
         ...
 
@@ -77,6 +97,9 @@ class ChildKeepers:
                 f"cannot start: this daemon starts jobs of its own user only, and not as {spec.owner.name}",
                 hint="run it as a service of systemd, which can (`supervisorctl service install`)",
             )
+        if problem := self.cannot_limit(spec.limits):
+            # A limit that nobody keeps would be found out too late.
+            raise Refused(f"cannot start: {problem}")
         handing_out.prepare(spec)
         words = keeper_words(self._python, spec, max_files, self._groups.make(spec.run_dir))
         order = open_order(spec)
@@ -105,11 +128,21 @@ class ChildKeepers:
             os.close(order)
         return NewKeeper(notice, pid)
 
+    def cannot_limit(self, limits: JobLimits) -> str:
+        """See Keepers."""
+        if not limits.controllers:
+            return ""
+        return "only units of systemd are held to limits, and this daemon starts jobs as its own children"
+
+    def move(self, run: Run, *, is_frozen: bool) -> bool:  # noqa: ARG002  # as the port has them
+        """See Keepers: a child of ours is no unit."""
+        return False
+
     def fileno(self) -> int | None:
         """See Keepers: whose child it is knows it at once."""
         return None
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Answer | Moved]:
         """See Keepers."""
         return []
 

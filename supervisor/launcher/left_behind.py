@@ -1,10 +1,13 @@
-"""Who was left of ended commands, as far as we saw them end.
+"""Who was left of ended commands, as far as we saw them end, and who of them is on the way out.
 
-Does not cover: finding them again by their folder (group.py), ending them (group.py).
+Does not cover: finding them again by their folder, and ending them (group.py).
 """
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from supervisor.core.jobs.job import Pid
@@ -21,6 +24,24 @@ class LeftBehind:
         """Begin with nobody."""
         self._by_start: dict[tuple[str, int], set[Pid]] = {}
         self._run_dirs: dict[tuple[str, int], Path] = {}
+        self._endings: list[group.GroupEnding] = []
+
+    @property
+    def is_ending(self) -> bool:
+        """Say whether `push` is to be called again."""
+        return bool(self._endings)
+
+    def end(self, job: str, run_dirs: Sequence[Path], grace_s: float) -> None:
+        """End what starts of a job left: SIGTERM, after the grace time SIGKILL."""
+        present = [run_dir for run_dir in run_dirs if run_dir.is_dir()]
+        ending = group.GroupEnding(present, self.of_job(job), time.monotonic() + grace_s)
+        group.send(ending.run_dirs, ending.known, signal.SIGTERM if grace_s else signal.SIGKILL)
+        self._endings.append(ending)
+
+    def push(self) -> None:
+        """Insist where it is time to."""
+        now = time.monotonic()
+        self._endings = [ending for ending in self._endings if ending.push(now)]
 
     def note(self, key: tuple[str, int], run_dir: Path, process: Pid) -> None:
         """Look who is left of a command that has just ended."""

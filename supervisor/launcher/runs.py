@@ -42,10 +42,20 @@ class Run:
     #: What the command left, and until when (steady clock) a shim in it may speak; None: not waited for.
     left: set[Pid] = field(default_factory=set)
     hold_until: float | None = None
+    #: All its processes are to stand still.
+    is_frozen: bool = False
+    #: Its group could not be let go, and why; it is tried again.
+    is_thaw_due: bool = False
+    thaw_problem: str = ""
     #: Nothing will wake us: look again after a while.
     is_unsettled: bool = False
     #: Signals that came before the process was known: their number, and whether for its whole tree.
     early_signals: list[tuple[int, bool]] = field(default_factory=list)
+
+    @property
+    def is_awaited(self) -> bool:
+        """It is looked at now and then: a shim may yet speak, or its group is still to be let go."""
+        return self.hold_until is not None or self.is_thaw_due
 
     def unseen_end(self) -> Exit:
         """Return the end of a command where nobody was left to see how it ended."""

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
-import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,8 +22,9 @@ from supervisor.core.jobs.job import Exit, Pid
 from supervisor.errors import Refused
 from supervisor.launcher import group, heirs, leftovers, linux, records, stop
 from supervisor.launcher.damage import Damage
+from supervisor.launcher.freezing import Freezing
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
-from supervisor.launcher.keepers import Answer, ChildKeepers, Keepers
+from supervisor.launcher.keepers import Answer, ChildKeepers, Keepers, Moved
 from supervisor.launcher.left_behind import LeftBehind
 from supervisor.launcher.own_groups import OwnGroups
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
@@ -60,12 +59,13 @@ class KeeperLauncher:
         self._max_files = linux.allow_many_files()
         self._groups = OwnGroups()
         self._keepers = ChildKeepers(python, self._groups) if keepers is None else keepers
+        self._freezing = Freezing(self._keepers)
+        self.cannot_limit = self._keepers.cannot_limit
         self.handover_s = handover_s
         self._runs: dict[tuple[str, int], Run] = {}
         self._news: list[Started | Ended] = []
         self._left = LeftBehind()
         self._damage = Damage()
-        self._endings: list[group.GroupEnding] = []
         self._epoll = select.epoll()
         self._watched: dict[int, Run | None] = {}
         #: Keepers whose word is read already and who stay for what their command left; with their folders.
@@ -133,10 +133,9 @@ class KeeperLauncher:
             with suppress(BlockingIOError):
                 os.read(fd, 8)
         if self._timer in ready:
-            now = time.monotonic()
-            self._endings = [ending for ending in self._endings if ending.push(now)]
+            self._left.push()
         if None in awake:
-            awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled or run.hold_until)
+            awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled or run.is_awaited)
         for run in awake:
             if run is not None:
                 self._look(run)
@@ -172,16 +171,15 @@ class KeeperLauncher:
         A signal for a command that is about to start is delivered at its start.
         After the end of a command `whole_tree` still reaches what it left behind.
         """
-        key = job, incarnation
-        run = self._runs.get(key)
+        run = self._runs.get((job, incarnation))
         if run is None:
             if whole_tree:
-                self._left.signal(key, number)
+                self._left.signal((job, incarnation), number)
         elif run.process is None and not (whole_tree and records.has_record(run.run_dir)):
             run.early_signals.append((number, whole_tree))
         elif whole_tree:
-            # A record that was forged hides a command, and none of its group.
-            group.send([run.run_dir], [] if run.process is None else [run.process], number)
+            self._freezing.signal(run, number)
+            self._settle()
         elif run.process is not None:
             stop.send(run.process, number)
 
@@ -198,10 +196,7 @@ class KeeperLauncher:
 
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
         """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
-        present = [run_dir for run_dir in run_dirs if run_dir.is_dir()]
-        ending = group.GroupEnding(present, self._left.of_job(job), time.monotonic() + grace_s)
-        group.send(ending.run_dirs, ending.known, signal.SIGTERM if grace_s else signal.SIGKILL)
-        self._endings.append(ending)
+        self._left.end(job, run_dirs, grace_s)
         self._settle()
 
     def close(self) -> None:
@@ -271,6 +266,9 @@ class KeeperLauncher:
     def _check_keeper(self, run: Run) -> None:
         if run.is_unsettled and run.keeper is not None:
             stop.wake(run.keeper)
+        if run.is_thaw_due or (run.is_frozen and run.process_fd is not None and has_ended(run.process_fd)):
+            # A keeper that stands still with its unit cannot write down how the command ended.
+            self._freezing.thaw(run)
         if run.notice_fd is not None:
             with suppress(BlockingIOError):
                 os.read(run.notice_fd, 1)
@@ -339,10 +337,13 @@ class KeeperLauncher:
         except Refused as error:
             self._end(run, Exit(error=str(error)))
 
-    def _take(self, answer: Answer) -> None:
+    def _take(self, answer: Answer | Moved) -> None:
         """Go on with a keeper that somebody else has started, or end where there is none."""
         run = self._runs.get((answer.job, answer.incarnation))
         if run is None:
+            return
+        if isinstance(answer, Moved):
+            self._freezing.take(run, answer)
             return
         run.is_asked = False
         if answer.problem and run.process is None and not records.is_claimed(run.run_dir):
@@ -376,7 +377,7 @@ class KeeperLauncher:
         """Make `fileno()` readable when there are news, now or after the next look around."""
         if self._news:
             os.eventfd_write(self._has_news, 1)
-        is_slow = self._endings or any(run.hold_until for run in self._runs.values())
+        is_slow = self._left.is_ending or any(run.is_awaited for run in self._runs.values())
         every_ms = _PUSH_EVERY_MS if is_slow else 0
         if any(run.is_unsettled for run in self._runs.values()):
             every_ms = _LOOK_EVERY_MS

@@ -1,4 +1,4 @@
-"""The calls to systemd's manager: start a transient service, and say which process it is.
+"""The calls to systemd's manager: start a transient service and say which process it is; freeze and thaw it.
 
 Covers: D-Bus, with a limit to every wait. Does not cover: what is started (transient.py).
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from jeepney import (
     DBus,
@@ -28,6 +29,8 @@ from jeepney.io.blocking import DBusConnection, Proxy, prep_socket
 from jeepney.wrappers import unwrap_msg
 
 __all__ = ["Bus", "BusError", "Setting"]
+
+T = TypeVar("T")
 
 #: Name, D-Bus type and value of a property of a unit.
 Setting = tuple[str, tuple[str, Any]]
@@ -77,14 +80,29 @@ class Bus:
 
     def start(self, unit: str, settings: list[Setting]) -> int | None:
         """Start a service once; returns its main process, None when it is over already; raises BusError."""
+        return self._persistent(lambda: self._start(unit, settings))
+
+    def move(self, unit: str, *, is_frozen: bool) -> None:
+        """Have all processes of a unit stand still, or go on; raises BusError.
+
+        To be let go is nothing for one that is gone.
+        """
+        method = "FreezeUnit" if is_frozen else "ThawUnit"
+        try:
+            self._persistent(lambda: self._call(_MANAGER, method, "s", unit))
+        except BusError as error:
+            if is_frozen or error.name != _UNKNOWN:
+                raise
+
+    def _persistent(self, call: Callable[[], T]) -> T:
         was_connected = self._connection is not None
         try:
-            return self._start(unit, settings)
+            return call()
         except BusError as error:
             # The bus was perhaps restarted since the last call. Whoever asks twice is told so by systemd.
             if error.name or not was_connected or self._connection is not None:
                 raise
-        return self._start(unit, settings)
+        return call()
 
     def _start(self, unit: str, settings: list[Setting]) -> int | None:
         removed: deque[Message] = deque()

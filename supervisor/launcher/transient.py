@@ -18,22 +18,28 @@ import queue
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
 from supervisor.core.jobs.job import Owner
+from supervisor.core.jobs.treatment import JobLimits
+from supervisor.errors import Refused
 from supervisor.launcher import handing_out
-from supervisor.launcher.keepers import Answer, NewKeeper
+from supervisor.launcher.keepers import Answer, Moved, NewKeeper
 from supervisor.launcher.order import keeper_words, needed_files, open_order
+from supervisor.launcher.runs import Run
 from supervisor.launcher.systemd_bus import BusError, Setting
 from supervisor.ports import LaunchSpec
-from supervisor.system.marks import group_name, jobs_folder, start_of
+from supervisor.system.marks import jobs_folder, names_of_groups, start_of
 from supervisor.system.reachable import barrier
 
 __all__ = ["Manager", "UnitKeepers", "unit_of"]
 
 _SLICE: Final = "training-jobs.slice"
+#: What a bus says that speaks no D-Bus, and no descriptor left.
+_BROKEN_BUS: Final = (OSError, RuntimeError, ValueError, LookupError)
 _UNLIMITED: Final = (1 << 64) - 1
 #: `systemctl stop` and the end of the machine are a SIGTERM to a training, which then writes a checkpoint.
 _STOP_US: Final = 300 * 1_000_000
@@ -44,6 +50,10 @@ class Manager(Protocol):
 
     def start(self, unit: str, settings: list[Setting]) -> int | None:
         """Start a service once; returns its main process, None when it is over; raises BusError."""
+        ...
+
+    def move(self, unit: str, *, is_frozen: bool) -> None:
+        """Have all processes of a unit stand still, or go on; raises BusError."""
         ...
 
     def close(self) -> None:
@@ -62,18 +72,30 @@ class _Wanted:
     words: list[str]
     order: int
     keepers_end: int
+    limits: JobLimits
+
+
+@dataclass
+class _Move:
+    """One unit that is to stand still, or to go on."""
+
+    job: str
+    incarnation: int
+    unit: str
+    is_frozen: bool
 
 
 class UnitKeepers:
     """Starts keepers as services. Made and used by one thread; all that waits is done in another."""
 
-    def __init__(self, python: str, manager: Manager) -> None:
-        """Ask this manager of units; `python` runs the keepers."""
+    def __init__(self, python: str, manager: Manager, *, limits: frozenset[str] = frozenset()) -> None:
+        """Ask this manager of units; `python` runs the keepers. `limits`: see cgroups.limits_of_units."""
         self._python = python
+        self._limits = limits
         self._log = structlog.get_logger("units")
         self._manager = manager
-        self._wanted: queue.SimpleQueue[_Wanted | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[_Wanted | _Move | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer | Moved] = queue.SimpleQueue()
         self._has_answers = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # A daemon that ends does not wait for a bus that hangs.
         self._thread = threading.Thread(target=self._work, name="units", daemon=True)
@@ -81,6 +103,8 @@ class UnitKeepers:
 
     def start(self, spec: LaunchSpec, max_files: int) -> NewKeeper:
         """See keepers.Keepers: its process is told later."""
+        if problem := self.cannot_limit(spec.limits):
+            raise Refused(f"cannot start: {problem}")
         handing_out.prepare(spec)
         words = keeper_words(self._python, spec, max_files, "")
         order = open_order(spec)
@@ -89,15 +113,36 @@ class UnitKeepers:
         except OSError:
             os.close(order)
             raise
-        unit = unit_of(spec)
-        self._wanted.put(_Wanted(spec.job, spec.incarnation, unit, spec.owner, words, order, keepers_end))
+        self._wanted.put(
+            _Wanted(
+                spec.job,
+                spec.incarnation,
+                unit_of(spec.run_dir),
+                spec.owner,
+                words,
+                order,
+                keepers_end,
+                spec.limits,
+            )
+        )
         return NewKeeper(notice, None)
+
+    def cannot_limit(self, limits: JobLimits) -> str:
+        """See keepers.Keepers: systemd takes any limit, whether the kernel keeps it or not."""
+        lacks = sorted(limits.controllers - self._limits)
+        what = " and ".join("CPU time" if one == "cpu" else one for one in lacks)
+        return f"systemd has no control group controller here that limits {what}" if lacks else ""
+
+    def move(self, run: Run, *, is_frozen: bool) -> bool:
+        """See keepers.Keepers."""
+        self._wanted.put(_Move(run.job, run.incarnation, unit_of(run.run_dir), is_frozen))
+        return True
 
     def fileno(self) -> int | None:
         """See keepers.Keepers."""
         return self._has_answers
 
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[Answer | Moved]:
         """See keepers.Keepers."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._has_answers)
@@ -113,9 +158,12 @@ class UnitKeepers:
 
     def _work(self) -> None:
         while (wanted := self._wanted.get()) is not None:
-            self._answers.put(self._start(wanted))
-            os.close(wanted.order)
-            os.close(wanted.keepers_end)
+            if isinstance(wanted, _Move):
+                self._answers.put(self._move(wanted))
+            else:
+                self._answers.put(self._start(wanted))
+                os.close(wanted.order)
+                os.close(wanted.keepers_end)
             os.eventfd_write(self._has_answers, 1)
         self._manager.close()
         os.close(self._has_answers)
@@ -126,21 +174,33 @@ class UnitKeepers:
             return Answer(*key, self._manager.start(wanted.unit, _settings(wanted)))
         except BusError as error:
             problem = str(error)
-        # What a bus says that speaks no D-Bus, and no descriptor left.
-        except (OSError, RuntimeError, ValueError, LookupError) as error:
-            self._log.exception("start-failed", unit=wanted.unit)
-            problem = f"{type(error).__name__}: {error}"
+        except _BROKEN_BUS as error:
+            problem = self._broken(error, wanted.unit)
         # A keeper that systemd starts later all the same finds nothing to run.
         os.ftruncate(wanted.order, 0)
         return Answer(*key, None, problem)
 
+    def _move(self, wanted: _Move) -> Moved:
+        problem = ""
+        try:
+            self._manager.move(wanted.unit, is_frozen=wanted.is_frozen)
+        except BusError as error:
+            problem = str(error)
+        except _BROKEN_BUS as error:
+            problem = self._broken(error, wanted.unit)
+        return Moved(wanted.job, wanted.incarnation, wanted.is_frozen, problem)
 
-def unit_of(spec: LaunchSpec) -> str:
+    def _broken(self, error: Exception, unit: str) -> str:
+        self._log.error("bus-failed", unit=unit, exc_info=error)
+        return f"{type(error).__name__}: {error}"
+
+
+def unit_of(run_dir: Path) -> str:
     """Return the name of the unit for a start."""
-    start = start_of(spec.run_dir)
+    start = start_of(run_dir)
     if start is None:
-        raise ValueError(f"`{spec.run_dir}` is no run folder")
-    return f"{group_name(jobs_folder(spec.run_dir), start)}.service"
+        raise ValueError(f"`{run_dir}` is no run folder")
+    return names_of_groups(jobs_folder(run_dir), start)[1]
 
 
 def _settings(wanted: _Wanted) -> list[Setting]:
@@ -172,6 +232,8 @@ def _settings(wanted: _Wanted) -> list[Setting]:
         ("TasksMax", ("t", _UNLIMITED)),
         ("CPUAccounting", ("b", True)),
         ("MemoryAccounting", ("b", True)),
+        ("IOAccounting", ("b", True)),
+        *_limits(wanted.limits),
     ]
 
 
@@ -185,6 +247,11 @@ def _check_reach(owner: Owner, python: str) -> None:
                 f"{owner.name} may not enter or read `{closed}`, on the way to `{needed}`, which every job "
                 "needs; install training-supervisor where all users may read it, such as /opt"
             )
+
+
+def _limits(limits: JobLimits) -> list[Setting]:
+    values = {"MemoryMax": limits.memory_max_bytes, "CPUWeight": limits.cpu_weight}
+    return [(name, ("t", value)) for name, value in values.items() if value is not None]
 
 
 def _check_user(owner: Owner) -> None:

@@ -52,6 +52,18 @@ class Usage(msgspec.Struct, frozen=True):
     #: available to everybody anyway, and of the libraries of CUDA or a mapped data set there may be many.
     rss_bytes: int
     num_processes: int
+    #: CPU time by the control group of its present start (group_counters.py); None: none counts it.
+    group_cpu_s: float | None = None
+
+    def cpu_since(self, before: Usage | None) -> float:
+        """Return the CPU time since a reading before; None: since the start.
+
+        Both counters miss some: /proc what lived and died in between, a group who is outside of it.
+        """
+        used_s = self.cpu_s - (before.cpu_s if before else 0.0)
+        if self.group_cpu_s is None or (before and before.group_cpu_s is None):
+            return used_s
+        return max(used_s, self.group_cpu_s - ((before and before.group_cpu_s) or 0.0))
 
 
 class _Stat(msgspec.Struct):

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.core.jobs.job import Pid
-from supervisor.core.readings.sample import DiskReading, Gpu, JobUse, Missing, Reading, Sample
+from supervisor.core.readings.sample import DiskReading, Gpu, JobUse, Missing, Reading, Sample, Totals
 from supervisor.core.replacing import replace
 from supervisor.monitors.background_call import BackgroundCall
 from supervisor.monitors.gpu import Gpus
+from supervisor.monitors.group_counters import GroupCounters, GroupUse
 from supervisor.monitors.host import Cpu, HostMemory, load_1min
 from supervisor.monitors.pressure import MemoryTrigger, PressureFiles
 from supervisor.monitors.processes import Processes, Usage
@@ -69,6 +70,7 @@ class MachineSampler:
     ) -> None:
         """`jobs` is the folder that the marks of jobs' processes lie below (supervisor/system/marks.py)."""
         self._processes = Processes(proc=proc, jobs=jobs)
+        self._group_counters = GroupCounters(jobs, proc=proc)
         self._programs = Programs(proc=proc)
         self._cpu = Cpu(proc=proc)
         self._memory = HostMemory(proc=proc)
@@ -169,7 +171,8 @@ class MachineSampler:
             self._interval_s = dt_s
         cpu = self._cpu.read(at=at)
         roots = {job.name: job.process for job in jobs if job.process is not None}
-        usages = self._processes.read(roots, at=at)
+        usages, groups = self._processes.read(roots, at=at), self._group_counters.read(roots)
+        usages = {name: _with_group(usage, groups.get(name)) for name, usage in usages.items()}
         rates = self._advance({(name, roots.get(name)): usage for name, usage in usages.items()}, dt_s)
         gpus = self._gpus.read(self._processes.owner, at=at, interval_s=self._interval_s)
         places = {job.name: Place(job.uid, job.checkpoints) for job in jobs if job.checkpoints is not None}
@@ -194,6 +197,7 @@ class MachineSampler:
             gpus=gpus,
             programs=self._look_for_programs(at),
             left=self._processes.left(),
+            totals={name: _totals(usages[name], groups.get(name)) for name in roots if name in usages},
             jobs={
                 job.name: replace(
                     self._use(job, usages.get(job.name), gpus),
@@ -210,7 +214,7 @@ class MachineSampler:
         self._rates = {}
         for process, usage in usages.items():
             known = before.get(process)
-            rate = 100 * (usage.cpu_s - (known.cpu_s if known else 0.0)) / dt_s if dt_s > 0 else 0.0
+            rate = 100 * usage.cpu_since(known) / dt_s if dt_s > 0 else 0.0
             rates[process] = rate
             if known is not None:
                 self._rates[process] = rate
@@ -251,6 +255,19 @@ class MachineSampler:
             return False
         falling = (before.memory_available_bytes - available) / (now.at - before.at)
         return available < low and available < falling * _HORIZON_S
+
+
+def _with_group(usage: Usage, group: GroupUse | None) -> Usage:
+    """Return the use of a job with what its group says better: each page of memory once, and all CPU time."""
+    if group is None:
+        return usage
+    rss_bytes = usage.rss_bytes if group.memory_bytes is None else group.memory_bytes
+    return replace(usage, rss_bytes=rss_bytes, group_cpu_s=group.totals.cpu_s)
+
+
+def _totals(usage: Usage, group: GroupUse | None) -> Totals:
+    totals = Totals() if group is None else group.totals
+    return totals if totals.cpu_s is not None else replace(totals, cpu_s=usage.cpu_s)
 
 
 def _held(job: WatchedJob, gpus: tuple[Gpu, ...] | Missing) -> dict[str, int | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from supervisor import __version__, api
 from supervisor.core.jobs.job import Job
 from supervisor.core.policy.shares import granted
+from supervisor.core.readings.sample import Totals
 from supervisor.server.request_context import RequestContext, parted
 from supervisor.server.router import Delivery
 
@@ -43,7 +44,7 @@ def watch(context: RequestContext, delivery: Delivery, request: api.WatchRequest
 def show(context: RequestContext, delivery: Delivery, request: api.ShowRequest) -> None:
     """Answer with all that there is to say about a job."""
     job = context.engine.job(request.job)
-    spec, checkpoint = job.spec, job.checkpoint
+    spec, checkpoint, reading = job.spec, job.checkpoint, context.readings.get(job.name)
     reply = api.ShowReply(
         id=request.id,
         row=next(context.rows([job])),
@@ -66,6 +67,8 @@ def show(context: RequestContext, delivery: Delivery, request: api.ShowRequest) 
         every_s=spec.every_s,
         counted_priority=granted(job, context.engine.config.shares),
         uid=None if spec.owner is None else spec.owner.uid,
+        limits=spec.limits,
+        totals=reading.totals if job.process is not None and reading is not None else Totals(),
     )
     context.send(delivery.identity, reply)
 

@@ -11,7 +11,7 @@ from supervisor.core.jobs import cuda_context
 from supervisor.core.jobs.job import Asker, Job
 from supervisor.core.jobs.states import JobState
 from supervisor.core.policy.explain import for_want_of_a_shim
-from supervisor.core.readings.sample import Left, Missing, Sample
+from supervisor.core.readings.sample import Left, Missing, Sample, Totals
 from supervisor.core.replacing import replace
 from supervisor.server.shims import ShimPeer
 from trainer_shim import protocol
@@ -42,6 +42,8 @@ class Reading(NamedTuple):
     rss_bytes: int
     #: When it was read; the CPU is that of the time since the reading before.
     at: float = math.inf
+    #: Since its present start.
+    totals: Totals = Totals()
 
 
 def readings(sample: Sample | None) -> dict[str, Reading]:
@@ -50,7 +52,10 @@ def readings(sample: Sample | None) -> dict[str, Reading]:
         return {}
     return {
         name: Reading(
-            None if isinstance(use.cpu_pct, Missing) else use.cpu_pct, round(use.rss_bytes), sample.at
+            None if isinstance(use.cpu_pct, Missing) else use.cpu_pct,
+            round(use.rss_bytes),
+            sample.at,
+            sample.totals.get(name, Totals()),
         )
         for name, use in sample.jobs.items()
         if not isinstance(use.rss_bytes, Missing)

@@ -47,6 +47,7 @@ def new_spec(access: Access, peer: Peer, request: api.RunRequest) -> JobSpec:
         log_files=request.log_files,
         every_s=request.every_s,
         shell=request.shell,
+        limits=request.limits,
     )
 
 

@@ -334,6 +334,8 @@ def _show_of_another(shown: api.ShowReply, row: api.JobRow) -> api.ShowReply:
         gpu_memory_bytes=shown.gpu_memory_bytes,
         memory_bytes=shown.memory_bytes,
         num_cpus=shown.num_cpus,
+        limits=shown.limits,
+        totals=shown.totals,
         depths=shown.depths,
     )
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 from supervisor.core.durations import parse_period
 from supervisor.core.jobs.job import JobSpec
 from supervisor.core.jobs.names import NAME
-from supervisor.core.jobs.treatment import Labels, Priority, Restart
+from supervisor.core.jobs.treatment import LEAST_MEMORY_BYTES, CpuWeight, JobLimits, Labels, Priority, Restart
 from supervisor.errors import ConfigError
 from supervisor.settings.config import advice, read_toml
 from supervisor.settings.file_values import Place
@@ -44,6 +44,8 @@ EXAMPLES: Final = MappingProxyType(
         "gpu_memory_gib": "gpu_memory_gib = 20",
         "memory_gib": "memory_gib = 8",
         "cpus": "cpus = 4",
+        "memory_max_gib": "memory_max_gib = 12",
+        "cpu_weight": "cpu_weight = 50",
         "keep_children": "keep_children = true",
         "log_max_bytes": "log_max_bytes = 67108864",
         "log_files": "log_files = 2",
@@ -81,6 +83,9 @@ class JobFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     gpu_memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     memory_gib: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     cpus: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    #: Units of systemd only: more than that the kernel ends; its share of busy CPUs, where others have 100.
+    memory_max_gib: Annotated[float, Meta(ge=LEAST_MEMORY_BYTES / _GIB, le=1e6)] | None = None
+    cpu_weight: CpuWeight | None = None
     #: What it started besides outlives a pause, a stop and a kill of it.
     keep_children: bool = False
     #: Its log is cut when it is longer (0: never), and that many older files are kept; default: the settings.
@@ -141,6 +146,10 @@ def read_job_file(path: Path, base_env: Mapping[str, str], *, user: str = "") ->
         gpu_memory_bytes=round(file.gpu_memory_gib * _GIB),
         memory_bytes=round(file.memory_gib * _GIB),
         num_cpus=file.cpus,
+        limits=JobLimits(
+            memory_max_bytes=None if file.memory_max_gib is None else round(file.memory_max_gib * _GIB),
+            cpu_weight=file.cpu_weight,
+        ),
         keep_children=file.keep_children,
         log_max_bytes=file.log_max_bytes,
         log_files=file.log_files,

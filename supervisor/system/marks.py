@@ -22,7 +22,16 @@ from supervisor.core.jobs import names
 from supervisor.system.procfs import parse_stat, users_of
 from supervisor.system.started_with import started_with
 
-__all__ = ["GROUP", "JobStart", "Marks", "group_name", "group_prefix", "jobs_folder", "start_of"]
+__all__ = [
+    "GROUP",
+    "JobStart",
+    "Marks",
+    "group_name",
+    "group_prefix",
+    "jobs_folder",
+    "names_of_groups",
+    "start_of",
+]
 
 #: What the name of each group of ours begins with, whichever daemon made it.
 GROUP: Final = re.compile(r"training-supervisor-[0-9a-f]{12}-")
@@ -66,6 +75,12 @@ def group_prefix(folder: Path) -> str:
 def group_name(folder: Path, start: JobStart) -> str:
     """Return the name of the group of a start, by the folder of all jobs."""
     return f"{group_prefix(folder)}{names.group_word(start.job)}.{start.incarnation}"
+
+
+def names_of_groups(folder: Path, start: JobStart) -> tuple[str, str]:
+    """Return what the group of a start can be called: one of our own, and that of a unit of systemd."""
+    name = group_name(folder, start)
+    return name, f"{name}{_UNIT}"
 
 
 class Marks:

@@ -35,6 +35,7 @@ MAX_FILE_LINES = 400
 #: Longer, and why that reads better than two files.
 LONG_FILES = {
     "supervisor/core/jobs/apply.py": "one handler an event; what a pause means is read in one place",
+    "supervisor/launcher/keeper.py": "runs without our package, as one script",
     "supervisor/api.py": "the whole wire of the commands, one struct after the other",
 }
 

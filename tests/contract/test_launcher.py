@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from supervisor.core.jobs.job import Exit
-from supervisor.ports import Ended, Orphan
+from supervisor.core.jobs.treatment import JobLimits
+from supervisor.ports import Ended, Orphan, Started
 from tests.fakes.launcher_worlds import (
     DEAF,
     FakeWorld,
@@ -38,6 +39,11 @@ def launcher(world):
     launcher = world.launcher()
     yield launcher
     launcher.close()
+
+
+def until_still(world, launcher, process):
+    """Wait for that; what is asked of systemd is told to the launcher."""
+    until_true(lambda: launcher.drain() == [] and world.stands_still(process))
 
 
 class TestEveryLauncher:
@@ -313,6 +319,63 @@ class TestEveryLauncher:
 
         assert survived
         assert ended(launcher).exit == Exit(signal=signal.SIGKILL)
+
+    @pytest.mark.parametrize("restarts", [False, True], ids=["same daemon", "next daemon"])
+    def test_a_start_stands_still_until_it_is_let_go(self, world, launcher, restarts):
+        """
+        Also by the daemon after the one that stopped it.
+        """
+        spec = world.spec()
+        launcher.launch(spec)
+        process = started(launcher).process
+        launcher.signal("job-1", 1, signal.SIGSTOP, whole_tree=True)
+        until_still(world, launcher, process)
+        daemon = launcher
+        if restarts:
+            daemon = world.launcher()
+            daemon.adopt(spec.job, spec.incarnation, spec.run_dir)
+            started(daemon)
+        was_still = world.stands_still(process)
+        daemon.signal("job-1", 1, signal.SIGCONT, whole_tree=True)
+        until_true(lambda: not world.stands_still(process))
+        world.finish(spec, 3)
+
+        assert was_still
+        assert ended(daemon) == Ended("job-1", 1, Exit(code=3))
+        if restarts:
+            daemon.close()
+
+    @pytest.mark.parametrize("by", ["us", "somebody else"])
+    def test_a_start_that_stands_still_can_be_ended(self, world, launcher, by):
+        """
+        Its keeper may stand still with it, and yet writes down how it ended.
+        """
+        launcher.launch(world.spec())
+        process = started(launcher).process
+        launcher.signal("job-1", 1, signal.SIGSTOP, whole_tree=True)
+        until_still(world, launcher, process)
+        if by == "us":
+            launcher.signal("job-1", 1, signal.SIGKILL, whole_tree=True)
+        else:
+            world.kill(process)
+
+        assert ended(launcher) == Ended("job-1", 1, Exit(signal=signal.SIGKILL))
+
+    def test_a_limit_is_kept_or_refused(self, world, launcher):
+        """
+        One that nobody would keep is no limit; whoever asked for it is told, and nothing runs without it.
+        """
+        spec = world.spec(limits=JobLimits(memory_max_bytes=1 << 30, cpu_weight=50))
+        why_not = launcher.cannot_limit(spec.limits)
+        launcher.launch(spec)
+        (news,) = until(launcher, bool)
+
+        assert not launcher.cannot_limit(JobLimits())
+        if why_not:
+            assert news == Ended("job-1", 1, Exit(error=f"cannot start: {why_not}"))
+            assert 0 == world.num_starts(spec)
+        else:
+            assert isinstance(news, Started)
 
     def test_a_signal_before_the_start_is_not_lost(self, world, launcher):
         """

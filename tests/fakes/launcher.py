@@ -17,6 +17,7 @@ from pathlib import Path
 
 from supervisor.core.jobs.job import Exit, Pid
 from supervisor.core.jobs.names import folder_of, key_of_folder
+from supervisor.core.jobs.treatment import JobLimits
 from supervisor.ports import Ended, LaunchSpec, Orphan, Started
 
 __all__ = ["FakeLauncher", "FakeMachine"]
@@ -139,9 +140,15 @@ class FakeLauncher:
             self.look(key)
             return
         self.machine.specs.append(spec)
+        if why := self.cannot_limit(spec.limits):
+            self.machine.refuse(spec.job, why)
         self.machine._slow.append(key)
         if not self.machine.keepers_are_slow:
             self.machine.release()
+
+    def cannot_limit(self, limits: JobLimits) -> str:
+        # As one that starts commands as its own children.
+        return "only units of systemd are held to limits" if limits.controllers else ""
 
     def last_incarnation(self, job_dir: Path) -> int:
         key = key_of_folder(job_dir.parent.name, job_dir.name)

@@ -16,9 +16,10 @@ import msgspec
 from supervisor.core.jobs.names import folder_of
 from supervisor.launcher import KeeperLauncher, records
 from supervisor.launcher.identity import identify
-from supervisor.launcher.systemd_bus import Bus
+from supervisor.launcher.systemd_bus import Bus, BusError
 from supervisor.launcher.transient import UnitKeepers, unit_of
 from supervisor.ports import Ended, LaunchSpec, Started
+from supervisor.system.cgroups import limits_of_units
 from supervisor.system.procfs import has_ended
 from tests.fakes.launcher import FakeLauncher, FakeMachine
 
@@ -77,6 +78,17 @@ class RealWorld(World):
         with Path(spec.env["ORDERS"]).open("w") as orders:
             orders.write(f"{code}\n")
 
+    def stands_still(self, process):
+        """Whether it is stopped, by a signal or with its control group."""
+        stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        groups = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+        unified = next((line[3:] for line in groups if line.startswith("0::")), "")
+        events = Path("/sys/fs/cgroup", unified.lstrip("/"), "cgroup.events")
+        return stat[0] == "T" or (events.exists() and "frozen 1" in events.read_text())
+
+    def kill(self, process):
+        os.kill(process.pid, signal.SIGKILL)
+
     def num_starts(self, spec):
         starts = Path(spec.env["STARTS"])
         return len(starts.read_text().splitlines()) if starts.exists() else 0
@@ -115,6 +127,11 @@ class LocalManager:
             self.processes[unit] = os.posix_spawn(words[0], words, {}, file_actions=descriptors, setsid=True)
         return self.processes[unit]
 
+    def move(self, unit, *, is_frozen):
+        # No process here is in a unit; to be let go is nothing for one that is not there.
+        if is_frozen:
+            raise BusError(f"systemd says: Unit {unit} not loaded.")
+
     def close(self):
         pass
 
@@ -143,13 +160,13 @@ class UnitWorld(RealWorld):
     def launcher(self, *, slow=False):
         python = str(self.slow_python()) if slow else sys.executable
         if os.environ.get("REAL_SYSTEMD") == "1":
-            manager = Bus(is_system=os.geteuid() == 0)
+            manager, limits = Bus(is_system=os.geteuid() == 0), limits_of_units(os.geteuid())
         else:
-            manager = WaitingManager(self.run_dir_of)
-        return KeeperLauncher(keepers=UnitKeepers(python, manager))
+            manager, limits = WaitingManager(self.run_dir_of), frozenset()
+        return KeeperLauncher(keepers=UnitKeepers(python, manager, limits=limits))
 
     def run_dir_of(self, unit):
-        (found,) = {spec.run_dir for spec in self.specs if unit_of(spec) == unit}
+        (found,) = {spec.run_dir for spec in self.specs if unit_of(spec.run_dir) == unit}
         return found
 
     def spec(self, job="job-1", incarnation=1, script=COMMAND, **changes):
@@ -182,6 +199,14 @@ class FakeWorld(World):
 
     def finish(self, spec, code):
         self.machine.finish(spec.job, code)
+
+    def stands_still(self, process):
+        (key,) = (key for key, command in self.machine._commands.items() if command.process == process)
+        return key in self.machine.frozen
+
+    def kill(self, process):
+        (key,) = (key for key, command in self.machine._commands.items() if command.process == process)
+        self.machine.finish(key[0], killed_by=signal.SIGKILL)
 
     def num_starts(self, spec):
         return self.machine.num_starts(spec.job, spec.incarnation)

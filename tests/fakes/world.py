@@ -322,6 +322,7 @@ class _Launcher:
         self.adopt, self.drain = self._inner.adopt, self._inner.drain
         self.orphans, self.last_incarnation = self._inner.orphans, self._inner.last_incarnation
         self.end_group, self.follow, self.left = self._inner.end_group, self._inner.follow, self._inner.left
+        self.cannot_limit = self._inner.cannot_limit
         self.fileno, self.close, self.is_alive = self._inner.fileno, self._inner.close, self._inner.is_alive
 
     def launch(self, spec: LaunchSpec) -> None:

@@ -140,6 +140,43 @@ left = [path for root, names, _ in os.walk("/sys/fs/cgroup") for path in names
         if path == group[0].rpartition("/")[2]]
 print(os.getuid(), len(group), found == JobStart("a", 1), bool(ended), left)
 """
+#: Stops a start that has a group of its own, lets it go, stops it again and kills it; says how its group and
+#: its processes stand each time.
+STANDING_STILL = """
+import os, select, signal, sys
+from pathlib import Path
+from supervisor.launcher import KeeperLauncher
+from supervisor.ports import Ended, LaunchSpec, Started
+from tests.harness import until
+
+folder = Path(sys.argv[1])
+run_dir = folder / "jobs/a/run-1"
+script = "env -i setsid sleep 603 & echo $! > pid; exec sleep 604"
+spec = LaunchSpec(job="a", incarnation=1, argv=("sh", "-c", script), cwd=str(folder),
+                  env={"PATH": os.environ["PATH"]}, run_dir=run_dir, log=folder / "log")
+launcher, news = KeeperLauncher(), []
+
+def told(kind):
+    news.extend(launcher.drain())
+    return next((one for one in news if isinstance(one, kind)), None)
+
+launcher.launch(spec)
+pids = [until(lambda: told(Started)).process.pid, int(until(lambda: (folder / "pid").read_text().strip()))]
+group = Path("/proc", str(pids[0]), "cgroup").read_text().splitlines()[-1].partition("::")[2]
+mount = next(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+             if " - cgroup2 " in line)
+events = Path(mount + group, "cgroup.events")
+
+def states():
+    return [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in pids]
+
+for number, frozen in ((signal.SIGSTOP, 1), (signal.SIGCONT, 0), (signal.SIGSTOP, 1)):
+    launcher.signal("a", 1, number, whole_tree=True)
+    until(lambda: f"frozen {frozen}" in events.read_text())
+    print(frozen, "T" in states())
+launcher.signal("a", 1, signal.SIGKILL, whole_tree=True)
+print(until(lambda: told(Ended)).exit)
+"""
 #: Runs a command in a group below ours that belongs to the user whom it then becomes.
 DELEGATED = 'echo 0 > "$0/cgroup.procs" && exec "$@"'
 
@@ -169,6 +206,16 @@ def test_who_has_neither_session_nor_parents_nor_mark_is_found_by_the_control_gr
     done = run_alone("sh", "-c", DELEGATED, str(own_group), *command)
 
     assert f"{NOBODY if AS_NOBODY else os.getuid()} 1 True True []\n" == done.stdout, done.stderr
+
+
+def test_all_processes_of_a_start_stand_still_with_its_group(open_folder, own_group):
+    """
+    No signal stops them, so none that they get meanwhile lets them go; killed they end at once.
+    """
+    command = [*AS_NOBODY, sys.executable, "-c", STANDING_STILL, str(open_folder)]
+    done = run_alone("sh", "-c", DELEGATED, str(own_group), *command)
+
+    assert ["1 False", "0 False", "1 False", "killed by signal 9"] == done.stdout.splitlines(), done.stderr
 
 
 @pytest.fixture(scope="module")

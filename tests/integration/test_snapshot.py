@@ -13,16 +13,18 @@ from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Pid
 from supervisor.core.readings.metrics import METRICS
-from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, Missing
+from supervisor.core.readings.sample import DiskReading, Gpu, GpuProcess, Missing, Totals
 from supervisor.monitors.disks import Disks
 from supervisor.monitors.snapshot import MachineSampler
 from supervisor.monitors.user_folders import UserFolders
 from supervisor.ports import WatchedJob
+from supervisor.system.marks import JobStart, names_of_groups
 from tests.fakes.machine import BOOT, FakeMachine
 from tests.harness import until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 GIB = 1 << 30
+JOBS = Path("/s/jobs")
 A, B = Pid(10, 500, BOOT), Pid(20, 500, BOOT)
 
 
@@ -60,6 +62,7 @@ class World(FakeMachine):
             sys=self.sys,
             gpus=self.driver,
             folders=UserFolders(own=Disks(look_at=lambda folder: DiskReading(5.0 * GIB, 10.0 * GIB))),
+            jobs=JOBS,
         )
 
     def busy_s(self, seconds):
@@ -110,6 +113,40 @@ def test_what_is_left_of_the_whole_is_foreign(world):
     )
     assert pytest.approx(40.0) == sample.jobs["a"].cpu_pct
     assert pytest.approx(10.0) == sample.jobs["b"].cpu_pct
+
+
+def test_a_group_counts_what_lived_and_died_between_two_looks(world):
+    """
+    Its job shows it, and it is not foreign. What is outside of its group counts too, and each page once.
+    """
+    job, group = WatchedJob(name="a", process=A), f"groups/{names_of_groups(JOBS, JobStart('a', 1))[0]}"
+    world.write(f"proc/{A.pid}/cgroup", f"0::/{group.partition('/')[2]}\n")
+    mount = world.proc.parent / "groups"
+    world.write("proc/self/mountinfo", f"30 23 0:26 / {mount} rw - cgroup2 cgroup2 rw\n")
+    world.write(f"{group}/memory.stat", "anon 8192\nshmem 0\n")
+    world.write(f"{group}/memory.peak", "12288\n")
+    found = []
+    for used_s, group_s, busy_s in ((7, 50, 0), (7.1, 50.6, 0.7), (7.5, 50.7, 1.2)):
+        world.used_s(A, used_s, pages=1000)
+        world.busy_s(busy_s)
+        world.write(f"{group}/cpu.stat", f"usage_usec {group_s * 1e6:.0f}\n")
+        found.append(world.sample(job))
+    (_, dead, outside), last = found, found[-1]
+
+    assert pytest.approx(60.0) == dead.jobs["a"].cpu_pct
+    assert world.pct(0.1) == dead.cpu_foreign_pct
+    assert pytest.approx(40.0) == outside.jobs["a"].cpu_pct
+    assert {"a": Totals(cpu_s=50.7, peak_bytes=12288)} == last.totals
+    assert 8192.0 == last.jobs["a"].rss_bytes
+
+
+def test_without_a_group_the_time_of_its_processes_is_told(world):
+    """
+    As far as they were seen.
+    """
+    world.used_s(A, 7)
+
+    assert {"a": Totals(cpu_s=7.0)} == world.sample(WatchedJob(name="a", process=A)).totals
 
 
 def test_foreign_use_is_never_negative(world):

@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from tests.harness import ROOT, until
+from tests.nvml import Card, FakeDriver
 from tests.systemd.booted import USER, booted
 from tests.systemd.environment import PLACE, add_environment
 from tests.systemd.person import UNIT, WAITS, Person, ends_while_away
@@ -50,6 +51,8 @@ class User(Person):
 def machine():
     with booted() as up:
         add_environment(up)
+        # The container covers it with another one, and only the daemon's sandbox uncovers it.
+        up.ok("umount", "/proc/sys/kernel/random/boot_id")
         up.ok("useradd", "--create-home", "--shell", "/bin/bash", OTHER)
         up.ok("groupadd", "lab")
         up.ok("usermod", "-a", "-G", "lab", USER)
@@ -229,6 +232,132 @@ def test_how_a_users_jobs_ended_while_the_daemon_was_away_is_known(root, ada):
         (row["state"], row["exit_code"], row["exit_signal"]) for row in rows
     ]
     assert ["x"] * 3 == starts
+
+
+def totals(person, name):
+    (shown,) = json.loads(person.ctl("show", name, "--json"))
+    return shown["totals"]
+
+
+def test_a_unit_counts_what_its_processes_used_that_are_over(ada):
+    """
+    Nobody saw them, nobody waited for them: the CPU time of the job is that of its unit.
+    """
+    busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+    ada.run_job("counts", "sh", "-c", f"setsid sh -c '{busy}; touch ~/counted' & exec sleep 600")
+    until(lambda: not ada.machine.run("test", "-e", f"{ada.folder}/counted").code, "a child that is over")
+    pid = ada.row("counts")["pid"]
+    group = ada.machine.ok("sed", "-n", "s/^0:://p", f"/proc/{pid}/cgroup")
+    counted = ada.machine.ok("cat", f"/sys/fs/cgroup{group}/cpu.stat").split()
+    used_s = int(counted[counted.index("usage_usec") + 1]) / 1e6
+    told = until(lambda: (found := totals(ada, "counts"))["cpu_s"] >= used_s and found, "its CPU time")
+    shown = ada.ctl("show", "counts")
+    ada.ctl("kill", "counts")
+
+    assert pytest.approx(used_s, abs=0.5) == told["cpu_s"] > 0.1
+    assert "CPU time" in shown
+
+
+def test_a_limit_that_the_kernel_cannot_keep_is_refused(ada):
+    """
+    Control groups without controllers are all that this machine is given.
+    """
+    if "memory" in ada.machine.ok("cat", "/sys/fs/cgroup/cgroup.controllers").split():
+        pytest.skip("here is a controller that keeps it")
+    command = (f"{PLACE}/bin/supervisorctl", "run", "--name", "limited", "--memory-max", "1G", "--", "true")
+    said = ada.machine.run(*command, user=USER)
+
+    assert (3, "") == (said.code, said.out)
+    assert "systemd has no control group controller here that limits memory" in said.err
+
+
+def freezes(person, name):
+    """Have a job that reaches no batch boundary stand still; returns its unit."""
+    person.machine.ok("touch", f"{person.folder}/{name}/hold-step", user=person.user)
+    person.ctl("pause", name, "--deadline", "1s", "--at-deadline", "freeze")
+    unit = unit_of(person.machine, person.row(name)["pid"])
+    until(lambda: person.row(name)["frozen_s"] is not None and is_frozen(person, unit), name)
+    return unit
+
+
+def is_frozen(person, unit):
+    return "frozen" == person.machine.ok("systemctl", "show", "-P", "FreezerState", unit)
+
+
+@pytest.mark.parametrize("happens", [restart, kill])
+def test_a_late_pause_freezes_the_unit_until_it_is_resumed(root, ada, happens):
+    """
+    By systemd, and no signal stops it. The next daemon knows, and lets it go.
+    """
+    name, daemon = f"late-{happens.__name__}", int(root.shows("MainPID"))
+    pid = ada.train(name)
+    unit = freezes(ada, name)
+    state = ada.machine.ok("cut", "-d", " ", "-f", "3", f"/proc/{pid}/stat")
+    happens(root)
+    root.other_daemon(daemon)
+    row, was_frozen = ada.row(name), is_frozen(ada, unit)
+    ada.machine.ok("rm", f"{ada.folder}/{name}/hold-step")
+    ada.ctl("resume", name, "--wait")
+    until(lambda: ada.row(name)["step"] > (row["step"] or 0), name)
+    after = ada.row(name)
+    ada.ctl("kill", name)
+
+    assert state != "T"
+    assert ("pausing", True) == (row["state"], row["frozen_s"] is not None)
+    assert was_frozen
+    assert ("running", pid) == (after["state"], after["pid"])
+    until(lambda: ada.row(name)["state"] == "stopped", name)
+
+
+@pytest.mark.parametrize(
+    ("by", "end"),
+    [
+        ("stop", ("stopped", 75, None)),
+        ("kill", ("stopped", None, 9)),
+        # As of any job that gets its SIGTERM from elsewhere: it saves, and ends with that.
+        ("systemctl", ("failed", 143, None)),
+        ("somebody", ("failed", None, 9)),
+    ],
+)
+def test_a_frozen_unit_can_be_ended(root, ada, by, end):
+    """
+    It is let go for that, so that it saves where it may, and its keeper writes down how it ended.
+    """
+    name = f"ends-{by}"
+    pid = ada.train(name)
+    unit = freezes(ada, name)
+    ada.machine.ok("rm", f"{ada.folder}/{name}/hold-step")
+    if by == "systemctl":
+        root.systemctl("stop", unit)
+    elif by == "somebody":
+        root.machine.ok("kill", "-9", str(pid))
+    else:
+        ada.ctl(by, name)
+    row = until(lambda: (row := ada.row(name))["pid"] is None and row, lambda: ada.ctl("show", name))
+
+    assert end == (row["state"], row["exit_code"], row["exit_signal"]), row
+
+
+def test_a_job_gets_its_gpus_by_uuid(root, ada, tmp_path):
+    """
+    The numbers of GPUs are others in each process; the names reach the command through its unit.
+    """
+    library = "/etc/nvml/libnvidia-ml.so.1"
+    FakeDriver(tmp_path).show(Card("GPU-of-a-test"))
+    root.write("/etc/nvml/nvml.txt", (tmp_path / "nvml.txt").read_text())
+    if root.machine.run("cc", "-shared", "-fPIC", "-o", library, str(ROOT / "tests/nvml.c")).code:
+        pytest.skip("there is no C compiler")
+    variables = "Environment=LD_LIBRARY_PATH=/etc/nvml TESTS_NVML=/etc/nvml/nvml.txt"
+    root.write(f"/etc/systemd/system/{UNIT}.service.d/gpus.conf", f"[Service]\n{variables}\n")
+    root.systemctl("daemon-reload")
+    restart(root)
+    ada.ctl("run", "--name", "gpu", "--gpus", "1", "--", "sh", "-c", 'echo "${CUDA_VISIBLE_DEVICES}"')
+    # In a container nobody can say who holds a GPU, so it waits; started all the same, it gets one.
+    until(lambda: "outside of this container" in ada.ctl("why", "gpu"), "the first look")
+    ada.ctl("resume", "gpu")
+    ada.is_over("gpu")
+
+    assert "GPU-of-a-test" == ada.log("gpu").strip()
 
 
 FORGED = """printf '{"pid":%s,"start_ticks":%s,"boot_id":"%s"}' $VICTIM $TICKS $BOOT > heir.json"""

@@ -19,6 +19,7 @@ from supervisor.cli.options import (
     every_option,
     jobs_argument,
     json_option,
+    limits,
     meant_jobs,
     parse_labels,
     paths,
@@ -51,6 +52,7 @@ _COMPARING = frozenset({"restart", "checkpoint"})
 @click.option("--restart", type=click.Choice(["never", "on-failure"]), default="never", show_default=True)
 @click.option("--cwd", metavar="DIR", type=click.Path(), help="Run it in this folder, not the present one.")
 @treatment
+@limits
 @click.option(
     "--env",
     metavar="NAME=VALUE",

@@ -11,7 +11,7 @@ from typing import Any
 from supervisor import api
 from supervisor.client import new_id
 from supervisor.core.jobs.names import NAME
-from supervisor.core.jobs.treatment import Restart, inherited
+from supervisor.core.jobs.treatment import JobLimits, Restart, inherited
 from supervisor.errors import UsageError
 from trainer_shim import protocol
 
@@ -40,6 +40,7 @@ def run_request(
     if not folder.is_dir():
         raise UsageError(f"cannot run in `{folder}`: there is no such folder", hint="check --cwd")
     find_command(argv[0], folder, os.environ.get("PATH", os.defpath))
+    limits = JobLimits(**{field: treatment.pop(field, None) for field in JobLimits.__struct_fields__})
     request = api.RunRequest(
         id=new_id(),
         argv=argv,
@@ -49,6 +50,7 @@ def run_request(
         name=name,
         checkpoints=str(Path(checkpoints).expanduser().absolute()) if checkpoints else "",
         restart=restart,
+        limits=limits,
         **{field: value for field, value in treatment.items() if value is not None},
     )
     check_request(request)

@@ -31,7 +31,7 @@ _PLAIN: Final = ("at", "wall", "weekday", "second_of_day", "num_cpus", "cpu_over
 _UNREAD: Final = "?"
 #: Of a process that holds a GPU and does not compute on it.
 _DRAWS: Final = "draws"
-_APART: Final = ("pressure", "gpus", "programs", "jobs", "left", "is_urgent", *_PLAIN)
+_APART: Final = ("pressure", "gpus", "programs", "jobs", "left", "totals", "is_urgent", *_PLAIN)
 
 
 def write_csv(samples: Sequence[Sample], file: TextIO) -> None:

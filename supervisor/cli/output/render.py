@@ -219,7 +219,7 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("folder", reply.checkpoints),
         ],
     )
-    yield "Process", _process(row, reply.gpus)
+    yield "Process", _process(row, reply)
     yield (
         "Job",
         [
@@ -232,6 +232,7 @@ def _sections(reply: ShowReply) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             ("protected", "yes: rules leave it alone" if row.protected else ""),
             ("labels", ", ".join(f"{key}={text}" for key, text in sorted(reply.labels.items()))),
             ("needs", _needs(reply)),
+            ("limits", _limits(reply)),
             ("asked for", "" if not reply.created_wall else _moment(reply.created_wall)),
             ("file", reply.source),
             (
@@ -250,14 +251,18 @@ def _priority(reply: ShowReply) -> str:
     return str(said) if said else ""
 
 
-def _process(row: JobRow, gpus: Sequence[str]) -> list[tuple[str, str]]:
+def _process(row: JobRow, reply: ShowReply) -> list[tuple[str, str]]:
+    totals = reply.totals
     return [
         ("pid", "" if row.pid is None else str(row.pid)),
         ("starts", str(row.incarnation) if row.incarnation else ""),
         ("CPU", percent(row.cpu_pct)),
+        ("CPU time", duration(totals.cpu_s)),
         ("memory", size(row.rss_bytes)),
+        ("memory peak", f"{size(totals.peak_bytes)}, with files" if totals.peak_bytes is not None else ""),
+        ("disks", _disks(reply)),
         ("left running", left(row)),
-        ("GPUs", ", ".join(gpus)),
+        ("GPUs", ", ".join(reply.gpus)),
         ("exit code", "" if row.exit_code is None else str(row.exit_code)),
         ("killed by", "" if row.exit_signal is None else f"signal {row.exit_signal}"),
     ]
@@ -273,6 +278,22 @@ def _needs(reply: ShowReply) -> str:
         ("--cpus", f"{reply.num_cpus:g}" if reply.num_cpus else ""),
     )
     return " ".join(f"{name} {value}" for name, value in words if value)
+
+
+def _limits(reply: ShowReply) -> str:
+    limits = reply.limits
+    memory = "" if limits.memory_max_bytes is None else f"memory {size(limits.memory_max_bytes)}"
+    weight = "" if limits.cpu_weight is None else f"CPU weight {limits.cpu_weight} (others: 100)"
+    return ", ".join(filter(None, (memory, weight)))
+
+
+def _disks(reply: ShowReply) -> str:
+    read, written = reply.totals.read_bytes, reply.totals.written_bytes
+    parts = (
+        "" if read is None else f"{size(read)} read",
+        "" if written is None else f"{size(written)} written",
+    )
+    return ", ".join(filter(None, parts))
 
 
 def _pausable(reply: ShowReply) -> str:

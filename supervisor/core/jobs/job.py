@@ -12,13 +12,15 @@ removed without a migration; a new field needs a default.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from supervisor.core.jobs.states import FINAL, Depth, JobState
-from supervisor.core.jobs.treatment import AtDeadline, Restart
+from supervisor.core.jobs.treatment import AtDeadline, JobLimits, Restart
 from supervisor.core.jobs.verdict import QUEUE, Verdict
+from supervisor.core.units import format_bytes
 
 __all__ = [
     "Asker",
@@ -34,6 +36,9 @@ __all__ = [
     "Owner",
     "Pid",
 ]
+
+
+_SIGKILL: Final = 9
 
 
 class Pid(msgspec.Struct, frozen=True):
@@ -56,14 +61,22 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     signal: int | None = None
     #: Why there is neither: it could not be started, or nobody was left to see its status. "": there is one.
     error: str = ""
+    #: The kernel ended a process of it for want of memory, in a control group with this limit; 0: it was not
+    #: its own limit that was reached. None: nothing of that was seen.
+    memory_limit_bytes: Annotated[int, Meta(ge=0, le=2**62)] | None = None
 
     def __str__(self) -> str:
         if self.error:
             return self.error
-        if self.signal is not None:
-            return f"killed by signal {self.signal}"
+        memory = self.memory_limit_bytes
+        want = f"more memory than its {format_bytes(memory)}" if memory else "no memory was left around it"
+        if memory is not None and self.signal == _SIGKILL:
+            return f"ended by the kernel: {want}"
+        how = f"killed by signal {self.signal}" if self.signal is not None else f"exit code {self.code}"
+        if memory is not None:
+            return f"{how}; the kernel ended a process of it: {want}"
         after = _SIGNALS.get((self.code or 0) - 128)
-        return f"exit code {self.code}" + (f", as after {after}" if after else "")
+        return how if after is None else f"{how}, as after {after}"
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -154,6 +167,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     log_files: int | None = None
     #: Seconds between saves in the background, where its script does not say how often. None: it does not.
     every_s: float | None = None
+    limits: JobLimits = JobLimits()
 
 
 class CudaContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,9 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
+import msgspec
 from msgspec import Meta
 
-__all__ = ["MAX_LABELS", "MAX_PRIORITY", "AtDeadline", "Labels", "Priority", "Restart", "inherited"]
+__all__ = [
+    "LEAST_MEMORY_BYTES",
+    "MAX_CPU_WEIGHT",
+    "MAX_LABELS",
+    "MAX_PRIORITY",
+    "AtDeadline",
+    "CpuWeight",
+    "JobLimits",
+    "Labels",
+    "Priority",
+    "Restart",
+    "inherited",
+]
 
 #: Wide enough for any scheme, narrow enough to add ageing to; as far below zero.
 MAX_PRIORITY: Final = 10_000
@@ -25,6 +38,30 @@ Labels = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=200)]],
     Meta(max_length=MAX_LABELS),
 ]
+
+#: With less not even a Python starts; it is a slip of whoever wrote it.
+LEAST_MEMORY_BYTES: Final = 64 << 20
+
+#: As systemd has it; who says nothing has 100.
+MAX_CPU_WEIGHT: Final = 10_000
+
+CpuWeight = Annotated[int, Meta(ge=1, le=MAX_CPU_WEIGHT)]
+
+
+class JobLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all processes of a start may take together; None: as much as there is."""
+
+    #: What would take more is ended by the kernel.
+    memory_max_bytes: Annotated[int, Meta(ge=LEAST_MEMORY_BYTES, le=2**62)] | None = None
+    #: Its share of busy CPUs beside others, who have 100 each.
+    cpu_weight: CpuWeight | None = None
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """What has to keep them: "cpu", "memory"."""
+        said = {"memory": self.memory_max_bytes, "cpu": self.cpu_weight}
+        return frozenset(name for name, value in said.items() if value is not None)
+
 
 #: When its command is launched anew by itself.
 Restart = Literal["never", "on-failure"]

@@ -13,7 +13,18 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["DiskReading", "Gpu", "GpuProcess", "JobUse", "Left", "Missing", "Pressure", "Reading", "Sample"]
+__all__ = [
+    "DiskReading",
+    "Gpu",
+    "GpuProcess",
+    "JobUse",
+    "Left",
+    "Missing",
+    "Pressure",
+    "Reading",
+    "Sample",
+    "Totals",
+]
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -84,6 +95,17 @@ class JobUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     disk: DiskReading = DiskReading()
 
 
+class Totals(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the present start of a job has used up so far; None: nobody counts that here."""
+
+    cpu_s: float | None = None
+    #: The most memory that it held at once, with what the kernel kept of its files.
+    peak_bytes: int | None = None
+    #: From and to disks.
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
 class Left(msgspec.Struct, frozen=True):
     """A process that outlived the command of its job."""
 
@@ -134,5 +156,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     jobs: dict[str, JobUse] = {}
     #: By name, also of jobs that are over: what their commands left running, at most some of each.
     left: dict[str, tuple[Left, ...]] = {}
+    #: By name, of jobs with a process. Shown and not recorded: they only grow.
+    totals: dict[str, Totals] = {}
     #: The kernel woke us: memory became short between two ticks.
     is_urgent: bool = False

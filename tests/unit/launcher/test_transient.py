@@ -9,11 +9,14 @@ import pwd
 import select
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Owner
+from supervisor.core.jobs.treatment import JobLimits
 from supervisor.errors import Refused
 from supervisor.launcher.keepers import Answer, ChildKeepers
 from supervisor.launcher.own_groups import OwnGroups
+from supervisor.launcher.runs import Run
 from supervisor.launcher.systemd_bus import Bus, BusError
 from supervisor.launcher.transient import UnitKeepers, unit_of
 from supervisor.ports import LaunchSpec
@@ -30,6 +33,12 @@ class Manager:
         self.unit = None
         self.settings = {}
         self.order = None
+        self.moved = []
+
+    def move(self, unit, *, is_frozen):
+        self.moved.append((unit, is_frozen))
+        if isinstance(self.answer, Exception):
+            raise self.answer
 
     def start(self, unit, settings):
         self.unit, self.settings = unit, {name: value for name, (_, value) in settings}
@@ -84,7 +93,7 @@ def test_a_units_properties_say_nothing_of_command_and_environment(tmp_path):
     assert Answer("ada/night", 3, 4711) == answer
     assert "hush" not in repr(manager.settings)
     assert 2 == order.count(b"hush")
-    assert unit_of(spec(tmp_path)) == manager.unit
+    assert unit_of(spec(tmp_path).run_dir) == manager.unit
     assert manager.unit.endswith("-ada@night.3.service")
 
 
@@ -121,6 +130,62 @@ def test_nothing_runs_as_a_user_who_is_gone(tmp_path):
     with pytest.raises(OSError, match="no user `no-such-user` any more"):
         keepers.start(spec(tmp_path, Owner(4711, "no-such-user")), 1024)
     keepers.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "settings"),
+    [
+        (JobLimits(), {}),
+        (JobLimits(memory_max_bytes=1 << 30), {"MemoryMax": 1 << 30}),
+        (JobLimits(memory_max_bytes=1 << 30, cpu_weight=50), {"MemoryMax": 1 << 30, "CPUWeight": 50}),
+    ],
+)
+def test_limits_are_properties_of_the_unit(tmp_path, limits, settings):
+    """
+    Those that were asked for, and no others: the rest is what systemd gives to any unit.
+    """
+    manager = Manager()
+    keepers = UnitKeepers("/usr/bin/python3", manager, limits=frozenset({"cpu", "memory"}))
+    os.close(keepers.start(replace(spec(tmp_path), limits=limits), 1024).notice_fd)
+    answer_of(keepers)
+    keepers.close()
+    os.close(manager.order)
+
+    said = {name: value for name, value in manager.settings.items() if name in ("MemoryMax", "CPUWeight")}
+    assert settings == said
+
+
+def test_a_limit_that_nothing_would_keep_is_refused(tmp_path):
+    """
+    Systemd takes it in silence. What can be kept is; and it is said which one cannot.
+    """
+    keepers = UnitKeepers("/usr/bin/python3", Manager(), limits=frozenset({"memory"}))
+    both, memory = JobLimits(memory_max_bytes=1 << 30, cpu_weight=50), JobLimits(memory_max_bytes=1 << 30)
+    with pytest.raises(Refused, match="no control group controller here that limits CPU time"):
+        keepers.start(replace(spec(tmp_path), limits=both), 1024)
+    keepers.close()
+
+    assert ["", ""] == [keepers.cannot_limit(memory), keepers.cannot_limit(JobLimits())]
+    assert not (tmp_path / "@ada").exists()
+
+
+@pytest.mark.parametrize("error", [None, BusError("no bus"), RuntimeError("a mistake")])
+def test_units_are_stopped_and_let_go_in_the_order_that_was_asked_for(tmp_path, error):
+    """
+    What came of it is told each time, also where the bus makes no sense.
+    """
+    manager, run = Manager(error), Run("ada/night", 3, spec(tmp_path).run_dir)
+    keepers = UnitKeepers("/usr/bin/python3", manager)
+    told = []
+    for is_frozen in (True, False):
+        assert keepers.move(run, is_frozen=is_frozen)
+        told.append(answer_of(keepers))
+    keepers.close()
+
+    unit = unit_of(run.run_dir)
+    assert [(unit, True), (unit, False)] == manager.moved
+    assert [True, False] == [one.is_frozen for one in told]
+    assert all(str(error or "") in one.problem and bool(one.problem) == bool(error) for one in told)
 
 
 @pytest.mark.parametrize("error", [BusError("no bus"), RuntimeError("a mistake")])

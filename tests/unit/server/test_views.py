@@ -240,6 +240,7 @@ SEEN = {
     },
     api.ShowReply: {
         "id", "created_wall", "num_gpus", "gpu_memory_bytes", "memory_bytes", "num_cpus", "depths",
+        "limits", "totals",
     },
     api.WhyReply: {
         "id", "state", "summary", "for_s", "since_wall", "depth", "position", "line_length", "more",

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import JobSpec
+from supervisor.core.jobs.treatment import JobLimits
 from supervisor.errors import ConfigError
 from supervisor.settings.jobfile import EXAMPLES, NAME, JobFile, read_job_file
 
@@ -53,6 +54,7 @@ def test_everything_that_can_be_said(file):
         'command = ["python", "train.py"]\ncwd = "/work"\ncheckpoints = "/ckpt"\nrestart = "on-failure"\n'
         "max_restarts = 5\nrestart_delay_s = 2\npriority = -3\nprotected = true\ngpus = 2\n"
         "gpu_memory_gib = 20\nmemory_gib = 0.5\ncpus = 4\nlog_max_bytes = 0\nlog_files = 5\n"
+        "memory_max_gib = 0.5\ncpu_weight = 50\n"
         'every = "1h30m"\n[env]\nLANG = "de"\nX = ""\n'
         '[labels]\nteam = "vision"\n'
     )
@@ -77,6 +79,7 @@ def test_everything_that_can_be_said(file):
         log_max_bytes=0,
         log_files=5,
         every_s=5400.0,
+        limits=JobLimits(memory_max_bytes=1 << 29, cpu_weight=50),
     ) == replace(read_job_file(file, BASE, user="ada"), source_digest="")
 
 

@@ -23,6 +23,12 @@ ADA, RULE = Asker("person", "ada"), Asker("rule", "cpu")
         (Exit(code=200), "exit code 200"),
         (Exit(signal=9), "killed by signal 9"),
         (Exit(error="no such file"), "no such file"),
+        (Exit(signal=9, memory_limit_bytes=8 << 30), "ended by the kernel: more memory than its 8.0 GiB"),
+        (Exit(signal=9, memory_limit_bytes=0), "ended by the kernel: no memory was left around it"),
+        (
+            Exit(code=1, memory_limit_bytes=8 << 30),
+            "exit code 1; the kernel ended a process of it: more memory than its 8.0 GiB",
+        ),
     ],
 )
 def test_how_it_ended_is_said_in_words(ended, text):

@@ -16,6 +16,7 @@ from supervisor.core.jobs.events import PauseAsked
 from supervisor.core.jobs.job import JobPause, JobSpec
 from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.policy.rules import Rule
+from supervisor.ports import LaunchSpec
 from supervisor.settings.jobfile import JobFile
 
 
@@ -26,6 +27,8 @@ from supervisor.settings.jobfile import JobFile
         ("restart", treatment.Restart, (api.RunRequest, JobSpec, JobFile)),
         ("priority", treatment.Priority, (api.RunRequest, JobFile)),
         ("labels", treatment.Labels, (api.RunRequest, api.SetRequest, JobFile)),
+        ("limits", treatment.JobLimits, (api.RunRequest, api.ShowReply, JobSpec, LaunchSpec)),
+        ("cpu_weight", treatment.CpuWeight | None, (treatment.JobLimits, JobFile)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -49,8 +52,9 @@ def test_one_type_says_what_all_of_them_take(field, kind, records):
             [{}, {"k": ""}, {"k" * 64: "v" * 200}],
             [{"": "v"}, {"k": "v" * 201}, {"k" * 65: "v"}],
         ),
+        (treatment.CpuWeight, [1, 10_000], [0, 10_001, -1]),
     ],
-    ids=["priority", "at-deadline", "restart", "labels"],
+    ids=["priority", "at-deadline", "restart", "labels", "cpu-weight"],
 )
 def test_what_is_out_of_bounds_is_refused(kind, good, bad):
     """
