@@ -1,6 +1,7 @@
 """Control groups below our own: a machine within the machine, where nobody else's load shows.
 
-Covers: groups of version 1, their limits, and that none is left behind, by those who were killed either.
+Covers: groups of version 1, their limits, and that none is left behind, by those who were killed either; who
+stands still.
 Used by benchmarks, too.
 Does not cover: version 2, which gives no limits to a group beside processes.
 """
@@ -12,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from supervisor.system.procfs import read_stat
 from tests.harness import until
 
-__all__ = ["group", "group_problem", "limited"]
+__all__ = ["group", "group_problem", "limited", "stands_still"]
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -29,6 +31,15 @@ def group(name: str, limits: Mapping[str, Mapping[str, int]]) -> Iterator[tuple[
         folders = [stack.enter_context(limited(name, *item)) for item in limits.items()]
         enter = " ".join(f"echo $$ > {folder}/cgroup.procs &&" for folder in folders)
         yield ("sh", "-c", f'{enter} exec "$@"', "sh")
+
+
+def stands_still(pid: int) -> bool:
+    """Say whether a process is stopped: by a signal, or with its control group of version 2."""
+    stat = read_stat(pid)
+    group = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").rpartition("0::/")[2].strip()
+    events = [place / group / "cgroup.events" for place in (_ROOT, _ROOT / "unified")]
+    is_frozen = any("frozen 1" in file.read_text(encoding="ascii") for file in events if file.exists())
+    return is_frozen or (stat is not None and stat.state == "T")
 
 
 def group_problem(limits: Mapping[str, Mapping[str, int]]) -> str:

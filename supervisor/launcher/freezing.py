@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from supervisor.launcher import group
-from supervisor.launcher.keepers import Keepers, Moved
+from supervisor.launcher.keepers import FreezeAnswer, Keepers
 from supervisor.launcher.runs import Run
 from supervisor.system.cgroups import Group, named_groups
 from supervisor.system.marks import jobs_folder, names_of_groups, start_of
@@ -53,12 +53,12 @@ class Freezing:
     def thaw(self, run: Run) -> None:
         """Let the group of a start go on, if it was stopped; signals are no part of this."""
         run.is_frozen = run.is_thaw_due = False
-        problem = self._move(run, is_frozen=False)
+        problem = self._set_frozen(run, is_frozen=False)
         # Without a group it was never stopped by one.
         if problem and _groups(run):
             self._try_again(run, problem)
 
-    def take(self, run: Run, answer: Moved) -> None:
+    def take(self, run: Run, answer: FreezeAnswer) -> None:
         """Do what is left to do where systemd could not."""
         if answer.is_frozen != run.is_frozen:
             # Something else is wanted since, and was asked for behind it.
@@ -72,7 +72,7 @@ class Freezing:
 
     def _freeze(self, run: Run) -> None:
         run.is_frozen, run.is_thaw_due = True, False
-        if problem := self._move(run, is_frozen=True):
+        if problem := self._set_frozen(run, is_frozen=True):
             self._stop(run, problem)
 
     def _stop(self, run: Run, problem: str) -> None:
@@ -84,12 +84,12 @@ class Freezing:
             self._log.error("cannot-thaw", job=run.job, start=run.incarnation, problem=problem)
         run.is_thaw_due, run.thaw_problem = True, problem
 
-    def _move(self, run: Run, *, is_frozen: bool) -> str:
+    def _set_frozen(self, run: Run, *, is_frozen: bool) -> str:
         """Return why it is not done by its group, or ""; a unit is asked for, and `take` gets to know."""
         groups = _groups(run)
         is_unit = any(one.folder.suffix == ".service" for one in groups.values())
         # Who forges the record of his process hides its group so; the unit has a name all the same.
-        if (is_unit or not groups) and self._keepers.move(run, is_frozen=is_frozen):
+        if (is_unit or not groups) and self._keepers.set_frozen(run, is_frozen=is_frozen):
             return ""
         return _written(groups, is_frozen=is_frozen)
 

@@ -18,7 +18,7 @@ from supervisor.launcher.own_groups import OwnGroups
 from supervisor.launcher.runs import Run
 from supervisor.ports import LaunchSpec
 
-__all__ = ["Answer", "ChildKeepers", "Keepers", "Moved", "NewKeeper"]
+__all__ = ["Answer", "ChildKeepers", "FreezeAnswer", "Keepers", "NewKeeper"]
 
 
 class NewKeeper(NamedTuple):
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
     problem: str = ""
 
 
-class Moved(NamedTuple):
+class FreezeAnswer(NamedTuple):
     """What came of stopping a unit, or of letting it go."""
 
     job: str
@@ -64,15 +64,15 @@ class Keepers(Protocol):
         """See ports.Launcher."""
         ...
 
-    def move(self, run: Run, *, is_frozen: bool) -> bool:
-        """Stop the unit of a start or let it go, and say whether these keepers are units; `Moved` follows."""
+    def set_frozen(self, run: Run, *, is_frozen: bool) -> bool:
+        """Stop the unit of a start or let it go; a FreezeAnswer follows. False: these are no units."""
         ...
 
     def fileno(self) -> int | None:
         """Return a descriptor that is readable when there are answers; None: there never are."""
         ...
 
-    def answers(self) -> list[Answer | Moved]:
+    def answers(self) -> list[Answer | FreezeAnswer]:
         """Return what came of keepers since the last call; never blocks."""
         ...
 
@@ -134,7 +134,7 @@ class ChildKeepers:
             return ""
         return "only units of systemd are held to limits, and this daemon starts jobs as its own children"
 
-    def move(self, run: Run, *, is_frozen: bool) -> bool:  # noqa: ARG002  # as the port has them
+    def set_frozen(self, run: Run, *, is_frozen: bool) -> bool:  # noqa: ARG002  # as the port has them
         """See Keepers: a child of ours is no unit."""
         return False
 
@@ -142,7 +142,7 @@ class ChildKeepers:
         """See Keepers: whose child it is knows it at once."""
         return None
 
-    def answers(self) -> list[Answer | Moved]:
+    def answers(self) -> list[Answer | FreezeAnswer]:
         """See Keepers."""
         return []
 

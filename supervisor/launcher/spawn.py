@@ -24,7 +24,7 @@ from supervisor.launcher import group, heirs, leftovers, linux, records, stop
 from supervisor.launcher.damage import Damage
 from supervisor.launcher.freezing import Freezing
 from supervisor.launcher.identity import has_ended, identify, is_alive, open_process
-from supervisor.launcher.keepers import Answer, ChildKeepers, Keepers, Moved
+from supervisor.launcher.keepers import Answer, ChildKeepers, FreezeAnswer, Keepers
 from supervisor.launcher.left_behind import LeftBehind
 from supervisor.launcher.own_groups import OwnGroups
 from supervisor.launcher.reap import NOT_OURS, reap, reap_orphans
@@ -337,12 +337,12 @@ class KeeperLauncher:
         except Refused as error:
             self._end(run, Exit(error=str(error)))
 
-    def _take(self, answer: Answer | Moved) -> None:
+    def _take(self, answer: Answer | FreezeAnswer) -> None:
         """Go on with a keeper that somebody else has started, or end where there is none."""
         run = self._runs.get((answer.job, answer.incarnation))
         if run is None:
             return
-        if isinstance(answer, Moved):
+        if isinstance(answer, FreezeAnswer):
             self._freezing.take(run, answer)
             return
         run.is_asked = False

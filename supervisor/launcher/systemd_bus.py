@@ -82,7 +82,7 @@ class Bus:
         """Start a service once; returns its main process, None when it is over already; raises BusError."""
         return self._persistent(lambda: self._start(unit, settings))
 
-    def move(self, unit: str, *, is_frozen: bool) -> None:
+    def set_frozen(self, unit: str, *, is_frozen: bool) -> None:
         """Have all processes of a unit stand still, or go on; raises BusError.
 
         To be let go is nothing for one that is gone.

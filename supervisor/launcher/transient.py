@@ -27,7 +27,7 @@ from supervisor.core.jobs.job import Owner
 from supervisor.core.jobs.treatment import JobLimits
 from supervisor.errors import Refused
 from supervisor.launcher import handing_out
-from supervisor.launcher.keepers import Answer, Moved, NewKeeper
+from supervisor.launcher.keepers import Answer, FreezeAnswer, NewKeeper
 from supervisor.launcher.order import keeper_words, needed_files, open_order
 from supervisor.launcher.runs import Run
 from supervisor.launcher.systemd_bus import BusError, Setting
@@ -52,7 +52,7 @@ class Manager(Protocol):
         """Start a service once; returns its main process, None when it is over; raises BusError."""
         ...
 
-    def move(self, unit: str, *, is_frozen: bool) -> None:
+    def set_frozen(self, unit: str, *, is_frozen: bool) -> None:
         """Have all processes of a unit stand still, or go on; raises BusError."""
         ...
 
@@ -76,7 +76,7 @@ class _Wanted:
 
 
 @dataclass
-class _Move:
+class _Freeze:
     """One unit that is to stand still, or to go on."""
 
     job: str
@@ -94,8 +94,8 @@ class UnitKeepers:
         self._limits = limits
         self._log = structlog.get_logger("units")
         self._manager = manager
-        self._wanted: queue.SimpleQueue[_Wanted | _Move | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Answer | Moved] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[_Wanted | _Freeze | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Answer | FreezeAnswer] = queue.SimpleQueue()
         self._has_answers = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # A daemon that ends does not wait for a bus that hangs.
         self._thread = threading.Thread(target=self._work, name="units", daemon=True)
@@ -133,16 +133,16 @@ class UnitKeepers:
         what = " and ".join("CPU time" if one == "cpu" else one for one in lacks)
         return f"systemd has no control group controller here that limits {what}" if lacks else ""
 
-    def move(self, run: Run, *, is_frozen: bool) -> bool:
+    def set_frozen(self, run: Run, *, is_frozen: bool) -> bool:
         """See keepers.Keepers."""
-        self._wanted.put(_Move(run.job, run.incarnation, unit_of(run.run_dir), is_frozen))
+        self._wanted.put(_Freeze(run.job, run.incarnation, unit_of(run.run_dir), is_frozen))
         return True
 
     def fileno(self) -> int | None:
         """See keepers.Keepers."""
         return self._has_answers
 
-    def answers(self) -> list[Answer | Moved]:
+    def answers(self) -> list[Answer | FreezeAnswer]:
         """See keepers.Keepers."""
         with suppress(BlockingIOError):
             os.eventfd_read(self._has_answers)
@@ -158,8 +158,8 @@ class UnitKeepers:
 
     def _work(self) -> None:
         while (wanted := self._wanted.get()) is not None:
-            if isinstance(wanted, _Move):
-                self._answers.put(self._move(wanted))
+            if isinstance(wanted, _Freeze):
+                self._answers.put(self._set_frozen(wanted))
             else:
                 self._answers.put(self._start(wanted))
                 os.close(wanted.order)
@@ -180,15 +180,15 @@ class UnitKeepers:
         os.ftruncate(wanted.order, 0)
         return Answer(*key, None, problem)
 
-    def _move(self, wanted: _Move) -> Moved:
+    def _set_frozen(self, wanted: _Freeze) -> FreezeAnswer:
         problem = ""
         try:
-            self._manager.move(wanted.unit, is_frozen=wanted.is_frozen)
+            self._manager.set_frozen(wanted.unit, is_frozen=wanted.is_frozen)
         except BusError as error:
             problem = str(error)
         except _BROKEN_BUS as error:
             problem = self._broken(error, wanted.unit)
-        return Moved(wanted.job, wanted.incarnation, wanted.is_frozen, problem)
+        return FreezeAnswer(wanted.job, wanted.incarnation, wanted.is_frozen, problem)
 
     def _broken(self, error: Exception, unit: str) -> str:
         self._log.error("bus-failed", unit=unit, exc_info=error)

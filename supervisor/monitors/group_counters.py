@@ -37,7 +37,7 @@ class GroupUse(NamedTuple):
 
 
 class GroupCounters:
-    """For one thread; some 40 us a job that has a group."""
+    """For one thread; 40 to 70 us a job that has a group."""
 
     def __init__(self, jobs: Path | None, *, proc: Path = Path("/proc")) -> None:
         """`jobs` is the folder that the names of groups go by; without one there are none."""

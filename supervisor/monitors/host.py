@@ -29,7 +29,7 @@ from supervisor.system.cgroups import CpuGroup, MemoryGroup, cpu_groups, memory_
 __all__ = ["Cpu", "CpuReading", "HostMemory", "MemoryReading", "load_1min"]
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-#: JobLimits change seldom.
+#: Limits change seldom.
 _LIMITS_S: Final = 10.0
 #: Fields of a line of /proc/stat: user, nice, system, idle, iowait, irq, softirq. The time that the
 #: machine below us took (steal) is nobody's here, guests are in `user` already.

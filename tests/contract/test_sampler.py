@@ -130,6 +130,17 @@ class TestSamplerContract:
         assert first.rss_bytes > 0
         assert 1 == first.num_processes
 
+    def test_what_a_start_used_up_is_told_while_it_has_a_process(self, machine):
+        """
+        CPU time, in any case; of a job without a process nothing is counted.
+        """
+        jobs = [WatchedJob(name="a", process=machine.start()), WatchedJob(name="b")]
+        first = machine.sampler.sample(jobs, at=1.0, wall=WALL).totals
+        second = machine.sampler.sample(jobs, at=2.0, wall=WALL + 1).totals
+
+        assert {"a"} == set(first) == set(second)
+        assert 0 <= first["a"].cpu_s <= second["a"].cpu_s
+
     def test_a_process_that_is_over_is_as_none(self, machine):
         """
         The engine may not have heard of its end yet.

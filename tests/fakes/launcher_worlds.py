@@ -22,6 +22,7 @@ from supervisor.ports import Ended, LaunchSpec, Started
 from supervisor.system.cgroups import limits_of_units
 from supervisor.system.procfs import has_ended
 from tests.fakes.launcher import FakeLauncher, FakeMachine
+from tests.groups import stands_still
 
 GUARD_S = 20
 #: Marks its start, then waits for the code to end with.
@@ -79,12 +80,7 @@ class RealWorld(World):
             orders.write(f"{code}\n")
 
     def stands_still(self, process):
-        """Whether it is stopped, by a signal or with its control group."""
-        stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-        groups = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
-        unified = next((line[3:] for line in groups if line.startswith("0::")), "")
-        events = Path("/sys/fs/cgroup", unified.lstrip("/"), "cgroup.events")
-        return stat[0] == "T" or (events.exists() and "frozen 1" in events.read_text())
+        return stands_still(process.pid)
 
     def kill(self, process):
         os.kill(process.pid, signal.SIGKILL)
@@ -127,7 +123,7 @@ class LocalManager:
             self.processes[unit] = os.posix_spawn(words[0], words, {}, file_actions=descriptors, setsid=True)
         return self.processes[unit]
 
-    def move(self, unit, *, is_frozen):
+    def set_frozen(self, unit, *, is_frozen):
         # No process here is in a unit; to be let go is nothing for one that is not there.
         if is_frozen:
             raise BusError(f"systemd says: Unit {unit} not loaded.")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from supervisor.core.jobs.job import Pid
-from supervisor.core.readings.sample import DiskReading, JobUse, Missing, Sample
+from supervisor.core.readings.sample import DiskReading, JobUse, Missing, Sample, Totals
 from supervisor.ports import WatchedJob
 
 __all__ = ["FakeSampler"]
@@ -76,6 +76,7 @@ class FakeSampler:
             second_of_day=local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec,
             programs=tuple(sorted(self.running & self.watched)),
             jobs=uses,
+            totals={name: Totals(cpu_s=at) for name, use in uses.items() if use.num_processes},
             is_urgent=is_urgent,
         )
 

@@ -347,6 +347,26 @@ def test_a_niceness_that_no_system_has_is_refused_before_anything_is_started(dae
     assert "99999999999 is not in the range -20<=x<=19" in said.err
 
 
+@pytest.mark.parametrize(
+    ("option", "code", "why"),
+    [
+        (("--memory-max", "1G"), 3, "only units of systemd are held to limits"),
+        (("--cpu-weight", "50"), 3, "only units of systemd are held to limits"),
+        (("--memory-max", "1M"), 2, "nothing could start with less than 64M"),
+        (("--cpu-weight", "0"), 2, "0 is not in the range"),
+    ],
+)
+def test_a_limit_that_nobody_keeps_is_refused_before_anything_is_started(daemon, option, code, why):
+    """
+    A job that was told to have one, and has none, would take down others.
+    """
+    before = daemon.names()
+    said = daemon.ctl("run", *option, "--", "true")
+
+    assert (code, before) == (said.code, daemon.names())
+    assert why in said.err
+
+
 def test_a_restart_takes_a_new_environment_where_that_is_asked_for(daemon):
     """
     Else it keeps the one that it was started with.

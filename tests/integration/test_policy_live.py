@@ -14,7 +14,7 @@ import time
 import pytest
 
 from supervisor import api
-from supervisor.system.procfs import read_stat
+from tests.groups import stands_still
 from tests.harness import CONFIG, PYTHON, ROOT, RunningDaemon, is_running, until
 from tests.trainers.flooding import LAST, TOOK_S
 
@@ -176,11 +176,11 @@ def test_a_run_that_never_reaches_a_boundary_gives_way_all_the_same(daemon, late
     if late == "freeze":
         (pid,) = run.starts
         # Rows run ahead of the journal, and a signal follows it.
-        until(lambda: read_stat(pid).state == "T")
+        until(lambda: stands_still(pid))
         assert daemon.row("stuck").frozen_s is not None
         daemon.restart()
 
-        assert "T" == read_stat(pid).state
+        assert stands_still(pid)
         assert "frozen for" in daemon.ctl("status").out
 
         run.let_go("step-20")

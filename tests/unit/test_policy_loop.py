@@ -366,7 +366,10 @@ def test_readings_are_recorded_in_blocks(house):
     house.submit("night")
     house.run(130)
 
-    assert [60, 60] == [len(unpack(one.block)) for one in house.disk.blocks]
+    blocks = [unpack(one.block) for one in house.disk.blocks]
+    assert [60, 60] == [len(samples) for samples in blocks]
+    # Shown, and no reading that a rule could ask for.
+    assert not any(sample.totals for samples in blocks for sample in samples)
 
     house.policy_loop.close()
 

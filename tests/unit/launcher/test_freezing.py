@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.launcher.freezing import Freezing
 from supervisor.launcher.identity import identify
-from supervisor.launcher.keepers import Moved
+from supervisor.launcher.keepers import FreezeAnswer
 from supervisor.launcher.runs import Run
 from supervisor.system.procfs import read_stat
 from tests.harness import until
@@ -25,7 +25,7 @@ class Units:
     def __init__(self):
         self.asked = []
 
-    def move(self, _run, *, is_frozen):
+    def set_frozen(self, _run, *, is_frozen):
         self.asked.append(is_frozen)
         return True
 
@@ -42,7 +42,7 @@ class World:
         self.freezing.signal(self.run, number)
 
     def answer(self, *, is_frozen, problem=""):
-        self.freezing.take(self.run, Moved("a", 1, is_frozen, problem))
+        self.freezing.take(self.run, FreezeAnswer("a", 1, is_frozen, problem))
 
     def is_stopped(self):
         return read_stat(self.run.process.pid).state == "T"

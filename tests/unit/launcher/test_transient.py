@@ -35,7 +35,7 @@ class Manager:
         self.order = None
         self.moved = []
 
-    def move(self, unit, *, is_frozen):
+    def set_frozen(self, unit, *, is_frozen):
         self.moved.append((unit, is_frozen))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -178,7 +178,7 @@ def test_units_are_stopped_and_let_go_in_the_order_that_was_asked_for(tmp_path, 
     keepers = UnitKeepers("/usr/bin/python3", manager)
     told = []
     for is_frozen in (True, False):
-        assert keepers.move(run, is_frozen=is_frozen)
+        assert keepers.set_frozen(run, is_frozen=is_frozen)
         told.append(answer_of(keepers))
     keepers.close()
 
