@@ -50,8 +50,10 @@ def test_a_training_that_its_command_detached_is_paused_resumed_and_completed(da
     It runs while its shim lives, yields, and is over when it has ended, with nothing lost.
     """
     name = way.replace(" ", "-")
-    run = detached(daemon, name, way, steps=300, hold=("step-200",))
+    run = detached(daemon, name, way, steps=300, hold=("step-100", "step-200"))
+    run.until_at("step-100")
     daemon.pause(name, depth="hold")
+    run.passed("step-100")
     daemon.until(name, "paused")
     daemon.resume(name)
     run.until_at("step-200")
