@@ -248,7 +248,9 @@ def test_a_unit_counts_what_its_processes_used_that_are_over(ada):
     group = ada.machine.ok("sed", "-n", "s/^0:://p", f"/proc/{pid}/cgroup")
     counted = ada.machine.ok("cat", f"/sys/fs/cgroup{group}/cpu.stat").split()
     used_s = int(counted[counted.index("usage_usec") + 1]) / 1e6
-    told = until(lambda: ((found := totals(ada, "counts"))["cpu_s"] or 0.0) >= used_s and found, "its CPU time")
+    told = until(
+        lambda: ((found := totals(ada, "counts"))["cpu_s"] or 0.0) >= used_s and found, "its CPU time"
+    )
     shown = ada.ctl("show", "counts")
     ada.ctl("kill", "counts")
 
@@ -350,7 +352,7 @@ def test_a_job_gets_its_gpus_by_uuid(root, ada, tmp_path):
     root.systemctl("daemon-reload")
     restart(root)
     ada.ctl("run", "--name", "gpu", "--gpus", "1", "--", "sh", "-c", 'echo "${CUDA_VISIBLE_DEVICES}"')
-    # In a container nobody can say who holds a GPU, so it waits; an admin has it start all the same, and it gets one.
+    # In a container nobody can say who holds a GPU, so it waits; an admin has it start, and it gets one.
     until(lambda: "outside of this container" in ada.ctl("why", "gpu"), "the first look")
     root.ctl("resume", f"{USER}/gpu")
     ada.is_over("gpu")
