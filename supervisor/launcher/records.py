@@ -16,12 +16,13 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from supervisor.core.jobs.job import Exit, Pid
 from supervisor.core.jobs.names import key_of_folder
+from supervisor.core.replacing import replace
 from supervisor.system.marks import Marks, jobs_folder, start_of
 from supervisor.system.procfs import has_ended, users_of
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 _FLOCK = "hhqqi"
+#: A path and what is wrong with it.
+_MOST_WORDS: Final = 5000
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _T = TypeVar("_T")
 
@@ -114,7 +117,13 @@ def foreign_owner(run_dir: Path) -> int | None:
 
 def read_exit(run_dir: Path) -> Exit | None:
     """Return how the command ended; None when that is not on disk; raises DamagedRecord."""
-    return _record(run_dir, "exit.json", Exit)
+    return _exit(run_dir, "exit.json")
+
+
+def _exit(run_dir: Path, name: str) -> Exit | None:
+    end = _record(run_dir, name, Exit)
+    # It is a user's word, which the journal keeps and every `status` of that user tells.
+    return None if end is None else replace(end, error=end.error[:_MOST_WORDS])
 
 
 def read_process(run_dir: Path) -> Pid | None:
@@ -133,7 +142,7 @@ def read_heir(run_dir: Path) -> Pid | None:
 def read_heir_exit(run_dir: Path) -> Exit | None:
     """Return how that one ended; None when the keeper did not see it."""
     try:
-        return _record(run_dir, "heir-exit.json", Exit)
+        return _exit(run_dir, "heir-exit.json")
     except DamagedRecord:
         return None
 

@@ -39,15 +39,20 @@ __all__ = [
 
 
 _SIGKILL: Final = 9
+#: The kernel knows no process, exit code or signal with a greater number.
+_MOST_NUMBER: Final = 2**31 - 1
 
 
 class Pid(msgspec.Struct, frozen=True):
-    """A process that cannot be mistaken for a later one with the same number."""
+    """A process that cannot be mistaken for a later one with the same number.
 
-    pid: int
+    Bounded, as what is read of a run folder is its user's word, and told to all who ask.
+    """
+
+    pid: Annotated[int, Meta(ge=0, le=_MOST_NUMBER)]
     #: Field 22 of /proc/PID/stat: clock ticks between boot and the start of the process.
-    start_ticks: int
-    boot_id: str
+    start_ticks: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    boot_id: Annotated[str, Meta(max_length=64)]
 
 
 #: What people send, or a machine that is shut down; programs that heed it end with 128 and its number.
@@ -55,10 +60,10 @@ _SIGNALS: Final = MappingProxyType({1: "SIGHUP", 2: "SIGINT", 9: "SIGKILL", 15: 
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a process ended: one of the three is set."""
+    """How a process ended: one of the three is set. Bounded as `Pid` is."""
 
-    code: int | None = None
-    signal: int | None = None
+    code: Annotated[int, Meta(ge=0, le=_MOST_NUMBER)] | None = None
+    signal: Annotated[int, Meta(ge=0, le=_MOST_NUMBER)] | None = None
     #: Why there is neither: it could not be started, or nobody was left to see its status. "": there is one.
     error: str = ""
     #: The kernel ended a process of it for want of memory, in a control group with this limit; 0: it was not
