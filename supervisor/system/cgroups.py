@@ -2,7 +2,7 @@
 
 Covers: finding the groups of a controller from our own up to the highest that
 we see, and the limits on memory and CPU that hold there; where groups could be made; the groups of
-another process by their name; which limits systemd can keep.
+another process by their name, and whose one is; which limits systemd can keep.
 Does not cover: what is used (monitors/), groups that we make (launcher/).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ __all__ = [
     "Group",
     "MemoryGroup",
     "cpu_groups",
+    "group_owner",
     "limits_of_units",
     "memory_folder",
     "memory_groups",
@@ -148,6 +150,21 @@ def named_groups(pid: int, names: Collection[str], *, proc: Path = Path("/proc")
             if folder is not None:
                 found.setdefault(controller, Group(mount.version, folder))
     return found
+
+
+def group_owner(line: str, *, proc: Path = Path("/proc")) -> int | None:
+    """Return who owns the group that a line of /proc/PID/cgroup names; None where it is not to be seen."""
+    number, _, rest = line.partition(":")
+    names, _, path = rest.partition(":")
+    controllers = {""} if number == "0" else set(names.split(","))
+    for mount in _mounts(proc):
+        folder = (
+            None if controllers.isdisjoint(mount.controllers) else _inside(mount.folder, mount.root, path)
+        )
+        if folder is not None:
+            with suppress(OSError):
+                return folder.stat().st_uid
+    return None
 
 
 def limits_of_units(uid: int, *, proc: Path = Path("/proc")) -> frozenset[str]:

@@ -6,8 +6,9 @@ Does not cover: parents and sessions, which find who has neither (launcher/, mon
 What an environment says is believed only of processes of the job's own user, whose the folder of its
 start is: another's program could name any folder, and would be ended for it, or not be counted as
 foreign. Who owns its files in /proc does not tell: those of a process that cannot be
-dumped are root's, whoever runs it, as any program can ask for. Into a group
-nobody comes without our user's leave.
+dumped are root's, whoever runs it, as any program can ask for. Into a group of ours
+nobody comes without our user's leave. Its name says nothing: the systemd of each user makes
+groups of any name for that user. So it counts who owns the group.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from supervisor.core.jobs import names
+from supervisor.system.cgroups import group_owner
 from supervisor.system.procfs import parse_stat, users_of
 from supervisor.system.started_with import started_with
 
@@ -89,7 +91,11 @@ class Marks:
     def __init__(self, folder: Path, *, proc: Path = Path("/proc")) -> None:
         self._folder = os.fsencode(folder) + b"/"
         self._proc = str(proc)
-        self._group = f"/{group_prefix(folder)}".encode()
+        prefix = group_prefix(folder).encode()
+        #: A line as far as the group, and the start that the group is named after.
+        self._group = re.compile(rb"^([^\n]*?/" + prefix + rb"([^/\n]*))", re.MULTILINE)
+        #: Whether a group, by its line, is ours.
+        self._is_ours: dict[bytes, bool] = {}
         #: A daemon that was started within a job: that group holds keepers of others as well.
         self._around: JobStart | None = None
         self._around = self._in_group("self")
@@ -129,11 +135,20 @@ class Marks:
             return None
         finally:
             os.close(fd)
-        name = os.fsdecode(re.split(rb"[/\n]", text.partition(self._group)[2], maxsplit=1)[0])
+        found = next((match[2] for match in self._group.finditer(text) if self._owns(match[1])), b"")
         # Of a start that is a unit of systemd, it is the unit's group.
-        job, _, number = name.removesuffix(_UNIT).rpartition(".")
+        job, _, number = os.fsdecode(found).removesuffix(_UNIT).rpartition(".")
         start = JobStart(names.key_of_group_word(job), int(number)) if job and number.isdecimal() else None
         return None if start == self._around else start
+
+    def _owns(self, line: bytes) -> bool:
+        """Say whether root or our user owns a group; once found it stays so, and each belongs to one start."""
+        if line not in self._is_ours:
+            owner = group_owner(os.fsdecode(line), proc=Path(self._proc))
+            if owner is None:
+                return False
+            self._is_ours[line] = owner in (0, os.geteuid())
+        return self._is_ours[line]
 
     def _named(self, pid: int) -> JobStart | None:
         environment = b"\0" + started_with(pid, "environ", proc=self._proc)

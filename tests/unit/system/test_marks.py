@@ -16,19 +16,29 @@ def folder(tmp_path):
     return tmp_path / "state" / "jobs"
 
 
+def make_group(root, pid, group, owner=-1):
+    """Put a process into a group of some owner."""
+    (root / "proc" / pid / "cgroup").write_text(f"0::{group}\n")
+    mount = f"30 23 0:26 / {root}/groups rw - cgroup2 cgroup2 rw\n"
+    (root / "proc" / "self" / "mountinfo").write_text(mount)
+    folder = root / "groups" / group.lstrip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chown(folder, owner, -1)
+
+
 @pytest.fixture
 def of(tmp_path, folder):
-    """What a process is of by its environment and its control group."""
+    """What a process is of by its environment and its control group, and who owns that."""
 
-    def of(run_dir=None, group="/", uids=OURS):
+    def of(run_dir=None, group="/", uids=OURS, owner=-1):
         process = tmp_path / "proc" / "7"
         process.mkdir(parents=True, exist_ok=True)
         (tmp_path / "proc" / "self").mkdir(exist_ok=True)
-        (tmp_path / "proc" / "self" / "cgroup").write_text("0::/\n")
+        make_group(tmp_path, "self", "/")
         mark = b"" if run_dir is None else b"TRAINING_SUPERVISOR_RUN_DIR=" + os.fsencode(run_dir) + b"\0"
         (process / "environ").write_bytes(b"A=b\0" + mark)
         (process / "status").write_text("Name:\tx\nUid:\t" + "\t".join(map(str, uids)) + "\nGid:\t0\n")
-        (process / "cgroup").write_text(f"0::{group}\n")
+        make_group(tmp_path, "7", group, owner)
         return Marks(folder, proc=tmp_path / "proc").of(7)
 
     return of
@@ -69,6 +79,18 @@ def test_an_environment_is_believed_only_of_a_process_that_is_wholly_ours(folder
 
     assert of(folder / "night" / "run-3", uids=uids) is None
     assert of(folder / "night" / "run-3", uids=()) is None
+
+
+@needs_root
+@pytest.mark.parametrize("line", ["/user.slice/{}.service", "/{}/below"])
+def test_a_group_that_another_user_made_says_nothing(folder, of, line):
+    """
+    His systemd makes units of any name for him.
+    """
+    start = JobStart("ada/night", 3)
+    group = line.format(group_name(folder, start))
+
+    assert of(group=group, owner=OTHER) == (start if group.endswith("below") else None)
 
 
 @needs_root
@@ -115,9 +137,9 @@ def test_all_in_the_unit_are_of_the_start_but_its_keeper(tmp_path, folder, words
     start = JobStart("ada/night", 3)
     unit = f"/training-jobs.slice/{group_name(folder, start)}.service"
     proc = tmp_path / "proc"
-    for name, group in (("7", unit), ("5", parents_group or unit), ("self", "/")):
+    for name, group in (("self", "/"), ("7", unit), ("5", parents_group or unit)):
         (proc / name).mkdir(parents=True)
-        (proc / name / "cgroup").write_text(f"0::{group}\n")
+        make_group(tmp_path, name, group)
     (proc / "7" / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
     (proc / "7" / "stat").write_text(f"7 (python) S 5 7 7 {' '.join(['0'] * 15)} 1234 0\n")
     marks = Marks(folder, proc=proc)
