@@ -1,6 +1,6 @@
 """How a job is to be treated, as far as who asks may say: its record as `run` makes it and `set` changes it.
 
-Covers: priority and protection by the rights of a peer, labels, what else a request says of a job.
+Covers: priority, protection and CPU weight by the rights of a peer, labels, what else a request says of a job.
 Does not cover: files of jobs, which are the daemon's own user's (settings/jobfile.py), what follows from it.
 
 A priority is taken as it is said, for it decides among jobs of one user. What it counts against jobs of
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from supervisor import api
 from supervisor.core.jobs.job import Job, JobSpec
-from supervisor.core.jobs.treatment import MAX_LABELS
+from supervisor.core.jobs.treatment import MAX_LABELS, USUAL_CPU_WEIGHT
 from supervisor.core.policy.rules import SharesConfig
 from supervisor.core.policy.shares import granted
 from supervisor.core.replacing import replace
@@ -26,6 +26,13 @@ def new_spec(access: Access, peer: Peer, request: api.RunRequest) -> JobSpec:
     """Return the record of a new job of who asks; raises Refused for what he may not have."""
     if request.protected:
         access.check_protect(peer, request, "")
+    weight = request.limits.cpu_weight or 0
+    if weight > USUAL_CPU_WEIGHT and not access.is_admin(peer):
+        raise Refused(
+            f"cannot run it with CPU weight {weight}: more than {USUAL_CPU_WEIGHT}, which all jobs have, is "
+            "an admin's to give",
+            hint=f"ask for {USUAL_CPU_WEIGHT} or less",
+        )
     return JobSpec(
         argv=request.argv,
         cwd=request.cwd,

@@ -12,6 +12,7 @@ import pytest
 
 from supervisor import api
 from supervisor.client import new_id, refusal
+from supervisor.core.jobs.treatment import JobLimits
 from supervisor.errors import Refused
 from tests.harness import CONFIG, RunningDaemon, until
 from tests.other_user import OTHER, THIRD, needs_root
@@ -135,6 +136,23 @@ def test_protection_is_an_admins_to_give(daemon):
 
 def resumed(client, name="mine"):
     return asked(client, api.ResumeRequest(id=new_id(), jobs=(name,)))
+
+
+def test_a_greater_cpu_weight_is_an_admins_to_give(daemon):
+    """
+    Nobody else takes the CPUs of all others by a number. That nothing keeps a weight here is another answer.
+    """
+
+    def said(client, weight):
+        with pytest.raises(Refused) as refused:
+            run(client, "heavy", limits=JobLimits(cpu_weight=weight))
+        return str(refused.value)
+
+    greater, usual = (as_client(daemon, lambda client, of=of: said(client, of), OTHER) for of in (101, 100))
+
+    assert "an admin's to give" in greater
+    assert "an admin's" not in usual
+    assert "an admin's" not in said(daemon.client, 101)
 
 
 def test_nobody_starts_before_his_turn_but_who_may(daemon):

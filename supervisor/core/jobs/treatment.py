@@ -42,7 +42,8 @@ Labels = Annotated[
 #: With less not even a Python starts; it is a slip of whoever wrote it.
 LEAST_MEMORY_BYTES: Final = 64 << 20
 
-#: As systemd has it; who says nothing has 100.
+#: As systemd has it; who says nothing has the usual one.
+USUAL_CPU_WEIGHT: Final = 100
 MAX_CPU_WEIGHT: Final = 10_000
 
 CpuWeight = Annotated[int, Meta(ge=1, le=MAX_CPU_WEIGHT)]

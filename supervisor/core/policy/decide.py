@@ -8,7 +8,8 @@ Pure: the same arguments give the same answer. After a verdict nothing is
 decided for `settle_s`, because the machine has to show its effect first. Two
 things do not wait: an emergency, once in each settle time, for a machine that
 thrashes has no 15 s to lose; and a queued job that asks for nothing, because
-there is nothing to measure that could keep it.
+there is nothing to measure that could keep it. A pause that a person asked for
+is waited for likewise, but only where all jobs are of one user.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 
 from supervisor.core import windows
 from supervisor.core.jobs.job import Job
+from supervisor.core.jobs.names import user_of
 from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import QUEUE, Evidence, Verdict
 from supervisor.core.policy.admission import Standing, asks_for_nothing, line
@@ -27,7 +29,7 @@ from supervisor.core.policy.observations import Moment, noted, watched
 from supervisor.core.policy.preemption import make_room
 from supervisor.core.policy.rulebook import Instance, survey
 from supervisor.core.policy.rules import Condition, Settings
-from supervisor.core.policy.scene import Scene
+from supervisor.core.policy.scene import Scene, is_rules
 from supervisor.core.policy.victims import Option, chosen, options, stays_a_while
 from supervisor.core.readings.metrics import METRICS
 from supervisor.core.readings.sample import Missing, Sample
@@ -95,7 +97,11 @@ def waits_for(scene: Scene, *, is_urgent: bool = False) -> str:
     moments = [(scene.memory.acted_at, "the last verdict")]
     if is_urgent:
         moments = [(scene.memory.urgent_at, "the last emergency")]
+    is_shared = len({user_of(job.name) for job in scene.present}) > 1
     for job in scene.jobs.values():
+        # Pausing the own job again and again would keep all others from a decision.
+        if is_shared and not is_rules(job):
+            continue
         if job.state is JobState.PAUSING and not job.late and not (is_urgent and now - job.since >= settle_s):
             return f"{job.name} is pausing"
         # In an emergency only what gave memory back is waited for.

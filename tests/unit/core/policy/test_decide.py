@@ -233,6 +233,29 @@ def test_what_was_done_last_has_its_time_to_show_an_effect(job, acted_ago_s, say
     assert bool(says) is bool(told)
 
 
+@pytest.mark.parametrize("is_urgent", [False, True])
+@pytest.mark.parametrize("other", ["bob/b", "grace/a"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        paused("bob/a", by=ADA, depth=Depth.EXIT, since=NOW - 1.0),
+        a_job("bob/a", JobState.PAUSING, by=ADA, since=NOW - 1.0),
+    ],
+)
+def test_nobody_holds_up_what_is_decided_for_others_by_pausing_the_own_job(job, other, is_urgent):
+    """
+    The pause of a person is waited for where all jobs are of one user, that of a rule by everybody.
+    """
+    ruled = paused("bob/c", depth=Depth.EXIT, since=NOW - 1.0)
+    told, by_rule = (
+        waits_for(moment(*jobs, memory=remembered()), is_urgent=is_urgent)
+        for jobs in ((job, a_job(other)), (job, a_job(other), ruled))
+    )
+
+    assert other.startswith("bob/") is bool(told)
+    assert "bob/" in by_rule
+
+
 @pytest.mark.parametrize(
     ("job", "urgent_ago_s", "waits"),
     [
