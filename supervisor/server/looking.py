@@ -111,6 +111,6 @@ def version(context: RequestContext, delivery: Delivery, request: api.VersionReq
         num_dropped=context.router.num_dropped,
         num_denied=context.access.num_denied,
         serves_all=context.access.serves_all,
-        alerts=context.alerts(),
+        alerts=context.alerts() if context.access.is_admin(delivery.peer) else (),
     )
     context.send(delivery.identity, reply)

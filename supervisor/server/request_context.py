@@ -26,6 +26,7 @@ from supervisor.past_jobs import PastJobs
 from supervisor.paths import Paths
 from supervisor.ports import Clock, Journal
 from supervisor.server.access import Access
+from supervisor.server.kept_rows import KeptRows
 from supervisor.server.router import Delivery, Peer, Router
 from supervisor.server.rows import JobView, Reading, Unstored, row
 from supervisor.server.shims import ShimTable
@@ -64,6 +65,8 @@ _REFUSED_WHEN_FULL = (
     api.RemoveRequest,
     api.SetRequest,
 )
+
+_ENCODER = msgspec.msgpack.Encoder()
 
 T = TypeVar("T")
 _Answer = api.Accepted | protocol.Refusal
@@ -157,6 +160,7 @@ class RequestContext:
     _watches: dict[bytes, _Watch] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
     _waiting: list[_Waiting] = field(default_factory=list)
+    _kept: KeptRows = field(default_factory=KeptRows)
 
     def __post_init__(self) -> None:
         """Make what each peer sees by who may what."""
@@ -170,6 +174,7 @@ class RequestContext:
     def mark_changed(self, job: str) -> None:
         """Note that watchers of a job have something to see."""
         self._changed.add(job)
+        self._kept.forget(job)
 
     def tell_watchers(self) -> None:
         """Send the rows that changed since the last call to whoever watches them."""
@@ -230,26 +235,36 @@ class RequestContext:
                     answer = replace(answer, stored=False, detail=problem[:_ALERT_CHARS])
                 self.send(waiting.identity, answer)
 
-    def rows(self, jobs: Iterable[Job]) -> Iterator[api.JobRow]:
-        """Return the lines of some jobs."""
+    def rows(self, jobs: Iterable[Job], peer: Peer | None = None) -> Iterator[api.JobRow]:
+        """Return the lines of some jobs as a peer may have them; None may have all."""
         now = self.clock.now()
         waiting: dict[str, str] | None = None
+        may_keep = not (self.is_full or self.journal.problem())
         for job in jobs:
-            log = str(self.paths.log(job.name))
-            if waiting is None and (job.state is JobState.QUEUED or is_rules(job)):
-                # Of all in the line at once, and only where one of them is asked about.
-                waiting = self.policy_loop.waiting()
-            is_gone = job.name in self.gone
-            view = JobView(
-                self.shims.peer(job),
-                self.shims.last_position(job),
-                self.readings.get(job.name),
-                (waiting or {}).get(job.name, ""),
-                is_gone,
-                self.left.get(job.name, ()),
-                self.unstored(job),
-            )
-            yield row(job, view, now=now, log=log)
+            is_whole = peer is None or self.views.is_whole(peer, job)
+            line = self._kept.find(job, now, is_whole=is_whole) if may_keep else None
+            if line is None:
+                if is_whole and waiting is None and (job.state is JobState.QUEUED or is_rules(job)):
+                    # Of all in the line at once, and only where one of them is asked about.
+                    waiting = self.policy_loop.waiting()
+                log = self.paths.log_name(job.name) if is_whole else ""
+                line = row(job, self._view(job, waiting or {}), now=now, log=log)
+                if peer is not None and not is_whole:
+                    line = self.views.of_another(peer, line)
+                if may_keep:
+                    self._kept.keep(job, now, line, is_whole=is_whole)
+            yield self.views.whole(peer, line) if peer is not None and is_whole else line
+
+    def _view(self, job: Job, waiting: Mapping[str, str]) -> JobView:
+        return JobView(
+            self.shims.peer(job),
+            self.shims.last_position(job),
+            self.readings.get(job.name),
+            waiting.get(job.name, ""),
+            job.name in self.gone,
+            self.left.get(job.name, ()),
+            self.unstored(job),
+        )
 
     def unstored(self, job: Job) -> Unstored:
         """Return what is not as it looks while the disk of the journal is full."""
@@ -260,15 +275,19 @@ class RequestContext:
         return "held" if job.name in self.engine.held else ""
 
     def send_rows(self, identity: bytes, request: str, jobs: list[Job]) -> bool:
-        """Send the lines of some jobs, in as many messages as it takes."""
-        parts = parted(self.rows(jobs))
+        """Send the lines of some jobs that the peer may know of, in as many messages as it takes."""
+        peer = self.router.peer(identity) if self.access.serves_all else None
+        if peer is None and self.access.serves_all:
+            return False
+        parts = parted(self.rows(jobs, peer))
         for part in parts[:-1]:
-            self.send(identity, api.JobRows(id=request, rows=part, more=True))
-        found = self.alerts()
+            self.router.send(identity, api.JobRows(id=request, rows=part, more=True))
+        # They name files, folders and jobs of all.
+        found = self.alerts() if peer is None or self.access.is_admin(peer) else ()
         alerts = tuple(alert[:_ALERT_CHARS] for alert in found[:_MAX_ALERTS])
         if len(found) > _MAX_ALERTS:
             alerts += (f"and {len(found) - _MAX_ALERTS} more like these; the daemon's log has them all",)
-        return self.send(identity, api.JobRows(id=request, rows=parts[-1], alerts=alerts))
+        return self.router.send(identity, api.JobRows(id=request, rows=parts[-1], alerts=alerts))
 
     def send_aside(self, identity: bytes, request: str) -> None:
         """Send what is set aside; rows of jobs follow."""
@@ -314,16 +333,16 @@ def _text(text: str) -> str:
 
 def parted(rows: Iterable[T]) -> list[tuple[T, ...]]:
     """Return the rows in as many parts as messages are needed; at least one, which may be empty."""
-    parts: list[tuple[T, ...]] = [()]
+    parts: list[list[T]] = [[]]
     room = _PART_BYTES
     for one in rows:
-        size = len(msgspec.msgpack.encode(one))
+        size = len(_ENCODER.encode(one))
         if parts[-1] and size > room:
-            parts.append(())
+            parts.append([])
             room = _PART_BYTES
-        parts[-1] += (one,)
+        parts[-1].append(one)
         room -= size
-    return parts
+    return list(map(tuple, parts))
 
 
 def refusal(request: str, error: SupervisorError, *, job: str = "") -> protocol.Refusal:

@@ -162,20 +162,30 @@ class Views:
         return replace(message, rows=rows, alerts=(), aside=())
 
     def _row(self, peer: Peer, row: api.JobRow) -> api.JobRow | None:
-        shown = self._access.shown(peer, row.name)
         match self._sight(peer, row.name):
             case "none":
                 return None
             case "rows":
-                return _row_of_another(row, shown)
+                return self.of_another(peer, row)
             case _:
-                return replace(
-                    row,
-                    name=shown,
-                    stage=self._text(peer, row.stage),
-                    reason=self._text(peer, row.reason),
-                    problem=self._text(peer, row.problem),
-                )
+                return self.whole(peer, row)
+
+    def is_whole(self, peer: Peer, job: Job) -> bool:
+        """Say whether he may have the whole line of a job, of those that he may know of."""
+        return self._access.sight(peer, job.name, job) == "all"
+
+    def of_another(self, peer: Peer, row: api.JobRow) -> api.JobRow:
+        """Return the line of a job that is not his: the same for each who may see no more of it."""
+        return _row_of_another(row, self._access.shown(peer, row.name))
+
+    def whole(self, peer: Peer, row: api.JobRow) -> api.JobRow:
+        """Return a line with the names that he uses."""
+        before = (row.name, row.stage, row.reason, row.problem)
+        name, *words = self._access.shown(peer, row.name), *(self._text(peer, text) for text in before[1:])
+        if (name, *words) == before:
+            return row
+        stage, reason, problem = words
+        return replace(row, name=name, stage=stage, reason=reason, problem=problem)
 
     def _show(self, peer: Peer, message: api.ShowReply) -> api.ShowReply | None:
         key = message.row.name
@@ -279,7 +289,10 @@ class Views:
 
     def _text(self, peer: Peer, text: str) -> str:
         user = self._access.user(peer)
-        return _WORD.sub(lambda found: self._word(peer, user, found[0]), text) if user else text
+        # Where nothing is hidden from him, only a name with its user in it is another one to him.
+        if not user or ("/" not in text and self._access.sees_others(peer)):
+            return text
+        return _WORD.sub(lambda found: self._word(peer, user, found[0]), text)
 
     def _word(self, peer: Peer, user: str, said: str) -> str:
         word = said.rstrip(".")
