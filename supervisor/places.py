@@ -41,10 +41,7 @@ def make_configuration(paths: Paths) -> tuple[SetAside, ...]:
 
 def take_places(paths: Paths) -> int:
     """Make the folders and take the lock; only one daemon serves them."""
-    make_own(paths.state_dir, for_sockets=False)
-    if paths.serves_all:
-        # Users pass to the logs and run folders of their own jobs, and list nothing.
-        paths.state_dir.chmod(0o711)
+    make_own(paths.state_dir, for_sockets=False, is_open=paths.serves_all)
     make_own(paths.run_dir, for_sockets=True, is_open=paths.serves_all)
     try:
         return take_lock(paths.lock)
@@ -104,16 +101,17 @@ def full_disk(folder: Path) -> SetAside | None:
 def make_own(folder: Path, *, for_sockets: bool, is_open: bool = False) -> None:
     """Make it; refuse that of another user, and for sockets one where others could listen in our place.
 
-    An open one is a way for all users; still nobody else may write it.
+    An open one is a way for all users, who pass to logs and run folders of their own jobs and list nothing
+    but sockets; still nobody else may write it.
     """
     try:
         make_folder(folder)
         if for_sockets:
             check_folder(folder)
-            if is_open:
-                folder.chmod(0o755)
         elif (owner := folder.stat().st_uid) != os.geteuid():
             raise Unsafe(f"it belongs to user id {owner}", hint="correct its owner")
+        if is_open:
+            folder.chmod(0o755 if for_sockets else 0o711)
     except OSError as error:
         first = f"{error.hint}, or " if isinstance(error, Unsafe) else ""
         raise SupervisorError(

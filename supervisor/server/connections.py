@@ -122,6 +122,7 @@ class Connections:
         self._held_bytes = 0
         #: Those that may have a whole message that nobody took yet.
         self._waiting: set[Connection] = set()
+        self._read_from: list[Connection] = []
         #: Why nobody can connect, in words; "": they can.
         self._problem = ""
         self._files_alert = FilesAlert()
@@ -139,30 +140,29 @@ class Connections:
             self._listeners[listener.fileno()] = (listener, path)
             self._epoll.register(listener.fileno(), select.EPOLLIN)
 
-    def poll(self) -> None:
-        """Accept, read and write what can be, without waiting."""
+    def poll(self) -> list[Connection]:
+        """Accept, read and write what can be, without waiting; return those that said something."""
+        self._read_from = []
         for fd, events in self._epoll.poll(0):
             if fd in self._listeners:
                 self._accept(*self._listeners[fd])
             elif (connection := self._by_fd.get(fd)) is not None:
                 self._serve(connection, events)
+        return self._read_from
 
     def waiting(self) -> Iterator[Connection]:
         """Yield those that may have a message to take, and can take an answer; wakes who rested enough."""
-        for one in self._waiting:
-            may_ask = self._may_ask(one)
-            if may_ask is one.is_resting:
-                one.is_resting = not may_ask
-                self._listen_as_due(one)
-        return (one for one in self._waiting if not one.is_resting and len(one.unsent) < _ENOUGH_BYTES)
+        return filter(self.is_due, list(self._waiting))
 
     def is_due(self, connection: Connection) -> bool:
-        """Say whether one may have a message to take now, can take an answer and may ask."""
-        is_waiting = connection in self._waiting and self._may_ask(connection)
-        return is_waiting and len(connection.unsent) < _ENOUGH_BYTES
-
-    def _may_ask(self, connection: Connection) -> bool:
-        return not self.bounds.wait_s(connection.peer, is_shim=connection.is_shim)
+        """Say whether one may have a message to take now, can take an answer and may ask; else it rests."""
+        if connection not in self._waiting:
+            return False
+        may_ask = not self.bounds.wait_s(connection.peer, is_shim=connection.is_shim)
+        if may_ask is connection.is_resting:
+            connection.is_resting = not may_ask
+            self._listen_as_due(connection)
+        return may_ask and len(connection.unsent) < _ENOUGH_BYTES
 
     def wait_s(self) -> float:
         """Return how long it takes until somebody is listened to again whose user asked for too much."""
@@ -208,7 +208,8 @@ class Connections:
         """Let go of who never ended its handshake, and listen again; call it every few seconds."""
         now = monotonic()
         for connection in list(self.all.values()):
-            if not connection.wire.is_ready and now - connection.heard_at > _HANDSHAKE_S:
+            is_late = not connection.wire.is_ready and now - connection.heard_at > _HANDSHAKE_S
+            if is_late and connection not in self._waiting:  # Else what it said waits for us.
                 self._drop(connection)
         self.bounds.forget()
         self._listen_again()
@@ -327,8 +328,8 @@ class Connections:
             connection.has_ended = True
         connection.heard_at = monotonic()
         connection.wire.feed(data)
-        # Also at its end: what it said before counts.
-        self._waiting.add(connection)
+        self._waiting.add(connection)  # Also at its end: what it said before counts.
+        self._read_from.append(connection)
         self._count(connection)
 
     def _flush(self, connection: Connection, *, reads: bool = True) -> bool:

@@ -1,8 +1,9 @@
 """The sockets: frames in, messages out, and who sent them.
 
 Covers: decoding, counting and dropping what means nothing, answering what is merely
-unknown, whose turn it is, who hears of events.
-Does not cover: connections and their bounds (connections.py), what a message does (requests.py, shims.py).
+unknown, who hears of events.
+Does not cover: connections and their bounds (connections.py), whose turn it is (turns.py), what a message
+does (requests.py, shims.py).
 
 Nothing that a peer sends can stop the loop: everything is either a message,
 an answerable mistake, or counted and dropped.
@@ -10,7 +11,6 @@ an answerable mistake, or counted and dropped.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
@@ -22,6 +22,7 @@ from supervisor import api
 from supervisor.server.bounded_messages import fitted
 from supervisor.server.connections import Connection, Connections
 from supervisor.server.peers import Peer
+from supervisor.server.turns import Turns
 from supervisor.server.user_bounds import UserBounds
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
@@ -33,10 +34,6 @@ _TURN_S: Final = 0.05
 
 #: New questions are looked for that often while there are old ones.
 _LOOK_S: Final = 0.005
-
-#: Time that a process took counts half as much after so long, and nothing below that.
-_HALF_LIFE_S: Final = 1.0
-_NOTHING_S: Final = 1e-4
 
 #: A request of a user that takes longer counts as several.
 _REQUEST_S: Final = 1e-3
@@ -55,10 +52,6 @@ _HINTS = {
     "malformed": "the page on the wire is `trainer_shim/protocol.py`",
     "oversized": "",
 }
-
-
-#: Connections that have something to take, by user and process; whoever was served last stands last.
-_Queues = dict[int, dict[Peer, deque[Connection]]]
 
 
 class Delivery(NamedTuple):
@@ -89,10 +82,7 @@ class Router:
         self._paths = (Path(control), Path(self._events))
         types = {control: b"ROUTER", self._events: b"PUB"}
         self._connections = Connections(types, self._hung_up, mode=mode, bounds=bounds)
-        #: Seconds that the messages of a process took, the older ones for less; and those of a user.
-        self._used_s: dict[Peer, float] = {}
-        self._used_by_user_s: dict[int, float] = {}
-        self._halved_at = clock()
+        self._turns = Turns(clock())
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when something arrived, or can be sent on."""
@@ -126,33 +116,33 @@ class Router:
         short ones. How many connections he has makes no difference.
         """
         self._connections.poll()
-        self._forget_use()
-        until = self._clock() + _TURN_S
-        while queues := self._queues():
-            look_at = min(until, self._clock() + _LOOK_S)
-            while queues and (begin := self._clock()) < look_at:
-                connection = self._take_next(queues)
-                num_dropped = self.num_dropped
-                delivery = self._understand(connection)
-                # By what it was then: the answer to a hello makes it a shim.
-                is_shim = connection.is_shim
-                if delivery is not None:
-                    yield delivery
-                connection.served_at = self._clock()
-                is_request = delivery is not None or self.num_dropped > num_dropped
-                used_s, num = connection.served_at - begin, 1.0 if is_request else 0.0
-                if not is_shim:
-                    num = max(num, used_s / _REQUEST_S)
-                elif delivery is not None and isinstance(delivery.message, protocol.Hello):
-                    num = _HELLO_WORDS
-                self._connections.bounds.spend(connection.peer, num, is_shim=is_shim)
-                self._use(connection.peer, used_s)
-                if self._connections.is_due(connection):
-                    _put(queues, connection)
-            if self._clock() >= until:
-                return
-            # Somebody may have come meanwhile who has used nothing yet.
-            self._connections.poll()
+        begin = self._clock()
+        until, look_at = begin + _TURN_S, begin + _LOOK_S
+        self._turns.begin(self._connections.waiting(), begin)
+        while begin < until and (connection := self._turns.take()) is not None:
+            num_dropped = self.num_dropped
+            delivery = self._understand(connection)
+            # By what it was then: the answer to a hello makes it a shim.
+            is_shim = connection.is_shim
+            if delivery is not None:
+                yield delivery
+            connection.served_at = self._clock()
+            is_request = delivery is not None or self.num_dropped > num_dropped
+            used_s, num = connection.served_at - begin, 1.0 if is_request else 0.0
+            if not is_shim:
+                num = max(num, used_s / _REQUEST_S)
+            elif delivery is not None and isinstance(delivery.message, protocol.Hello):
+                num = _HELLO_WORDS
+            self._connections.bounds.spend(connection.peer, num, is_shim=is_shim)
+            self._turns.used(connection, used_s)
+            if self._connections.is_due(connection):
+                self._turns.add(connection)
+            begin = self._clock()
+            if begin >= look_at or not self._turns:
+                # Somebody may have come meanwhile who has used nothing yet.
+                look_at = begin + _LOOK_S
+                for one in filter(self._connections.is_due, self._connections.poll()):
+                    self._turns.add(one)
 
     def is_there(self, identity: bytes) -> bool:
         """Say whether a peer is still connected."""
@@ -197,35 +187,6 @@ class Router:
     def wait_s(self) -> float:
         """Return how long it takes until there is more to receive without news, inf where that is never."""
         return self._connections.wait_s()
-
-    def _queues(self) -> _Queues:
-        queues: _Queues = {}
-        for connection in sorted(self._connections.waiting(), key=lambda one: one.served_at):
-            _put(queues, connection)
-        return queues
-
-    def _take_next(self, queues: _Queues) -> Connection:
-        uid = min(queues, key=lambda uid: self._used_by_user_s.get(uid, 0.0))
-        of_user = queues[uid]
-        peer = min(of_user, key=lambda peer: self._used_s.get(peer, 0.0))
-        connection = of_user[peer].popleft()
-        if not of_user[peer]:
-            del of_user[peer]
-        if not of_user:
-            del queues[uid]
-        return connection
-
-    def _use(self, peer: Peer, used_s: float) -> None:
-        self._used_s[peer] = self._used_s.get(peer, 0.0) + used_s
-        self._used_by_user_s[peer.uid] = self._used_by_user_s.get(peer.uid, 0.0) + used_s
-
-    def _forget_use(self) -> None:
-        now = self._clock()
-        if now - self._halved_at >= _HALF_LIFE_S:
-            self._halved_at = now
-            self._used_s = {one: used / 2 for one, used in self._used_s.items() if used > _NOTHING_S}
-            by_user = self._used_by_user_s.items()
-            self._used_by_user_s = {uid: used / 2 for uid, used in by_user if used > _NOTHING_S}
 
     def _understand(self, connection: Connection) -> Delivery | None:
         parts = self._connections.step(connection)
@@ -280,8 +241,3 @@ class Router:
         # The first ones and then every thousandth: garbage must not fill the log.
         if self.num_dropped <= 10 or self.num_dropped % 1000 == 0:
             self._log.warning("frame-dropped", kind=kind, reason=reason, pid=peer.pid, total=self.num_dropped)
-
-
-def _put(queues: _Queues, connection: Connection) -> None:
-    peer = connection.peer
-    queues.setdefault(peer.uid, {}).setdefault(peer, deque()).append(connection)

@@ -142,7 +142,7 @@ class Marks:
         return None if start == self._around else start
 
     def _owns(self, line: bytes) -> bool:
-        """Say whether root or our user owns a group; once found it stays so, and each belongs to one start."""
+        """Say whether root or our user owns a group; once found it stays so."""
         if line not in self._is_ours:
             owner = group_owner(os.fsdecode(line), proc=Path(self._proc))
             if owner is None:

@@ -367,3 +367,27 @@ def test_a_shim_that_repeats_itself_does_not_fill_the_journal(daemon, word):
     assert stored < 40
     assert more_bytes < MIB
     assert slowest_s < 2
+
+
+def test_who_has_greeted_is_not_let_go_by_a_daemon_that_is_busy(tmp_path):
+    """
+    2026-11-29: of 4,000 shims that came at once, some were gone before the daemon had listened to them. Who
+    says nothing still is.
+    """
+    router = Router(f"ipc://{tmp_path}/control", f"ipc://{tmp_path}/events")
+    with ExitStack() as stack:
+        stack.callback(router.close)
+        peers = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2)]
+        for peer in peers:
+            peer.connect(f"{tmp_path}/control")
+        peers[0].sendall(Wire(b"DEALER").opening)
+        # It has accepted and read, and come no further.
+        until(lambda: router._connections.poll() and router.has_more())
+        for connection in router._connections.all.values():
+            connection.heard_at -= 3600
+        router.look_after()
+        left = [connection.wire for connection in router._connections.all.values()]
+        received = list(router.receive())
+
+        assert [True] == [wire.is_ready for wire in left]
+        assert [] == received

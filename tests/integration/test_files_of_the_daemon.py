@@ -19,6 +19,7 @@ import pytest
 
 from supervisor import api
 from tests.harness import CONFIG, GUARD_S, PYTHON, ROOT, Denied, RunningDaemon, until
+from tests.other_user import needs_root
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +365,27 @@ class TestOneDaemon:
 
         assert 1 == said.returncode
         assert "daemon.lock`: File too large" in said.stderr
+        assert "hint: " in said.stderr
+        assert "Traceback" not in said.stderr
+
+    @needs_root
+    @pytest.mark.parametrize("words", [(), ("--system",)])
+    def test_a_disk_that_is_read_only_is_refused_in_words(self, daemon, words):
+        """
+        2026-11-29: root's daemon for all users ended with a traceback of `chmod`.
+        """
+        home = daemon.home / f"still-{len(words)}"
+        home.mkdir()
+        script = (
+            f'mount --bind {home} {home} && mount -o remount,bind,ro {home} && exec "$@" {" ".join(words)}'
+        )
+        for folder in ("state", "run", "config"):
+            (home / folder).mkdir(mode=0o700)
+        said = self.second(daemon, home, inside=("unshare", "--mount", "sh", "-c", script, "sh"))
+
+        assert 1 == said.returncode
+        assert "error: cannot use " in said.stderr
+        assert "Read-only file system" in said.stderr
         assert "hint: " in said.stderr
         assert "Traceback" not in said.stderr
 

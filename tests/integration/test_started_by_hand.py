@@ -15,6 +15,7 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zmq
 
 from supervisor import api
 from supervisor.client import Client, new_id
@@ -23,6 +24,7 @@ from tests.harness import CHAIN, CONFIG, GUARD_S, PYTHON, Denied, RunningDaemon,
 from tests.other_user import OTHER, needs_root, run_as
 from tests.trainers.chain import Chain
 from trainer_shim import attach, link, receipt
+from trainer_shim import protocol as wire
 from trainer_shim.late_imports import import_late
 
 #: The other user may not be able to read what is imported when it is used.
@@ -113,6 +115,21 @@ def test_it_holds_and_goes_on_exactly_also_when_the_daemon_dies_meanwhile(daemon
     assert "how is not known" in ended.problem
     assert run.is_exact()
     assert 1 == len(run.starts)
+
+
+def test_it_is_paused_at_once_after_it_was_taken_up(daemon):
+    """
+    2026-11-29: when the journal had the new job its shim was forgotten, until its first heartbeat.
+    """
+    with zmq.Context() as context, context.socket(zmq.DEALER) as shim:
+        shim.linger, shim.rcvtimeo = 0, int(GUARD_S * 1000)
+        shim.connect(daemon.paths.control_endpoint)
+        shim.send(wire.encode(wire.Hello(job="", incarnation=0, depths=("hold",), script="here")))
+        assert isinstance(api.decode(shim.recv()), wire.Welcome)
+        daemon.until("here", "running")
+        daemon.pause("here", depth="hold")
+
+        assert isinstance(api.decode(shim.recv()), wire.Pause)
 
 
 def test_exit_is_refused_where_nobody_said_how_it_is_started_again(daemon):
