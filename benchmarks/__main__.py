@@ -20,6 +20,7 @@ NAMES = (
     "policy",
     "sensing",
     "reaction",
+    "load",
 )
 
 
