@@ -22,7 +22,7 @@ INPUTS := pyproject.toml constraints.txt
 TEST_WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-recipes test-service check soak bench gpu-wheels gpu clean
+.PHONY: help setup demo test test-recipes test-service check soak faults bench gpu-wheels gpu clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -43,6 +43,10 @@ check: $(VENV)/.dev  ## run format, lint, types and floors
 
 soak: $(VENV)/.dev  ## run the long fault-injection tests
 	@$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
+
+# HOURS=8: that long, by chance, with a million fuzzed frames. SEED=N: as a run that lost something.
+faults: $(VENV)/.dev  ## inject faults into a daemon and its trainings, and see what is lost
+	@$(BIN)/python -m tests.faults.campaign $(if $(HOURS),--hours $(HOURS)) $(if $(SEED),--seed $(SEED))
 
 test-recipes: $(VENV)/.dev  ## prove every recipe in examples/recipes
 	@$(BIN)/python -m pytest -n 2 -m "soak or not soak" tests/e2e/test_recipes.py $(PYTEST_ARGS)
