@@ -123,7 +123,11 @@ def read_exit(run_dir: Path) -> Exit | None:
 def _exit(run_dir: Path, name: str) -> Exit | None:
     end = _record(run_dir, name, Exit)
     # It is a user's word, which the journal keeps and every `status` of that user tells.
-    return None if end is None else replace(end, error=end.error[:_MOST_WORDS])
+    return (
+        end
+        if end is None or len(end.error) <= _MOST_WORDS
+        else replace(end, error=end.error[: _MOST_WORDS - 3] + "...")
+    )
 
 
 def read_process(run_dir: Path) -> Pid | None:

@@ -324,8 +324,7 @@ class Connections:
             return
         except OSError:
             data = b""
-        if not data:
-            connection.has_ended = True
+        connection.has_ended |= not data
         connection.heard_at = monotonic()
         connection.wire.feed(data)
         self._waiting.add(connection)  # Also at its end: what it said before counts.

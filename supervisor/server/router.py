@@ -22,7 +22,7 @@ from supervisor import api
 from supervisor.server.bounded_messages import fitted
 from supervisor.server.connections import Connection, Connections
 from supervisor.server.peers import Peer
-from supervisor.server.turns import Turns
+from supervisor.server.turns import PeerTurns
 from supervisor.server.user_bounds import UserBounds
 from trainer_shim import protocol
 from trainer_shim.protocol import ProtocolError
@@ -82,7 +82,7 @@ class Router:
         self._paths = (Path(control), Path(self._events))
         types = {control: b"ROUTER", self._events: b"PUB"}
         self._connections = Connections(types, self._hung_up, mode=mode, bounds=bounds)
-        self._turns = Turns(clock())
+        self._turns = PeerTurns(clock())
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when something arrived, or can be sent on."""

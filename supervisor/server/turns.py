@@ -16,14 +16,14 @@ from typing import Final
 from supervisor.server.connections import Connection
 from supervisor.server.peers import Peer
 
-__all__ = ["Turns"]
+__all__ = ["PeerTurns"]
 
 #: Time that a process took counts half as much after so long, and nothing below that.
 _HALF_LIFE_S: Final = 1.0
 _NOTHING_S: Final = 1e-4
 
 
-class Turns:
+class PeerTurns:
     """Used from the loop's thread only."""
 
     def __init__(self, now: float) -> None:

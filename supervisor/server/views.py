@@ -289,10 +289,7 @@ class Views:
 
     def _text(self, peer: Peer, text: str) -> str:
         user = self._access.user(peer)
-        # Where nothing is hidden from him, only a name with its user in it is another one to him.
-        if not user or ("/" not in text and self._access.sees_others(peer)):
-            return text
-        return _WORD.sub(lambda found: self._word(peer, user, found[0]), text)
+        return _WORD.sub(lambda found: self._word(peer, user, found[0]), text) if user else text
 
     def _word(self, peer: Peer, user: str, said: str) -> str:
         word = said.rstrip(".")

@@ -46,4 +46,4 @@ def test_why_a_command_could_not_be_started_is_told_in_so_many_words(tmp_path):
     words = "cannot start: " + "x" * 100_000
     (tmp_path / "exit.json").write_text(f'{{"error":"{words}"}}')
 
-    assert Exit(error=words[:5000]) == records.read_exit(tmp_path)
+    assert Exit(error=words[:4997] + "...") == records.read_exit(tmp_path)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from supervisor.server.peers import Peer
-from supervisor.server.turns import Turns
+from supervisor.server.turns import PeerTurns
 
 ADA, BOB = 1, 2
 
@@ -28,7 +28,7 @@ def served(turns, num, took_s=1.0):
 
 @pytest.fixture
 def turns():
-    return Turns(0.0)
+    return PeerTurns(0.0)
 
 
 def test_users_take_turns_whatever_their_connections(turns):
