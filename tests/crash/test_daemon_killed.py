@@ -195,6 +195,7 @@ def check_goals(daemon: RunningDaemon, crashes: dict[str, Crash]) -> None:
     for job, crash in crashes.items():
         if crash.later:
             daemon.until(job, lambda row: row.pausable)
+            daemon.until_told(job)
             crash.run.let_go(*crash.later)
     reach_goals(daemon, crashes)
 

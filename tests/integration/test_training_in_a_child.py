@@ -59,6 +59,7 @@ def test_it_is_paused_by_exit_and_goes_on(daemon, method):
     run = daemon.train(name, steps=NUM_STEPS, hold=("step-20",), argv=(PYTHON, SCRIPT, method, "returns"))
     run.until_at("step-20")
     daemon.pause(name, depth="exit")
+    daemon.until_told(name)
     run.let_go("step-20")
     row = daemon.until(name, lambda row: row.state == "paused" and row.pid is None)
     daemon.resume(name)
