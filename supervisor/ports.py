@@ -150,7 +150,10 @@ class Launcher(Protocol):
         ...
 
     def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
-        """Signal the command, or all processes it started; no error when it is gone."""
+        """Signal the command, or, with the next `drain()`, all processes it started.
+
+        No error when it is gone; `fileno()` is readable at once.
+        """
         ...
 
     def follow(self, job: str, incarnation: int, process: Pid) -> None:
@@ -161,7 +164,7 @@ class Launcher(Protocol):
         ...
 
     def end_group(self, job: str, run_dirs: Sequence[Path], *, grace_s: float) -> None:
-        """End what starts of a job left: SIGTERM, after the grace time SIGKILL; returns at once."""
+        """End what starts of a job left: with `drain()` SIGTERM, after the grace time SIGKILL."""
         ...
 
     def close(self) -> None:

@@ -14,11 +14,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from supervisor.core.jobs.job import Pid
 from supervisor.launcher import group
 from supervisor.launcher.keepers import FreezeAnswer, Keepers
 from supervisor.launcher.runs import Run
@@ -39,16 +41,28 @@ class Freezing:
         """Ask these of units."""
         self._keepers = keepers
         self._log = structlog.get_logger("freezing")
+        self._due: list[tuple[Path, set[Pid], int]] = []
+
+    @property
+    def has_due(self) -> bool:
+        """Say whether `send` is to be called."""
+        return bool(self._due)
+
+    def send(self) -> None:
+        """Send the signals that are due, in their order: few looks serve many starts."""
+        due, self._due = self._due, []
+        for number, chosen in groupby(due, key=lambda one: one[2]):
+            group.send_to_all([([run_dir], known) for run_dir, known, _ in chosen], number)
 
     def signal(self, run: Run, number: int) -> None:
-        """Signal all processes of a start; those that stop it or let it go are for its group."""
+        """Signal all processes of a start, soon; those that stop it or let it go are for its group."""
         if number == signal.SIGSTOP:
             self._freeze(run)
             return
         # In version 1 not even SIGKILL ends who is frozen.
         if number == signal.SIGCONT or (number == signal.SIGKILL and run.is_frozen):
             self.thaw(run)
-        _send(run, number)
+        self._note(run, number)
 
     def thaw(self, run: Run) -> None:
         """Let the group of a start go on, if it was stopped; signals are no part of this."""
@@ -77,7 +91,11 @@ class Freezing:
 
     def _stop(self, run: Run, problem: str) -> None:
         self._log.warning("stopped-by-signal", job=run.job, start=run.incarnation, problem=problem)
-        _send(run, signal.SIGSTOP)
+        self._note(run, signal.SIGSTOP)
+
+    def _note(self, run: Run, number: int) -> None:
+        # A record that was forged hides a command, and none of its group.
+        self._due.append((run.run_dir, set() if run.process is None else {run.process}, number))
 
     def _try_again(self, run: Run, problem: str) -> None:
         if problem != run.thaw_problem:
@@ -92,11 +110,6 @@ class Freezing:
         if (is_unit or not groups) and self._keepers.set_frozen(run, is_frozen=is_frozen):
             return ""
         return _written(groups, is_frozen=is_frozen)
-
-
-def _send(run: Run, number: int) -> None:
-    # A record that was forged hides a command, and none of its group.
-    group.send([run.run_dir], [] if run.process is None else [run.process], number)
 
 
 def _groups(run: Run) -> dict[str, Group]:

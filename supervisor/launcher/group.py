@@ -7,14 +7,20 @@ Three ways, because a program may leave each of them. `setsid` leaves the
 session, a second `fork` the parents, an empty environment the mark. Who lost
 his parent is a child of the keeper, which stays as long as there is one. Where
 the system allows a control group for each start, that is a mark, too.
+
+A look at all of /proc costs some 0.1 ms a process, so one serves all starts that are
+asked about at that moment: a user may have hundreds that end at once.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterable, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -22,12 +28,70 @@ from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
 from supervisor.system.marks import JobStart, Marks, jobs_folder, start_of
-from supervisor.system.procfs import Stat, boot_id, users_of
+from supervisor.system.procfs import boot_id, users_of
 
-__all__ = ["GroupEnding", "is_in_unit", "members", "send"]
+__all__ = ["GroupEnding", "ProcessLook", "ProcessLooks", "is_in_unit", "members", "send", "send_to_all"]
 
 #: Who forks faster than this many looks at /proc is not caught by one call.
 _MAX_PASSES = 8
+#: So much longer than a look takes is waited for the next one.
+_REST: Final = 10.0
+
+#: What they know of groups costs much to find out.
+_marks: Final = lru_cache(maxsize=8)(Marks)
+
+
+class ProcessLook:
+    """All processes at one moment, and which of them come from a start by their marks.
+
+    Never ourselves, nor whoever is found by us alone: a daemon may have been started within a job.
+    """
+
+    def __init__(self) -> None:
+        """Look now."""
+        self.at = time.monotonic()
+        self.table = stop.read_table()
+        self.others = {pid: stat for pid, stat in self.table.items() if pid != os.getpid()}
+        self.took_s = time.monotonic() - self.at
+        self._by_start: dict[Path, dict[JobStart, list[Pid]]] = {}
+
+    def marked(self, run_dirs: Iterable[Path]) -> list[Pid]:
+        """Return who names one of these folders in his environment, or is in the control group of one."""
+        found = []
+        for run_dir in run_dirs:
+            if (start := start_of(run_dir)) is not None:
+                found += self._of(jobs_folder(run_dir)).get(start, [])
+        return found
+
+    def _of(self, folder: Path) -> dict[JobStart, list[Pid]]:
+        if folder not in self._by_start:
+            began = time.monotonic()
+            marks, boot, found = _marks(folder), boot_id(), defaultdict[JobStart, list[Pid]](list)
+            for pid, stat in self.others.items():
+                if (start := marks.of(pid)) is not None:
+                    found[start].append(Pid(pid, stat.start_ticks, boot))
+            self._by_start[folder] = found
+            self.took_s += time.monotonic() - began
+        return self._by_start[folder]
+
+
+class ProcessLooks:
+    """One look for all who want one, and a part of the time only: hundreds may end at once, on and on."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._last: ProcessLook | None = None
+
+    def is_ready(self, at: float) -> bool:
+        """Say whether there is time for a look that is begun at this moment of the steady clock, or later."""
+        last = self._last
+        return last is None or last.at >= at or time.monotonic() - last.at >= _REST * last.took_s
+
+    def since(self, at: float) -> ProcessLook:
+        """Return it."""
+        if self._last is None or self._last.at < at:
+            self._last = ProcessLook()
+        return self._last
 
 
 class GroupEnding(msgspec.Struct):
@@ -38,25 +102,14 @@ class GroupEnding(msgspec.Struct):
     known: set[Pid]
     #: Steady clock; whoever is left then gets SIGKILL.
     kill_at: float
-
-    def push(self, now: float) -> bool:
-        """Insist where it is time to; say whether anybody is left."""
-        left = members(self.run_dirs, self.known, stop.read_table())
-        if left and now >= self.kill_at:
-            send(self.run_dirs, left, signal.SIGKILL)
-        return bool(left)
+    #: It was not asked to end yet.
+    is_new: bool = True
 
 
-def members(run_dirs: Iterable[Path], known: Iterable[Pid], table: Mapping[int, Stat]) -> set[Pid]:
-    """Return all living processes of some starts of a job, and of what is known of them, without keepers.
-
-    Never ourselves, nor whoever is found by us alone: a daemon may have been started within a job.
-    """
-    boot = boot_id()
-    others = {pid: stat for pid, stat in table.items() if pid != os.getpid()}
+def members(run_dirs: Collection[Path], known: Iterable[Pid], look: ProcessLook) -> set[Pid]:
+    """Return all living processes of some starts of a job, and of what is known of them, without keepers."""
     keepers = {keeper for run_dir in run_dirs if (keeper := _keeper(run_dir)) is not None}
-    marked = _marked(run_dirs, others, boot)
-    found = stop.tree([*known, *keepers, *marked], others, boot)
+    found = stop.tree([*known, *keepers, *look.marked(run_dirs)], look.others, boot_id())
     return _reachable(run_dirs, found - keepers)
 
 
@@ -66,16 +119,22 @@ def is_in_unit(run_dir: Path, process: Pid) -> bool:
     return start is not None and Marks(jobs_folder(run_dir)).group_of(process.pid) == start
 
 
-def send(run_dirs: Iterable[Path], known: Iterable[Pid], number: int) -> None:
+def send(run_dirs: Collection[Path], known: Iterable[Pid], number: int) -> None:
     """Signal all of a group once each, and whoever they start meanwhile."""
-    run_dirs, known = list(run_dirs), set(known)
+    send_to_all([(run_dirs, set(known))], number)
+
+
+def send_to_all(groups: Collection[tuple[Collection[Path], set[Pid]]], number: int) -> None:
+    """Signal several groups, each as `send` does."""
     done: set[Pid] = set()
     for _ in range(_MAX_PASSES):
-        table = stop.read_table()
-        found = members(run_dirs, known, table)
-        # A root that this call itself has ended still names its session.
-        behind = [stop.leftovers(one, table, boot_id()) for one in known & done]
-        found |= _reachable(run_dirs, set().union(*behind))
+        look = ProcessLook()
+        found: set[Pid] = set()
+        for run_dirs, known in groups:
+            found |= members(run_dirs, known, look)
+            # A root that this call itself has ended still names its session.
+            behind = [stop.leftovers(one, look.table, boot_id()) for one in known & done]
+            found |= _reachable(run_dirs, set().union(*behind))
         new = {one for one in found if one.pid != os.getpid()} - done
         if not new:
             return
@@ -89,7 +148,7 @@ def _keeper(run_dir: Path) -> Pid | None:
     return keeper if keeper is not None and is_alive(keeper) else None
 
 
-def _reachable(run_dirs: Iterable[Path], found: set[Pid]) -> set[Pid]:
+def _reachable(run_dirs: Collection[Path], found: set[Pid]) -> set[Pid]:
     """Return those whom the job's user could signal himself (kill(2)), or who are in groups of its starts.
 
     Another user says in files of his which process is his command; with it come its session and its children.
@@ -102,16 +161,3 @@ def _reachable(run_dirs: Iterable[Path], found: set[Pid]) -> set[Pid]:
         for one in found
         if not owners.isdisjoint(users_of(one.pid)[:3:2]) or any(is_in_unit(it, one) for it in run_dirs)
     }
-
-
-def _marked(run_dirs: Iterable[Path], table: Mapping[int, Stat], boot: str) -> list[Pid]:
-    """Return who names one of these folders in his environment, or is in the control group of one."""
-    wanted: dict[Path, set[JobStart]] = {}
-    for run_dir in run_dirs:
-        if (start := start_of(run_dir)) is not None:
-            wanted.setdefault(jobs_folder(run_dir), set()).add(start)
-    found = []
-    for folder, starts in wanted.items():
-        marks = Marks(folder)
-        found += [Pid(pid, stat.start_ticks, boot) for pid, stat in table.items() if marks.of(pid) in starts]
-    return found

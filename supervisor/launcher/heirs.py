@@ -11,7 +11,6 @@ be in the foreground. That one has lost its parent and is the keeper's child.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,12 +20,15 @@ from supervisor.launcher import group, records, stop
 from supervisor.launcher.identity import is_alive
 from supervisor.launcher.reap import NOT_OURS, reap
 from supervisor.launcher.runs import Run
-from supervisor.system.procfs import Stat, boot_id, read_stat
+from supervisor.system.procfs import boot_id, read_stat
 
 __all__ = ["HANDOVER_S", "after", "name"]
 
 #: Importing torch takes some seconds; whoever waits for a job that left a server behind waits that long.
 HANDOVER_S: Final = 20.0
+
+#: A look at all processes serves that long those who look now and then.
+_STALE_S: Final = 0.1
 
 #: Its keeper was killed, and it did not become our child either.
 _UNSEEN: Final = Exit(error="exit status unknown: nobody was left to see it")
@@ -41,7 +43,7 @@ def name(run_dir: Path, process: Pid) -> None:
         records.write_heir(run_dir, process)
 
 
-def after(run: Run, end: Exit, handover_s: float) -> Exit | Pid | None:
+def after(run: Run, end: Exit, handover_s: float, looks: group.ProcessLooks) -> Exit | Pid | None:
     """Return how a start ended whose command is over, or who goes on in its place; None: not known yet."""
     if run.is_handed_over and run.process is not None:
         reaped = reap(run.process_fd) if run.process_fd is not None else NOT_OURS
@@ -54,12 +56,12 @@ def after(run: Run, end: Exit, handover_s: float) -> Exit | Pid | None:
         return end
     shim = run.shim or records.read_heir(run.run_dir)
     if shim is None:
-        return None if _holds(run, handover_s) else end
-    run.hold_until = None
+        return None if _holds(run, handover_s, looks) else end
+    run.hold_until = run.left = None
     if shim == run.process or run.process is None:
         return end
     if is_alive(shim):
-        return _head(run.run_dir, shim, stop.read_table())
+        return _head(run.run_dir, shim, group.ProcessLook())
     if run.is_handed_over:
         return end
     # It may have ended right after the command.
@@ -68,19 +70,26 @@ def after(run: Run, end: Exit, handover_s: float) -> Exit | Pid | None:
     return end if found is _UNSEEN else found
 
 
-def _holds(run: Run, handover_s: float) -> bool:
+def _holds(run: Run, handover_s: float, looks: group.ProcessLooks) -> bool:
     """Say whether a shim may still speak in what the command left."""
-    now, table = time.monotonic(), stop.read_table()
+    now = time.monotonic()
     if run.hold_until is None:
-        run.hold_until = now + handover_s
-        run.left = set() if run.process is None else stop.leftovers(run.process, table, boot_id())
-    run.left = group.members([run.run_dir], run.left, table)
+        run.held_at, run.hold_until = now, now + handover_s
+        # With the next look, which serves all that are over by then.
+        return handover_s > 0
+    at = max(run.held_at, now - _STALE_S)
+    if not looks.is_ready(at):
+        return True
+    look = looks.since(at)
+    if run.left is None:
+        run.left = set() if run.process is None else stop.leftovers(run.process, look.table, boot_id())
+    run.left = group.members([run.run_dir], run.left, look)
     return bool(run.left) and now < run.hold_until
 
 
-def _head(run_dir: Path, shim: Pid, table: Mapping[int, Stat]) -> Pid:
+def _head(run_dir: Path, shim: Pid, look: group.ProcessLook) -> Pid:
     """Return the highest process above the shim's that is of the same start; itself if there is none."""
-    ours = {one.pid for one in group.members([run_dir], [shim], table)}
+    table, ours = look.table, {one.pid for one in group.members([run_dir], [shim], look)}
     pid = shim.pid
     seen = {pid}
     while pid in table and table[pid].parent in ours - seen:

@@ -16,13 +16,14 @@ from supervisor.core.jobs.job import Pid
 from supervisor.core.jobs.names import is_user_folder
 from supervisor.launcher import records
 from supervisor.launcher.identity import identify, is_alive
+from supervisor.launcher.runs import Run
 from supervisor.launcher.stop import read_table
 from supervisor.ports import LaunchSpec, Orphan
 from supervisor.system.marks import Marks
 from supervisor.system.procfs import read_stat
 from supervisor.system.started_with import started_with
 
-__all__ = ["foreign", "keeper_above", "last_incarnation", "left", "orphans"]
+__all__ = ["foreign", "keeper_of", "last_incarnation", "left", "orphans"]
 
 _KEEPER = b"keeper.py"
 
@@ -78,7 +79,15 @@ def foreign(spec: LaunchSpec) -> str:
     return f"`{spec.run_dir}` holds a run {whose}; `supervisorctl restart {spec.job}` takes the next folder"
 
 
-def keeper_above(process: Pid, label: str) -> Pid | None:
+def keeper_of(run: Run) -> Pid | None:
+    """Return the keeper of a start, by its folder or above its command."""
+    keeper = records.read_keeper(run.run_dir)
+    if keeper is None and run.known is not None:
+        return _keeper_above(run.known, f"{run.job}.{run.incarnation}")
+    return keeper
+
+
+def _keeper_above(process: Pid, label: str) -> Pid | None:
     """Return the keeper of a command whose folder does not tell it any more: its parent, by its label."""
     stat = read_stat(process.pid)
     if stat is None:

@@ -39,9 +39,12 @@ class Run:
     shim: Pid | None = None
     #: `process` is not the command, but who goes on in its place.
     is_handed_over: bool = False
-    #: What the command left, and until when (steady clock) a shim in it may speak; None: not waited for.
-    left: set[Pid] = field(default_factory=set)
+    #: What the command left (None: nobody has looked yet), and until when (steady clock) a shim in it may
+    #: speak (None: not waited for).
+    left: set[Pid] | None = None
     hold_until: float | None = None
+    #: Since when (steady clock) it is known that the command is over, and nobody has looked yet.
+    held_at: float = 0.0
     #: All its processes are to stand still.
     is_frozen: bool = False
     #: Its group could not be let go, and why; it is tried again.
@@ -56,6 +59,11 @@ class Run:
     def is_awaited(self) -> bool:
         """It is looked at now and then: a shim may yet speak, or its group is still to be let go."""
         return self.hold_until is not None or self.is_thaw_due
+
+    @property
+    def is_to_be_looked_for(self) -> bool:
+        """It is to be seen soon what its command left."""
+        return self.hold_until is not None and self.left is None
 
     def unseen_end(self) -> Exit:
         """Return the end of a command where nobody was left to see how it ended."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -51,10 +52,7 @@ class KeeperLauncher:
     def __init__(
         self, python: str = sys.executable, *, handover_s: float = 0.0, keepers: Keepers | None = None
     ) -> None:
-        """Hold back the end of a command that ended well but left processes: a shim in them may yet speak.
-
-        Keepers are children of this process unless something else starts them.
-        """
+        """Hold back ends of commands that left processes; keepers are our children, or others start them."""
         linux.adopt_orphans()
         self._max_files = linux.allow_many_files()
         self._groups = OwnGroups()
@@ -64,7 +62,8 @@ class KeeperLauncher:
         self.handover_s = handover_s
         self._runs: dict[tuple[str, int], Run] = {}
         self._news: list[Started | Ended] = []
-        self._left = LeftBehind()
+        self._looks = group.ProcessLooks()
+        self._left = LeftBehind(self._looks)
         self._damage = Damage()
         self._epoll = select.epoll()
         self._watched: dict[int, Run | None] = {}
@@ -96,9 +95,8 @@ class KeeperLauncher:
     ) -> bool:
         """Take up an incarnation after a restart; False when nothing of it was ever started.
 
-        A process that is known and lives is taken up whatever became of the folder. False is no promise
-        that nothing is under way: a keeper that has not yet got to its claim cannot be seen. It and the next
-        one agree between them.
+        A process that is known and lives is, whatever became of the folder. A keeper that has not yet got to
+        its claim cannot be seen; it and the next one agree between them.
         """
         key = job, incarnation
         if key not in self._runs:
@@ -132,7 +130,8 @@ class KeeperLauncher:
         for fd in (self._timer, self._has_news):
             with suppress(BlockingIOError):
                 os.read(fd, 8)
-        if self._timer in ready:
+        self._freezing.send()
+        if self._timer in ready or self._left.is_new:
             self._left.push()
         if None in awake:
             awake |= dict.fromkeys(run for run in self._runs.values() if run.is_unsettled or run.is_awaited)
@@ -143,11 +142,11 @@ class KeeperLauncher:
         if self._has_answers in ready:
             for answer in self._keepers.answers():
                 self._take(answer)
-        # Commands and keepers are left to `_look`, which wants their status. A command that is not known yet
-        # could be any of them.
+        # Commands and keepers are left to `_look`. A command that is not known yet could be any of them.
         if all(run.process is not None for run in self._runs.values()):
             known = [one for run in self._runs.values() for one in (run.process, run.keeper)]
             reap_orphans(spare={one.pid for one in known if one is not None})
+        self._news += self._left.look()
         news, self._news = self._news, []
         self._settle()
         return news
@@ -166,7 +165,7 @@ class KeeperLauncher:
         return self._damage.aside()
 
     def signal(self, job: str, incarnation: int, number: int, *, whole_tree: bool) -> None:
-        """Signal the command, or all processes it started; no error when it is gone.
+        """Signal the command, or, with the next `drain`, all processes it started; no error when it is gone.
 
         A signal for a command that is about to start is delivered at its start.
         After the end of a command `whole_tree` still reaches what it left behind.
@@ -201,6 +200,8 @@ class KeeperLauncher:
 
     def close(self) -> None:
         """Let go; the jobs go on."""
+        self._freezing.send()
+        self._left.push()
         processes = {run.process_fd for run in self._runs.values() if run.process_fd is not None}
         for fd in processes.union(self._watched) - {self._has_answers}:
             self._drop(fd)
@@ -223,7 +224,7 @@ class KeeperLauncher:
             run.is_unsettled = False
             self._watch(run.process_fd, run)
         elif end is not None:
-            last = heirs.after(run, end, self.handover_s)
+            last = heirs.after(run, end, self.handover_s, self._looks)
             if isinstance(last, Pid):
                 self._hand_over(run, last)
             elif last is not None:
@@ -238,8 +239,8 @@ class KeeperLauncher:
         elif run.spec is not None and run.num_keepers < _MAX_KEEPERS:
             self._spawn(run, run.spec)
         else:
-            reason = "its keeper ended before it could start the command"
-            self._end(run, Exit(error=f"cannot start: {reason}; see `{run.run_dir}`"))
+            why = f"its keeper ended before it could start the command; see `{run.run_dir}`"
+            self._end(run, Exit(error=f"cannot start: {why}"))
 
     def _hand_over(self, run: Run, heir: Pid) -> None:
         run.process, run.is_handed_over = heir, True
@@ -294,10 +295,7 @@ class KeeperLauncher:
             self.signal(run.job, run.incarnation, number, whole_tree=whole_tree)
 
     def _find_keeper(self, run: Run) -> None:
-        keeper = records.read_keeper(run.run_dir)
-        if keeper is None and run.known is not None:
-            keeper = leftovers.keeper_above(run.known, f"{run.job}.{run.incarnation}")
-        if keeper is not None:
+        if (keeper := leftovers.keeper_of(run)) is not None:
             self._keep(run, keeper)
 
     def _keep(self, run: Run, keeper: Pid) -> None:
@@ -356,12 +354,13 @@ class KeeperLauncher:
         self._look(run)
 
     def _end(self, run: Run, end: Exit) -> None:
-        key = run.job, run.incarnation
-        del self._runs[key]
-        self._news.append(Ended(run.job, run.incarnation, end))
+        ended = Ended(run.job, run.incarnation, end)
+        del self._runs[run.job, run.incarnation]
         # Only while we are sure that the number of the session was not given out again.
         if run.process is not None and (run.process_fd is not None or run.num_keepers):
-            self._left.note(key, run.run_dir, run.process)
+            self._left.note(run.run_dir, run.process, ended, run.held_at or time.monotonic())
+        else:
+            self._news.append(ended)
         for fd in (run.notice_fd, run.process_fd):
             if fd is not None:
                 self._drop(fd)
@@ -375,12 +374,13 @@ class KeeperLauncher:
 
     def _settle(self) -> None:
         """Make `fileno()` readable when there are news, now or after the next look around."""
-        if self._news:
+        self._news += self._left.look()
+        is_due = self._left.is_new or any(run.is_to_be_looked_for for run in self._runs.values())
+        if self._news or self._freezing.has_due or (is_due and self._looks.is_ready(time.monotonic())):
             os.eventfd_write(self._has_news, 1)
         is_slow = self._left.is_ending or any(run.is_awaited for run in self._runs.values())
-        every_ms = _PUSH_EVERY_MS if is_slow else 0
-        if any(run.is_unsettled for run in self._runs.values()):
-            every_ms = _LOOK_EVERY_MS
+        is_fast = any(run.is_unsettled for run in self._runs.values())
+        every_ms = _LOOK_EVERY_MS if is_fast else _PUSH_EVERY_MS if is_slow else 0
         # Not set anew each time: frequent calls would put the moment off for ever.
         if every_ms != self._timer_ms:
             self._timer_ms = every_ms

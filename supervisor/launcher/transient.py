@@ -24,6 +24,7 @@ from typing import Final, Protocol
 import structlog
 
 from supervisor.core.jobs.job import Owner
+from supervisor.core.jobs.names import user_of
 from supervisor.core.jobs.treatment import JobLimits
 from supervisor.errors import Refused
 from supervisor.launcher import handing_out
@@ -31,6 +32,7 @@ from supervisor.launcher.keepers import Answer, FreezeAnswer, NewKeeper
 from supervisor.launcher.order import keeper_words, needed_files, open_order
 from supervisor.launcher.runs import Run
 from supervisor.launcher.systemd_bus import BusError, Setting
+from supervisor.launcher.turns import UserTurns
 from supervisor.ports import LaunchSpec
 from supervisor.system.marks import jobs_folder, names_of_groups, start_of
 from supervisor.system.reachable import barrier
@@ -94,7 +96,7 @@ class UnitKeepers:
         self._limits = limits
         self._log = structlog.get_logger("units")
         self._manager = manager
-        self._wanted: queue.SimpleQueue[_Wanted | _Freeze | None] = queue.SimpleQueue()
+        self._wanted = UserTurns[_Wanted | _Freeze]()
         self._answers: queue.SimpleQueue[Answer | FreezeAnswer] = queue.SimpleQueue()
         self._has_answers = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         # A daemon that ends does not wait for a bus that hangs.
@@ -114,6 +116,7 @@ class UnitKeepers:
             os.close(order)
             raise
         self._wanted.put(
+            user_of(spec.job),
             _Wanted(
                 spec.job,
                 spec.incarnation,
@@ -123,7 +126,7 @@ class UnitKeepers:
                 order,
                 keepers_end,
                 spec.limits,
-            )
+            ),
         )
         return NewKeeper(notice, None)
 
@@ -135,7 +138,8 @@ class UnitKeepers:
 
     def set_frozen(self, run: Run, *, is_frozen: bool) -> bool:
         """See keepers.Keepers."""
-        self._wanted.put(_Freeze(run.job, run.incarnation, unit_of(run.run_dir), is_frozen))
+        wanted = _Freeze(run.job, run.incarnation, unit_of(run.run_dir), is_frozen)
+        self._wanted.put(user_of(run.job), wanted)
         return True
 
     def fileno(self) -> int | None:
@@ -154,7 +158,7 @@ class UnitKeepers:
 
     def close(self) -> None:
         """See keepers.Keepers; what systemd was not asked for yet, the next daemon asks for."""
-        self._wanted.put(None)
+        self._wanted.close()
 
     def _work(self) -> None:
         while (wanted := self._wanted.get()) is not None:

@@ -1,6 +1,6 @@
 """How a job is to be treated, as far as who asks may say: its record as `run` makes it and `set` changes it.
 
-Covers: priority, protection and CPU weight by the rights of a peer, labels, what else a request says of it.
+Covers: priority, protection and CPU weight by the rights of a peer, labels, what else a request says.
 Does not cover: files of jobs, which are the daemon's own user's (settings/jobfile.py), what follows from it.
 
 A priority is taken as it is said, for it decides among jobs of one user. What it counts against jobs of

@@ -43,6 +43,8 @@ _KEEPER: Final = b"keeper.py"
 _NAME: Final = b"\0TRAINING_SUPERVISOR_RUN_DIR="
 #: Some twenty hierarchies, a path each.
 _MOST_GROUP_BYTES: Final = 1 << 16
+#: So many groups are remembered.
+_MOST_GROUPS: Final = 10_000
 
 
 class JobStart(NamedTuple):
@@ -142,11 +144,13 @@ class Marks:
         return None if start == self._around else start
 
     def _owns(self, line: bytes) -> bool:
-        """Say whether root or our user owns a group; once found it stays so."""
+        """Say whether root or our user owns a group, which stays so."""
         if line not in self._is_ours:
             owner = group_owner(os.fsdecode(line), proc=Path(self._proc))
             if owner is None:
                 return False
+            if len(self._is_ours) >= _MOST_GROUPS:
+                self._is_ours.clear()
             self._is_ours[line] = owner in (0, os.geteuid())
         return self._is_ours[line]
 

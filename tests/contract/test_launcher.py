@@ -337,7 +337,7 @@ class TestEveryLauncher:
             started(daemon)
         was_still = world.stands_still(process)
         daemon.signal("job-1", 1, signal.SIGCONT, whole_tree=True)
-        until_true(lambda: not world.stands_still(process))
+        until_true(lambda: daemon.drain() == [] and not world.stands_still(process))
         world.finish(spec, 3)
 
         assert was_still

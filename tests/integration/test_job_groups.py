@@ -134,6 +134,7 @@ found = Marks(folder / "jobs").of(pid)
 group = [line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if "a.1" in line]
 second = KeeperLauncher()
 second.end_group("a", [run_dir], grace_s=0.0)
+second.drain()
 ended = select.select([fd], [], [], 10)[0]
 second.orphans(folder / "jobs", ())
 left = [path for root, names, _ in os.walk("/sys/fs/cgroup") for path in names

@@ -73,7 +73,7 @@ def test_a_mark_is_believed_of_the_jobs_user_and_of_nobody_else(folder, started)
     mark = {"TRAINING_SUPERVISOR_RUN_DIR": str(folder)}
     hers, his, of_root = (started(uid, **mark) for uid in (OTHER, THIRD, 0))
     jobs, job = folder.parents[2], f"uid-{OTHER}/night"
-    found = pids(group.members([folder], (), stop.read_table()))
+    found = pids(group.members([folder], (), group.ProcessLook()))
     left = leftovers.left(jobs)
     processes = Processes(jobs=jobs)
     processes.read({}, at=1.0)
@@ -112,10 +112,10 @@ def test_a_record_that_names_a_process_leads_to_nobody_else(folder, started):
     and one of them may have become another user's by a program of root's.
     """
     leader = started(0, PYTHON, "-I", "-S", "-c", _BOTH, str(OTHER), str(THIRD))
-    root, table = identify(leader.pid), stop.read_table()
-    (his,) = pids(stop.tree([root], table, root.boot_id)) - {leader.pid}
+    root, look = identify(leader.pid), group.ProcessLook()
+    (his,) = pids(stop.tree([root], look.table, root.boot_id)) - {leader.pid}
     until(lambda: set(users_of(his)) == {THIRD}, "the child to be another user's")
-    found = pids(group.members([folder], [root], table))
+    found = pids(group.members([folder], [root], look))
     group.send([folder], [root], signal.SIGKILL)
     leader.wait()
 

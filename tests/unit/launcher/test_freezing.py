@@ -40,9 +40,11 @@ class World:
 
     def signal(self, number):
         self.freezing.signal(self.run, number)
+        self.freezing.send()
 
     def answer(self, *, is_frozen, problem=""):
         self.freezing.take(self.run, FreezeAnswer("a", 1, is_frozen, problem))
+        self.freezing.send()
 
     def is_stopped(self):
         return read_stat(self.run.process.pid).state == "T"
