@@ -18,7 +18,6 @@ from collections.abc import Sequence
 
 from supervisor.core import windows
 from supervisor.core.jobs.job import Job
-from supervisor.core.jobs.names import user_of
 from supervisor.core.jobs.states import JobState
 from supervisor.core.jobs.verdict import QUEUE, Evidence, Verdict
 from supervisor.core.policy.admission import Standing, asks_for_nothing, line
@@ -97,10 +96,9 @@ def waits_for(scene: Scene, *, is_urgent: bool = False) -> str:
     moments = [(scene.memory.acted_at, "the last verdict")]
     if is_urgent:
         moments = [(scene.memory.urgent_at, "the last emergency")]
-    is_shared = len({user_of(job.name) for job in scene.present}) > 1
     for job in scene.jobs.values():
         # Pausing the own job again and again would keep all others from a decision.
-        if is_shared and not is_rules(job):
+        if scene.is_shared and not is_rules(job):
             continue
         if job.state is JobState.PAUSING and not job.late and not (is_urgent and now - job.since >= settle_s):
             return f"{job.name} is pausing"

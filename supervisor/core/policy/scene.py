@@ -50,6 +50,11 @@ class Scene:
         )
 
     @cached_property
+    def is_shared(self) -> bool:
+        """Say whether several users have jobs that are not over."""
+        return len({user_of(job.name) for job in self.jobs.values() if not job.is_over}) > 1
+
+    @cached_property
     def on_gpus(self) -> dict[str, list[Job]]:
         """Return who is, or was when it last ran, on each GPU, by UUID."""
         found: dict[str, list[Job]] = {}
