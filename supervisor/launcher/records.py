@@ -47,6 +47,8 @@ __all__ = [
 _FLOCK = "hhqqi"
 #: A path and what is wrong with it.
 _MOST_WORDS: Final = 5000
+#: No process has this user.
+_NOBODY: Final = -1
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _T = TypeVar("_T")
 
@@ -112,6 +114,9 @@ def foreign_owner(run_dir: Path) -> int | None:
         owner = run_dir.lstat().st_uid
     except _ABSENT:
         return None
+    except OSError:
+        # A user can lay a file system of his own over it, which keeps root out: then it is nobody's.
+        return _NOBODY
     return None if owner == os.geteuid() else owner
 
 

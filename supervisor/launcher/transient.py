@@ -32,7 +32,7 @@ from supervisor.launcher.keepers import Answer, FreezeAnswer, NewKeeper
 from supervisor.launcher.order import keeper_words, needed_files, open_order
 from supervisor.launcher.runs import Run
 from supervisor.launcher.systemd_bus import BusError, Setting
-from supervisor.launcher.turns import UserTurns
+from supervisor.launcher.user_turns import UserTurns
 from supervisor.ports import LaunchSpec
 from supervisor.system.marks import jobs_folder, names_of_groups, start_of
 from supervisor.system.reachable import barrier

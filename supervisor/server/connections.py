@@ -122,7 +122,7 @@ class Connections:
         self._held_bytes = 0
         #: Those that may have a whole message that nobody took yet.
         self._waiting: set[Connection] = set()
-        self._read_from: list[Connection] = []
+        self._read_from: list[int] = []  # Numbers: who is hung up on meanwhile is not kept in memory.
         #: Why nobody can connect, in words; "": they can.
         self._problem = ""
         self._files_alert = FilesAlert()
@@ -148,7 +148,7 @@ class Connections:
                 self._accept(*self._listeners[fd])
             elif (connection := self._by_fd.get(fd)) is not None:
                 self._serve(connection, events)
-        return self._read_from
+        return [self.all[number] for number in self._read_from if number in self.all]
 
     def waiting(self) -> Iterator[Connection]:
         """Yield those that may have a message to take, and can take an answer; wakes who rested enough."""
@@ -328,7 +328,7 @@ class Connections:
         connection.heard_at = monotonic()
         connection.wire.feed(data)
         self._waiting.add(connection)  # Also at its end: what it said before counts.
-        self._read_from.append(connection)
+        self._read_from.append(connection.number)
         self._count(connection)
 
     def _flush(self, connection: Connection, *, reads: bool = True) -> bool:

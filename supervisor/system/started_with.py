@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from math import inf
 from typing import Final, Literal
 
 from supervisor.system.procfs import users_of
@@ -24,26 +25,30 @@ _MOST_BYTES: Final = 8 << 20
 #: As much of another user's: it is looked at by the dozen.
 _MOST_OF_OTHERS: Final = 256 << 10
 
-#: A look takes some microseconds, on a busy machine some milliseconds.
-_WAIT_S: Final = 0.25
-_NOT_AGAIN_S: Final = 60.0
+#: A look takes some microseconds; a machine that has too much to do may take a part of a second.
+_WAIT_S: Final = 1.0
+#: So many times as long as a look took its user is not looked at again, where that was longer than we wait.
+_REST: Final = 10.0
 
 
-class _Stuck:
-    """Users whose processes kept us waiting."""
+class _Look(threading.Thread):
+    """One look at a process of another user."""
 
-    def __init__(self) -> None:
-        self._by_uid: dict[int, tuple[threading.Thread, float]] = {}
+    def __init__(self, path: str) -> None:
+        super().__init__(name=f"read {path}", daemon=True)
+        self._path = path
+        self._begun_at = time.monotonic()
+        self.rests_until = inf
+        self.found = b""
 
-    def has(self, uid: int) -> bool:
-        thread, until = self._by_uid.get(uid, (None, 0.0))
-        return thread is not None and (thread.is_alive() or time.monotonic() < until)
-
-    def add(self, uid: int, thread: threading.Thread) -> None:
-        self._by_uid[uid] = thread, time.monotonic() + _NOT_AGAIN_S
+    def run(self) -> None:
+        self.found = _read(self._path, _MOST_OF_OTHERS)
+        now = time.monotonic()
+        self.rests_until = now + _REST * (now - self._begun_at)
 
 
-_stuck: Final = _Stuck()
+#: The last look at a process of each user who kept us waiting.
+_stuck: Final[dict[int, _Look]] = {}
 
 
 def started_with(pid: int, what: Literal["cmdline", "environ"], *, proc: str = "/proc") -> bytes:
@@ -54,17 +59,16 @@ def started_with(pid: int, what: Literal["cmdline", "environ"], *, proc: str = "
     if not strangers:
         return _read(path, _MOST_BYTES)
     uid = min(strangers)
-    if _stuck.has(uid):
+    if uid in _stuck and time.monotonic() < _stuck[uid].rests_until:
         return b""
-    found: list[bytes] = []
-    thread = threading.Thread(
-        target=lambda: found.append(_read(path, _MOST_OF_OTHERS)), name=f"read {path}", daemon=True
-    )
-    thread.start()
-    thread.join(_WAIT_S)
-    if thread.is_alive():
-        _stuck.add(uid, thread)
-    return found[0] if found else b""
+    look = _Look(path)
+    look.start()
+    look.join(_WAIT_S)
+    if look.is_alive():
+        _stuck[uid] = look
+        return b""
+    _stuck.pop(uid, None)
+    return look.found
 
 
 def _read(path: str, most: int) -> bytes:

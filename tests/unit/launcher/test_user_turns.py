@@ -2,7 +2,7 @@
 
 import threading
 
-from supervisor.launcher.turns import UserTurns
+from supervisor.launcher.user_turns import UserTurns
 
 
 def test_users_are_served_in_turn_and_each_ones_stay_in_order():
