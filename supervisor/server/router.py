@@ -33,7 +33,7 @@ __all__ = ["Delivery", "Peer", "Router"]
 _TURN_S: Final = 0.05
 
 #: New questions are looked for that often while there are old ones.
-_LOOK_S: Final = 0.005
+_LOOK_S: Final = 0.0005
 
 #: A request of a user that takes longer counts as several.
 _REQUEST_S: Final = 1e-3
