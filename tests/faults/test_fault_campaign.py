@@ -7,6 +7,7 @@ Does not cover: the faults (on_*.py).
 from __future__ import annotations
 
 import os
+import shutil
 from random import Random
 
 import pytest
@@ -46,10 +47,12 @@ def test_a_campaign_tells_what_was_lost():
     campaign = Campaign(Random(1))
     campaign.run(iter([("secret", stop_in_secret)]), num_trainers=1, steps=300)
     (folder,) = campaign.logs
+    told, names = (folder / "loss.txt").read_text(), [path.name for path in folder.iterdir()]
+    shutil.rmtree(folder)
 
     assert {"secret": 1} == campaign.lost
-    assert "it was to go on as start 1" in (folder / "loss.txt").read_text()
-    assert "job-train-1.log" in [path.name for path in folder.iterdir()]
+    assert "it was to go on as start 1" in told
+    assert "job-train-1.log" in names
 
 
 @pytest.mark.soak
