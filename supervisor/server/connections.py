@@ -11,7 +11,6 @@ must not keep a person from asking what it does. Used from the loop's thread onl
 from __future__ import annotations
 
 import os
-import resource
 import select
 import socket
 from collections import Counter
@@ -26,18 +25,13 @@ from typing import Final
 import structlog
 
 from supervisor.errors import SupervisorError
-from supervisor.server.open_files import FilesAlert
+from supervisor.server.open_files import FilesAlert, max_connections
 from supervisor.server.peers import Peer, peer_of, with_groups
 from supervisor.server.user_bounds import UserBounds
 from supervisor.server.zmtp import Violation, Wire, framed
 from supervisor.set_aside import keep_aside
 
-__all__ = ["Connection", "Connections", "max_connections"]
-
-#: More would be a mistake, or an attack; fewer where the process may have fewer descriptors.
-_MAX_CONNECTIONS: Final = 4096
-#: Journal, launcher, folders that are watched, SQLite's temporary files.
-_RESERVED_FILES: Final = 64
+__all__ = ["Connection", "Connections"]
 
 #: At once from or to one peer, so that nobody keeps the others waiting.
 _PIECE_BYTES: Final = 64 * 1024
@@ -84,14 +78,6 @@ class Connection:
     is_shim: bool = False
     #: Its user asked for too much: it is not listened to for a while.
     is_resting: bool = False
-
-
-def max_connections() -> int:
-    """Return how many there may be: half of the descriptors, because jobs need them as well."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(16, min(_MAX_CONNECTIONS, (soft - _RESERVED_FILES) // 2))
 
 
 class Connections:
@@ -364,6 +350,9 @@ class Connections:
         del self._by_fd[connection.socket.fileno()]
         self._epoll.unregister(connection.socket.fileno())
         connection.socket.close()
+        # Whoever still knows of it keeps no memory by that.
+        connection.wire.let_go()
+        connection.unsent.clear()
         self._listen_again()
 
     def _listen_again(self) -> None:

@@ -1,4 +1,7 @@
-"""Whether the daemon is near the number of files that it may have open. Does not cover: who has them."""
+"""How many files the daemon may have open: how many connections that makes, and whether it is near it.
+
+Does not cover: who has them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,12 @@ import sys
 from time import monotonic
 from typing import Final
 
-__all__ = ["FilesAlert"]
+__all__ = ["FilesAlert", "max_connections"]
+
+#: More would be a mistake, or an attack; fewer where the process may have fewer descriptors.
+_MAX_CONNECTIONS: Final = 4096
+#: Journal, launcher, folders that are watched, SQLite's temporary files.
+_RESERVED_FILES: Final = 64
 
 #: From then on it is told.
 _ALARM_SHARE: Final = 0.8
@@ -18,6 +26,14 @@ _MANY_FILES: Final = (
 )
 #: To count them costs a millisecond where there are thousands.
 _LOOK_AGAIN_S: Final = 1.0
+
+
+def max_connections() -> int:
+    """Return how many there may be: half of the descriptors, because jobs need them as well."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(16, min(_MAX_CONNECTIONS, (soft - _RESERVED_FILES) // 2))
 
 
 class FilesAlert:

@@ -67,6 +67,10 @@ class Wire:
         """Take what arrived."""
         self._buffer += data
 
+    def let_go(self) -> None:
+        """Keep nothing of what arrived; it is over."""
+        self._buffer, self._parts, self._parts_bytes = bytearray(), [], 0
+
     def step(self) -> list[bytes] | None:
         """Return the parts of the next message, [] for what is none, None when bytes are missing.
 
