@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 import structlog
 
 from supervisor.core.jobs.job import Job
-from supervisor.core.policy.memory import JobMemory, Memory
+from supervisor.core.policy.memory import JobMemory
 from supervisor.core.policy.rules import SharesConfig
 from supervisor.core.policy.usage import Account, charged, is_over, num_slots, use_of
 from supervisor.core.replacing import replace
-from supervisor.last_look import MEMORY_FACT, LastLook
+from supervisor.last_look import LastLook, recalled
 from supervisor.ports import Journal
 from supervisor.system.procfs import boot_id
 
 __all__ = ["Accounts"]
 
 _FACT: Final = "users.usage"
-
-T = TypeVar("T")
 
 
 class Accounts:
@@ -40,13 +38,12 @@ class Accounts:
         """Take what the journal knows, where it is told, and where the policy looks."""
         self._remember, self._look = remember, look
         facts, present = journal.facts(), boot_id()
-        look.memory = replace(look.memory, usage=_decoded(facts, _FACT, dict[str, Account]) or {})
+        look.memory = replace(look.memory, usage=_usage_in(facts))
         #: The last moment before the reboot that is known of; before all: the machine is up since then.
         self._lost_at = -math.inf
         if facts.get("clock.boot_id", present) != present:
-            memory = _decoded(facts, MEMORY_FACT, Memory) or Memory()
             newest = journal.history(after_seq=-1, job=None, limit=1)
-            self._lost_at = max([memory.at, *(row.at for row in newest)])
+            self._lost_at = max([recalled(facts).at, *(row.at for row in newest)])
 
     def note(self, before: Job, after: Job, shares: SharesConfig, now: float) -> None:
         """Take a change of a job; where a use ends with it, that is stored with the next batch."""
@@ -62,11 +59,11 @@ class Accounts:
         self._remember({_FACT: msgspec.json.encode(usage).decode()})
 
 
-def _decoded(facts: Mapping[str, str], name: str, kind: type[T]) -> T | None:
-    """Return what a fact says; None where there is none, or it cannot be read."""
+def _usage_in(facts: Mapping[str, str]) -> dict[str, Account]:
+    """Return what the journal has of them; nothing where it cannot be read."""
     try:
-        return msgspec.json.decode(facts[name], type=kind) if name in facts else None
+        return msgspec.json.decode(facts.get(_FACT, "{}"), type=dict[str, Account])
     except msgspec.MsgspecError as error:
         # Accounts begin anew for all alike; a daemon that does not start costs more.
-        structlog.get_logger("accounts").warning("fact-dropped", fact=name, error=str(error))
-        return None
+        structlog.get_logger("accounts").warning("fact-dropped", fact=_FACT, error=str(error))
+        return {}

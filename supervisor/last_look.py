@@ -6,8 +6,11 @@ Does not cover: when it is looked, and what is decided (policy_loop.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+import msgspec
+import structlog
 
 from supervisor.core.jobs.job import Job
 from supervisor.core.policy.decide import look_around
@@ -16,7 +19,7 @@ from supervisor.core.policy.room import fit, least_wrong, needs_of
 from supervisor.core.policy.rules import Settings
 from supervisor.core.readings.sample import Sample
 
-__all__ = ["MEMORY_FACT", "LastLook"]
+__all__ = ["MEMORY_FACT", "LastLook", "recalled"]
 
 #: Under this name the journal has the memory.
 MEMORY_FACT: Final = "policy.memory"
@@ -38,3 +41,16 @@ class LastLook:
         needs = needs_of(job, scene.known(job.name).footprint)
         gpus = fit(job, needs, scene).gpus or job.gpus
         return gpus or least_wrong(job, needs, scene)
+
+
+def recalled(facts: Mapping[str, str]) -> Memory:
+    """Return the memory that the journal has; nothing remembered where it cannot be read."""
+    text = facts.get(MEMORY_FACT)
+    if text is None:
+        return Memory()
+    try:
+        return msgspec.json.decode(text, type=Memory)
+    except msgspec.MsgspecError as error:
+        # Losing it costs a wait at most; a daemon that does not start costs more.
+        structlog.get_logger("policy").warning("memory-dropped", error=str(error))
+        return Memory()

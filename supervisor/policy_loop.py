@@ -46,7 +46,7 @@ from supervisor.core.policy.shares import OWN_USER
 from supervisor.core.readings.sample import Sample
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused, SupervisorError
-from supervisor.last_look import MEMORY_FACT, LastLook
+from supervisor.last_look import MEMORY_FACT, LastLook, recalled
 from supervisor.ports import Clock, Journal, Sampler, WatchedJob
 from supervisor.settings.config import Config
 from supervisor.system.users import unknown_in, weights_of
@@ -99,7 +99,7 @@ class PolicyLoop:
         self._log = structlog.get_logger("policy")
         self._last = look
         # What users have had has a place of its own there.
-        self._last.memory = replace(self._recalled(journal.facts()), usage=look.memory.usage)
+        self._last.memory = replace(_with_a_gap(recalled(journal.facts())), usage=look.memory.usage)
         self._remembered_at = 0.0
         self._sample_at = 0.0
         #: What can never be met in the rules in force.
@@ -276,18 +276,6 @@ class PolicyLoop:
             memory = replace(self._last.memory, usage={})
             self._engine.remember({MEMORY_FACT: msgspec.json.encode(memory).decode()})
 
-    def _recalled(self, facts: Mapping[str, str]) -> Memory:
-        text = facts.get(MEMORY_FACT)
-        if text is None:
-            return Memory()
-        try:
-            memory = msgspec.json.decode(text, type=Memory)
-        except msgspec.MsgspecError as error:
-            # Losing it costs a wait at most; a daemon that does not start costs more.
-            self._log.warning("memory-dropped", error=str(error))
-            return Memory()
-        return _with_a_gap(memory)
-
     # --- answers ------------------------------------------------------------------------------
 
     def explain(self, name: str) -> Explanation:
@@ -364,8 +352,9 @@ class PolicyLoop:
 def _watched(job: Job) -> WatchedJob:
     checkpoints = Path(job.spec.checkpoints) if job.spec.checkpoints else None
     gpus = job.gpus if job.alive else ()
-    uid = None if job.spec.owner is None else job.spec.owner.uid
-    return WatchedJob(name=job.name, process=job.process, checkpoints=checkpoints, uid=uid, gpus=gpus)
+    return WatchedJob(
+        name=job.name, process=job.process, checkpoints=checkpoints, uid=job.spec.uid, gpus=gpus
+    )
 
 
 def _with_a_gap(memory: Memory) -> Memory:

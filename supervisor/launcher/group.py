@@ -18,7 +18,6 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -27,18 +26,15 @@ import msgspec
 from supervisor.core.jobs.job import Pid
 from supervisor.launcher import records, stop
 from supervisor.launcher.identity import is_alive
-from supervisor.system.marks import JobStart, Marks, jobs_folder, start_of
+from supervisor.system.marks import JobStart, jobs_folder, marks_of, start_of
 from supervisor.system.procfs import boot_id, users_of
 
-__all__ = ["GroupEnding", "ProcessLook", "ProcessLooks", "is_in_unit", "members", "send", "send_to_all"]
+__all__ = ["GroupEnding", "ProcessLook", "ProcessLooks", "members", "send", "send_to_all"]
 
 #: Who forks faster than this many looks at /proc is not caught by one call.
 _MAX_PASSES = 8
 #: So much longer than a look takes is waited for the next one.
 _REST: Final = 10.0
-
-#: What they know of groups costs much to find out.
-_marks: Final = lru_cache(maxsize=8)(Marks)
 
 
 class ProcessLook:
@@ -66,7 +62,7 @@ class ProcessLook:
     def _of(self, folder: Path) -> dict[JobStart, list[Pid]]:
         if folder not in self._by_start:
             began = time.monotonic()
-            marks, boot, found = _marks(folder), boot_id(), defaultdict[JobStart, list[Pid]](list)
+            marks, boot, found = marks_of(folder), boot_id(), defaultdict[JobStart, list[Pid]](list)
             for pid, stat in self.others.items():
                 if (start := marks.of(pid)) is not None:
                     found[start].append(Pid(pid, stat.start_ticks, boot))
@@ -113,12 +109,6 @@ def members(run_dirs: Collection[Path], known: Iterable[Pid], look: ProcessLook)
     return _reachable(run_dirs, found - keepers)
 
 
-def is_in_unit(run_dir: Path, process: Pid) -> bool:
-    """Say whether a process is in the control group of this start, as its keeper may be."""
-    start = start_of(run_dir)
-    return start is not None and Marks(jobs_folder(run_dir)).group_of(process.pid) == start
-
-
 def send(run_dirs: Collection[Path], known: Iterable[Pid], number: int) -> None:
     """Signal all of a group once each, and whoever they start meanwhile."""
     send_to_all([(run_dirs, set(known))], number)
@@ -159,5 +149,6 @@ def _reachable(run_dirs: Collection[Path], found: set[Pid]) -> set[Pid]:
     return {
         one
         for one in found
-        if not owners.isdisjoint(users_of(one.pid)[:3:2]) or any(is_in_unit(it, one) for it in run_dirs)
+        if not owners.isdisjoint(users_of(one.pid)[:3:2])
+        or any(records.is_in_unit(it, one) for it in run_dirs)
     }

@@ -19,7 +19,7 @@ from supervisor.launcher.identity import identify, is_alive
 from supervisor.launcher.runs import Run
 from supervisor.launcher.stop import read_table
 from supervisor.ports import LaunchSpec, Orphan
-from supervisor.system.marks import Marks
+from supervisor.system.marks import marks_of
 from supervisor.system.procfs import read_stat
 from supervisor.system.started_with import started_with
 
@@ -45,7 +45,7 @@ def orphans(jobs_dir: Path, known: Container[tuple[str, int]]) -> list[Orphan]:
 
 def left(jobs_dir: Path) -> dict[str, set[int]]:
     """Return the starts of which processes live, or whose keeper does, by job."""
-    marks, found = Marks(jobs_dir), defaultdict[str, set[int]](set)
+    marks, found = marks_of(jobs_dir), defaultdict[str, set[int]](set)
     for start in filter(None, map(marks.of, read_table())):
         found[start.job].add(start.incarnation)
     for folder in _folders(jobs_dir):

@@ -23,7 +23,7 @@ import msgspec
 from supervisor.core.jobs.job import Exit, Pid
 from supervisor.core.jobs.names import key_of_folder
 from supervisor.core.replacing import replace
-from supervisor.system.marks import Marks, jobs_folder, start_of
+from supervisor.system.marks import jobs_folder, marks_of, start_of
 from supervisor.system.procfs import has_ended, users_of
 from trainer_shim.safe_files import make_folder, open_checked, open_in, read_in
 
@@ -33,6 +33,7 @@ __all__ = [
     "foreign_owner",
     "has_record",
     "is_claimed",
+    "is_in_unit",
     "read_exit",
     "read_heir",
     "read_heir_exit",
@@ -103,9 +104,15 @@ def _named(run_dir: Path, name: str) -> Pid | None:
     if set(users_of(process.pid)) <= {owner}:  # Nobody, where it has just ended.
         return process
     # One that became another user's by a program with a set-user-id bit is still in the unit of the start.
-    if Marks(jobs_folder(run_dir)).group_of(process.pid) != start_of(run_dir):
+    if not is_in_unit(run_dir, process):
         raise DamagedRecord(run_dir / name, "it names a process of another user")
     return process
+
+
+def is_in_unit(run_dir: Path, process: Pid) -> bool:
+    """Say whether a process is in the control group of this start, as its keeper may be."""
+    start = start_of(run_dir)
+    return start is not None and marks_of(jobs_folder(run_dir)).group_of(process.pid) == start
 
 
 def foreign_owner(run_dir: Path) -> int | None:
@@ -128,11 +135,9 @@ def read_exit(run_dir: Path) -> Exit | None:
 def _exit(run_dir: Path, name: str) -> Exit | None:
     end = _record(run_dir, name, Exit)
     # It is a user's word, which the journal keeps and every `status` of that user tells.
-    return (
-        end
-        if end is None or len(end.error) <= _MOST_WORDS
-        else replace(end, error=end.error[: _MOST_WORDS - 3] + "...")
-    )
+    if end is None or len(end.error) <= _MOST_WORDS:
+        return end
+    return replace(end, error=end.error[: _MOST_WORDS - 3] + "...")
 
 
 def read_process(run_dir: Path) -> Pid | None:

@@ -349,7 +349,7 @@ class KeeperLauncher:
             return
         keeper = None if answer.pid is None else identify(answer.pid)
         # By its unit: it may be over, and the number another's.
-        if run.keeper_fd is None and keeper is not None and group.is_in_unit(run.run_dir, keeper):
+        if run.keeper_fd is None and keeper is not None and records.is_in_unit(run.run_dir, keeper):
             self._keep(run, keeper)
         self._look(run)
 

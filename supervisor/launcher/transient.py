@@ -36,6 +36,7 @@ from supervisor.launcher.user_turns import UserTurns
 from supervisor.ports import LaunchSpec
 from supervisor.system.marks import jobs_folder, names_of_groups, start_of
 from supervisor.system.reachable import barrier
+from supervisor.system.users import entry_of
 
 __all__ = ["Manager", "UnitKeepers", "unit_of"]
 
@@ -243,8 +244,7 @@ def _settings(wanted: _Wanted) -> list[Setting]:
 
 def _check_reach(owner: Owner, python: str) -> None:
     """Raise BusError where the user cannot run a keeper: systemd would only say that it could not."""
-    known = pwd.getpwuid(owner.uid)
-    gids = os.getgrouplist(known.pw_name, known.pw_gid)
+    gids = entry_of(owner.uid).groups
     for needed in needed_files(python):
         if (closed := barrier(needed, owner.uid, gids)) is not None:
             raise BusError(

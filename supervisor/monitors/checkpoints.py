@@ -24,11 +24,7 @@ class Checkpoints:
 
     def gone(self, jobs: Iterable[Job], *, at: float) -> frozenset[str]:
         """Return the jobs whose newest checkpoint is not there any more, as last seen."""
-        newest = {
-            job.name: (None if job.spec.owner is None else job.spec.owner.uid, job.checkpoint.path)
-            for job in jobs
-            if job.checkpoint is not None
-        }
+        newest = {job.name: (job.spec.uid, job.checkpoint.path) for job in jobs if job.checkpoint is not None}
         # Of jobs that are over there may be thousands, and to make a path takes longer than to look at it.
         self._places = {
             key: self._places.get(key) or Place(key[0], Path(key[1])) for key in set(newest.values())

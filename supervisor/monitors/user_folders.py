@@ -11,7 +11,6 @@ says, which is that user's word on own folders. Until one that hangs in the kern
 from __future__ import annotations
 
 import os
-import pwd
 import select
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from supervisor.monitors import look_as_user
 from supervisor.monitors.background_call import BackgroundCall
 from supervisor.monitors.disks import NOT_YET, Disks, reading
 from supervisor.monitors.look_as_user import Space
+from supervisor.system.users import entry_of
 
 __all__ = ["Place", "UserFolders", "look_as"]
 
@@ -38,8 +38,6 @@ _DEADLINE_S: Final = 3.0
 _MOST_LINE_BYTES: Final = 8192
 _MOST_WORDS: Final = 300
 _NO_ANSWER: Final = "the file system has not answered in time"
-#: Of a user whom nobody knows by name: the group that is nobody's.
-_NO_GROUP: Final = 65534
 
 
 class Place(NamedTuple):
@@ -140,7 +138,7 @@ def _reading_of(line: bytes) -> DiskReading:
 
 def _lines_of(uid: int, folders: list[str], argv: list[str], deadline_s: float) -> list[bytes]:
     """Return whole lines that a process of that user writes before its time is over; raises OSError."""
-    gid, groups = _groups_of(uid)
+    user = entry_of(uid)
     with os.fdopen(os.memfd_create("folders", os.MFD_CLOEXEC), "w+b") as question:
         question.write(msgspec.json.encode(folders))
         question.seek(0)
@@ -152,8 +150,8 @@ def _lines_of(uid: int, folders: list[str], argv: list[str], deadline_s: float) 
             env={},
             cwd="/",
             user=uid,
-            group=gid,
-            extra_groups=groups,
+            group=user.gid,
+            extra_groups=user.groups,
         ) as process:
             try:
                 assert process.stdout is not None
@@ -172,11 +170,3 @@ def _read(fd: int, most: int, deadline_s: float) -> bytes:
             break
         text += part
     return text
-
-
-def _groups_of(uid: int) -> tuple[int, list[int]]:
-    try:
-        known = pwd.getpwuid(uid)
-    except KeyError:
-        return _NO_GROUP, []
-    return known.pw_gid, os.getgrouplist(known.pw_name, known.pw_gid)

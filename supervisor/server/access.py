@@ -123,7 +123,7 @@ class Access:
             return peer.uid == self.own_uid and not names.user_of(key)
         if isinstance(job, PastJob):
             return peer.uid == job.uid
-        return peer.uid == (self.own_uid if job.spec.owner is None else job.spec.owner.uid)
+        return peer.uid == (self.own_uid if job.spec.uid is None else job.spec.uid)
 
     def sight(self, peer: Peer, key: str, job: Job | PastJob | None) -> See:
         """Return what he may see of a job."""

@@ -25,7 +25,7 @@ from supervisor.core.replacing import replace
 from supervisor.errors import NameTaken, Refused, SupervisorError
 from supervisor.server.request_context import RequestContext
 from supervisor.server.router import Delivery, Peer
-from supervisor.system.marks import Marks
+from supervisor.system.marks import marks_of
 from supervisor.system.procfs import boot_id, has_ended, line_of, read_stat, users_of
 from supervisor.system.started_with import started_with
 from trainer_shim import protocol
@@ -71,7 +71,7 @@ def _job_of(context: RequestContext, peer: Peer, hello: protocol.Hello) -> Job |
         return None
     above = _above(peer.pid)
     inside = next((job for one, job in alive.items() if one.pid in above), None)
-    start = Marks(context.paths.jobs_state_dir).of(peer.pid)
+    start = marks_of(context.paths.jobs_state_dir).of(peer.pid)
     if inside is not None or (start is not None and context.engine.find(start.job) is not None):
         # A process of a job is no job of its own, and its script is not to hear of that.
         return None

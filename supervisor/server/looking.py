@@ -66,7 +66,7 @@ def show(context: RequestContext, delivery: Delivery, request: api.ShowRequest) 
         gpus=job.gpus if job.alive else (),
         every_s=spec.every_s,
         counted_priority=granted(job, context.engine.config.shares),
-        uid=None if spec.owner is None else spec.owner.uid,
+        uid=spec.uid,
         limits=spec.limits,
         totals=reading.totals if job.process is not None and reading is not None else Totals(),
     )

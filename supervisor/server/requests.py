@@ -31,7 +31,7 @@ from supervisor.server.answers import policy, samples, why, why_queued
 from supervisor.server.request_context import RequestContext, refusal
 from supervisor.server.router import Delivery
 from supervisor.set_aside import SetAside
-from supervisor.system.marks import Marks
+from supervisor.system.marks import marks_of
 from trainer_shim import protocol
 
 __all__ = ["take"]
@@ -223,7 +223,7 @@ def stop(context: RequestContext, delivery: Delivery, request: api.StopRequest) 
 
 def kill(context: RequestContext, delivery: Delivery, request: api.KillRequest) -> None:
     """End jobs at once, and what those that have ended left."""
-    jobs, marks = context.engine.config.jobs, Marks(context.paths.jobs_state_dir)
+    jobs, marks = context.engine.config.jobs, marks_of(context.paths.jobs_state_dir)
 
     def ask(name: str) -> api.Accepted:
         job = context.engine.job(name)

@@ -110,9 +110,9 @@ class UserBounds:
 
     def wait_s(self, peer: Peer, *, is_shim: bool = False) -> float:
         """Return how long it takes until another request, connection or word of a shim is listened to."""
-        return (
-            (self._words if is_shim else self._requests).wait_s(peer.uid) if self._is_bounded(peer) else 0.0
-        )
+        if not self._is_bounded(peer):
+            return 0.0
+        return (self._words if is_shim else self._requests).wait_s(peer.uid)
 
     def forget(self) -> None:
         """Let go of users who have asked and said nothing for a while; call it every few seconds."""

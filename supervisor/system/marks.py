@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,6 +32,7 @@ __all__ = [
     "group_name",
     "group_prefix",
     "jobs_folder",
+    "marks_of",
     "names_of_groups",
     "start_of",
 ]
@@ -187,3 +189,9 @@ class Marks:
             if start is not None and start.job == job:
                 found.append(int(name))
         return sorted(found)
+
+
+@lru_cache(maxsize=8)
+def marks_of(folder: Path) -> Marks:
+    """Return the marks of the jobs below a folder; kept, as much is read to know a group as ours."""
+    return Marks(folder)

@@ -10,11 +10,14 @@ import os
 import pwd
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["unknown_in", "user_name", "weights_of"]
+__all__ = ["UserEntry", "entry_of", "unknown_in", "user_name", "weights_of"]
 
 _GROUP: Final = "group:"
+
+#: Of a user whom nobody knows by name: the group that is nobody's.
+_NO_GROUP: Final = 65534
 
 #: What stands before the names of jobs of a user whose own name is no safe part of a path.
 _NUMBERED: Final = "uid-"
@@ -27,6 +30,23 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+class UserEntry(NamedTuple):
+    """What a process needs to become a user."""
+
+    gid: int
+    groups: list[int]
+    home: str
+
+
+def entry_of(uid: int) -> UserEntry:
+    """Return what the user database has of a number; of one that it does not know, what gives no rights."""
+    try:
+        known = pwd.getpwuid(uid)
+    except KeyError:
+        return UserEntry(_NO_GROUP, [], "/")
+    return UserEntry(known.pw_gid, os.getgrouplist(known.pw_name, known.pw_gid), known.pw_dir)
 
 
 def weights_of(users: Iterable[str], said: Mapping[str, float]) -> dict[str, float]:

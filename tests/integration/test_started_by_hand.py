@@ -324,45 +324,52 @@ def test_two_trainings_of_a_process_and_what_it_starts_are_one_job(daemon):
     assert child.is_exact()
 
 
+def as_another_user(running, then):
+    """Return what another user's script does with its chain, its shim and a client, in a process of his."""
+    running.home.chmod(0o755)
+    running.work.chmod(0o777)
+    import_late()
+    home, work, paths = str(running.home), str(running.work), running.paths
+
+    def trained():
+        os.chdir(work)
+        os.environ |= {"TRAINING_SUPERVISOR_HOME": home, "TRAINING_SUPERVISOR_ADOPT": "1"}
+        chain = Chain()
+        shim = attach(chain=chain, checkpoints=f"{work}/c", restart=["touch", f"{work}/x"])
+        with Client(paths, connect_s=5.0, answer_s=GUARD_S) as client:
+            (row,) = until(lambda: [row for row in client.status().rows if is_running(row)])
+            return then(chain, shim, client, row)
+
+    return run_as(OTHER, trained)
+
+
 @needs_root
 def test_another_users_script_is_his_job_in_the_systems_daemon():
     """
     He sees and pauses it by its name, root by his; nobody can have it end for a pause, or started again.
     """
     with RunningDaemon(CONFIG, words=("--system",)) as running:
-        running.home.chmod(0o755)
-        running.work.chmod(0o777)
-        import_late()
-        home, work, paths = str(running.home), str(running.work), running.paths
+        paths = running.paths
 
-        def trained():
-            os.chdir(work)
-            os.environ |= {"TRAINING_SUPERVISOR_HOME": home, "TRAINING_SUPERVISOR_ADOPT": "1"}
-            chain = Chain()
-            shim = attach(chain=chain, checkpoints=f"{work}/c", restart=["touch", f"{work}/x"])
-            seen = []
-            with Client(paths, connect_s=5.0, answer_s=GUARD_S) as client:
-                (row,) = until(lambda: [row for row in client.status().rows if is_running(row)])
-                seen.append((row.name, row.pid == os.getpid()))
-                exit_ = list(client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="exit")))
-                seen.append([getattr(one, "error", "") for one in exit_])
-                client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="hold"))
+        def trained(chain, shim, client, row):
+            exit_ = client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="exit"))
+            client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="hold"))
 
-                def let_go():
-                    with Client(paths, connect_s=5.0, answer_s=GUARD_S) as other:
-                        until(lambda: other.status((row.name,)).rows[0].state == "paused")
-                        other.ask_jobs(api.ResumeRequest(id=new_id(), jobs=(row.name,)))
+            def let_go():
+                with Client(paths, connect_s=5.0, answer_s=GUARD_S) as other:
+                    until(lambda: other.status((row.name,)).rows[0].state == "paused")
+                    other.ask_jobs(api.ResumeRequest(id=new_id(), jobs=(row.name,)))
 
-                with ThreadPoolExecutor() as pool:
-                    going_on = pool.submit(let_go)
-                    while not going_on.done():
-                        chain.step()
-                        shim.boundary()
-                going_on.result()
+            with ThreadPoolExecutor() as pool:
+                going_on = pool.submit(let_go)
+                while not going_on.done():
+                    chain.step()
+                    shim.boundary()
+            going_on.result()
             shim.detach()
-            return seen
+            return row.name, row.pid == os.getpid(), [getattr(one, "error", "") for one in exit_]
 
-        ((name, is_its), (refused,)) = run_as(OTHER, trained)
+        name, is_its, (refused,) = as_another_user(running, trained)
         of_root = running.until(f"uid-{OTHER}/{name}", "stopped")
         with pytest.raises(Denied, match=ONCE):
             running.ask(api.RestartRequest, f"uid-{OTHER}/{name}")
@@ -383,33 +390,23 @@ def test_another_users_script_exits_where_the_daemon_can_start_it_again_as_him()
     with RunningDaemon(
         config, words=("--system",), env={"DBUS_SYSTEM_BUS_ADDRESS": "unix:path=/none"}
     ) as running:
-        running.home.chmod(0o755)
-        running.work.chmod(0o777)
-        import_late()
-        home, work, paths = str(running.home), str(running.work), running.paths
 
-        def trained():
-            os.chdir(work)
-            os.environ |= {"TRAINING_SUPERVISOR_HOME": home, "TRAINING_SUPERVISOR_ADOPT": "1"}
-            chain = Chain()
-            shim = attach(chain=chain, checkpoints=f"{work}/c", restart=["touch", f"{work}/x"])
-            with Client(paths, connect_s=5.0, answer_s=GUARD_S) as client:
-                (row,) = until(lambda: [row for row in client.status().rows if is_running(row)])
-                shown = client.show(row.name)
-                (said,) = client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="exit"))
+        def trained(chain, shim, client, row):
+            shown = client.show(row.name)
+            (said,) = client.ask_jobs(api.PauseRequest(id=new_id(), jobs=(row.name,), depth="exit"))
             with pytest.raises(SystemExit) as ended:
                 # It ends at the first boundary that knows of the pause.
                 until(lambda: (chain.step(), shim.boundary()) == "never")
             return row.name, shown.argv, shown.env_names, getattr(said, "error", ""), ended.value.code
 
-        name, argv, env_names, refused, code = run_as(OTHER, trained)
+        name, argv, env_names, refused, code = as_another_user(running, trained)
         job = f"uid-{OTHER}/{name}"
         running.until(job, "paused")
         running.resume(job)
         failed = running.until(job, "failed")
 
     assert ("", 75) == (refused, code)
-    assert ("touch", f"{work}/x") == argv
+    assert ("touch", f"{running.work}/x") == argv
     assert "PATH" in env_names
     assert not [one for one in env_names if one.startswith("TRAINING_SUPERVISOR_")]
     assert "there is no user" in failed.problem or "systemd" in failed.problem, failed

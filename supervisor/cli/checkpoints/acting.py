@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from supervisor.errors import Refused
-from supervisor.system.users import user_name
+from supervisor.system.users import entry_of, user_name
 from trainer_shim.late_imports import import_late
 
 __all__ = ["act_as", "owner_of", "whom"]
 
 _PR_SET_NO_NEW_PRIVS: Final = 38
-#: Of a user whom nobody knows by name: the group that is nobody's.
-_NO_GROUP: Final = 65534
 
 #: What is imported when it is used, besides what the shim says of itself: the user may not be able to read it
 #: where it is installed. Of torch, which takes seconds, whoever needs it tells.
@@ -67,14 +64,10 @@ def act_as(uid: int) -> None:
         # Some are not installed everywhere; who needs one says so.
         with suppress(ModuleNotFoundError):
             import_module(module)
+    user = entry_of(uid)
     try:
-        known = pwd.getpwuid(uid)
-        gid, groups, home = known.pw_gid, os.getgrouplist(known.pw_name, known.pw_gid), known.pw_dir
-    except KeyError:
-        gid, groups, home = _NO_GROUP, [], "/"
-    try:
-        os.setgroups(groups)
-        os.setresgid(gid, gid, gid)
+        os.setgroups(user.groups)
+        os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(uid, uid, uid)
     except OSError as error:
         raise Refused(
@@ -83,7 +76,7 @@ def act_as(uid: int) -> None:
         ) from error
     # What another program would be started for is none of it.
     ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    os.environ["HOME"] = home
+    os.environ["HOME"] = user.home
 
 
 def whom() -> str:

@@ -13,11 +13,9 @@ from supervisor.api import JobRow
 from supervisor.cli.output.render import state_of
 from supervisor.cli.output.text import clean
 from supervisor.core.jobs.states import FINAL, JobState
+from supervisor.core.jobs.verdict import QUEUE_IN_WORDS
 
 __all__ = ["GOALS", "Since", "WaitOutcome", "is_over", "judge"]
-
-#: As rows name it (core/jobs/job.py, `Asker`).
-_QUEUE: Final = "the queue"
 
 
 class WaitOutcome(NamedTuple):
@@ -85,7 +83,7 @@ def _resume(row: JobRow, _since: Since) -> WaitOutcome | None:
             return WaitOutcome(ok=True, text="completed")
         case JobState.RESUMING | JobState.STARTING | JobState.QUEUED:
             return None
-        case JobState.PAUSED if row.asked_by == _QUEUE:
+        case JobState.PAUSED if row.asked_by == QUEUE_IN_WORDS:
             # It goes on when it is its turn.
             return None
         case _:

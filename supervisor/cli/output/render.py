@@ -27,6 +27,7 @@ from supervisor.cli.output.text import (
     wrapped,
 )
 from supervisor.core.jobs.states import JobState
+from supervisor.core.jobs.verdict import QUEUE_IN_WORDS
 
 __all__ = ["event_lines", "progress", "show_lines", "state_of", "status_lines", "why"]
 
@@ -138,7 +139,7 @@ def _asked(row: JobRow) -> str:
     """Return who wanted it, and why."""
     if not row.asked_by:
         return row.reason
-    if row.reason and row.asked_by.startswith(("rule ", "the queue")):
+    if row.reason and row.asked_by.startswith(("rule ", QUEUE_IN_WORDS)):
         return f"{row.asked_by}: {row.reason}"
     return f"asked by {row.asked_by}" + (f": {row.reason}" if row.reason else "")
 

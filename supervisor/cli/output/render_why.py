@@ -12,7 +12,7 @@ from supervisor.api import WhyReply
 from supervisor.cli.output.text import Column, clean, duration, number, whole_table, wrapped
 from supervisor.core import windows
 from supervisor.core.jobs.states import JobState
-from supervisor.core.jobs.verdict import QUEUE, Verdict
+from supervisor.core.jobs.verdict import QUEUE, QUEUE_IN_WORDS, Verdict
 from supervisor.core.policy.explanation import RuleState, Share, WentOn
 from supervisor.core.readings.sample import Missing, Reading
 
@@ -97,7 +97,7 @@ def _grounds(answer: WhyReply) -> Iterable[str]:
 def _who(one: WhyReply | WentOn) -> str:
     if one.by_kind == "person":
         return one.by
-    return "the queue" if one.by == QUEUE else f"rule {one.by}"
+    return QUEUE_IN_WORDS if one.by == QUEUE else f"rule {one.by}"
 
 
 def _came_to_run(went_on: WentOn) -> str:

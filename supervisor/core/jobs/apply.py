@@ -50,9 +50,9 @@ from supervisor.core.jobs.events import (
     TimerFired,
     TrainingResumed,
 )
-from supervisor.core.jobs.job import Asker, Exit, GoAhead, Job, JobPause, JobRun, JobStop
+from supervisor.core.jobs.job import THE_QUEUE, Asker, Exit, GoAhead, Job, JobPause, JobRun, JobStop
 from supervisor.core.jobs.states import FINAL, Depth, JobState, Kind, accepts, next_state
-from supervisor.core.jobs.verdict import QUEUE, Verdict
+from supervisor.core.jobs.verdict import Verdict
 from supervisor.core.replacing import replace
 from supervisor.errors import Refused
 
@@ -179,7 +179,7 @@ def _admitted(job: Job, event: Admitted, now: float) -> Outcome:
     if not accepts(job.state, Kind.LAUNCH) or job.spec.by_hand == "once":
         return job, ()
     # Who wanted it to be started anew says more than that there was room for it.
-    went_on = job.went_on or _go_ahead(Asker("rule", QUEUE), "started it", event.verdict)
+    went_on = job.went_on or _go_ahead(THE_QUEUE, "started it", event.verdict)
     # Without new GPUs it gets those of the start before.
     job = replace(job, gpus=event.gpus or job.gpus, went_on=went_on)
     return _launch(job, Kind.LAUNCH, now, event.start_grace_s)
@@ -512,7 +512,7 @@ def _in_line(job: Job, why: str) -> Job:
     assert job.pause is not None
     pause = replace(job.pause, wake_at=None)
     if pause.by is None or pause.by.kind == "person":
-        pause = replace(pause, by=Asker("rule", QUEUE), reason=f"{why}; it waits for its turn")
+        pause = replace(pause, by=THE_QUEUE, reason=f"{why}; it waits for its turn")
     return replace(job, pause=pause)
 
 

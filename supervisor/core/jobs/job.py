@@ -19,10 +19,11 @@ from msgspec import Meta
 
 from supervisor.core.jobs.states import FINAL, Depth, JobState
 from supervisor.core.jobs.treatment import AtDeadline, JobLimits, Restart
-from supervisor.core.jobs.verdict import QUEUE, Verdict
+from supervisor.core.jobs.verdict import QUEUE, QUEUE_IN_WORDS, Verdict
 from supervisor.core.units import format_bytes
 
 __all__ = [
+    "THE_QUEUE",
     "Asker",
     "CheckpointRef",
     "CudaContext",
@@ -102,7 +103,11 @@ class Asker(msgspec.Struct, frozen=True, omit_defaults=True):
     def __str__(self) -> str:
         if self.kind == "person":
             return self.name
-        return "the queue" if self.name == QUEUE else f"rule {self.name}"
+        return QUEUE_IN_WORDS if self.name == QUEUE else f"rule {self.name}"
+
+
+#: A job waits for room and its turn, and nobody in particular wants it.
+THE_QUEUE: Final = Asker("rule", QUEUE)
 
 
 class GoAhead(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,6 +178,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Seconds between saves in the background, where its script does not say how often. None: it does not.
     every_s: float | None = None
     limits: JobLimits = JobLimits()
+
+    @property
+    def uid(self) -> int | None:
+        """Number of the user that it belongs to; None: the daemon's own one."""
+        return None if self.owner is None else self.owner.uid
 
 
 class CudaContext(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

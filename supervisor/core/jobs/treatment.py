@@ -16,6 +16,7 @@ __all__ = [
     "MAX_CPU_WEIGHT",
     "MAX_LABELS",
     "MAX_PRIORITY",
+    "USUAL_CPU_WEIGHT",
     "AtDeadline",
     "CpuWeight",
     "JobLimits",

@@ -15,10 +15,12 @@ from supervisor.core.jobs.states import Depth
 from supervisor.core.jobs.treatment import AtDeadline
 from supervisor.core.readings.sample import Reading
 
-__all__ = ["QUEUE", "Candidate", "Evidence", "Verdict"]
+__all__ = ["QUEUE", "QUEUE_IN_WORDS", "Candidate", "Evidence", "Verdict"]
 
 #: Stands for the rule in verdicts that make room for a queued job, or start one.
 QUEUE: Final = "queue"
+#: As people read it.
+QUEUE_IN_WORDS: Final = "the queue"
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
